@@ -1,0 +1,51 @@
+"""The softmax and its derivative, verified: accurate functions, the loss family, and their calculus."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import balance, losses
+from .calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum, softmax_vjp
+from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
+from .softmax import log_softmax, logsumexp, softmax
+from .spec import LossSpec
+
+if TYPE_CHECKING:
+    from . import data, exact, plotting
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LossSpec",
+    "__version__",
+    "balance",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_hvp",
+    "data",
+    "exact",
+    "log_softmax",
+    "logsumexp",
+    "losses",
+    "plotting",
+    "softmax",
+    "softmax_jacobian",
+    "softmax_jacobian_norm",
+    "softmax_jvp",
+    "softmax_spectrum",
+    "softmax_vjp",
+]
+
+# imported on first use: they need packages (mpmath, scikit-learn, matplotlib) that the base install does not
+_LAZY = ("data", "exact", "plotting")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

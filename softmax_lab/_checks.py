@@ -1,0 +1,191 @@
+"""Shared validators: each says what was expected and what came, before any work is done.
+
+``TypeError`` is for a wrong dtype or kind of object, ``ValueError`` for a wrong shape or range, and
+``IndexError`` for a label outside the classes.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+REDUCTIONS = ("none", "mean", "sum")
+EMPTY_RULES = ("nan", "zero")
+
+Reduction = Literal["none", "mean", "sum"]
+Empty = Literal["nan", "zero"]
+
+
+def floating(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return ``value`` as an array of one of the four supported floating types.
+
+    Integers become float64, as everywhere in NumPy. Anything else (bool, complex, object, long double)
+    raises ``TypeError``: long double would silently lose its extra digits.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    if array.dtype.name not in FLOAT_DTYPES:
+        raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {array.dtype.name}")
+    return array
+
+
+def class_axis(name: str, array: NDArray[Any], axis: int) -> int:
+    """Return ``axis`` as a non-negative index, and refuse an array without classes."""
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis (the classes); got a scalar")
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be one integer; got {axis!r}") from None
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis must lie in [{-array.ndim}, {array.ndim}) for shape {array.shape}; got {axis}")
+    if array.shape[axis] == 0:
+        raise ValueError(f"{name} must have at least one class along axis {axis}; got shape {array.shape}")
+    return axis % array.ndim
+
+
+def mask(where: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Return ``where`` broadcast to ``shape``; ``None`` stays ``None`` (nothing is masked)."""
+    if where is None:
+        return None
+    array = np.asarray(where)
+    if array.dtype != np.bool_:
+        raise TypeError(f"where must be boolean; got dtype {array.dtype.name}")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"where must broadcast to the logits' shape {shape}; got shape {array.shape}") from None
+
+
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array to write to: a new one, or ``out`` when it fits."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out must have dtype {dtype.name}; got {out.dtype.name}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}; got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable; got a read-only array")
+    return out
+
+
+def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
+    """Return ``value`` as a finite float in [low, high], or (low, high] where ``open_low``."""
+    if isinstance(value, (bool, np.bool_, str, bytes)) or value is None:
+        raise TypeError(f"{name} must be a real number; got {value!r}")
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number; got {type(value).__name__}") from None
+    fits = math.isfinite(result) and result <= high and (result > low if open_low else result >= low)
+    if not fits:
+        raise ValueError(f"{name} must be {domain(low, high, open_low)}; got {value!r}")
+    return result
+
+
+def domain(low: float, high: float, open_low: bool) -> str:
+    """Say an interval in words, for an error message."""
+    if math.isinf(low) and math.isinf(high):
+        return "finite"
+    if math.isinf(high):
+        return f"finite and {'>' if open_low else '>='} {low:g}"
+    return f"in {'(' if open_low else '['}{low:g}, {high:g}]"
+
+
+def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
+    """Return ``value`` as a new float64 array whose entries all lie in [low, high]."""
+    raw = np.asarray(value)
+    if raw.dtype.kind not in "iuf" and raw.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must hold real numbers; got dtype {raw.dtype.name}")
+    array = np.array(raw, dtype=np.float64, order="C")
+    bad = ~(np.isfinite(array) & (array >= low) & (array <= high))
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"{name} must be {domain(low, high, False)}; got {float(array[where])!r} at index {where}")
+    return array
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse a keyword that is not one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def class_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    """Return training samples per class as float64 ``(K,)``; a class without samples counts as one.
+
+    That one rule holds in every loss of the package: log-priors stay finite, weights stay finite, and a class
+    that was never seen is treated like the rarest class that can be.
+    """
+    array = real_array("counts", counts, low=0.0)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"counts must have shape (K,) with K >= 1; got shape {array.shape}")
+    if not array.any():
+        raise ValueError("counts must hold at least one class with samples; got only zeros")
+    return np.maximum(array, 1.0)
+
+
+def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return class indices as int64 of ``row_shape``; ``IndexError`` names the first row that is out of range."""
+    if target.shape != row_shape:
+        raise ValueError(f"class-index target must have shape {row_shape} (the logits' without the class axis); got {target.shape}")
+    wrong = (target != ignore_index) & ((target < 0) | (target >= num_classes))
+    if wrong.any():
+        row = tuple(int(i) for i in np.argwhere(wrong)[0])
+        shown = row[0] if len(row) == 1 else row
+        raise IndexError(f"label {int(target[row])} at row {shown} is outside [0, {num_classes}) and is not ignore_index={ignore_index}")
+    return target.astype(np.int64)
+
+
+def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a target distribution as float64 of the logits' shape; it need not sum to one."""
+    if target.shape != shape:
+        raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
+    return real_array("target", target, low=0.0)
+
+
+def ignored_label(ignore_index: Any) -> int:
+    """Return ``ignore_index`` as an int."""
+    try:
+        return operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer; got {ignore_index!r}") from None
+
+
+def sample_weights(value: ArrayLike | None, row_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return one non-negative finite weight a row, ones where none is given."""
+    if value is None:
+        return np.ones(row_shape)
+    array = real_array("sample_weight", value, low=0.0)
+    if array.shape != row_shape:
+        raise ValueError(f"sample_weight must have shape {row_shape} (one weight a row); got {array.shape}")
+    return array
+
+
+def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return rows of probabilities; NaN rows pass through, and an all-zero row (fully masked) is allowed.
+
+    The sum may miss one by sqrt(eps) of the dtype: enough for any softmax, not for unnormalised scores.
+    """
+    array = floating(name, value)
+    class_axis(name, array, -1)
+    wide = array.astype(np.float64)
+    if (wide < 0).any():
+        row = tuple(int(i) for i in np.argwhere(wide < 0)[0])
+        raise ValueError(f"{name} must be >= 0; got {float(wide[row])!r} at index {row}")
+    total = wide.sum(axis=-1)
+    eps = 2.0**-8 if array.dtype.name == "bfloat16" else float(np.finfo(array.dtype).eps)
+    off = (np.abs(total - 1) > math.sqrt(eps)) & (total != 0)
+    if off.any():
+        row = tuple(int(i) for i in np.argwhere(off)[0])
+        raise ValueError(f"{name} must sum to one along the last axis; got {float(total[row])!r} at row {row}")
+    return array

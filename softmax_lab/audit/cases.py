@@ -1,0 +1,129 @@
+"""The cases, as data: rows of logits that are hard to get right, each with its reason.
+
+Kernel tests, chapters and the audit all read this one list. Rows are made per dtype, so that what is exact or
+extreme is so in that very dtype; all are finite or hold -inf, and have a finite exact answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HARD_ROWS", "LONG_ROW", "RowCase", "labelled"]
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RowCase:
+    """Rows of logits (N, K) that share one difficulty.
+
+    ``make(dtype)`` returns them in that dtype; ``reason`` says what an implementation gets wrong there.
+    """
+
+    name: str
+    reason: str
+    build: Callable[[np.dtype[Any]], NDArray[np.float64]]
+
+    def make(self, dtype: Any) -> Rows:
+        kind = np.dtype(dtype)
+        return np.ascontiguousarray(self.build(kind).astype(kind))
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    """eps, smallest normal and largest number of a floating type."""
+    if dtype.name == "bfloat16":
+        return 2.0**-7, 2.0**-126, 2.0**127 * (2 - 2.0**-7)
+    info = np.finfo(dtype)
+    return float(info.eps), float(info.smallest_normal), float(info.max)
+
+
+def _normal(seed: int, shape: tuple[int, int], scale: float = 1.0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(0.0, scale, shape)
+
+
+def _confident(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    gaps = np.array([5.0, 8.0, 12.0, 17.0, 25.0, 40.0, 80.0])
+    return np.stack([gaps, np.zeros_like(gaps), -gaps / 4], axis=1)
+
+
+def _offset(offset: float) -> Callable[[np.dtype[Any]], NDArray[np.float64]]:
+    return lambda dtype: offset + _normal(1, (8, 9), 3.0)
+
+
+def _nearly_tied(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    eps = _limits(dtype)[0]
+    steps = np.array([0.0, 1.0, 2.0, 5.0])
+    return np.stack([1.0 + eps * steps, 3.0 - 2 * eps * steps, eps * steps])
+
+
+def _huge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    largest = _limits(dtype)[2]
+    return np.array([[largest, largest, 0.0], [largest, -largest, 0.0], [-largest, -largest, -largest], [largest, largest / 2, 1.0]])
+
+
+def _tiny(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    eps, smallest, _ = _limits(dtype)
+    return np.array([[smallest, -smallest, 0.0], [smallest / 4, 0.0, -smallest / 2], [eps, -eps, eps / 3], [1e-3, 2e-3, -1e-3]])
+
+
+def _edge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    gap = -np.log(_limits(dtype)[1])
+    return np.array([[0.0, -gap * share] for share in (0.9, 0.97, 0.999, 1.02, 1.2)])
+
+
+def _fixed(*rows: list[float]) -> Callable[[np.dtype[Any]], NDArray[np.float64]]:
+    return lambda dtype: np.array(rows)
+
+
+_INF = float("inf")
+
+HARD_ROWS: tuple[RowCase, ...] = (
+    RowCase("moderate", "nothing special: the error that every row has", lambda _: _normal(0, (8, 10), 2.0)),
+    RowCase("confident", "1 - p_y and log p_y cancel: both round to 0 where their true value is about exp(-gap)", _confident),
+    RowCase("offset 100", "z - max(z) is rounded when the logits carry an offset, and exp magnifies that", _offset(100.0)),
+    RowCase("offset 1e4", "the same at 1e4; forming exp(z - lse) instead of a quotient loses four digits here", _offset(1e4)),
+    RowCase(
+        "tied",
+        "several maxima: only one of them may be kept out of the sum",
+        _fixed([2.0, 2.0, 2.0, 2.0], [0.0, 5.0, 5.0, -1.0], [-3.0, -3.0, -3.0, -3.0]),
+    ),
+    RowCase("nearly tied", "neighbouring floats at the top: their difference is the last bit", _nearly_tied),
+    RowCase("wide", "hundreds between the logits: the shift's rounding is large beside one", lambda _: _normal(2, (8, 12), 60.0)),
+    RowCase(
+        "uneven",
+        "max and entries of opposite sign: z - max(z) needs more bits than either",
+        _fixed([100.3, -0.3, 97.1, -5.7], [33.3, -33.3, 31.7, 0.1]),
+    ),
+    RowCase("huge", "at the largest finite number differences overflow to -inf, never to NaN", _huge),
+    RowCase("tiny", "logits near and below the smallest normal number: all classes alike, gradients still exact", _tiny),
+    RowCase("underflow", "probabilities at the edge of the smallest normal number", _edge),
+    RowCase(
+        "-inf",
+        "impossible classes: probability 0, log-probability -inf, gradient 0",
+        _fixed([1.0, -_INF, 0.5], [-_INF, 3.0, -_INF], [0.0, -_INF, -_INF]),
+    ),
+    RowCase("one class", "K = 1: probability exactly 1, loss and gradient exactly 0", _fixed([0.0], [-7.5], [1000.0])),
+    RowCase(
+        "two classes",
+        "K = 2: sigma(z_1 - z_2) and its complement",
+        _fixed([-30.0, 0.0], [-3.0, 0.0], [-0.1, 0.0], [0.7, 0.0], [9.0, 0.0]),
+    ),
+    RowCase("many classes", "ten thousand classes: a running sum in the dtype drifts", lambda _: _normal(3, (1, 10_000), 3.0)),
+)
+
+LONG_ROW = RowCase("long row", "a hundred thousand classes: the sum's drift grows with K", lambda _: _normal(4, (1, 100_000), 2.0))
+
+
+def labelled(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
+    """Repeat each row for labels at both ends, at its largest and at its smallest entry."""
+    wide = rows.astype(np.float64)
+    n, k = rows.shape
+    labels = np.stack([np.zeros(n, int), np.full(n, k - 1), wide.argmax(axis=1), wide.argmin(axis=1)], axis=1)
+    unique = [sorted(set(row.tolist())) for row in labels]
+    index = np.repeat(np.arange(n), [len(row) for row in unique])
+    return rows[index], np.concatenate([np.array(row, dtype=np.int64) for row in unique])

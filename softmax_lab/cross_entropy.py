@@ -1,0 +1,552 @@
+r"""Value, gradient and Hessian-vector product of every member of the loss family, in readable NumPy.
+
+The formulas, for one row (symbols as in :mod:`softmax_lab.spec`; S = sum_k s_k, C = -sum_k s_k log q_k,
+o = 1 - q_y summed from the other classes, phi = o^gamma, psi = d phi / d q_y * q_y = -gamma o^{gamma-1} q_y):
+
+.. math::
+
+    L &= w \varphi C + \lambda \operatorname{lse}(u)^2 \\
+    \frac{\partial L}{\partial u_k} &= w \varphi (S q_k - s_k) + w \psi C (\delta_{ky} - q_k)
+        + 2 \lambda \operatorname{lse}(u)\, q_k \\
+    \frac{\partial L}{\partial z_k} &= \frac{\partial L}{\partial u_k} \cdot \frac{a_k}{T \cosh^2(z_k / c)}
+
+At the target S q_k - s_k is computed as eps (1 - r_y) - o and delta - q as o: the gradient of a confident row is
+minus the sum of the other probabilities, never p_y - 1.
+
+The Hessian-vector product is the derivative of that gradient along a tangent: with t the tangent in u,
+mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t, d lse = mu, everything is again O(K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _checks
+from ._checks import Empty, Reduction
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take
+from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
+from .calculus import centred
+from .spec import LossSpec
+
+__all__ = ["cross_entropy", "cross_entropy_grad", "cross_entropy_hvp"]
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    axis: int = -1,
+    empty: Empty = "nan",
+) -> Any:
+    r"""Return the loss :math:`L = w (1-q_y)^\gamma (-\sum_k s_k \log q_k) + \lambda \operatorname{lse}(u)^2`.
+
+    Parameters
+    ----------
+    logits : array_like, shape ``(..., K, ...)``
+        float16, bfloat16, float32 or float64; integers are taken as float64.
+    target : array_like
+        Integers of the logits' shape without the class axis (class indices), or floats of the logits' own shape
+        (a distribution a row, taken as it is: it need not sum to one).
+    spec : LossSpec
+        The member of the family; the default is plain cross-entropy.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides by the sum of the rows' weights, ``w * sample_weight``.
+    sample_weight : array_like, optional
+        One weight >= 0 a row; multiplies the row's whole value.
+    ignore_index : int
+        Rows with this label do not count and get value and gradient 0.
+    where : array_like of bool, optional
+        Broadcast to the logits' shape. Masked classes take no part; the smoothing prior is renormalised over the
+        others. A row with none left is ignored; a masked target in any other row raises ``ValueError``.
+    axis : int
+        The class axis.
+    empty : {"nan", "zero"}
+        What the mean over no rows (or a total weight of 0) is: NaN as in torch, or 0.
+
+    Returns
+    -------
+    scalar or ndarray
+        A scalar, or with "none" one value a row. float64 for float64 logits, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        On a dtype, a shape or range, or a label outside the classes; before any work is done.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> float(sl.cross_entropy([[40.0, 0.0]], [0]))
+    4.248354255291589e-18
+
+    See Also
+    --------
+    cross_entropy_grad : the value together with its gradient, in one pass.
+    """
+    problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty)
+    return problem.reduce(np.concatenate([row.value for _, row in problem.evaluate()] or [np.empty(0)]))
+
+
+def cross_entropy_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    axis: int = -1,
+    empty: Empty = "nan",
+    out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any]]:
+    """Return the loss and its gradient with respect to the logits.
+
+    Arguments and errors as in :func:`cross_entropy`, and
+
+    out : ndarray, optional
+        Where to write the gradient; shape and dtype of the logits. May be ``logits`` itself.
+
+    Returns
+    -------
+    (value, gradient)
+        The value as :func:`cross_entropy` returns it; the gradient in the logits' shape and dtype. With
+        ``reduction="none"`` it is the gradient of each row's own value.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> value, gradient = sl.cross_entropy_grad([[40.0, 0.0]], [0])
+    >>> gradient
+    array([[-4.24835426e-18,  4.24835426e-18]])
+    """
+    problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
+    values = np.empty(problem.rows.shape[0])
+
+    def gradients() -> Iterator[tuple[slice, Array]]:
+        for block, row in problem.evaluate():
+            values[block] = row.value
+            yield block, row.gradient()
+
+    gradient = problem.write(gradients(), out)
+    return problem.reduce(values), gradient
+
+
+def cross_entropy_hvp(
+    logits: ArrayLike,
+    target: ArrayLike,
+    tangent: ArrayLike,
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    axis: int = -1,
+    empty: Empty = "nan",
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Return the Hessian of the loss times ``tangent``, in closed form and O(K) a row.
+
+    Arguments and errors as in :func:`cross_entropy_grad`; ``tangent`` has the logits' shape. Rows do not
+    interact, so with ``reduction="none"`` the result is each row's own product. Row weights and the gate are
+    constants.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> sl.cross_entropy_hvp([[0.0, 0.0]], [0], [[1.0, 0.0]])
+    array([[ 0.25, -0.25]])
+
+    See Also
+    --------
+    softmax_lab.softmax_jvp : the same product for plain cross-entropy, from probabilities.
+    """
+    problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
+    t = _checks.floating("tangent", tangent)
+    if t.shape != problem.shape:
+        raise ValueError(f"tangent must have the logits' shape {problem.shape}; got {t.shape}")
+    tangents = as_rows(detached(t, out), problem.axis)
+    products = ((block, row.hvp(tangents[block].astype(np.float64))) for block, row in problem.evaluate())
+    return problem.write(products, out)
+
+
+class _Affine(NamedTuple):
+    """u T = a v + b - m e_y as a two-float, and dv/dz."""
+
+    high: Array
+    low: Array | None
+    slope: Array | float  # a_k / (T cosh^2(z_k / c))
+    bend: Array | float  # d slope / dz, over slope
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A block of rows evaluated: what value, gradient and Hessian-vector product share. Arrays are (n, K) or (n,)."""
+
+    spec: LossSpec
+    label: NDArray[np.int64] | None
+    live: NDArray[np.bool_]  # rows that count: neither ignored nor fully masked
+    kept: NDArray[np.bool_] | None  # classes that take part
+    affine: _Affine
+    shifted: Shifted
+    q: Array
+    s: Array
+    s_minus_one_hot: Array | None  # s_y - 1 per row, where the target is a class index
+    weight: Array  # w, without the sample weight
+    scale: Array  # sample weight over the reduction's divisor: multiplies values and derivatives
+
+    @cached_property
+    def total(self) -> Array | float:
+        """S, one by construction where the target is a class index."""
+        return row_sum(self.s) if self.label is None else 1.0
+
+    @cached_property
+    def lse(self) -> Array:
+        return self.shifted.peak / self.spec.temperature + self.shifted.log_normaliser
+
+    @cached_property
+    def cross(self) -> Array:
+        """C = -sum_k s_k log q_k, where 0 log 0 = 0."""
+        log_q = self.shifted.log_probs
+        if self.label is not None and self.plain_target:
+            return -take(log_q, self.label)
+        return -row_sum(np.where(self.s == 0, 0.0, self.s * log_q))
+
+    @property
+    def plain_target(self) -> bool:
+        return not np.any(self.spec.smoothing)
+
+    def focal(self, power: float) -> Array:
+        """o^power for the focal factor and its derivatives; 0 where o underflowed and the power is negative."""
+        o = self.others
+        return np.where((o == 0) & (power < 0), 0.0, o**power)
+
+    @cached_property
+    def others(self) -> Array:
+        assert self.label is not None
+        return self.shifted.others(self.label)
+
+    @property
+    def value(self) -> Array:
+        value = self.weight * self.cross
+        if self.spec.gamma:
+            value = value * self.focal(self.spec.gamma)
+        if self.spec.z_loss:
+            value = value + self.spec.z_loss * self.lse**2
+        return self.finish(value)
+
+    def residual(self) -> Array:
+        """S q - s, with the target's component taken as (1 - s_y) - sum of the others."""
+        if self.label is None:
+            return _times(self.total, self.q) - self.s
+        assert self.s_minus_one_hot is not None
+        residual = self.q - self.s
+        residual[np.arange(len(residual)), self.label] = -self.s_minus_one_hot - self.others
+        return residual
+
+    def one_hot_minus_q(self) -> Array:
+        assert self.label is not None
+        difference = -self.q
+        difference[np.arange(len(difference)), self.label] = self.others
+        return difference
+
+    def gradient_u(self) -> Array:
+        """dL/du, without the sample weight."""
+        spec, gradient = self.spec, _times(self.weight, self.residual())
+        if spec.gamma:
+            psi_cross = -spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
+            gradient = _times(self.focal(spec.gamma), gradient) + _times(self.weight * psi_cross, self.one_hot_minus_q())
+        if spec.z_loss:
+            gradient = gradient + _times(2 * spec.z_loss * self.lse, self.q)
+        return gradient
+
+    @cached_property
+    def q_cross(self) -> Array:
+        """q_y C, whose limit is 0 where q_y has underflowed and C may be infinite."""
+        q_y = take(self.q, self._label)
+        return np.where(q_y == 0, 0.0, q_y * self.cross)
+
+    @property
+    def _label(self) -> NDArray[np.int64]:
+        assert self.label is not None
+        return self.label
+
+    def gradient(self) -> Array:
+        return self.finish(self.gradient_u() * self.affine.slope)
+
+    def hvp(self, tangent: Array) -> Array:
+        """Differentiate the gradient along ``tangent`` (in z), every weight held constant."""
+        spec = self.spec
+        t = tangent * self.affine.slope
+        if self.kept is not None:
+            t = np.where(self.kept, t, 0.0)
+        t_minus_mu = centred(self.q, t)
+        dq = self.q * t_minus_mu
+        product = _times(self.weight, _times(self.total, dq))
+        if spec.gamma:
+            product = self._focal_hvp(product, dq, t_minus_mu)
+        if spec.z_loss:
+            mu = take(t, self.shifted.top) - take(t_minus_mu, self.shifted.top)
+            product = product + 2 * spec.z_loss * (_times(mu, self.q) + _times(self.lse, dq))
+        product = product * self.affine.slope
+        if spec.softcap is not None:
+            product = product + self.gradient_u() * self.affine.slope * self.affine.bend * tangent
+        return self.finish(product)
+
+    def _focal_hvp(self, plain: Array, dq: Array, t_minus_mu: Array) -> Array:
+        """The terms of phi and psi: d(phi) (q - s) + phi dq + d(psi C) (e_y - q) - psi C dq."""
+        gamma, t_y = self.spec.gamma, take(t_minus_mu, self._label)  # dq_y = q_y t_y
+        q_y, phi, slope, curve = take(self.q, self._label), self.focal(gamma), self.focal(gamma - 1), self.focal(gamma - 2)
+        psi_cross, d_phi = -gamma * slope * self.q_cross, -gamma * slope * q_y * t_y
+        d_psi_cross = gamma * ((gamma - 1) * curve * q_y - slope) * self.q_cross * t_y
+        d_cross = -row_sum(self.s * t_minus_mu)  # S mu - s.t, with S = 1
+        return (
+            _times(phi, plain)
+            + _times(self.weight * d_phi, self.residual())
+            + _times(self.weight * (d_psi_cross - gamma * slope * q_y * d_cross), self.one_hot_minus_q())
+            - _times(self.weight * psi_cross, dq)
+        )
+
+    def finish(self, values: Array) -> Array:
+        """Apply the row's factor, and 0 to rows that do not count and classes that take no part."""
+        if values.ndim == 1:
+            return np.where(self.live, values * self.scale, 0.0)
+        values = np.where(self.live[:, None], values * self.scale[:, None], 0.0)
+        return values if self.kept is None else np.where(self.kept, values, 0.0)
+
+
+def _times(per_row: Array | float, rows: Array) -> Array:
+    """Multiply rows (n, K) by one factor a row."""
+    return rows * (per_row[:, None] if isinstance(per_row, np.ndarray) else per_row)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Checked arguments, as rows."""
+
+    rows: NDArray[Any]  # (N, K) logits in their own dtype
+    label: NDArray[np.int64] | None  # (N,), 0 where the row does not count
+    soft: NDArray[np.float64] | None  # (N, K)
+    live: NDArray[np.bool_]  # (N,)
+    kept: NDArray[np.bool_] | None  # (N, K)
+    sample_weight: Array  # (N,)
+    spec: LossSpec
+    reduction: Reduction
+    empty: Empty
+    shape: tuple[int, ...]
+    axis: int
+
+    def evaluate(self) -> Iterator[tuple[slice, _Row]]:
+        """Yield each block of rows with everything about it computed, scaled for the reduction."""
+        scale = self.sample_weight * self._factor
+        with np.errstate(all="ignore"):
+            for block in blocks(*self.rows.shape):
+                yield block, self._row(block, self.weights[block], scale[block])
+
+    @cached_property
+    def _factor(self) -> float:
+        """One over the sum of the rows' weights for a mean, 0 where there is none; a NaN row's weight does not count."""
+        if self.reduction != "mean":
+            return 1.0
+        total = float(np.nansum(self.weights * self.sample_weight))
+        return 1.0 / total if total else 0.0
+
+    @cached_property
+    def weights(self) -> Array:
+        """w per row, 0 for rows that do not count: the class weight, through the gate where there is one."""
+        class_weight = np.asarray(self.spec.class_weight)
+        if self.soft is not None:
+            # the mean of W under the target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever it sums to
+            total = row_sum(self.soft)
+            weights = np.divide(row_sum(self.soft * class_weight), total, out=np.ones_like(total), where=total > 0)
+        else:
+            weights = np.broadcast_to(class_weight, self.rows.shape[1:])[self.label]
+            if self.spec.gate:
+                weights = weights ** (self._target_probability() ** self.spec.gate)
+        return np.where(self.live, weights, 0.0)
+
+    def _target_probability(self) -> Array:
+        """q_y per row, in a pass of its own: the gate's weights make up the mean's divisor, which every row needs."""
+        assert self.label is not None
+        q_y = np.empty(len(self.rows))
+        ones = np.ones(len(self.rows))
+        with np.errstate(all="ignore"):
+            for block in blocks(*self.rows.shape):
+                q_y[block] = take(self._row(block, ones[block], ones[block]).q, self.label[block])
+        return q_y
+
+    def _row(self, block: slice, weight: Array, scale: Array) -> _Row:
+        label = None if self.label is None else self.label[block]
+        kept = None if self.kept is None else self.kept[block]
+        affine = _affine(self.rows[block].astype(np.float64), label, self.spec)
+        shifted = shifted_exp(affine.high, affine.low, mask=kept, temperature=self.spec.temperature)
+        soft = None if self.soft is None else self.soft[block]
+        s, s_minus_one_hot = _smoothed(self.spec, label, soft, kept, shifted.e.shape)
+        return _Row(self.spec, label, self.live[block], kept, affine, shifted, shifted.probs, s, s_minus_one_hot, weight, scale)
+
+    def reduce(self, values: Array) -> Any:
+        """Reduce row values, which already carry the divisor of the mean."""
+        dtype = np.dtype(np.float64 if self.rows.dtype == np.float64 else np.float32)
+        if self.reduction == "none":
+            shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+            return round_once(values, dtype).reshape(shape)[()]
+        total = row_sum(values[None, :])[0] if len(values) else 0.0
+        if self.reduction == "mean" and self._factor == 0 and self.empty == "nan":
+            total = np.nan
+        return round_once(np.asarray(total), dtype)[()]
+
+    def write(self, blocks_of_rows: Iterator[tuple[slice, Array]], out: NDArray[Any] | None) -> NDArray[Any]:
+        """Write derivative rows to the output, each entry rounded once."""
+        result = _checks.output(out, self.shape, self.rows.dtype)
+        writer = RowWriter(result, self.axis)
+        for block, values in blocks_of_rows:
+            writer.write(block, values)
+        writer.close()
+        return result
+
+
+def _affine(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> _Affine:
+    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit."""
+    slope: Array | float = np.asarray(spec.scale) / spec.temperature
+    bend: Array | float = 0.0
+    low: Array | None = None
+    v = z
+    if spec.softcap is not None:
+        v, low, slope_of_v, bend = _soft_cap(z, spec.softcap)
+        slope = slope * slope_of_v
+    scale = np.asarray(spec.scale)
+    if np.any(scale != 1):
+        v, error = two_product(v, scale)
+        low = error if low is None else scale * low + error
+    bias = np.asarray(spec.bias)
+    if bias.any():
+        v, low = _add(v, low, bias[label] if bias.ndim == 2 else bias)
+    margin = np.asarray(spec.margin)
+    if label is not None and margin.any():
+        m = np.zeros_like(v)
+        m[np.arange(len(label)), label] = -(margin[label] if margin.ndim else margin)
+        v, low = _add(v, low, m)
+    return _Affine(v, low, slope, bend)
+
+
+def _soft_cap(z: Array, cap: float) -> tuple[Array, Array, Array, Array]:
+    """Return v = c tanh(z/c) as a two-float, dv/dz and (d^2 v/dz^2) / (dv/dz); -inf stays -inf.
+
+    The rounding of z/c is carried to first order: where the cap saturates, cosh^-2 magnifies it by 2 z/c.
+    """
+    x, x_low = divide(z, np.zeros_like(z), cap)
+    t, slope = np.tanh(x), np.cosh(x) ** -2.0
+    v, error = two_product(t, cap)
+    v = np.where(z == -np.inf, z, v)
+    return v, error + cap * slope * x_low, slope * (1.0 - 2.0 * t * x_low), -2.0 * t / cap
+
+
+def _add(high: Array, low: Array | None, term: Array) -> tuple[Array, Array]:
+    high, error = two_sum(high, np.broadcast_to(term, high.shape))
+    return high, error if low is None else low + error
+
+
+def _smoothed(
+    spec: LossSpec, label: NDArray[np.int64] | None, soft: Array | None, kept: NDArray[np.bool_] | None, shape: tuple[int, ...]
+) -> tuple[Array, Array | None]:
+    """Return the smoothed target s (n, K), and s_y - 1 where there is a class index y."""
+    eps: Array | float = np.asarray(spec.smoothing)
+    if label is not None and np.ndim(eps):
+        eps = np.asarray(eps)[label][:, None]
+    prior = _prior(spec, kept, shape) if np.any(spec.smoothing) else np.zeros(shape)
+    if label is None:
+        assert soft is not None
+        return (1.0 - eps) * soft + eps * prior, None
+    s = eps * prior
+    at_label = np.arange(len(label)), label
+    s_minus_one_hot = np.broadcast_to(eps, (shape[0], 1))[:, 0] * (prior[at_label] - 1.0)
+    s[at_label] = 1.0 + s_minus_one_hot
+    return s, s_minus_one_hot
+
+
+def _prior(spec: LossSpec, kept: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> Array:
+    """Return the smoothing prior r (n, K), summing to one over the classes that take part."""
+    prior = np.broadcast_to(np.ones(shape[1]) if spec.prior is None else np.asarray(spec.prior), shape)
+    if kept is not None:
+        prior = np.where(kept, prior, 0.0)
+    return prior / row_sum(np.ascontiguousarray(prior))[:, None]
+
+
+def _prepare(
+    logits: ArrayLike,
+    target: ArrayLike,
+    spec: LossSpec,
+    reduction: Reduction,
+    sample_weight: ArrayLike | None,
+    ignore_index: int,
+    where: ArrayLike | None,
+    axis: int,
+    empty: Empty,
+    *,
+    out: NDArray[Any] | None = None,
+) -> _Problem:
+    """Check every argument and bring it to rows."""
+    z = _checks.floating("logits", logits)
+    axis = _checks.class_axis("logits", z, axis)
+    _checks.choice("reduction", reduction, _checks.REDUCTIONS)
+    _checks.choice("empty", empty, _checks.EMPTY_RULES)
+    _check_spec(spec, z.shape[axis])
+    row_shape = z.shape[:axis] + z.shape[axis + 1 :]
+    mask = _checks.mask(where, z.shape)
+    kept = None if mask is None else as_rows(mask, axis)
+    label, soft = _target(target, spec, z.shape, axis, row_shape, _checks.ignored_label(ignore_index))
+    weights = _checks.sample_weights(sample_weight, row_shape).reshape(-1)
+    live = np.ones(len(weights), bool) if label is None else label != ignore_index
+    if kept is not None:
+        live &= kept.any(axis=1)
+        _check_masked_target(label, soft, kept, live)
+    if label is not None:
+        label = np.where(live, label, 0)
+    if out is not None:
+        _checks.output(out, z.shape, z.dtype)
+    return _Problem(as_rows(detached(z, out), axis), label, soft, live, kept, weights, spec, reduction, empty, z.shape, axis)
+
+
+def _check_spec(spec: LossSpec, num_classes: int) -> None:
+    if not isinstance(spec, LossSpec):
+        raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
+    if spec.num_classes not in (None, num_classes):
+        raise ValueError(f"spec is made for {spec.num_classes} classes; the logits have {num_classes}")
+
+
+def _target(
+    target: ArrayLike, spec: LossSpec, shape: tuple[int, ...], axis: int, row_shape: tuple[int, ...], ignore_index: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
+    """Return (labels, None) for class indices, (None, rows) for distributions."""
+    array = np.asarray(target)
+    if array.dtype.kind in "iu" or (array.size == 0 and array.shape == row_shape):
+        return _checks.labels(array, shape[axis], ignore_index, row_shape).reshape(-1), None
+    if array.dtype.name not in _checks.FLOAT_DTYPES:
+        raise TypeError(f"target must hold integers (class indices) or floats (distributions); got dtype {array.dtype.name}")
+    if spec.needs_class_index:
+        raise ValueError(f"{', '.join(spec.needs_class_index)} needs class-index targets; got a distribution per row")
+    return None, as_rows(_checks.soft_target(array, shape), axis)
+
+
+def _check_masked_target(
+    label: NDArray[np.int64] | None, soft: NDArray[np.float64] | None, kept: NDArray[np.bool_], live: NDArray[np.bool_]
+) -> None:
+    if label is not None:
+        bad = live & ~kept[np.arange(len(label)), np.where(live, label, 0)]
+    else:
+        assert soft is not None
+        bad = live & ((soft != 0) & ~kept).any(axis=1)
+    if bad.any():
+        raise ValueError(f"the target of row {int(np.argmax(bad))} is masked by where; unmask it, or ignore the row")

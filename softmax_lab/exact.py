@@ -1,0 +1,201 @@
+r"""The oracle: the same functions for one row, in mpmath, as the textbook writes them. Slow, and never tuned.
+
+Nothing here guards against cancellation; :data:`DIGITS` decimal digits do. exp(-900) and 1 - (1 - 1e-390) are
+still held exactly enough, so each formula can be checked by eye against the paper. Floats enter exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from .spec import LossSpec
+
+__all__ = [
+    "DIGITS",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_grad_terms",
+    "cross_entropy_hvp",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "softmax_jacobian",
+    "ulp_error",
+]
+
+DIGITS = 400  # decimal digits of every calculation: a gap of 900 between logits leaves nothing unseen
+
+Number = Any  # mpmath.mpf; mpmath ships no types
+Row = Iterable[Any]
+
+
+def _row(z: Row) -> list[Number]:
+    """One row as mpf; a float's value is kept to the last bit, an mpf passes through."""
+    return [x if isinstance(x, mpmath.mpf) else mpmath.mpf(float(x)) for x in z]
+
+
+def logsumexp(z: Row) -> Number:
+    """log sum_j exp(z_j)."""
+    with mpmath.workdps(DIGITS):
+        return mpmath.log(mpmath.fsum(mpmath.exp(x) for x in _row(z)))
+
+
+def softmax(z: Row, temperature: float = 1.0) -> list[Number]:
+    """exp(z_k / T) / sum_j exp(z_j / T)."""
+    with mpmath.workdps(DIGITS):
+        powers = [mpmath.exp(x / mpmath.mpf(temperature)) for x in _row(z)]
+        total = mpmath.fsum(powers)
+        return [power / total for power in powers]
+
+
+def log_softmax(z: Row, temperature: float = 1.0) -> list[Number]:
+    """z_k / T - lse(z / T)."""
+    with mpmath.workdps(DIGITS):
+        scaled = [x / mpmath.mpf(temperature) for x in _row(z)]
+        total = logsumexp(scaled)
+        return [x - total for x in scaled]
+
+
+def softmax_jacobian(z: Row, temperature: float = 1.0) -> list[list[Number]]:
+    """p_i (delta_ij - p_j) / T, from logits."""
+    with mpmath.workdps(DIGITS):
+        p = softmax(z, temperature)
+        return [[p_i * ((i == j) - p_j) / temperature for j, p_j in enumerate(p)] for i, p_i in enumerate(p)]
+
+
+def _at(field: Any, k: int) -> Number:
+    """Entry k of a LossSpec field that is a number or an array."""
+    return mpmath.mpf(float(field if np.ndim(field) == 0 else field[k]))
+
+
+def _u(z: list[Number], y: int | None, spec: LossSpec) -> list[Number]:
+    """u_k = (a_k c tanh(z_k / c) + b_k - m_y [k = y]) / T."""
+    cap = spec.softcap
+    v = z if cap is None else [x if x == mpmath.ninf else cap * mpmath.tanh(x / mpmath.mpf(cap)) for x in z]
+    bias: Any = spec.bias[y] if np.ndim(spec.bias) == 2 else spec.bias  # type: ignore[index]
+    margin = [_at(spec.margin, k) if k == y else 0 for k in range(len(z))]
+    return [(_at(spec.scale, k) * v[k] + _at(bias, k) - margin[k]) / mpmath.mpf(spec.temperature) for k in range(len(z))]
+
+
+def _s(target: int | Sequence[float], spec: LossSpec, num_classes: int) -> list[Number]:
+    """s = (1 - eps) t + eps r, where t is the one-hot or the given target and r sums to one."""
+    hard = isinstance(target, (int, np.integer))
+    t = [mpmath.mpf(int(k == target)) for k in range(num_classes)] if hard else _row(target)  # type: ignore[arg-type]
+    r = [mpmath.mpf(1) if spec.prior is None else _at(spec.prior, k) for k in range(num_classes)]
+    eps = _at(spec.smoothing, target if hard else 0)  # type: ignore[arg-type]
+    total = mpmath.fsum(r)
+    return [(1 - eps) * t[k] + eps * r[k] / total for k in range(num_classes)]
+
+
+def row_weight(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec()) -> Number:
+    """w = W_y ^ (q_y ^ g), or W_y without a gate, or sum_k t_k W_k / sum_k t_k for a distribution."""
+    with mpmath.workdps(DIGITS):
+        if not isinstance(target, (int, np.integer)):
+            t = _row(target)
+            total = mpmath.fsum(t)
+            return mpmath.fsum(_at(spec.class_weight, k) * t_k for k, t_k in enumerate(t)) / total if total else mpmath.mpf(1)
+        weight = _at(spec.class_weight, int(target))
+        if spec.gate == 0:
+            return weight
+        return weight ** (softmax(_u(_row(z), int(target), spec))[target] ** mpmath.mpf(spec.gate))
+
+
+def cross_entropy(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None) -> Number:
+    """w (1 - q_y)^gamma (-sum_k s_k log q_k) + lambda lse(u)^2; ``weight`` holds w fixed."""
+    with mpmath.workdps(DIGITS):
+        z = _row(z)
+        y = int(target) if isinstance(target, (int, np.integer)) else None
+        w = row_weight(z, target, spec) if weight is None else weight
+        u = _u(z, y, spec)
+        log_q, s = log_softmax(u), _s(target, spec, len(z))
+        cross = -mpmath.fsum(s_k * l_k for s_k, l_k in zip(s, log_q, strict=True) if s_k != 0)
+        focal = (1 - mpmath.exp(log_q[y])) ** mpmath.mpf(spec.gamma) if spec.gamma and y is not None else 1
+        z_loss = mpmath.mpf(spec.z_loss) * logsumexp(u) ** 2 if spec.z_loss else 0
+        return w * focal * cross + z_loss
+
+
+def cross_entropy_grad_terms(
+    z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
+) -> list[list[Number]]:
+    """The terms whose sum is dL/dz_k, a list of terms per class: where they cancel, the largest is the yardstick."""
+    with mpmath.workdps(DIGITS):
+        z = _row(z)
+        y = int(target) if isinstance(target, (int, np.integer)) else None
+        w = row_weight(z, target, spec) if weight is None else weight
+        u, s, cap = _u(z, y, spec), _s(target, spec, len(z)), spec.softcap
+        q, log_q, total = softmax(u), log_softmax(u), mpmath.fsum(s)
+        phi, psi_cross = mpmath.mpf(1), mpmath.mpf(0)
+        if spec.gamma and y is not None:
+            cross = -mpmath.fsum(s_k * l_k for s_k, l_k in zip(s, log_q, strict=True) if s_k != 0)
+            gamma, other = mpmath.mpf(spec.gamma), 1 - q[y]
+            phi, psi_cross = other**gamma, -gamma * other ** (gamma - 1) * q[y] * cross
+        z_loss = 2 * mpmath.mpf(spec.z_loss) * logsumexp(u) if spec.z_loss else 0
+        terms = []
+        for k in range(len(z)):
+            slope = _at(spec.scale, k) / mpmath.mpf(spec.temperature)
+            slope *= 1 if cap is None or z[k] == mpmath.ninf else mpmath.sech(z[k] / mpmath.mpf(cap)) ** 2
+            row = [w * phi * total * q[k], -w * phi * s[k], w * psi_cross * ((k == y) - q[k]), z_loss * q[k]]
+            terms.append([slope * term for term in row])
+        return terms
+
+
+def cross_entropy_grad(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None) -> list[Number]:
+    """dL/dz_k; ``weight`` holds w fixed."""
+    with mpmath.workdps(DIGITS):
+        return [mpmath.fsum(terms) for terms in cross_entropy_grad_terms(z, target, spec, weight=weight)]
+
+
+def cross_entropy_hvp(z: Row, target: int | Sequence[float], tangent: Row, spec: LossSpec = LossSpec()) -> list[Number]:
+    """The gradient's central difference along ``tangent`` with step 1e-100: good to about 200 digits."""
+    with mpmath.workdps(DIGITS):
+        z, step, w = _row(z), mpmath.mpf(10) ** -100, row_weight(z, target, spec)
+        ahead = [x + step * t for x, t in zip(z, _row(tangent), strict=True)]
+        behind = [x - step * t for x, t in zip(z, _row(tangent), strict=True)]
+        up, down = (cross_entropy_grad(x, target, spec, weight=w) for x in (ahead, behind))
+        return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
+
+
+def ulp_error(
+    computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """|computed - exact| / ulp per component, in ulps of ``dtype`` (the computed array's own by default).
+
+    One ulp is the distance between neighbouring floats of the type at |exact|, or at |scale| where given (the
+    largest term of a sum that truly cancels). A result below the smallest normal number may flush to zero: the
+    distance there is not taken smaller than that number, so a flush counts at most 1.
+    Infinite exact values must be met exactly, and where the exact value overflows the type, so may the result.
+    """
+    array = np.atleast_1d(np.asarray(computed))
+    kind = np.dtype(dtype if dtype is not None else array.dtype)
+    bits, smallest, largest = _format(kind)
+    with mpmath.workdps(DIGITS):
+        values = list(exact)
+        scales = values if scale is None else list(scale)
+        errors = [_one_ulp_error(float(c), x, s, bits, smallest, largest) for c, x, s in zip(array.ravel(), values, scales, strict=True)]
+    return np.array(errors).reshape(array.shape)
+
+
+def _format(dtype: np.dtype[Any]) -> tuple[int, Number, Number]:
+    """Significand bits, smallest normal and largest finite number of a floating type."""
+    if dtype.name == "bfloat16":
+        return 8, mpmath.mpf(2) ** -126, mpmath.mpf(2) ** 127 * (2 - mpmath.mpf(2) ** -7)
+    info = np.finfo(dtype)
+    return info.nmant + 1, mpmath.mpf(float(info.smallest_normal)), mpmath.mpf(float(info.max))
+
+
+def _one_ulp_error(computed: float, exact: Number, scale: Number, bits: int, smallest: Number, largest: Number) -> float:
+    if mpmath.isnan(exact):
+        return 0.0 if computed != computed else float("inf")
+    if mpmath.isinf(exact) or abs(exact) >= largest * (1 + mpmath.ldexp(1, -bits)):
+        return 0.0 if computed == float(mpmath.sign(exact)) * float("inf") else float("inf")
+    if computed != computed or computed in (float("inf"), float("-inf")):
+        return float("inf")
+    size = max(abs(exact), abs(scale))
+    error = abs(mpmath.mpf(computed) - exact)
+    if size < smallest:
+        return float(error / smallest)
+    return float(error / mpmath.ldexp(1, mpmath.frexp(size)[1] - bits))

@@ -1,0 +1,170 @@
+r"""Softmax, log-softmax and log-sum-exp, to within an ulp or two on every row.
+
+.. math:: p_k = \frac{e^{z_k/T}}{\sum_j e^{z_j/T}}, \qquad
+          \log p_k = \frac{z_k}{T} - \operatorname{lse}(z/T), \qquad
+          \operatorname{lse}(z) = \log \sum_j e^{z_j}
+
+Three roundings that other implementations accept are avoided: that of z - max(z) (carried along as a second
+float), that of 1 + rest in the logarithm (log1p), and any but one rounding to the output's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _checks
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp
+from ._twofloat import Array, round_once
+
+__all__ = ["log_softmax", "logsumexp", "softmax"]
+
+
+def softmax(
+    logits: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    r"""Return the softmax :math:`p_k = e^{z_k/T} / \sum_j e^{z_j/T}` along one axis.
+
+    Parameters
+    ----------
+    logits : array_like, shape ``(..., K, ...)``
+        float16, bfloat16, float32 or float64; integers are taken as float64.
+    axis : int
+        The class axis.
+    temperature : float
+        T > 0; below 1 sharpens, above 1 flattens.
+    where : array_like of bool, optional
+        Broadcast to the logits' shape. Entries that are False take no part and get probability 0; a row with
+        none left is all 0.
+    out : ndarray, optional
+        Where to write; shape and dtype of the logits. May be ``logits`` itself.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as the logits. A row with NaN or +inf, or with nothing above -inf, is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On a dtype, shape, axis or temperature out of range, saying what was expected and what came.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> sl.softmax([40.0, 0.0])
+    array([1.00000000e+00, 4.24835426e-18])
+
+    See Also
+    --------
+    log_softmax : the logarithm, which stays accurate where a probability rounds to 0 or 1.
+
+    References
+    ----------
+    P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA J. Numer. Anal. 41 (2021).
+    """
+    return _map_rows(logits, axis, temperature, where, out, lambda rows: rows.probs, masked=0.0)
+
+
+def log_softmax(
+    logits: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    r"""Return :math:`\log p_k = z_k/T - \log \sum_j e^{z_j/T}` along one axis.
+
+    Arguments and errors as in :func:`softmax`. Masked entries, and every entry of a fully masked row, are -inf.
+    The largest entry's own term is kept out of the sum and enters by log1p, so a confident class keeps its true
+    log-probability instead of 0.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> sl.log_softmax([40.0, 0.0])
+    array([-4.24835426e-18, -4.00000000e+01])
+
+    See Also
+    --------
+    softmax : the probabilities themselves.
+    """
+    return _map_rows(logits, axis, temperature, where, out, lambda rows: rows.log_probs, masked=-np.inf)
+
+
+def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None, keepdims: bool = False) -> Any:
+    r"""Return :math:`\log \sum_j e^{z_j}` along one axis.
+
+    Parameters
+    ----------
+    logits, axis, where
+        As in :func:`softmax`.
+    keepdims : bool
+        Keep the class axis, with length one.
+
+    Returns
+    -------
+    ndarray or scalar
+        The logits' shape without the class axis, in their dtype. -inf where nothing is above -inf or all is
+        masked; +inf where an entry is +inf. Near a zero of the function the largest entry and the logarithm
+        cancel: there the error is half an ulp of the larger of the two.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> float(sl.logsumexp([1000.0, 1000.0]))
+    1000.6931471805599
+    """
+    z = _checks.floating("logits", logits)
+    axis = _checks.class_axis("logits", z, axis)
+    mask = _checks.mask(where, z.shape)
+    rows, row_mask = as_rows(z, axis), None if mask is None else as_rows(mask, axis)
+    result = np.empty(rows.shape[0])
+    with np.errstate(all="ignore"):
+        for block in blocks(*rows.shape):
+            shifted = shifted_exp(rows[block].astype(np.float64), mask=None if row_mask is None else row_mask[block])
+            # an infinite peak is the result; the shift has made NaN of it
+            result[block] = np.where(np.isinf(shifted.peak), shifted.peak, shifted.peak + shifted.log_normaliser)
+    reduced = z.shape[:axis] + z.shape[axis + 1 :]
+    shape = (*z.shape[:axis], 1, *z.shape[axis + 1 :]) if keepdims else reduced
+    return round_once(result, z.dtype).reshape(shape)[()]
+
+
+def _map_rows(
+    logits: ArrayLike,
+    axis: int,
+    temperature: float,
+    where: ArrayLike | None,
+    out: NDArray[Any] | None,
+    entry: Callable[[Shifted], Array],
+    *,
+    masked: float,
+) -> NDArray[Any]:
+    """Check, then apply ``entry`` to every block of rows; ``masked`` is the value of masked entries."""
+    z = _checks.floating("logits", logits)
+    axis = _checks.class_axis("logits", z, axis)
+    temperature = _checks.number("temperature", temperature, low=0.0, open_low=True)
+    mask = _checks.mask(where, z.shape)
+    result = _checks.output(out, z.shape, z.dtype)
+    rows = as_rows(detached(z, out), axis)
+    row_mask = None if mask is None else as_rows(mask, axis)
+    writer = RowWriter(result, axis)
+    with np.errstate(all="ignore"):
+        for block in blocks(*rows.shape):
+            some = None if row_mask is None else row_mask[block]
+            values = entry(shifted_exp(rows[block].astype(np.float64), mask=some, temperature=temperature))
+            if some is not None:
+                values = np.where(some, values, masked)
+            writer.write(block, values)
+    writer.close()
+    return result

@@ -1,0 +1,38 @@
+"""Hypothesis profiles, and the table of worst errors in ulp that closes a run.
+
+``default`` repeats the same examples on every machine, ``thorough`` (pytest --hypothesis-profile=thorough) searches for new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from .ulps import Record, table
+
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("default")
+
+_records: list[tuple[str, str, str, float]] = []
+
+
+@pytest.fixture
+def record_ulp(record_property: Callable[[str, object], None]) -> Record:
+    """Record a measured error; a property of the test report, so that it reaches the terminal from parallel workers too."""
+    return lambda function, dtype, case, error: record_property("ulp", (function, dtype, case, float(error)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _records.extend(tuple(value) for key, value in report.user_properties if key == "ulp")  # type: ignore[misc, arg-type]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _records:
+        terminalreporter.section("worst errors in ulp")
+        for line in table(_records):
+            terminalreporter.write_line(line)
