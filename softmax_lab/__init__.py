@@ -12,13 +12,14 @@ from .softmax import log_softmax, logsumexp, softmax
 from .spec import LossSpec
 
 if TYPE_CHECKING:
-    from . import data, exact, plotting
+    from . import audit, data, exact, plotting
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LossSpec",
     "__version__",
+    "audit",
     "balance",
     "cross_entropy",
     "cross_entropy_grad",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 # imported on first use: they need packages (mpmath, scikit-learn, matplotlib) that the base install does not
-_LAZY = ("data", "exact", "plotting")
+_LAZY = ("audit", "data", "exact", "plotting")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 
 import mpmath
 import numpy as np
+from numpy.typing import NDArray
 
+from ._ulp import ulp_distance
 from .spec import LossSpec
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "logsumexp",
     "softmax",
     "softmax_jacobian",
+    "two_floats",
     "ulp_error",
 ]
 
@@ -159,43 +162,25 @@ def cross_entropy_hvp(z: Row, target: int | Sequence[float], tangent: Row, spec:
         return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
 
 
-def ulp_error(
-    computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def two_floats(values: Iterable[Number]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split mpf values into (high, low) float64 arrays whose sum holds about 106 bits."""
+    with mpmath.workdps(DIGITS):
+        pairs = [(float(x), float(x - float(x)) if mpmath.isfinite(x) and abs(x) < _LARGEST else 0.0) for x in values]
+    high, low = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return high, low
+
+
+_LARGEST = mpmath.mpf(2) ** 1023  # beyond it float() may overflow, and the high part alone says so
+
+
+def ulp_error(computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None) -> NDArray[np.float64]:
     """|computed - exact| / ulp per component, in ulps of ``dtype`` (the computed array's own by default).
 
-    One ulp is the distance between neighbouring floats of the type at |exact|, or at |scale| where given (the
-    largest term of a sum that truly cancels). A result below the smallest normal number may flush to zero: the
-    distance there is not taken smaller than that number, so a flush counts at most 1.
-    Infinite exact values must be met exactly, and where the exact value overflows the type, so may the result.
+    What one ulp is, and the conventions at flushes, NaN and infinities: :func:`softmax_lab._ulp.ulp_distance`.
+    ``scale`` is the largest term of a sum that truly cancels.
     """
     array = np.atleast_1d(np.asarray(computed))
-    kind = np.dtype(dtype if dtype is not None else array.dtype)
-    bits, smallest, largest = _format(kind)
-    with mpmath.workdps(DIGITS):
-        values = list(exact)
-        scales = values if scale is None else list(scale)
-        errors = [_one_ulp_error(float(c), x, s, bits, smallest, largest) for c, x, s in zip(array.ravel(), values, scales, strict=True)]
-    return np.array(errors).reshape(array.shape)
-
-
-def _format(dtype: np.dtype[Any]) -> tuple[int, Number, Number]:
-    """Significand bits, smallest normal and largest finite number of a floating type."""
-    if dtype.name == "bfloat16":
-        return 8, mpmath.mpf(2) ** -126, mpmath.mpf(2) ** 127 * (2 - mpmath.mpf(2) ** -7)
-    info = np.finfo(dtype)
-    return info.nmant + 1, mpmath.mpf(float(info.smallest_normal)), mpmath.mpf(float(info.max))
-
-
-def _one_ulp_error(computed: float, exact: Number, scale: Number, bits: int, smallest: Number, largest: Number) -> float:
-    if mpmath.isnan(exact):
-        return 0.0 if computed != computed else float("inf")
-    if mpmath.isinf(exact) or abs(exact) >= largest * (1 + mpmath.ldexp(1, -bits)):
-        return 0.0 if computed == float(mpmath.sign(exact)) * float("inf") else float("inf")
-    if computed != computed or computed in (float("inf"), float("-inf")):
-        return float("inf")
-    size = max(abs(exact), abs(scale))
-    error = abs(mpmath.mpf(computed) - exact)
-    if size < smallest:
-        return float(error / smallest)
-    return float(error / mpmath.ldexp(1, mpmath.frexp(size)[1] - bits))
+    high, low = two_floats(exact)
+    largest = None if scale is None else two_floats(scale)[0].reshape(array.shape)
+    kind = array.dtype if dtype is None else dtype
+    return ulp_distance(array, high.reshape(array.shape), low.reshape(array.shape), kind, largest)

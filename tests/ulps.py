@@ -24,7 +24,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
+        return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(name)
 
 

@@ -1,5 +1,8 @@
-"""The audit: cases where softmax implementations go wrong, with exact values to hold them to."""
+"""The audit: a conformance suite for anyone's softmax, log-softmax and cross-entropy, in ulps against exact arithmetic."""
 
+from .accuracy import worst_errors
 from .cases import HARD_ROWS, RowCase
+from .checks import CHECKS, Check, Finding
+from .run import COLUMNS, run
 
-__all__ = ["HARD_ROWS", "RowCase"]
+__all__ = ["CHECKS", "COLUMNS", "HARD_ROWS", "Check", "Finding", "RowCase", "run", "worst_errors"]

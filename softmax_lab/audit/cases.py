@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HARD_ROWS", "LONG_ROW", "RowCase", "labelled"]
+from .._ulp import float_format
+
+__all__ = ["GOOD", "HARD_ROWS", "LONG_ROW", "TILE", "TILES", "RowCase", "labelled"]
 
 Rows = NDArray[Any]
 
@@ -34,14 +36,6 @@ class RowCase:
         return np.ascontiguousarray(self.build(kind).astype(kind))
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float, float]:
-    """eps, smallest normal and largest number of a floating type."""
-    if dtype.name == "bfloat16":
-        return 2.0**-7, 2.0**-126, 2.0**127 * (2 - 2.0**-7)
-    info = np.finfo(dtype)
-    return float(info.eps), float(info.smallest_normal), float(info.max)
-
-
 def _normal(seed: int, shape: tuple[int, int], scale: float = 1.0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(0.0, scale, shape)
 
@@ -56,23 +50,24 @@ def _offset(offset: float) -> Callable[[np.dtype[Any]], NDArray[np.float64]]:
 
 
 def _nearly_tied(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    eps = _limits(dtype)[0]
+    eps = float_format(dtype).eps
     steps = np.array([0.0, 1.0, 2.0, 5.0])
     return np.stack([1.0 + eps * steps, 3.0 - 2 * eps * steps, eps * steps])
 
 
 def _huge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    largest = _limits(dtype)[2]
+    largest = float_format(dtype).largest
     return np.array([[largest, largest, 0.0], [largest, -largest, 0.0], [-largest, -largest, -largest], [largest, largest / 2, 1.0]])
 
 
 def _tiny(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    eps, smallest, _ = _limits(dtype)
+    form = float_format(dtype)
+    eps, smallest = form.eps, form.smallest
     return np.array([[smallest, -smallest, 0.0], [smallest / 4, 0.0, -smallest / 2], [eps, -eps, eps / 3], [1e-3, 2e-3, -1e-3]])
 
 
 def _edge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    gap = -np.log(_limits(dtype)[1])
+    gap = -np.log(float_format(dtype).smallest)
     return np.array([[0.0, -gap * share] for share in (0.9, 0.97, 0.999, 1.02, 1.2)])
 
 
@@ -113,10 +108,19 @@ HARD_ROWS: tuple[RowCase, ...] = (
         "K = 2: sigma(z_1 - z_2) and its complement",
         _fixed([-30.0, 0.0], [-3.0, 0.0], [-0.1, 0.0], [0.7, 0.0], [9.0, 0.0]),
     ),
-    RowCase("many classes", "ten thousand classes: a running sum in the dtype drifts", lambda _: _normal(3, (1, 10_000), 3.0)),
+    RowCase("many classes", "a thousand classes: a running sum in the dtype drifts", lambda _: _normal(3, (1, 1000), 3.0)),
 )
 
 LONG_ROW = RowCase("long row", "a hundred thousand classes: the sum's drift grows with K", lambda _: _normal(4, (1, 100_000), 2.0))
+
+#: tiled to just under a million classes: of a tiled row the exact values follow from those of one tile
+TILE = RowCase(
+    "a million classes", "a running sum over 10^6 terms drifts, or overflows in half precision", lambda _: _normal(5, (1, 61), 2.0)
+)
+TILES = 16_384
+
+#: rows that surround others in a batch: nothing of them may reach their neighbours
+GOOD = RowCase("good rows", "rows that any implementation gets right alone", lambda _: _normal(6, (4, 7), 2.0))
 
 
 def labelled(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:

@@ -87,7 +87,8 @@ def long_tail(
     y = np.asarray(labels)
     if y.ndim != 1 or y.dtype.kind not in "iu" or y.size == 0:
         raise ValueError(f"labels must be integers of shape (N,), N >= 1; got dtype {y.dtype.name}, shape {y.shape}")
-    y = _checks.labels(y, int(y.max()) + 1, -1, y.shape)
+    if y.min() < 0:
+        raise IndexError(f"labels must be >= 0; got label {int(y.min())} at row {int(np.argmin(y))}")
     present = np.bincount(y)
     num_classes = len(present)
     test_per_class = int(_checks.number("test_per_class", test_per_class, low=0))

@@ -1,0 +1,172 @@
+"""Sphinx directives that show the ledger of claims (``claims.py``) in the book.
+
+- ``{verdict} 3.1``: the verdict on one claim, the right statement and its evidence, in the claim's chapter
+- ``{ledger}``: every claim in a table, each linked to its verdict
+- ``{ledger-counts}``: how many claims have each verdict
+
+Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from claims import VERDICTS, Claim, count_verdicts, read_claims
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+
+SYMBOLS = {"holds": "✓", "conditional": "◐", "wrong": "✗", "completed": "+"}
+COLUMNS = {"Claim": 8, "The article says": 36, "Verdict": 16, "The right statement": 40}
+
+
+@cache
+def _read(path: Path, mtime_ns: int) -> tuple[dict[str, Claim], list[str]]:
+    """Read the file once for each of its versions: every directive asks for it."""
+    return read_claims(path)
+
+
+def load(path: Path) -> tuple[dict[str, Claim], list[str]]:
+    """Return the claims by id and the problems of the file."""
+    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+def ledger_path(app: Sphinx) -> Path:
+    """Return where the ledger is: `ledger_file` is given from the folder of the sources."""
+    return Path(app.srcdir) / str(app.config.ledger_file)
+
+
+def report_problems(app: Sphinx) -> None:
+    """Warn once of each problem of the file, before any page is read."""
+    for problem in load(ledger_path(app))[1]:
+        logger.warning("ledger: %s", problem, type="ledger")
+
+
+class LedgerDirective(SphinxDirective):
+    """What the three directives share: the claims, and Markdown inside a node."""
+
+    def claims(self) -> dict[str, Claim]:
+        """Return the claims; the page is read again when the file changes."""
+        path = ledger_path(self.env.app)
+        self.env.note_dependency(str(path))
+        return load(path)[0]
+
+    def markdown(self, text: str) -> list[nodes.Node]:
+        """Parse ``text`` in the syntax of the page."""
+        container = nodes.Element()
+        self.state.nested_parse(StringList(text.splitlines(), source=str(ledger_path(self.env.app))), 0, container)
+        return list(container.children)
+
+    def warn(self, message: str) -> None:
+        """Report a problem at the place of the directive."""
+        logger.warning("ledger: %s", message, location=self.get_location(), type="ledger")
+
+
+class VerdictDirective(LedgerDirective):
+    """``{verdict} ID``: an admonition with the verdict in colour and word."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the admonition, registered as the target of the ledger's link."""
+        claim = self.claims().get(self.arguments[0])
+        if claim is None:
+            self.warn(f"no claim {self.arguments[0]!r}")
+            return []
+        if claim.chapter != self.env.docname:
+            self.warn(f"claim {claim.id} belongs to {claim.chapter}, not to {self.env.docname}")
+        title = nodes.title("", "", nodes.Text(f"Claim {claim.id}: "), badge(claim.verdict))
+        box = nodes.admonition("", title, classes=["ledger-verdict", f"ledger-{claim.verdict}"])
+        box += self.markdown(claim.statement)
+        box += evidence(claim)
+        self.register(claim, box)
+        return [box]
+
+    def register(self, claim: Claim, box: nodes.Element) -> None:
+        """Make ``box`` the target of the claim's label, once in the whole book."""
+        anchor = nodes.make_id(claim.label)
+        if anchor in self.state.document.ids:
+            self.warn(f"claim {claim.id} has a second verdict on this page")
+            return
+        box["ids"].append(anchor)
+        self.state.document.note_explicit_target(box)
+        self.env.get_domain("std").note_hyperlink_target(claim.label, self.env.docname, anchor)  # type: ignore[attr-defined]
+
+
+class LedgerTable(LedgerDirective):
+    """``{ledger}``: the table of all claims, in the article's order."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
+        group += nodes.thead("", row(*([nodes.paragraph("", name)] for name in COLUMNS)))
+        group += nodes.tbody("", *(self.claim_row(claim) for claim in self.claims().values()))
+        return [nodes.table("", group, classes=["ledger-table"])]
+
+    def claim_row(self, claim: Claim) -> nodes.row:
+        """Return the row of ``claim``, its id linked to the verdict in the chapter."""
+        link = pending_xref(
+            "",
+            nodes.inline("", claim.id),
+            refdomain="std",
+            reftype="ref",
+            reftarget=claim.label,
+            refexplicit=True,
+            refwarn=True,
+            refdoc=self.env.docname,
+        )
+        return row(
+            [nodes.paragraph("", "", link)],
+            self.markdown(claim.article),
+            [nodes.paragraph("", "", badge(claim.verdict))],
+            self.markdown(claim.statement),
+        )
+
+
+class LedgerCounts(LedgerDirective):
+    """``{ledger-counts}``: how many claims there are, and how many have each verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a sentence and a list."""
+        claims = self.claims().values()
+        items = (
+            nodes.list_item("", nodes.paragraph("", "", nodes.Text(f"{count} "), badge(verdict), nodes.Text(f" {VERDICTS[verdict]}")))
+            for verdict, count in count_verdicts(claims).items()
+        )
+        return [nodes.paragraph("", f"Claims checked: {len(claims)}."), nodes.bullet_list("", *items)]
+
+
+def badge(verdict: str) -> nodes.inline:
+    """Return the verdict as a word with a symbol: colour is never the only sign."""
+    return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["ledger-badge", f"ledger-{verdict}"])
+
+
+def evidence(claim: Claim) -> nodes.paragraph:
+    """Return the line that names the tests, ready to be given to pytest."""
+    paragraph = nodes.paragraph("", "Evidence: ", classes=["ledger-evidence"])
+    for number, test in enumerate(claim.evidence):
+        paragraph += [nodes.Text(", ")] if number else []
+        paragraph += nodes.literal("", test)
+    return paragraph
+
+
+def row(*cells: list[nodes.Node]) -> nodes.row:
+    """Return a table row with the given content in its cells."""
+    return nodes.row("", *(nodes.entry("", *cell) for cell in cells))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives and the name of the ledger's file."""
+    app.add_config_value("ledger_file", "claims.yml", "env")
+    app.add_directive("verdict", VerdictDirective)
+    app.add_directive("ledger", LedgerTable)
+    app.add_directive("ledger-counts", LedgerCounts)
+    app.connect("builder-inited", report_problems)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,283 @@
+"""The audit's checks, as data: a name, the reason, and what is asked of a function.
+
+An accuracy check compares rows with exact values; a property check compares an implementation's answers with one
+another. ``CHECKS`` is the registry that the audit, the book and the command line read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._twofloat import two_sum
+from .._ulp import float_format, ulp_distance
+from ..spec import LossSpec
+from .cases import GOOD, HARD_ROWS, TILE, TILES, RowCase, labelled
+from .subject import BrokenError, NotOfferedError, Subject
+from .values import FUNCTIONS, Exact, exact_values
+from .verdict import Evidence, diagnose
+
+__all__ = ["CHECKS", "Check", "Finding"]
+
+Rows = NDArray[Any]
+LOSSES = ("cross_entropy", "cross_entropy_grad")
+
+
+class Finding(NamedTuple):
+    """What a check found: the worst error in ulp (NaN where ulps are not the matter), and what is wrong, if anything."""
+
+    max_ulp: float
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One case of the audit."""
+
+    name: str
+    reason: str
+    examine: Callable[[Subject, np.dtype[Any], float], Finding]
+    functions: tuple[str, ...] = FUNCTIONS
+
+
+def compare(
+    subject: Subject, z: Rows, y: Rows | None, limit: float, computed: Rows | None = None, spec: LossSpec = LossSpec(), **keywords: Any
+) -> Finding:
+    """Call the function on rows (or take ``computed``) and hold the answer to the exact values."""
+    exact = exact_values(subject.function, z, y, spec)
+    answer = subject(z, y, **keywords) if computed is None else computed
+    return judge(subject, z.dtype, answer, exact, y, limit)
+
+
+def judge(subject: Subject, dtype: Any, answer: Rows, exact: Exact, y: Rows | None, limit: float) -> Finding:
+    ulps = ulp_distance(answer, exact.high, exact.low, dtype, exact.scale)
+    worst = float(ulps.max(initial=0.0))
+    if worst <= limit:
+        return Finding(worst)
+    return Finding(worst, diagnose(Evidence(subject.function, dtype, answer, exact, ulps, y)))
+
+
+def inputs(subject: Subject, rows: Rows) -> tuple[Rows, Rows | None]:
+    """Rows for a function of rows; rows repeated for several labels each for a loss."""
+    return labelled(rows) if subject.takes_labels else (rows, None)
+
+
+def _accuracy(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    return compare(subject, *inputs(subject, case.make(dtype)), limit)
+
+
+def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """A row of about 10^6 classes in which each value stands TILES times: equal logits must get equal, exact answers.
+
+    p and the loss of the long row are those of the tile less log(TILES); the extremes over equal entries stand for all.
+    """
+    tile, label = TILE.make(dtype), 5
+    long = np.tile(tile, (1, TILES))
+    y = np.array([label]) if subject.takes_labels else None
+    answer = subject(long, y)
+    if subject.function == "cross_entropy":
+        log_p = _less_log_tiles(exact_values("log_softmax", tile))
+        return judge(subject, dtype, answer, Exact(-log_p.high[:, label], -log_p.low[:, label]), y, limit)
+    if subject.function == "log_softmax":
+        exact = _less_log_tiles(exact_values("log_softmax", tile))
+    else:
+        p = exact_values("softmax", tile)
+        exact = Exact(p.high / TILES, p.low / TILES)  # a power of two: exact
+    if subject.function == "cross_entropy_grad":
+        own = Exact(np.array([[exact.high[0, label] - 1.0]]), np.zeros((1, 1)))
+        finding = judge(subject, dtype, answer[:, label : label + 1], own, None, limit)
+        if finding.problem:
+            return finding
+        answer[0, label] = answer[0, label + tile.shape[1]]
+    groups = answer.reshape(TILES, tile.shape[1])
+    extremes = np.stack([groups.min(axis=0), groups.max(axis=0)])
+    both = Exact(*(np.repeat(part, 2, axis=0) for part in (exact.high, exact.low)))
+    return judge(subject, dtype, extremes, both, None, limit)
+
+
+def _less_log_tiles(x: Exact) -> Exact:
+    """Return x - log(TILES) = x - 14 log 2 as a two-float, log 2 split so that 14 times its high part is exact."""
+    total, error = two_sum(x.high, np.full_like(x.high, -14 * 0.693147180369123816490))
+    return Exact(total, error + (x.low - 14 * 1.90821492927058770002e-10))
+
+
+def _with_bad_row(bad: float, everywhere: bool, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Good rows around a bad one: the bad row must be NaN, the good ones as if alone."""
+    rows = GOOD.make(dtype)
+    spoilt = rows[:1].copy()
+    spoilt[0, 2 if not everywhere else slice(None)] = bad
+    batch = np.concatenate([rows[:2], spoilt, rows[2:]])
+    return compare(subject, batch, _some_labels(subject, batch), limit)
+
+
+def _neighbours(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Good rows beside rows 3e4 above and below them: a global maximum underflows them."""
+    rows = GOOD.make(dtype)
+    far = np.full_like(rows[:1], 3e4)
+    batch = np.concatenate([far, rows, -far])
+    return compare(subject, batch, _some_labels(subject, batch), limit)
+
+
+def _some_labels(subject: Subject, batch: Rows) -> Rows | None:
+    return np.arange(len(batch), dtype=np.int64) % batch.shape[1] if subject.takes_labels else None
+
+
+def _wide_batch(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """20,000 rows: the extremes over equal rows stand for all."""
+    rows = GOOD.make(dtype)
+    y = _some_labels(subject, rows)
+    answer = subject(np.tile(rows, (5000, 1)), None if y is None else np.tile(y, 5000))
+    groups = answer.reshape(5000, len(rows), *answer.shape[1:])
+    exact = exact_values(subject.function, rows, y)
+    low, high = (judge(subject, dtype, extreme, exact, y, limit) for extreme in (groups.min(axis=0), groups.max(axis=0)))
+    return max(low, high, key=lambda finding: finding.max_ulp)
+
+
+def _layouts(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """The same logits strided, reversed and in Fortran order."""
+    rows = GOOD.make(dtype)
+    y = _some_labels(subject, rows)
+    strided = np.repeat(np.repeat(rows, 2, axis=0), 3, axis=1)[::2, ::3]
+    backwards = np.ascontiguousarray(rows[::-1, ::-1])[::-1, ::-1]
+    findings = {}
+    for name, view in {"strided": strided, "negatively strided": backwards, "Fortran-ordered": np.asfortranarray(rows)}.items():
+        finding = compare(subject, rows, y, limit, computed=subject(view, y))
+        findings[name] = finding._replace(problem=f"{name} logits: {finding.problem}" if finding.problem else "")
+    return max(findings.values(), key=lambda finding: finding.max_ulp)
+
+
+def _permuted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Classes in another order: the answers must move with them."""
+    rows = GOOD.make(dtype)
+    order = np.array([3, 0, 6, 1, 5, 2, 4])
+    y = _some_labels(subject, rows)
+    moved = subject(rows[:, order], None if y is None else np.argsort(order)[y])
+    back = moved if subject.function == "cross_entropy" else moved[:, np.argsort(order)]
+    return compare(subject, rows, y, limit, computed=back)
+
+
+def _alone(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Each row by itself against the same row in a batch, in ulps: a result may not depend on the company."""
+    rows = np.concatenate([GOOD.make(dtype), 5 * GOOD.make(dtype)])
+    y = _some_labels(subject, rows)
+    together = subject(rows, y)
+    alone = np.concatenate([subject(rows[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(rows))])
+    worst = float(ulp_distance(alone, together, np.zeros_like(together), dtype).max())
+    return Finding(worst, f"a row alone and the same row in a batch differ by {worst:.3g} ulp" if worst > limit else "")
+
+
+def _repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """The same call again, and from four threads at once, to the bit."""
+    rows = np.tile(GOOD.make(dtype), (64, 1))
+    y = _some_labels(subject, rows)
+    first = subject(rows, y)
+    with ThreadPoolExecutor(4) as pool:
+        others = [subject(rows, y), *pool.map(lambda _: subject(rows, y), range(8))]
+    same = sum(np.array_equal(first, other, equal_nan=True) for other in others)
+    problem = (
+        ""
+        if same == len(others)
+        else f"{len(others) - same} of {len(others)} repeated calls (some from other threads) differ from the first"
+    )
+    return Finding(float("nan"), problem)
+
+
+def _input_kept(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    rows = GOOD.make(dtype)
+    y = _some_labels(subject, rows)
+    kept, labels_kept = rows.copy(), None if y is None else y.copy()
+    subject(rows, y)
+    changed = not np.array_equal(rows, kept) or (y is not None and not np.array_equal(y, labels_kept))  # type: ignore[arg-type]
+    return Finding(float("nan"), "the call overwrites its own input" if changed else "")
+
+
+def _masked(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """``where``: masked entries, huge or NaN, take no part and get 0 (log-probability -inf)."""
+    if not subject.accepts("where"):
+        raise NotOfferedError("no keyword `where`")
+    rows = GOOD.make(dtype)
+    where = np.ones(rows.shape, bool)
+    where[:, [1, 4]] = False
+    spoilt = rows.copy()
+    spoilt[:, 1], spoilt[:, 4] = np.nan, float_format(dtype).largest
+    kept = np.where(where, rows, -np.inf).astype(rows.dtype)  # the same thing, written with -inf
+    y = np.array([0, 2, 3, 6]) if subject.takes_labels else None
+    return compare(subject, kept, y, limit, computed=subject(spoilt, y, where=where))
+
+
+def _soft_targets(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Distributions that sum to 0.75 and 1.5: the loss is linear in the target, the gradient q sum(t) - t."""
+    rows = GOOD.make(dtype)
+    target = np.zeros(rows.shape)
+    target[:, 0], target[:, 3], target[:, 5] = 0.25, 0.5, [0.0, 0.0, 0.75, 0.75]
+    return compare(subject, rows, target.astype(rows.dtype), limit)
+
+
+def _smoothed(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """label_smoothing=0.25 against (1 - eps) e_y + eps / K."""
+    if not subject.accepts("label_smoothing"):
+        raise NotOfferedError("no keyword `label_smoothing`")
+    rows = GOOD.make(dtype)
+    return compare(subject, rows, _some_labels(subject, rows), limit, spec=LossSpec(smoothing=0.25), label_smoothing=0.25)
+
+
+def _smoothed_and_weighted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """The loss is least where q is the smoothed target: there, with class weights too, its gradient must vanish."""
+    if not subject.accepts("label_smoothing", "class_weight"):
+        raise NotOfferedError("no keywords `label_smoothing` and `class_weight`")
+    k, eps = 4, 0.25
+    weight = np.array([1.0, 8.0, 1.0, 2.0])
+    s = (1 - eps) * np.eye(k) + eps / k
+    gradient = subject(np.log(s).astype(dtype), np.arange(k), label_smoothing=eps, class_weight=weight)
+    off = float(np.abs(gradient).max())
+    allowed = 32 * float_format(dtype).eps * weight.max()  # log(s) itself is rounded to the type
+    problem = (
+        f"at q = smoothed target the gradient is {off:.3g}, not 0: class weights multiply the terms of the smoothed target, "
+        "so the loss is least somewhere else; weight the row by its label's weight"
+    )
+    return Finding(float("nan"), problem if off > allowed else "")
+
+
+def _label_outside(label: Callable[[int], int], subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """A label outside [0, K) must raise, or make its own row NaN: a number would be silent nonsense."""
+    rows = GOOD.make(dtype)
+    y = np.arange(len(rows), dtype=np.int64)
+    y[1] = label(rows.shape[1])
+    try:
+        answer = subject(rows, y)
+    except BrokenError as broken:
+        return Finding(float("nan"), "" if str(broken).startswith("raises") else str(broken))
+    bad = answer[1]
+    if not np.isnan(bad).all():
+        shown = float(np.ravel(bad)[int(np.argmax(~np.isnan(np.ravel(bad))))])
+        return Finding(float("nan"), f"label {int(y[1])} with {rows.shape[1]} classes is accepted and gives {shown:.4g}: raise an error")
+    others = np.delete(answer, 1, axis=0)
+    return Finding(float("nan"), "a label out of range in one row makes other rows NaN" if np.isnan(others).any() else "")
+
+
+CHECKS: tuple[Check, ...] = (
+    *(Check(case.name, case.reason, partial(_accuracy, case)) for case in HARD_ROWS),
+    Check(TILE.name, TILE.reason, _tiled),
+    Check("NaN row", "one NaN makes its own row NaN and no other", partial(_with_bad_row, np.nan, False)),
+    Check("+inf row", "+inf has no softmax: its row is NaN, the others untouched", partial(_with_bad_row, np.inf, False)),
+    Check("-inf row", "nothing above -inf: no distribution, NaN as in every framework", partial(_with_bad_row, -np.inf, True)),
+    Check("far neighbours", "rows far above and below: the maximum must be the row's own", _neighbours),
+    Check("wide batch", "twenty thousand rows: indices, blocks and threads", _wide_batch),
+    Check("memory layout", "strided, reversed and Fortran-ordered logits", _layouts),
+    Check("permutation", "classes in another order give the same answers in that order", _permuted),
+    Check("row alone", "a row's result does not depend on the batch it is in", _alone),
+    Check("repeatable", "the same call gives the same bits, also from several threads", _repeatable),
+    Check("input kept", "the caller's arrays are not written to", _input_kept),
+    Check("mask", "classes masked by `where`, with anything in them", _masked),
+    Check("soft targets", "distributions that do not sum to one", _soft_targets, LOSSES),
+    Check("label smoothing", "normalised over all K classes, the target's own share included", _smoothed, LOSSES),
+    Check("smoothing with weights", "class weights must not move the optimum", _smoothed_and_weighted, ("cross_entropy_grad",)),
+    Check("label K", "one past the last class", partial(_label_outside, lambda k: k), LOSSES),
+    Check("label -1", "a negative label would index from the end", partial(_label_outside, lambda k: -1), LOSSES),
+)

@@ -1,0 +1,62 @@
+"""``tools/build_book.py``: what is executed, where, and how a failure is told. The rendering itself is a stage of ``make test``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tools.build_book import execute_chapters, main, make_stage, read_toc
+
+TOC = "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - file: book/two\n"
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """Return the root of a book with two chapters, the second of which fails."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").write_text(TOC, encoding="utf-8")
+    (tmp_path / "_config.yml").write_text("title: Book\n", encoding="utf-8")
+    (tmp_path / "book" / "intro.md").write_text("# Book\n", encoding="utf-8")
+    write_chapter(tmp_path, "one", "import pathlib\nprint(pathlib.Path('intro.md').read_text())")
+    write_chapter(tmp_path, "two", "numerator = 1\nnumerator / 0")
+    return tmp_path
+
+
+def write_chapter(root: Path, name: str, source: str) -> None:
+    """Write a notebook of a title and one code cell."""
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}", id="title"), nbformat.v4.new_code_cell(source, id="the-cell")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "book" / f"{name}.ipynb")
+
+
+def test_toc_is_read_in_order(book: Path) -> None:
+    assert read_toc(book) == ["book/intro", "book/one", "book/two"]
+
+
+def test_chapter_is_executed_in_its_folder_and_the_original_is_left_alone(book: Path) -> None:
+    before = (book / "book" / "one.ipynb").read_bytes()
+    stage = make_stage(book, read_toc(book))
+    seconds = execute_chapters(stage, ["book/intro", "book/one"])
+    assert list(seconds) == ["book/one"]
+    cell = nbformat.read(stage / "book" / "one.ipynb", as_version=4).cells[1]
+    assert (cell.execution_count, cell.outputs[0].text) == (1, "# Book\n\n")
+    assert (book / "book" / "one.ipynb").read_bytes() == before
+
+
+def test_failed_cell_is_named_and_nothing_is_rendered(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], root=book) == 1
+    told = capsys.readouterr().err
+    for words in ("book/two.ipynb, cell 2 (id the-cell)", "numerator = 1", "ZeroDivisionError: division by zero"):
+        assert words in told
+    assert not (book / "_build" / "html").exists()
+
+
+def test_failed_rendering_is_told_and_leaves_no_old_page(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = book / "_build" / "html" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.write_text("of an earlier build", encoding="utf-8")
+    (book / "_toc.yml").write_text("format: jb-book\nroot: book/no-such-page\n", encoding="utf-8")
+    assert main(["--stored"], root=book) == 1
+    assert "jupyter-book exited with status" in capsys.readouterr().err
+    assert not old.exists() or old.read_text(encoding="utf-8") != "of an earlier build"

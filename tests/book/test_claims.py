@@ -1,0 +1,109 @@
+"""The ledger of claims agrees with the chapters and with the tests that it names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from claims import Claim, count_verdicts, read_claims
+
+from tools.build_book import read_toc
+
+ROOT = Path(__file__).resolve().parents[2]
+_VERDICT = re.compile(r"^ {0,3}[`:]{3,}\{verdict\} +(\S+)", re.MULTILINE)
+CLAIMS, PROBLEMS = read_claims(ROOT / "book" / "claims.yml")
+
+
+def test_ledger_is_valid() -> None:
+    assert PROBLEMS == []
+    assert CLAIMS
+
+
+def shown_claims(document: str) -> list[str]:
+    """Return the claims whose verdict a chapter shows."""
+    notebook = nbformat.read(ROOT / f"{document}.ipynb", as_version=4)
+    return [name for cell in notebook.cells if cell.cell_type == "markdown" for name in _VERDICT.findall(cell.source)]
+
+
+@pytest.mark.parametrize("document", [document for document in read_toc(ROOT) if (ROOT / f"{document}.ipynb").is_file()])
+def test_chapter_shows_each_of_its_claims_once(document: str) -> None:
+    assert sorted(shown_claims(document)) == sorted(claim.id for claim in CLAIMS.values() if claim.chapter == document)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_claim_names_a_chapter_and_tests_that_exist(claim: Claim) -> None:
+    assert claim.chapter in read_toc(ROOT)
+    for evidence in claim.evidence:
+        assert has_test(evidence), f"{evidence} does not exist"
+
+
+def has_test(node_id: str) -> bool:
+    """Return whether the file defines the test that a pytest node id names; the values of a parametrised one are not looked at."""
+    file, *names = node_id.partition("[")[0].split("::")
+    path = ROOT / file
+    if not names or not names[-1].startswith("test_") or not path.is_file():
+        return False
+    node: ast.AST | None = ast.parse(path.read_text(encoding="utf-8"))
+    for name in names:
+        node = next((child for child in getattr(node, "body", []) if getattr(child, "name", None) == name), None)
+    return isinstance(node, ast.FunctionDef)
+
+
+def test_has_test_tells_names_apart() -> None:
+    here = "tests/book/test_claims.py"
+    assert has_test(f"{here}::test_has_test_tells_names_apart")
+    assert has_test(f"{here}::test_row_problem_is_found[text]")
+    assert not has_test(f"{here}::test_that_is_not_there")
+    assert not has_test(f"{here}::shown_claims")
+    assert not has_test(here)
+    assert not has_test("tests/no_such_file.py::test_x")
+
+
+ROW = 'id: "3.9"\n  article: a\n  verdict: holds\n  statement: s\n  chapter: book/a\n  evidence: tests/a.py::test_a\n'
+
+
+def read(tmp_path: Path, text: str) -> tuple[dict[str, Claim], list[str]]:
+    """Read a ledger with the given text."""
+    path = tmp_path / "claims.yml"
+    path.write_text(text, encoding="utf-8")
+    return read_claims(path)
+
+
+def test_claims_come_in_the_order_of_the_article(tmp_path: Path) -> None:
+    text = f"- {ROW.replace('3.9', '3.10')}- {ROW}- {ROW.replace('3.9', '1.2').replace('holds', 'wrong')}"
+    claims, found = read(tmp_path, text)
+    assert (list(claims), found) == (["1.2", "3.9", "3.10"], [])
+    assert count_verdicts(claims.values()) == {"holds": 2, "conditional": 0, "wrong": 1, "completed": 0}
+
+
+def test_evidence_may_be_a_list(tmp_path: Path) -> None:
+    claims, found = read(tmp_path, f"- {ROW.replace('tests/a.py::test_a', '[tests/a.py::test_a, tests/b.py::test_b]')}")
+    assert (claims["3.9"].evidence, found) == (("tests/a.py::test_a", "tests/b.py::test_b"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"- {ROW}- {ROW}", "listed 2 times"),
+        (f"- {ROW.replace('holds', 'true-ish')}", "unknown verdict 'true-ish'"),
+        (f"- {ROW.replace('article: a', 'artikel: a')}", "lacks 'article'"),
+        (f"- {ROW.replace('statement: s', 'statement:')}", "'statement' must be text"),
+        (f"- {ROW.replace('tests/a.py::test_a', '[]')}", "'evidence' must be text"),
+        (f"- {ROW}".replace('"3.9"', "3.9"), "'id' must be text"),
+        (f"- {ROW.replace('3.9', '3.9b')}", "two numbers"),
+        ("- text", "row 1 must be a mapping"),
+        ("text", "must be a list"),
+        ("- {", "not valid YAML"),
+    ],
+    ids=lambda value: value if " " in value and "\n" not in value else "text",
+)
+def test_row_problem_is_found(tmp_path: Path, text: str, words: str) -> None:
+    _, found = read(tmp_path, text)
+    assert words in "; ".join(found)
+
+
+def test_missing_ledger_is_a_problem(tmp_path: Path) -> None:
+    assert read_claims(tmp_path / "claims.yml") == ({}, ["claims.yml does not exist"])

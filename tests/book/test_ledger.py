@@ -1,0 +1,122 @@
+"""The directives of ``book/_ext/ledger.py``, each in a small book of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from claims import VERDICTS
+from ledger import SYMBOLS
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+CLAIMS = """
+- id: "1.1"
+  article: "It is $a$."
+  verdict: holds
+  statement: "It **is** $a$."
+  chapter: one
+  evidence: tests/a.py::test_a
+- id: "1.2"
+  article: "It is $b$."
+  verdict: wrong
+  statement: "It is $c$."
+  chapter: one
+  evidence: [tests/a.py::test_b, tests/a.py::test_c]
+"""
+PAGES = {
+    "index.md": """\
+        # Book
+        ```{toctree}
+        one
+        ```
+        ```{ledger-counts}
+        ```
+        ```{ledger}
+        ```
+        """,
+    "one.md": """\
+        # One
+        ```{verdict} 1.1
+        ```
+        ```{verdict} 1.2
+        ```
+        """,
+}
+
+
+def build(folder: Path, claims: str = CLAIMS, **pages: str) -> tuple[dict[str, str], str]:
+    """Write a book with these claims and pages and build it; return its pages and the warnings."""
+    source = folder / "source"
+    source.mkdir()
+    for name, text in (PAGES | {f"{name}.md": text for name, text in pages.items()}).items():
+        (source / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    (source / "claims.yml").write_text(claims, encoding="utf-8")
+    return run_sphinx(folder)
+
+
+def run_sphinx(folder: Path) -> tuple[dict[str, str], str]:
+    """Build the book that is written in ``folder``, again or for the first time."""
+    warnings = io.StringIO()
+    options = {"extensions": ["myst_parser", "ledger"], "myst_enable_extensions": ["dollarmath"]}
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(folder / "source", None, folder / "html", folder / "trees", "html", options, status=None, warning=warnings)
+        app.build()
+    return {path.stem: path.read_text(encoding="utf-8") for path in (folder / "html").glob("*.html")}, warnings.getvalue()
+
+
+def test_every_verdict_has_a_symbol() -> None:
+    assert SYMBOLS.keys() == VERDICTS.keys()
+    assert len(set(SYMBOLS.values())) == len(VERDICTS)
+
+
+def test_verdict_shows_word_statement_and_evidence(tmp_path: Path) -> None:
+    pages, warnings = build(tmp_path)
+    assert warnings == ""
+    first = pages["one"].partition('id="claim-1-1"')[2].partition('id="claim-1-2"')[0]
+    for part in ("Claim 1.1", "ledger-holds", "holds", "<strong>is</strong>", r"\(a\)", "tests/a.py::test_a"):
+        assert part in first
+    assert "tests/a.py::test_c" in pages["one"]
+
+
+def test_table_links_each_claim_to_its_verdict(tmp_path: Path) -> None:
+    pages, _ = build(tmp_path)
+    for part in ('href="one.html#claim-1-1"', 'href="one.html#claim-1-2"', r"\(b\)", r"\(c\)", "ledger-wrong"):
+        assert part in pages["index"]
+
+
+def test_counts_are_by_verdict(tmp_path: Path) -> None:
+    pages, _ = build(tmp_path)
+    assert "Claims checked: 2." in pages["index"]
+    counts = [item.partition("<p>")[2].split()[0] for item in pages["index"].split("<li>")[1:] if "ledger-badge" in item]
+    assert counts == ["1", "0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("pages", "claims", "words"),
+    [
+        ({"one": "# One\n\n```{verdict} 9.9\n```\n"}, CLAIMS, "no claim '9.9'"),
+        ({"one": "# One\n\n```{verdict} 1.1\n```\n"}, CLAIMS, "undefined label: 'claim-1.2'"),
+        ({"one": "# One\n\n```{verdict} 1.1\n```\n\n```{verdict} 1.1\n```\n"}, CLAIMS, "claim 1.1 has a second verdict"),
+        ({}, CLAIMS.replace("chapter: one", "chapter: two"), "claim 1.1 belongs to two, not to one"),
+        ({}, CLAIMS.replace("wrong", "doubtful"), "unknown verdict 'doubtful'"),
+        ({}, CLAIMS + CLAIMS, "claim 1.1 is listed 2 times"),
+    ],
+    ids=["unknown", "not shown", "shown twice", "other chapter", "unknown verdict", "listed twice"],
+)
+def test_mistake_is_a_warning(tmp_path: Path, pages: dict[str, str], claims: str, words: str) -> None:
+    assert words in build(tmp_path, claims, **pages)[1]
+
+
+def test_pages_are_read_again_when_only_the_ledger_changes(tmp_path: Path) -> None:
+    build(tmp_path)
+    ledger = tmp_path / "source" / "claims.yml"
+    ledger.write_text(CLAIMS.replace("It is $c$", "It is $d$"), encoding="utf-8")
+    later = ledger.stat().st_mtime + 10
+    os.utime(ledger, (later, later))
+    pages, _ = run_sphinx(tmp_path)
+    assert r"\(d\)" in pages["index"]
+    assert r"\(d\)" in pages["one"]

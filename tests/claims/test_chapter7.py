@@ -1,0 +1,117 @@
+"""Evidence for the verdicts of chapter 7: closed forms, and small networks trained on long-tailed digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import softmax_lab as sl
+from experiments import digits_balance as db
+
+STEPS = 500
+counts_of_classes = st.lists(st.integers(1, 50), min_size=2, max_size=8)
+
+
+def statistics(probs: NDArray[np.float64], counts: list[int], spec: sl.LossSpec | None = None) -> sl.balance.ClassGradients:
+    """Return the class statistics when every row has the same probabilities (those of the plain softmax)."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    logits = np.tile(np.log(probs), (len(labels), 1))
+    _, gradient = sl.cross_entropy_grad(logits, labels, spec or sl.LossSpec(), reduction="none")
+    return sl.balance.class_gradients(gradient, labels)
+
+
+def prior(counts: list[int]) -> NDArray[np.float64]:
+    return np.array(counts) / sum(counts)
+
+
+@pytest.fixture(scope="module")
+def trained() -> pd.DataFrame:
+    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows: the chapter's seeds, fewer steps."""
+    configs = db.grid((100.0,), steps=STEPS) + db.grid((1.0,), losses=("plain",), steps=STEPS, n_max=25)
+    return db.run_all(configs, progress=False)
+
+
+@given(counts=counts_of_classes)
+def test_equal_probabilities_leave_only_the_counts(counts: list[int]) -> None:
+    K = len(counts)
+    stats = statistics(np.full(K, 1 / K), counts)
+    np.testing.assert_allclose(stats.sample_norm, np.sqrt(1 - 1 / K), rtol=1e-12)
+    np.testing.assert_allclose(stats.mean_norm, np.sqrt(1 - 1 / K), rtol=1e-12)
+    np.testing.assert_allclose(stats.sum_norm, np.array(counts) * np.sqrt(1 - 1 / K), rtol=1e-12)
+
+
+@given(counts=counts_of_classes)
+def test_class_frequencies_make_the_rare_row_pull_harder(counts: list[int]) -> None:
+    pi = prior(counts)
+    stats = statistics(pi, counts)
+    np.testing.assert_allclose(stats.sample_norm, np.sqrt(1 - 2 * pi + pi @ pi), rtol=1e-9)
+    order = np.argsort(counts, kind="stable")
+    assert (np.diff(stats.sample_norm[order]) <= 1e-9).all()  # from the rarest to the most frequent
+
+
+@given(counts=counts_of_classes)
+def test_no_class_outweighs_the_others_when_the_biases_rest(counts: list[int]) -> None:
+    sums = statistics(prior(counts), counts).sum_norm
+    assert 2 * sums.max() <= sums.sum() * (1 + 1e-9)
+    if len(counts) == 2:
+        assert sums[0] == pytest.approx(sums[1], rel=1e-9)
+
+
+@given(seed=st.integers(0, 2**32 - 1), num_classes=st.integers(2, 20), scale=st.floats(0, 20))
+def test_the_norm_of_a_row_is_its_residual_within_a_factor(seed: int, num_classes: int, scale: float) -> None:
+    z = scale * np.random.default_rng(seed).normal(size=(5, num_classes))
+    _, gradient = sl.cross_entropy_grad(z, np.zeros(5, dtype=int), reduction="none")
+    norm, residual = np.linalg.norm(gradient, axis=1), -gradient[:, 0]
+    assert (norm >= np.sqrt(num_classes / (num_classes - 1)) * residual * (1 - 1e-12)).all()
+    assert (norm <= np.sqrt(2) * residual * (1 + 1e-12)).all()
+
+
+def test_claim_7_1_only_the_sum_and_only_at_first(trained: pd.DataFrame) -> None:
+    ratios = db.ratios(trained).query("rho == 100 and loss == 'plain'")
+    start, end = ratios.xs(0, level="step"), ratios.xs(STEPS, level="step")
+    assert len(start) == 3
+    # what is true: two orders of magnitude between the sums, before training, at rho = 100
+    for name in ("logit_sum", "weight_sum"):
+        assert start[name].between(70, 130).all()
+        assert end[name].between(1, 10).all()
+    # what is false: of the mean and of a row's own gradient, which start equal and end on the rare class's side
+    for name in ("logit_mean", "logit_sample", "weight_mean", "weight_sample"):
+        assert start[name].between(0.7, 1.3).all()
+        assert (end[name] < 0.1).all()
+    # and outside the condition: at rho = 10 the sums are one order apart
+    assert statistics(np.full(10, 0.1), sl.data.long_tail_counts(100, 10, 10).tolist()).sum_norm[[0, 9]].tolist() == pytest.approx(
+        [100 * np.sqrt(0.9), 10 * np.sqrt(0.9)]
+    )
+
+
+@given(counts=counts_of_classes)
+def test_masses_balance_at_the_class_frequencies_and_not_before(counts: list[int]) -> None:
+    n, K = np.array(counts), len(counts)
+    uniform = np.full(K, 1 / K)
+    start = statistics(uniform, counts)
+    np.testing.assert_allclose(start.positive_mass / start.negative_mass, (K - 1) * n / (n.sum() - n), rtol=1e-12)
+    for balanced in (statistics(prior(counts), counts), statistics(uniform, counts, sl.losses.balanced_softmax(counts))):
+        np.testing.assert_allclose(balanced.positive_mass, balanced.negative_mass, rtol=1e-9)
+
+
+def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFrame) -> None:
+    trained = trained.assign(mass_ratio=trained["positive_mass"] / trained["negative_mass"])
+    by = trained.set_index(["rho", "loss", "step", "seed", "class"]).sort_index()
+    mass = by["mass_ratio"].loc[100.0, "plain"].unstack("class")
+    start, end = mass.xs(0, level="step"), mass.xs(STEPS, level="step")
+    assert (start[0] > 3).all()
+    assert (start[9] < 0.1).all()
+    assert end.stack().between(0.6, 1.6).all()
+    # the logits: recall of the three rarest classes is lost, and more of it than where the masses balance from the start
+    tail = by.loc[(slice(None), slice(None), STEPS, slice(None), slice(7, 9)), ["recall", "probe_recall"]]
+    tail = tail.groupby(["rho", "loss", "seed"]).mean()
+    plain, balanced_softmax, balanced_set = tail.loc[100.0, "plain"], tail.loc[100.0, "balanced_softmax"], tail.loc[1.0, "plain"]
+    lost = balanced_set["recall"] - plain["recall"]
+    assert (lost > 0.2).all()
+    assert (balanced_softmax["recall"] > plain["recall"]).all()
+    # the features: a new last layer brings most of it back
+    assert (balanced_set["probe_recall"] - plain["probe_recall"] < 0.3 * lost).all()

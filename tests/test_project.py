@@ -1,0 +1,118 @@
+"""The project's own files agree with each other and are fit for any machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import softmax_lab as sl
+
+ROOT = Path(__file__).resolve().parents[1]
+CONDA_EXTRAS = ("audit", "book", "frameworks", "test")
+NOT_OURS = re.compile(r"/(?:\.(?!ci/|gitignore)|_build/|build/|__pycache__/|[^/]+\.egg-info/)")
+
+
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    """Return the requirements of the base package and of ``extras``."""
+    optional = project()["optional-dependencies"]
+    return [Requirement(text) for text in [*project()["dependencies"], *(text for extra in extras for text in optional[extra])]]
+
+
+def constraints() -> dict[str, str]:
+    """Return the pinned version of each package."""
+    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    return pins((line for line in lines if line), "==")
+
+
+def pins(lines: Iterable[str], separator: str) -> dict[str, str]:
+    found = dict(line.split(separator) for line in lines)
+    return {canonicalize_name(name): version for name, version in found.items()}
+
+
+def conda() -> tuple[dict[str, str], list[str]]:
+    """Return the pinned packages of ``environment.yml`` and what else it lists."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    by_pip = next(item["pip"] for item in listed if isinstance(item, dict))
+    by_conda = [item for item in listed if isinstance(item, str)]
+    pinned = [item for item in by_conda if re.fullmatch(r"[\w.-]+=[\w.]+", item)]
+    pinned_by_pip = [item for item in by_pip if "==" in item]
+    rest = [item for item in [*by_conda, *by_pip] if item not in pinned + pinned_by_pip]
+    return pins(pinned, "=") | pins(pinned_by_pip, "=="), rest
+
+
+def project_files() -> list[Path]:
+    """Return the files that are, or would be, tracked."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+        paths = [ROOT / name for name in listed if name]
+    except (OSError, subprocess.CalledProcessError):  # an archive without git
+        paths = [path for path in ROOT.rglob("*") if not NOT_OURS.search(f"/{path.relative_to(ROOT)}")]
+    return [path for path in paths if path.is_file()]
+
+
+def test_versions_agree() -> None:
+    version = project()["version"]
+    assert sl.__version__ == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_base_needs_only_numpy_and_numba() -> None:
+    assert {requirement.name for requirement in requirements()} == {"numpy", "numba"}
+
+
+@pytest.mark.parametrize("extra", ["audit", "book", "frameworks", "test", "torch"])
+def test_constraints_pin_every_requirement_within_its_range(extra: str) -> None:
+    pinned = constraints()
+    for requirement in requirements(extra):
+        assert canonicalize_name(requirement.name) in pinned, f"constraints.txt does not pin {requirement.name}"
+        assert Version(pinned[canonicalize_name(requirement.name)]) in requirement.specifier
+
+
+def test_conda_environment_is_in_step() -> None:
+    pinned, rest = conda()
+    wanted = {canonicalize_name(requirement.name) for requirement in requirements(*CONDA_EXTRAS)}
+    assert pinned == {name: constraints()[name] for name in wanted}
+    assert sorted(rest) == ["-e .", "pip", f"python{project()['requires-python']}"]
+
+
+def test_constraints_name_no_place() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_make_and_python_ask_for_the_same_python() -> None:
+    oldest = project()["requires-python"].removeprefix(">=")
+    assert f"sys.version_info < ({oldest.replace('.', ', ')})" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_registry_or_a_place_on_this_machine() -> None:
+    registry = r"--(?:extra-)?index-url|--find-links|https?://[^\s\"']*(?:pypi|/simple/|pythonhosted)"
+    place = r"(?<![\w.~/-])/(?:home|Users|root|work|opt|tmp)/\w+"
+    pattern = re.compile(f"{registry}|{place}|{re.escape(str(ROOT))}")
+    found = []
+    for path in project_files():
+        if path == Path(__file__):  # the pattern itself
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
+    assert found == []
