@@ -1,5 +1,8 @@
 """The audit is itself tested by mutation: every planted fault is caught, an exact implementation is cleared."""
 
+# a planted fault overrides one function and passes the rest through: its signature is looser than the original
+# mypy: disable-error-code="override, arg-type"
+
 from __future__ import annotations
 
 from typing import Any
