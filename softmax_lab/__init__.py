@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import balance, losses
+from ._threads import get_num_threads, set_num_threads
 from .calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum, softmax_vjp
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
 from .softmax import log_softmax, logsumexp, softmax
@@ -26,10 +27,12 @@ __all__ = [
     "cross_entropy_hvp",
     "data",
     "exact",
+    "get_num_threads",
     "log_softmax",
     "logsumexp",
     "losses",
     "plotting",
+    "set_num_threads",
     "softmax",
     "softmax_jacobian",
     "softmax_jacobian_norm",

@@ -138,6 +138,8 @@ def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape:
     """Return class indices as int64 of ``row_shape``; ``IndexError`` names the first row that is out of range."""
     if target.shape != row_shape:
         raise ValueError(f"class-index target must have shape {row_shape} (the logits' without the class axis); got {target.shape}")
+    if target.size and target.min() >= 0 and target.max() < num_classes:
+        return target.astype(np.int64, copy=False)
     wrong = (target != ignore_index) & ((target < 0) | (target >= num_classes))
     if wrong.any():
         row = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -161,10 +163,8 @@ def ignored_label(ignore_index: Any) -> int:
         raise TypeError(f"ignore_index must be an integer; got {ignore_index!r}") from None
 
 
-def sample_weights(value: ArrayLike | None, row_shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return one non-negative finite weight a row, ones where none is given."""
-    if value is None:
-        return np.ones(row_shape)
+def sample_weights(value: ArrayLike, row_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return one non-negative finite weight a row."""
     array = real_array("sample_weight", value, low=0.0)
     if array.shape != row_shape:
         raise ValueError(f"sample_weight must have shape {row_shape} (one weight a row); got {array.shape}")

@@ -7,6 +7,7 @@ float64, and are rounded once on the way out. No result crosses rows, so none de
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,18 @@ class RowWriter:
     def close(self) -> None:
         if self._copied:
             self._moved[...] = self._flat.reshape(self._moved.shape)
+
+
+@contextmanager
+def whole_rows(out: NDArray[Any], axis: int) -> Iterator[NDArray[Any]]:
+    """Lend ``out`` as contiguous rows (N, K) to write: itself where it is that, else a buffer that is copied over at the end."""
+    moved = np.moveaxis(out, axis, -1)
+    if moved.flags.c_contiguous:
+        yield moved.reshape(-1, out.shape[axis])
+        return
+    buffer = np.empty(moved.shape, out.dtype)
+    yield buffer.reshape(-1, out.shape[axis])
+    moved[...] = buffer
 
 
 def detached(source: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, _dispatch
 from ._checks import Empty, Reduction
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take, whole_rows
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
 from .spec import LossSpec
@@ -95,7 +95,13 @@ def cross_entropy(
     cross_entropy_grad : the value together with its gradient, in one pass.
     """
     problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty)
-    return problem.reduce(np.concatenate([row.value for _, row in problem.evaluate()] or [np.empty(0)]))
+    values = np.empty(problem.rows.shape[0])
+    if problem.path != "reference":
+        problem.run_compiled(None, values)
+    else:
+        for block, row in problem.evaluate():
+            values[block] = row.value
+    return problem.reduce(values)
 
 
 def cross_entropy_grad(
@@ -133,6 +139,11 @@ def cross_entropy_grad(
     """
     problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
     values = np.empty(problem.rows.shape[0])
+    if problem.path != "reference":
+        result = _checks.output(out, problem.shape, problem.rows.dtype)
+        with whole_rows(result, problem.axis) as target_rows:
+            problem.run_compiled(target_rows, values)
+        return problem.reduce(values), result
 
     def gradients() -> Iterator[tuple[slice, Array]]:
         for block, row in problem.evaluate():
@@ -337,20 +348,49 @@ class _Problem:
     """Checked arguments, as rows."""
 
     rows: NDArray[Any]  # (N, K) logits in their own dtype
-    label: NDArray[np.int64] | None  # (N,), 0 where the row does not count
+    given: NDArray[np.int64] | None  # (N,) labels, ignore_index among them
+    ignore_index: int
     soft: NDArray[np.float64] | None  # (N, K)
-    live: NDArray[np.bool_]  # (N,)
     kept: NDArray[np.bool_] | None  # (N, K)
-    sample_weight: Array  # (N,)
+    sample_weight: Array | None  # (N,)
     spec: LossSpec
     reduction: Reduction
     empty: Empty
     shape: tuple[int, ...]
     axis: int
 
+    @cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """Rows that count: neither ignored nor fully masked."""
+        live = np.ones(len(self.rows), bool) if self.given is None else self.given != self.ignore_index
+        return live if self.kept is None else live & self.kept.any(axis=1)
+
+    @cached_property
+    def label(self) -> NDArray[np.int64] | None:
+        """Class indices, 0 where the row does not count."""
+        return None if self.given is None else np.where(self.live, self.given, 0)
+
+    @property
+    def path(self) -> _dispatch.Path:
+        """The loop for this problem: the compiled ones know class indices, and specs that leave the logits as they are."""
+        special = self.given is None or self.kept is not None or self.spec.gate != 0 or self.spec.acts_on_logits
+        return _dispatch.choose(self.rows.dtype, self.rows.shape[1], special=special)
+
+    def run_compiled(self, gradient: NDArray[Any] | None, values: Array) -> None:
+        """Fill ``values`` (N,), and ``gradient`` (N, K) where one is wanted, by a compiled loop."""
+        spec, num_classes = self.spec, self.rows.shape[1]
+        plain_weight = np.ndim(spec.class_weight) == 0 and spec.class_weight == 1
+        weight = None if plain_weight else np.broadcast_to(np.asarray(spec.class_weight), num_classes).copy()
+        eps = np.atleast_1d(np.asarray(spec.smoothing)) if np.any(spec.smoothing) else None
+        prior = None if eps is None or spec.prior is None else np.asarray(spec.prior)
+        arguments = (self.given, self.ignore_index, values, weight, self._factor, self.sample_weight, eps, prior, spec.gamma, spec.z_loss)
+        _dispatch.run(self.path, "cross_entropy", np.ascontiguousarray(self.rows), gradient, *arguments)
+
     def evaluate(self) -> Iterator[tuple[slice, _Row]]:
         """Yield each block of rows with everything about it computed, scaled for the reduction."""
-        scale = self.sample_weight * self._factor
+        scale = np.full(len(self.rows), self._factor)
+        if self.sample_weight is not None:
+            scale *= self.sample_weight
         with np.errstate(all="ignore"):
             for block in blocks(*self.rows.shape):
                 yield block, self._row(block, self.weights[block], scale[block])
@@ -360,7 +400,10 @@ class _Problem:
         """One over the sum of the rows' weights for a mean, 0 where there is none; a NaN row's weight does not count."""
         if self.reduction != "mean":
             return 1.0
-        total = float(np.nansum(self.weights * self.sample_weight))
+        if self.sample_weight is None and self.given is not None and np.ndim(self.spec.class_weight) == 0 and not self.spec.gate:
+            total = float(np.count_nonzero(self.live)) * float(np.asarray(self.spec.class_weight))
+        else:
+            total = float(np.nansum(self.weights if self.sample_weight is None else self.weights * self.sample_weight))
         return 1.0 / total if total else 0.0
 
     @cached_property
@@ -402,7 +445,7 @@ class _Problem:
         if self.reduction == "none":
             shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
             return round_once(values, dtype).reshape(shape)[()]
-        total = row_sum(values[None, :])[0] if len(values) else 0.0
+        total = float(np.sum(values))
         if self.reduction == "mean" and self._factor == 0 and self.empty == "nan":
             total = np.nan
         return round_once(np.asarray(total), dtype)[()]
@@ -507,16 +550,13 @@ def _prepare(
     mask = _checks.mask(where, z.shape)
     kept = None if mask is None else as_rows(mask, axis)
     label, soft = _target(target, spec, z.shape, axis, row_shape, _checks.ignored_label(ignore_index))
-    weights = _checks.sample_weights(sample_weight, row_shape).reshape(-1)
-    live = np.ones(len(weights), bool) if label is None else label != ignore_index
-    if kept is not None:
-        live &= kept.any(axis=1)
-        _check_masked_target(label, soft, kept, live)
-    if label is not None:
-        label = np.where(live, label, 0)
+    weights = None if sample_weight is None else _checks.sample_weights(sample_weight, row_shape).reshape(-1)
     if out is not None:
         _checks.output(out, z.shape, z.dtype)
-    return _Problem(as_rows(detached(z, out), axis), label, soft, live, kept, weights, spec, reduction, empty, z.shape, axis)
+    rows = as_rows(detached(z, out), axis)
+    problem = _Problem(rows, label, ignore_index, soft, kept, weights, spec, reduction, empty, z.shape, axis)
+    _check_masked_target(problem)
+    return problem
 
 
 def _check_spec(spec: LossSpec, num_classes: int) -> None:
@@ -540,13 +580,14 @@ def _target(
     return None, as_rows(_checks.soft_target(array, shape), axis)
 
 
-def _check_masked_target(
-    label: NDArray[np.int64] | None, soft: NDArray[np.float64] | None, kept: NDArray[np.bool_], live: NDArray[np.bool_]
-) -> None:
-    if label is not None:
-        bad = live & ~kept[np.arange(len(label)), np.where(live, label, 0)]
+def _check_masked_target(problem: _Problem) -> None:
+    """Refuse a row that counts and whose target takes no part."""
+    if problem.kept is None:
+        return
+    if problem.label is not None:
+        bad = problem.live & ~problem.kept[np.arange(len(problem.label)), problem.label]
     else:
-        assert soft is not None
-        bad = live & ((soft != 0) & ~kept).any(axis=1)
+        assert problem.soft is not None
+        bad = problem.live & ((problem.soft != 0) & ~problem.kept).any(axis=1)
     if bad.any():
         raise ValueError(f"the target of row {int(np.argmax(bad))} is masked by where; unmask it, or ignore the row")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp
+from . import _checks, _dispatch
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, whole_rows
 from ._twofloat import Array, round_once
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -72,7 +72,7 @@ def softmax(
     P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
     IMA J. Numer. Anal. 41 (2021).
     """
-    return _map_rows(logits, axis, temperature, where, out, lambda rows: rows.probs, masked=0.0)
+    return _map_rows("softmax", logits, axis, temperature, where, out)
 
 
 def log_softmax(
@@ -99,7 +99,7 @@ def log_softmax(
     --------
     softmax : the probabilities themselves.
     """
-    return _map_rows(logits, axis, temperature, where, out, lambda rows: rows.log_probs, masked=-np.inf)
+    return _map_rows("log_softmax", logits, axis, temperature, where, out)
 
 
 def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None, keepdims: bool = False) -> Any:
@@ -130,41 +130,57 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = No
     mask = _checks.mask(where, z.shape)
     rows, row_mask = as_rows(z, axis), None if mask is None else as_rows(mask, axis)
     result = np.empty(rows.shape[0])
-    with np.errstate(all="ignore"):
-        for block in blocks(*rows.shape):
-            shifted = shifted_exp(rows[block].astype(np.float64), mask=None if row_mask is None else row_mask[block])
-            # an infinite peak is the result; the shift has made NaN of it
-            result[block] = np.where(np.isinf(shifted.peak), shifted.peak, shifted.peak + shifted.log_normaliser)
+    path = _dispatch.choose(z.dtype, rows.shape[1], special=mask is not None)
+    if path != "reference":
+        _dispatch.run(path, "logsumexp", np.ascontiguousarray(rows), result)
+    else:
+        _reference_logsumexp(rows, row_mask, result)
     reduced = z.shape[:axis] + z.shape[axis + 1 :]
     shape = (*z.shape[:axis], 1, *z.shape[axis + 1 :]) if keepdims else reduced
     return round_once(result, z.dtype).reshape(shape)[()]
 
 
+def _reference_logsumexp(rows: NDArray[Any], mask: NDArray[np.bool_] | None, result: Array) -> None:
+    with np.errstate(all="ignore"):
+        for block in blocks(*rows.shape):
+            shifted = shifted_exp(rows[block].astype(np.float64), mask=None if mask is None else mask[block])
+            # an infinite peak is the result; the shift has made NaN of it
+            result[block] = np.where(np.isinf(shifted.peak), shifted.peak, shifted.peak + shifted.log_normaliser)
+
+
+# what each function takes of a block of rows, and the value of masked entries
+_ENTRIES: dict[str, tuple[Callable[[Shifted], Array], float]] = {
+    "softmax": (lambda rows: rows.probs, 0.0),
+    "log_softmax": (lambda rows: rows.log_probs, -np.inf),
+}
+
+
 def _map_rows(
-    logits: ArrayLike,
-    axis: int,
-    temperature: float,
-    where: ArrayLike | None,
-    out: NDArray[Any] | None,
-    entry: Callable[[Shifted], Array],
-    *,
-    masked: float,
+    name: str, logits: ArrayLike, axis: int, temperature: float, where: ArrayLike | None, out: NDArray[Any] | None
 ) -> NDArray[Any]:
-    """Check, then apply ``entry`` to every block of rows; ``masked`` is the value of masked entries."""
+    """Check, then work through the rows by the loop that suits them."""
     z = _checks.floating("logits", logits)
     axis = _checks.class_axis("logits", z, axis)
     temperature = _checks.number("temperature", temperature, low=0.0, open_low=True)
     mask = _checks.mask(where, z.shape)
     result = _checks.output(out, z.shape, z.dtype)
     rows = as_rows(detached(z, out), axis)
-    row_mask = None if mask is None else as_rows(mask, axis)
-    writer = RowWriter(result, axis)
+    path = _dispatch.choose(z.dtype, rows.shape[1], special=mask is not None or temperature != 1.0)
+    if path != "reference":
+        with whole_rows(result, axis) as target:
+            _dispatch.run(path, name, np.ascontiguousarray(rows), target)
+    else:
+        _reference_map(name, rows, None if mask is None else as_rows(mask, axis), temperature, RowWriter(result, axis))
+    return result
+
+
+def _reference_map(name: str, rows: NDArray[Any], mask: NDArray[np.bool_] | None, temperature: float, writer: RowWriter) -> None:
+    entry, masked = _ENTRIES[name]
     with np.errstate(all="ignore"):
         for block in blocks(*rows.shape):
-            some = None if row_mask is None else row_mask[block]
+            some = None if mask is None else mask[block]
             values = entry(shifted_exp(rows[block].astype(np.float64), mask=some, temperature=temperature))
             if some is not None:
                 values = np.where(some, values, masked)
             writer.write(block, values)
     writer.close()
-    return result

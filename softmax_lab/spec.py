@@ -137,6 +137,12 @@ class LossSpec:
         }
         return tuple(name for name, on in active.items() if on)
 
+    @property
+    def acts_on_logits(self) -> bool:
+        """Whether u differs from z: a temperature, scale, bias, margin or soft cap is active."""
+        neutral = np.all(np.asarray(self.scale) == 1) and not np.any(self.bias) and not np.any(self.margin)
+        return self.temperature != 1 or self.softcap is not None or not bool(neutral)
+
     def _key(self) -> tuple[Any, ...]:
         return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for _, v in self._items())
 

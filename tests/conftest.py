@@ -9,11 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+from softmax_lab import _dispatch
 
 from .ulps import Record, table
 
-settings.register_profile("default", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the path is the same for every example
+)
 settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("default")
 
@@ -24,6 +33,14 @@ _records: list[tuple[str, str, str, float]] = []
 def record_ulp(record_property: Callable[[str, object], None]) -> Record:
     """Record a measured error; a property of the test report, so that it reaches the terminal from parallel workers too."""
     return lambda function, dtype, case, error: record_property("ulp", (function, dtype, case, float(error)))
+
+
+@pytest.fixture(params=["compiled", "reference"])
+def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test by the compiled loops where they reach, and again by the NumPy reference alone."""
+    if request.param == "reference":
+        monkeypatch.setattr(_dispatch, "kernels", lambda: None)
+    return str(request.param)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -15,6 +15,8 @@ from softmax_lab.audit.cases import HARD_ROWS, LONG_ROW, RowCase
 
 from .ulps import BARS, Record, dtype_of, label_errors, row_errors
 
+pytestmark = pytest.mark.usefixtures("each_path")
+
 DTYPES = tuple(BARS)
 ROW_FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "softmax": (sl.softmax, exact.softmax),

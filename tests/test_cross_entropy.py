@@ -17,6 +17,8 @@ from softmax_lab import LossSpec, exact
 from .specs import INDEX_SPECS, SOFT_SPECS, K
 from .ulps import Record
 
+pytestmark = pytest.mark.usefixtures("each_path")
+
 RNG = np.random.default_rng(20260101)
 LOGITS = np.concatenate([RNG.normal(0, 2, (6, K)), RNG.normal(0, 12, (4, K)), np.eye(K)[:2] * 35.0, np.zeros((1, K))])
 LABELS = RNG.integers(0, K, len(LOGITS))

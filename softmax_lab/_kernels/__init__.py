@@ -1,0 +1,1 @@
+"""Compiled loops for the CPU (Numba): imported only when a call needs them."""

@@ -1,0 +1,57 @@
+"""Compilation: machine code cached on disk, and never stale.
+
+Numba's own cache looks at the file of the function alone and so misses an edit in a helper's file; here the stamp that a
+cached function must match is a digest of all kernel sources. Where no folder can be written (a read-only install without
+a home) functions are compiled in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+
+__all__ = ["compiled", "inlined"]
+
+
+def _digest() -> str:
+    """Digest of every source file of the kernels, and of the versions that compile them."""
+    data = hashlib.sha256(f"{numba.__version__}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        data.update(path.read_bytes())
+    return data.hexdigest()
+
+
+STAMP = _digest()
+
+
+def _stamped(locator: type[Any]) -> type[Any]:
+    """A cache folder's locator whose stamp is the digest of all kernels."""
+    return type(locator.__name__, (locator,), {"get_source_stamp": lambda self: STAMP})
+
+
+class _CacheImplementation(caching.CompileResultCacheImpl):
+    _locator_classes = tuple(_stamped(locator) for locator in caching.CompileResultCacheImpl._locator_classes)
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _CacheImplementation
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a helper into every loop that calls it."""
+    return numba.njit(forceinline=True)(function)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a loop: cached on disk, and without the interpreter's lock, so that rows can be shared between threads."""
+    dispatcher = numba.njit(nogil=True)(function)
+    try:
+        dispatcher._cache = _Cache(dispatcher.py_func)
+    except RuntimeError:  # no folder to write to
+        return dispatcher
+    return dispatcher

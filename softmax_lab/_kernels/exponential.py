@@ -1,0 +1,154 @@
+r"""exp and log1p on eight lanes, for what a row of softmax needs.
+
+The exponential takes arguments at most 0 that come from a row's shift.
+
+With n the integer nearest to d log2(e) and r = d - n log 2, |r| <= log(2)/2,
+
+.. math:: e^d = 2^n e^r, \qquad e^r = 1 + r\,Q(r) \text{ (single)}, \quad 1 + r + r^2 P(r) \text{ (double)}.
+
+Adding 1.5 * 2^52 leaves n in the low bits of the sum, from where it is added to the exponent of e^r: no conversion. The
+polynomials are Chebyshev fits (``coefficients`` recomputes them; a test compares). exp(0) is exactly 1.
+
+``single`` is for logits of float32: its argument is exact in float64, and its error of 2^-33 is far below an ulp of the
+result's type. ``double`` takes the rounding error of the shift along and stays within an ulp of float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit, types
+from numba.extending import overload
+
+from .simd import exponent, fma, mantissa, scale_exponent, splat, where_less, where_ordered
+
+LOG2_E = 1.4426950408889634
+LOG_2 = 0.6931471805599453
+LOG_2_HIGH, LOG_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # fdlibm's split: n times the high part is exact
+MAGIC = 1.5 * 2.0**52
+
+# highest power first
+Q = (0.00019899285575896282, 0.0013941118895837, 0.00833329846980059, 0.04166635277111221, 0.16666666719028936, 0.5000000047146057, 1.0)
+P = (
+    2.0914686968086876e-09,
+    2.5105217004720745e-08,
+    2.75572736431103e-07,
+    2.7557255400206422e-06,
+    2.4801587325547743e-05,
+    0.00019841269874820627,
+    0.0013888888888883748,
+    0.008333333333326136,
+    0.04166666666666667,
+    0.1666666666666667,
+    0.5,
+)
+
+# 2 atanh(s) = 2 s + s^3 A(s^2), highest power first: log on [sqrt(1/2), sqrt(2)), |s| <= 0.1716
+A = (
+    0.13088034850927555,
+    0.13268638369266825,
+    0.15386244737621665,
+    0.18181795547521137,
+    0.22222222392581045,
+    0.28571428570799784,
+    0.40000000000000885,
+    0.6666666666666666,
+)
+
+# exp below the smallest normal number of the type counts as 0
+LOWEST_SINGLE = -87.33654475055310  # log 2^-126
+LOWEST_DOUBLE = -708.39641853226408  # log 2^-1022
+
+
+def log_coefficients(degree: int) -> list[float]:
+    """Fit (2 atanh(s) - 2 s) / s^3 as a polynomial in s^2, highest power first."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        most = ((mpmath.sqrt(2) - 1) / (mpmath.sqrt(2) + 1)) ** 2 * mpmath.mpf("1.001")
+
+        def rest(w: Any) -> Any:
+            s = mpmath.sqrt(w)
+            return mpmath.mpf(2) / 3 + 2 * w / 5 if w < mpmath.mpf(10) ** -15 else (2 * mpmath.atanh(s) - 2 * s) / (s * w)
+
+        return [float(c) for c in mpmath.chebyfit(rest, [0, most], degree + 1)]
+
+
+def coefficients(degree: int, terms: int) -> list[float]:
+    """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2, highest power first."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        half = mpmath.log(2) / 2 * mpmath.mpf("1.0001")
+
+        def rest(r: Any) -> Any:
+            if abs(r) < mpmath.mpf(10) ** -15:
+                return 1 / mpmath.factorial(terms) + r / mpmath.factorial(terms + 1)
+            return (mpmath.exp(r) - mpmath.fsum(r**k / mpmath.factorial(k) for k in range(terms))) / r**terms
+
+        return [float(c) for c in mpmath.chebyfit(rest, [-half, half], degree + 1)]
+
+
+@njit(forceinline=True)
+def single(d):
+    """exp(d) for d <= 0 with relative error below 2^-33; 0 below the smallest normal float32."""
+    t = fma(d, splat(LOG2_E), splat(MAGIC))
+    r = fma(t - splat(MAGIC), splat(-LOG_2), d)
+    q = splat(Q[0])
+    for c in Q[1:]:
+        q = fma(q, r, splat(c))
+    e = scale_exponent(fma(q, r, splat(1.0)), t)
+    return where_less(d, splat(LOWEST_SINGLE), splat(0.0), e)
+
+
+@njit(forceinline=True)
+def double(d, low):
+    """exp(d + low) for d <= 0 and |low| <= ulp(d)/2; 0 below the smallest normal float64, NaN for NaN."""
+    t = fma(d, splat(LOG2_E), splat(MAGIC))
+    n = t - splat(MAGIC)
+    r = fma(n, splat(-LOG_2_LOW), fma(n, splat(-LOG_2_HIGH), d)) + low
+    p = splat(P[0])
+    for c in P[1:]:
+        p = fma(p, r, splat(c))
+    e = scale_exponent(splat(1.0) + fma(p * r, r, r), t)
+    e = where_less(d, splat(LOWEST_DOUBLE), splat(0.0), e)
+    return where_ordered(d, d, e, d)  # the bits of a NaN's payload would upset the exponent
+
+
+@njit(forceinline=True)
+def log1p(x):
+    """log(1 + x) for x >= 0 within an ulp or so; the rounding error of 1 + x is taken along, NaN stays NaN."""
+    u = splat(1.0) + x
+    t = u - splat(1.0)
+    error = (splat(1.0) - (u - t)) + (x - t)
+    n, f = exponent(u), mantissa(u) - splat(1.0)
+    s = f / (splat(2.0) + f)
+    w = s * s
+    a = splat(A[0])
+    for c in A[1:]:
+        a = fma(a, w, splat(c))
+    half_square = splat(0.5) * f * f
+    tail = fma(s, fma(w, a, half_square), fma(n, splat(LOG_2_LOW), error / u))
+    # where u rounds to 1, n and f are 0 and the error is x itself
+    result = fma(n, splat(LOG_2_HIGH), f - (half_square - tail))
+    return where_ordered(x, x, result, x)
+
+
+def shifted(z, peak, x):
+    """exp(x - peak) in the precision that the array ``z``, from which x was loaded, asks for."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(shifted, inline="always")
+def _shifted(z, peak, x):
+    if z.dtype == types.float64:
+
+        def exact_shift(z, peak, x):
+            # two_sum(x, -peak): the difference and its rounding error
+            d = x - peak
+            t = d - x
+            low = (x - (d - t)) - (peak + t)
+            return double(d, where_ordered(low, low, low, splat(0.0)))
+
+        return exact_shift
+    return lambda z, peak, x: single(x - peak)

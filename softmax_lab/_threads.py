@@ -1,0 +1,87 @@
+"""Sharing rows between threads: a plain pool of Python threads over loops that release the interpreter's lock.
+
+Numba's own threading layers abort when two threads call at once (workqueue) or hang in forked children (OpenMP). A pool
+that a child process makes anew has neither trouble, and no result depends on the split: rows are independent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from . import _checks
+
+__all__ = ["get_num_threads", "set_num_threads", "share"]
+
+_SMALLEST = 1 << 15  # entries worth a hand-over to another thread: about 20 microseconds of work
+_PARTS_A_THREAD = 4  # a thread that was held up leaves its remaining parts to the others
+
+
+class _State:
+    """The wanted number of threads, and the pool of the process that made it."""
+
+    threads: int | None = None
+    pool: ThreadPoolExecutor | None = None
+    workers: int = 0
+
+
+def _forget_pool() -> None:
+    """In a forked child the parent's threads do not exist."""
+    _State.pool = None
+    _State.workers = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def get_num_threads() -> int:
+    """Return how many threads the compiled loops use: what was set, else OMP_NUM_THREADS, else the processors at hand.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> sl.get_num_threads() >= 1
+    True
+    """
+    if _State.threads is None:
+        wanted = os.environ.get("OMP_NUM_THREADS", "")
+        at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        _State.threads = max(1, int(wanted)) if wanted.isdigit() else at_hand
+    return _State.threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads the compiled loops use. No result depends on it.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> before = sl.get_num_threads()
+    >>> sl.set_num_threads(1)
+    >>> sl.set_num_threads(before)
+    """
+    _State.threads = int(_checks.number("threads", threads, low=1))
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    if _State.pool is None or _State.workers < workers:
+        _State.pool, _State.workers = ThreadPoolExecutor(workers, thread_name_prefix="softmax_lab"), workers
+    return _State.pool
+
+
+def share(loop: Callable[[int, int], None], rows: int, num_classes: int) -> None:
+    """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough."""
+    threads = get_num_threads()
+    parts = min(threads * _PARTS_A_THREAD, rows * num_classes // _SMALLEST, rows)
+    if threads == 1 or parts < 2:
+        loop(0, rows)
+        return
+    edges = [rows * i // parts // 8 * 8 for i in range(parts)] + [rows]  # whole registers of eight rows
+    own = parts - parts // threads * (threads - 1)
+    waiting = [_pool(threads - 1).submit(loop, edges[i], edges[i + 1]) for i in range(own, parts)]
+    for i in range(own):
+        loop(edges[i], edges[i + 1])
+    for part in waiting:
+        part.result()
