@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+_NATIVE = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))  # a name costs more than a look-up
 REDUCTIONS = ("none", "mean", "sum")
 EMPTY_RULES = ("nan", "zero")
 
@@ -28,9 +29,11 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
     raises ``TypeError``: long double would silently lose its extra digits.
     """
     array = np.asarray(value)
+    if array.dtype in _NATIVE:
+        return array
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    if array.dtype.name not in FLOAT_DTYPES:
+    if array.dtype.name not in FLOAT_DTYPES or not array.dtype.isnative:
         raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {array.dtype.name}")
     return array
 
@@ -39,10 +42,11 @@ def class_axis(name: str, array: NDArray[Any], axis: int) -> int:
     """Return ``axis`` as a non-negative index, and refuse an array without classes."""
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one axis (the classes); got a scalar")
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be one integer; got {axis!r}") from None
+    if type(axis) is not int:
+        try:
+            axis = operator.index(axis)
+        except TypeError:
+            raise TypeError(f"axis must be one integer; got {axis!r}") from None
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(f"axis must lie in [{-array.ndim}, {array.ndim}) for shape {array.shape}; got {axis}")
     if array.shape[axis] == 0:
@@ -80,6 +84,8 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[An
 
 def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
     """Return ``value`` as a finite float in [low, high], or (low, high] where ``open_low``."""
+    if type(value) is float and low < value < high:  # the usual case; a NaN or an infinity fails the comparison
+        return value
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None:
         raise TypeError(f"{name} must be a real number; got {value!r}")
     try:

@@ -6,8 +6,7 @@ float64, and are rounded once on the way out. No result crosses rows, so none de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,9 @@ _BLOCK = 1 << 16  # entries a block: 512 KiB of float64, so that its temporaries
 
 def as_rows(array: NDArray[Any], axis: int) -> NDArray[Any]:
     """View ``array`` as (N, K) with the classes last; copies only where the memory order demands it."""
-    moved = np.moveaxis(array, axis, -1)
+    if array.ndim == 2 and axis == 1:
+        return array
+    moved = array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
     return moved.reshape(-1, moved.shape[-1])
 
 
@@ -49,16 +50,13 @@ class RowWriter:
             self._moved[...] = self._flat.reshape(self._moved.shape)
 
 
-@contextmanager
-def whole_rows(out: NDArray[Any], axis: int) -> Iterator[NDArray[Any]]:
-    """Lend ``out`` as contiguous rows (N, K) to write: itself where it is that, else a buffer that is copied over at the end."""
-    moved = np.moveaxis(out, axis, -1)
+def compiled_rows(out: NDArray[Any], axis: int) -> tuple[NDArray[Any], Callable[[], None] | None]:
+    """Return contiguous rows (N, K) to write for ``out``: itself, or a buffer and the call that copies it over at the end."""
+    moved = out if axis == out.ndim - 1 else np.moveaxis(out, axis, -1)
     if moved.flags.c_contiguous:
-        yield moved.reshape(-1, out.shape[axis])
-        return
+        return as_rows(moved, moved.ndim - 1), None
     buffer = np.empty(moved.shape, out.dtype)
-    yield buffer.reshape(-1, out.shape[axis])
-    moved[...] = buffer
+    return buffer.reshape(-1, moved.shape[-1]), lambda: np.copyto(moved, buffer)
 
 
 def detached(source: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

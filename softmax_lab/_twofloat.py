@@ -79,7 +79,7 @@ def round_once(x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     last bit when the cast was inexact) makes the second rounding the only one that counts (Boldo and Melquiond).
     """
     with np.errstate(over="ignore", under="ignore"):  # beyond the type's range, infinity and 0 are the right roundings
-        if dtype.name != "bfloat16":
+        if dtype.kind == "f":  # bfloat16 is a kind of its own
             return x.astype(dtype)
         single = x.astype(np.float32)
     bits = single.view(np.uint32)

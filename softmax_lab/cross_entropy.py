@@ -29,10 +29,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take, whole_rows
+from ._rows import RowWriter, Shifted, as_rows, blocks, compiled_rows, detached, shifted_exp, take
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
-from .spec import LossSpec
+from .spec import LossSpec, active
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "cross_entropy_hvp"]
 
@@ -141,8 +141,10 @@ def cross_entropy_grad(
     values = np.empty(problem.rows.shape[0])
     if problem.path != "reference":
         result = _checks.output(out, problem.shape, problem.rows.dtype)
-        with whole_rows(result, problem.axis) as target_rows:
-            problem.run_compiled(target_rows, values)
+        rows, finish = compiled_rows(result, problem.axis)
+        problem.run_compiled(rows, values)
+        if finish is not None:
+            finish()
         return problem.reduce(values), result
 
     def gradients() -> Iterator[tuple[slice, Array]]:
@@ -237,7 +239,7 @@ class _Row:
 
     @property
     def plain_target(self) -> bool:
-        return not np.any(self.spec.smoothing)
+        return not active(self.spec.smoothing)
 
     def focal(self, power: float) -> Array:
         """o^power for the focal factor and its derivatives; 0 where o underflowed and the power is negative."""
@@ -370,7 +372,7 @@ class _Problem:
         """Class indices, 0 where the row does not count."""
         return None if self.given is None else np.where(self.live, self.given, 0)
 
-    @property
+    @cached_property
     def path(self) -> _dispatch.Path:
         """The loop for this problem: the compiled ones know class indices, and specs that leave the logits as they are."""
         special = self.given is None or self.kept is not None or self.spec.gate != 0 or self.spec.acts_on_logits
@@ -379,9 +381,8 @@ class _Problem:
     def run_compiled(self, gradient: NDArray[Any] | None, values: Array) -> None:
         """Fill ``values`` (N,), and ``gradient`` (N, K) where one is wanted, by a compiled loop."""
         spec, num_classes = self.spec, self.rows.shape[1]
-        plain_weight = np.ndim(spec.class_weight) == 0 and spec.class_weight == 1
-        weight = None if plain_weight else np.broadcast_to(np.asarray(spec.class_weight), num_classes).copy()
-        eps = np.atleast_1d(np.asarray(spec.smoothing)) if np.any(spec.smoothing) else None
+        weight = np.broadcast_to(np.asarray(spec.class_weight), num_classes).copy() if active(spec.class_weight, 1.0) else None
+        eps = np.atleast_1d(np.asarray(spec.smoothing)) if active(spec.smoothing) else None
         prior = None if eps is None or spec.prior is None else np.asarray(spec.prior)
         arguments = (self.given, self.ignore_index, values, weight, self._factor, self.sample_weight, eps, prior, spec.gamma, spec.z_loss)
         _dispatch.run(self.path, "cross_entropy", np.ascontiguousarray(self.rows), gradient, *arguments)
@@ -470,7 +471,7 @@ def _affine(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> _Affin
         v, low, slope_of_v, bend = _soft_cap(z, spec.softcap)
         slope = slope * slope_of_v
     scale = np.asarray(spec.scale)
-    if np.any(scale != 1):
+    if active(spec.scale, 1.0):
         v, error = two_product(v, scale)
         low = error if low is None else scale * low + error
     bias = np.asarray(spec.bias)
@@ -508,7 +509,7 @@ def _smoothed(
     eps: Array | float = np.asarray(spec.smoothing)
     if label is not None and np.ndim(eps):
         eps = np.asarray(eps)[label][:, None]
-    prior = _prior(spec, kept, shape) if np.any(spec.smoothing) else np.zeros(shape)
+    prior = _prior(spec, kept, shape) if active(spec.smoothing) else np.zeros(shape)
     if label is None:
         assert soft is not None
         return (1.0 - eps) * soft + eps * prior, None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, whole_rows
+from ._rows import RowWriter, Shifted, as_rows, blocks, compiled_rows, detached, shifted_exp
 from ._twofloat import Array, round_once
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -167,8 +167,10 @@ def _map_rows(
     rows = as_rows(detached(z, out), axis)
     path = _dispatch.choose(z.dtype, rows.shape[1], special=mask is not None or temperature != 1.0)
     if path != "reference":
-        with whole_rows(result, axis) as target:
-            _dispatch.run(path, name, np.ascontiguousarray(rows), target)
+        target, finish = compiled_rows(result, axis)
+        _dispatch.run(path, name, np.ascontiguousarray(rows), target)
+        if finish is not None:
+            finish()
     else:
         _reference_map(name, rows, None if mask is None else as_rows(mask, axis), temperature, RowWriter(result, axis))
     return result

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -120,28 +121,28 @@ class LossSpec:
     def _items(self) -> list[tuple[str, Value]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
 
-    @property
+    @cached_property
     def num_classes(self) -> int | None:
         """K where any field is an array, else None (fits every K)."""
         return next((value.shape[-1] for _, value in self._items() if isinstance(value, np.ndarray)), None)
 
-    @property
+    @cached_property
     def needs_class_index(self) -> tuple[str, ...]:
         """Names of the active fields that have no meaning for a target distribution."""
-        active = {
-            "margin": np.any(np.asarray(self.margin) != 0),
+        present = {
+            "margin": active(self.margin),
             "smoothing per class": np.ndim(self.smoothing) > 0,
             "gamma": self.gamma != 0,
             "gate": self.gate != 0,
             "bias matrix": np.ndim(self.bias) == 2,
         }
-        return tuple(name for name, on in active.items() if on)
+        return tuple(name for name, on in present.items() if on)
 
-    @property
+    @cached_property
     def acts_on_logits(self) -> bool:
         """Whether u differs from z: a temperature, scale, bias, margin or soft cap is active."""
-        neutral = np.all(np.asarray(self.scale) == 1) and not np.any(self.bias) and not np.any(self.margin)
-        return self.temperature != 1 or self.softcap is not None or not bool(neutral)
+        shifted = active(self.bias) or active(self.margin)
+        return self.temperature != 1 or self.softcap is not None or active(self.scale, 1.0) or shifted
 
     def _key(self) -> tuple[Any, ...]:
         return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for _, v in self._items())
@@ -179,6 +180,11 @@ class LossSpec:
         if unknown:
             raise ValueError(f"a LossSpec has the fields {', '.join(DOMAINS)}; got unknown {', '.join(unknown)}")
         return cls(**values)
+
+
+def active(value: ArrayLike, neutral: float = 0.0) -> bool:
+    """Whether a field that is a number or an array differs from its neutral value anywhere."""
+    return value != neutral if isinstance(value, float) else bool(np.any(np.asarray(value) != neutral))
 
 
 def _from_mapping(values: Mapping[str, Any]) -> LossSpec:

@@ -2,7 +2,7 @@
 
 They are the same for every implementation and cost seconds, so ``exact_values.npz`` carries them, keyed by a digest of
 function, arguments and recipe version. Whatever is not there (another NumPy that draws other random rows, a user's own
-rows) is computed on the spot. ``python -m softmax_lab.audit.values`` writes the file anew; a test recomputes a sample.
+rows) is computed on the spot. ``python tools/exact_values.py`` writes the file anew; a test recomputes a sample.
 """
 
 from __future__ import annotations
@@ -120,10 +120,3 @@ def write() -> None:
     np.savez_compressed(temporary, **_computed)  # type: ignore[arg-type]
     temporary.replace(path)
     print(f"{path.name}: {len(_computed)} calculations, {path.stat().st_size / 1024:.0f} KiB")
-
-
-if __name__ == "__main__":
-    # run as a script this file is another module than the one that the checks import: call that one
-    from softmax_lab.audit import values
-
-    values.write()

@@ -1,0 +1,80 @@
+"""exp and log1p of the lanes against the oracle, and their coefficients against the recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba", reason="the compiled loops need Numba")
+
+from softmax_lab import exact  # noqa: E402
+from softmax_lab._kernels import exponential, simd  # noqa: E402
+
+
+@numba.njit
+def _shifted(z: Any, peak: float, out: Any) -> None:
+    for k in range(0, len(z), 8):
+        simd.store(out, k, exponential.shifted(z, simd.splat(peak), simd.load(z, k)))
+
+
+@numba.njit
+def _log1p(x: Any, out: Any) -> None:
+    for k in range(0, len(x), 8):
+        simd.store(out, k, exponential.log1p(simd.load(x, k)))
+
+
+def _exp(z: np.ndarray, peak: float) -> np.ndarray:
+    out = np.empty(len(z))
+    _shifted(z, peak, out)
+    return out
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 33), ("float64", 52.5)])
+def test_relative_error(dtype: str, bits: float) -> None:
+    z = -np.abs(np.random.default_rng(0).normal(0, 25, 8000)).astype(dtype)
+    z = z[z > -87]
+    z = z[: len(z) // 8 * 8]
+    peak = float(np.array(3.7, dtype))
+    computed = _exp(z, peak)
+    with mpmath.workdps(60):
+        errors = [abs(mpmath.mpf(c) / mpmath.exp(mpmath.mpf(float(x)) - peak) - 1) for c, x in zip(computed, z, strict=True) if c > 1e-37]
+        assert max(errors) < mpmath.mpf(2) ** -bits
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_special_arguments(dtype: str) -> None:
+    z = np.array([0.0, -np.inf, np.nan, -1e30, -0.0, -100000.0, -1.0, 0.0], dtype)
+    result = _exp(z, 0.0)
+    np.testing.assert_array_equal(result[[0, 1, 2, 3, 4, 5, 7]], [1.0, 0.0, np.nan, 0.0, 1.0, 0.0, 1.0])
+
+
+def test_a_nan_with_any_payload_is_a_nan() -> None:
+    z = np.full(8, 0x7FF8000000000FFF, np.uint64).view(np.float64)
+    assert np.isnan(_exp(z, 0.0)).all()
+    z32 = np.full(8, 0x7FC00FFF, np.uint32).view(np.float32)
+    assert np.isnan(_exp(z32, 0.0)).all()
+
+
+def test_the_smallest_normal_is_the_end() -> None:
+    z = np.full(8, exponential.LOWEST_DOUBLE)
+    assert _exp(z, 0.0)[0] == pytest.approx(np.finfo(float).tiny, rel=1e-12)
+    assert _exp(np.nextafter(z, -np.inf), 0.0)[0] == 0
+
+
+def test_log1p_within_an_ulp() -> None:
+    rng = np.random.default_rng(1)
+    x = np.concatenate([10.0 ** rng.uniform(-300, 8, 4000), rng.uniform(0, 3, 3992), [0.0, 5e-324, 1.0, 2.0, 3.0, np.nan, 1e7, 1e-16]])
+    out = np.empty_like(x)
+    _log1p(x, out)
+    with mpmath.workdps(exact.DIGITS):
+        expected = [mpmath.log1p(mpmath.mpf(float(v))) for v in x]
+    assert exact.ulp_error(out, expected).max() <= 1.0
+
+
+def test_coefficients_are_the_recipes() -> None:
+    assert exponential.coefficients(6, 1) == list(exponential.Q)
+    assert exponential.coefficients(10, 2) == list(exponential.P)
+    assert exponential.log_coefficients(7) == list(exponential.A)

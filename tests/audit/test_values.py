@@ -1,0 +1,50 @@
+"""The stored exact values: complete, and equal to what the oracle says today."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from softmax_lab.audit import values
+from softmax_lab.audit.cases import GOOD, HARD_ROWS, RowCase, labelled
+
+SAMPLE = [case for case in HARD_ROWS if case.name in ("confident", "offset 1e4", "tiny", "-inf", "tied")]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case.name)
+def test_a_sample_is_recomputed(case: RowCase, dtype: str) -> None:
+    rows = case.make(dtype)
+    pairs, labels = labelled(rows)
+    for function in values.FUNCTIONS:
+        z, y = (pairs, labels) if function.startswith("cross") else (rows, None)
+        stored = values.exact_values(function, z, y)
+        fresh = values._compute(function, z.astype(np.float64), y, values.LossSpec())
+        np.testing.assert_array_equal(stored.high, fresh.high)
+        np.testing.assert_array_equal(stored.low, fresh.low)
+
+
+def test_every_check_finds_its_values_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit needs no mpmath: what the file lacks would be computed, and here that is an error."""
+    from softmax_lab import audit
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("not stored: run tools/exact_values.py")
+
+    monkeypatch.setattr(values, "_compute", refuse)
+    monkeypatch.setattr(values, "_computed", {})
+    assert audit.run(["softmax_lab"], progress=False).ok.all()
+
+
+def test_the_digest_sees_every_argument() -> None:
+    z, y = GOOD.make("float64"), np.arange(4)
+    names = {
+        values.digest("softmax", z, None, values.LossSpec()),
+        values.digest("log_softmax", z, None, values.LossSpec()),
+        values.digest("softmax", z + 1, None, values.LossSpec()),
+        values.digest("softmax", z.T.copy(), None, values.LossSpec()),
+        values.digest("cross_entropy", z, y, values.LossSpec()),
+        values.digest("cross_entropy", z, y + 1, values.LossSpec()),
+        values.digest("cross_entropy", z, y, values.LossSpec(smoothing=0.1)),
+    }
+    assert len(names) == 7

@@ -1,0 +1,223 @@
+"""Which loop runs, and that it may be called from anywhere: threads, forked children, read-only places, huge arrays."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import softmax_lab as sl
+from softmax_lab import LossSpec, _dispatch, _threads
+
+pytest.importorskip("numba", reason="without Numba there is only the reference")
+
+PACKAGE = Path(sl.__file__).parent
+MOST = _dispatch.kernels()["lanes"].MOST_CLASSES  # type: ignore[index]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Record (path, loop) of every compiled call."""
+    calls: list[tuple[str, str]] = []
+    real = _dispatch.run
+
+    def run(path: Any, name: str, *arguments: Any) -> None:
+        calls.append((path, name))
+        real(path, name, *arguments)
+
+    monkeypatch.setattr(_dispatch, "run", run)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("k", "path"), [(1, "lanes"), (MOST, "lanes"), (MOST + 1, "rows"), (5000, "rows")])
+def test_the_number_of_classes_chooses_the_loop(taken: list[tuple[str, str]], dtype: str, k: int, path: str) -> None:
+    z = np.zeros((3, k), dtype)
+    sl.softmax(z)
+    sl.log_softmax(z.T, axis=0)  # strided
+    sl.logsumexp(z)
+    sl.cross_entropy(z, [0, 0, 0], LossSpec(smoothing=0.1, class_weight=np.ones(k), gamma=1.0, z_loss=0.1))
+    sl.cross_entropy_grad(z, [0, -100, 0])
+    loops = ["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy"]
+    assert taken == [(path, loop) for loop in loops]
+
+
+def test_what_no_compiled_loop_does_goes_to_the_reference(taken: list[tuple[str, str]]) -> None:
+    z = np.zeros((3, 4))
+    sl.softmax(z, where=np.ones(4, bool))
+    sl.softmax(z, temperature=2.0)
+    sl.softmax(z.astype(np.float16))
+    sl.cross_entropy(z, np.full((3, 4), 0.25))
+    sl.cross_entropy(z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0]))
+    assert taken == []
+
+
+SIZES = [(64, 3), (5000, 10), (300, MOST), (300, MOST + 1), (200, 1000), (9, 40_000)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k"), SIZES)
+def test_no_bit_depends_on_threads_or_batch(n: int, k: int, dtype: str) -> None:
+    z = np.random.default_rng(n).normal(0, 4, (n, k)).astype(dtype)
+    y = np.arange(n) % k
+    before = sl.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3, 7):
+            sl.set_num_threads(threads)
+            results.append((*sl.cross_entropy_grad(z, y, reduction="none"), sl.log_softmax(z), sl.softmax(z), sl.logsumexp(z)))
+    finally:
+        sl.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    order = np.random.default_rng(1).permutation(n)[: n // 2 + 1]
+    value, gradient = sl.cross_entropy_grad(z[order], y[order], reduction="none")
+    np.testing.assert_array_equal(value, results[0][0][order])
+    np.testing.assert_array_equal(gradient, results[0][1][order])
+
+
+def test_many_python_threads_at_once() -> None:
+    z = np.random.default_rng(0).normal(size=(4000, 100)).astype(np.float32)
+    expected = sl.softmax(z)
+    with ThreadPoolExecutor(8) as pool:
+        for result in pool.map(lambda _: sl.softmax(z), range(40)):
+            np.testing.assert_array_equal(result, expected)
+
+
+def _child(queue: Any) -> None:
+    z = np.random.default_rng(0).normal(size=(4000, 100)).astype(np.float32)
+    queue.put(float(sl.cross_entropy(z, np.zeros(4000, int))))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_children_work() -> None:
+    """As DataLoader workers do: the parent's pool is in use, its threads do not exist in the child."""
+    z = np.random.default_rng(0).normal(size=(4000, 100)).astype(np.float32)
+    expected = float(sl.cross_entropy(z, np.zeros(4000, int)))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_child, args=(queue,)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=60) for _ in children] == [expected] * 2
+    for child in children:
+        child.join(timeout=60)
+        assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("loop", ["lanes", "rows"])
+def test_offsets_beyond_two_to_the_31(loop: str) -> None:
+    """The last rows of an array of more than 2^31 entries; untouched pages of it take no memory."""
+    loops = _dispatch.kernels()
+    assert loops is not None
+    k = 32 if loop == "lanes" else 4096
+    n = (1 << 31) // k + 24
+    z = np.empty(n * k, np.float32)
+    z[-16 * k :] = np.random.default_rng(0).normal(size=16 * k)
+    expected = sl.softmax(z[-16 * k :].reshape(16, k))
+    loops[loop].softmax(z, z, k, n - 16, n)
+    np.testing.assert_array_equal(z[-16 * k :].reshape(16, k), expected)
+
+
+def test_no_memory_beyond_the_outputs() -> None:
+    z = np.random.default_rng(0).normal(size=(2000, 1000)).astype(np.float32)
+    y, out = np.zeros(2000, np.int64), np.empty_like(z)
+    sl.cross_entropy_grad(z, y, out=out)  # compiled, pool started
+    tracemalloc.start()
+    try:
+        sl.cross_entropy_grad(z, y, out=out)
+        sl.softmax(z, out=z)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 0.05 * z.nbytes
+
+
+@pytest.mark.parametrize("k", [10, 1000])
+def test_out_may_be_the_logits(k: int) -> None:
+    for dtype in (np.float32, np.float64):
+        z = np.random.default_rng(k).normal(size=(500, k)).astype(dtype)
+        y = np.arange(500) % k
+        _, expected = sl.cross_entropy_grad(z, y)
+        logs, probs = sl.log_softmax(z), sl.softmax(z)
+        a, b, c = z.copy(), z.copy(), z.copy()
+        sl.cross_entropy_grad(a, y, out=a)
+        sl.softmax(b, out=b)
+        sl.log_softmax(c, out=c)
+        np.testing.assert_array_equal(a, expected)
+        np.testing.assert_array_equal(b, probs)
+        np.testing.assert_array_equal(c, logs)
+
+
+def test_threads_are_set_and_checked() -> None:
+    before = sl.get_num_threads()
+    with pytest.raises(ValueError, match="threads must be finite and >= 1; got 0"):
+        sl.set_num_threads(0)
+    assert sl.get_num_threads() == before
+
+
+def test_every_row_is_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads._State, "threads", 3)
+    for rows, k in ((1, 10**6), (7, 10**6), (1000, 1000), (12345, 10), (0, 5)):
+        seen: list[int] = []
+        _threads.share(lambda start, stop, seen=seen: seen.extend(range(start, stop)), rows, k)  # type: ignore[misc]
+        assert sorted(seen) == list(range(rows))
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads._State, "threads", 2)
+
+    def fail(start: int, stop: int) -> None:
+        raise RuntimeError("in the loop")
+
+    with pytest.raises(RuntimeError, match="in the loop"):
+        _threads.share(fail, 1000, 1000)
+
+
+CODE = "import softmax_lab as sl; print(round(float(sl.softmax([1.0, 0.0])[0]), 3))"
+RIGHT = "0.731"
+
+
+def _copy_of_the_package(folder: Path) -> Path:
+    return Path(shutil.copytree(PACKAGE, folder / "softmax_lab", ignore=shutil.ignore_patterns("__pycache__", "audit", "data")))
+
+
+def _run(folder: Path, **environment: str) -> str:
+    """Run the code in a process that imports the package from ``folder``."""
+    variables = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", CODE], cwd=folder, env=variables, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_a_read_only_install_works(tmp_path: Path) -> None:
+    """No folder for compiled code: files stand where the folders would be made, which stops even root."""
+    package = _copy_of_the_package(tmp_path)
+    (package / "_kernels" / "__pycache__").write_text("not a folder", encoding="utf-8")
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder", encoding="utf-8")
+    assert _run(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked / "cache"), IPYTHONDIR=str(blocked)) == RIGHT
+
+
+def test_an_edit_in_a_helper_is_seen(tmp_path: Path) -> None:
+    """Numba's own cache looks at one file: here the helper's edit must reach the compiled loop of another file."""
+    helper = _copy_of_the_package(tmp_path) / "_kernels" / "exponential.py"
+    cache = str(tmp_path / "cache")
+    assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == RIGHT
+    assert list(Path(cache).rglob("*.nbc")), "nothing was cached"
+    text = helper.read_text(encoding="utf-8")
+    helper.write_text(text.replace("e = scale_exponent(splat(1.0) + fma(p * r, r, r), t)", "e = splat(0.25)"), encoding="utf-8")
+    assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == "0.5"
+    helper.write_text(text, encoding="utf-8")
+    assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == RIGHT
