@@ -55,8 +55,8 @@ A = (
     0.6666666666666666,
 )
 
-# exp below the smallest normal number of the type counts as 0
-LOWEST_SINGLE = -87.33654475055310  # log 2^-126
+# below these exp counts as 0: half the smallest float32 there is, and the smallest normal float64
+LOWEST_SINGLE = -103.97207708399179  # log 2^-150
 LOWEST_DOUBLE = -708.39641853226408  # log 2^-1022
 
 
@@ -91,7 +91,7 @@ def coefficients(degree: int, terms: int) -> list[float]:
 
 @njit(forceinline=True)
 def single(d):
-    """exp(d) for d <= 0 with relative error below 2^-33; 0 below the smallest normal float32."""
+    """exp(d) for d <= 0 with relative error below 2^-33; 0 where float32 has none so small."""
     t = fma(d, splat(LOG2_E), splat(MAGIC))
     r = fma(t - splat(MAGIC), splat(-LOG_2), d)
     q = splat(Q[0])

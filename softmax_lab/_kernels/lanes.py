@@ -142,7 +142,7 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
                 value = (one - small) * value + where_equal(small, zero, zero, small * (log_total - r_d))
             value = f * value
             alpha, beta = f / total, f * small
-            at_target = f * (small * (one - r_y) - others / total)
+            at_target = beta * (one - r_y) - alpha * others
         counts = load(live, 0)
         for k in range(num_classes if out is not None else 0):
             g = alpha * load(rows, k * WIDTH)

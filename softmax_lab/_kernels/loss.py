@@ -9,7 +9,7 @@ and R = sum_k r_k d_k (d relative to the row's maximum):
     C &= (1 - \varepsilon) (-\log q_y) + \varepsilon (\log S - R) \\
     \frac{\partial L}{\partial u_k} &= \alpha e_k - \beta r_k \quad (k \ne y), \qquad
     \alpha = \frac{w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u)}{S}, \quad \beta = w \varphi \varepsilon \\
-    \frac{\partial L}{\partial u_y} &= w\varphi (\varepsilon (1 - r_y) - o) + w \psi C\, o + 2 \lambda \operatorname{lse}(u)\, q_y
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w\varphi - w\psi C}{S} E + 2 \lambda \operatorname{lse}(u)\, q_y
 
 Everything that the family adds to plain cross-entropy, but what it does to the logits, is in these four numbers a row.
 """
@@ -64,7 +64,9 @@ def row_terms(others, z_y, peak, eps, r_y, r_d, weight, scale, gamma, z_loss):
         lse = peak + log_total
         push = 2.0 * z_loss * lse
         value += z_loss * lse * lse
-    alpha = (weight * (phi - psi_cross) + push) / total
-    beta = weight * phi * eps
-    at_target = weight * (phi * (eps * (1.0 - r_y) - o) + psi_cross * o) + push * q_y
-    return scale * value, scale * alpha, scale * beta, scale * at_target
+    base = scale * weight * (phi - psi_cross) / total
+    alpha = base + scale * push / total
+    beta = scale * weight * phi * eps
+    # the other components' sum with its sign reversed: a gradient without z-loss adds up to zero
+    at_target = beta * (1.0 - r_y) - base * others + scale * push * q_y
+    return scale * value, alpha, beta, at_target

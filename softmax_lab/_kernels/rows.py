@@ -17,7 +17,7 @@ from numba.extending import overload
 from .compiler import compiled, inlined
 from .exponential import shifted
 from .loss import exp_difference, row_terms
-from .simd import WIDTH, iota, load, load_first, max_lanes, maximum, splat, store, store_first, sum_lanes, where_equal
+from .simd import WIDTH, fma, iota, load, load_first, max_lanes, maximum, splat, store, store_first, sum_lanes, where_equal
 
 CHUNK = 4096  # entries: at most 32 KiB of float64, a first-level cache
 BLOCK = 4 * WIDTH  # four independent chains of lanes hide the latency of a fused multiply-add
@@ -64,8 +64,8 @@ def _reference(peak):
 
 
 @inlined
-def _exponentials(z, out, base, n, peak, y):
-    """Write exp(z - peak) of a chunk to ``out``; return the sum, class ``y`` left out (none where y is outside)."""
+def _exponentials(z, base, n, peak, y, held, place):
+    """Write exp(z - peak) of a chunk to held[place:], if any; return the sum, class ``y`` left out (none where y is outside)."""
     m, zero = splat(peak), splat(0.0)
     a = b = c = d = ea = eb = ec = ed = zero
     k = 0
@@ -74,11 +74,11 @@ def _exponentials(z, out, base, n, peak, y):
         q = shifted(z, m, load(z, base + k + WIDTH))
         r = shifted(z, m, load(z, base + k + 2 * WIDTH))
         s = shifted(z, m, load(z, base + k + 3 * WIDTH))
-        if out is not None:
-            store(out, base + k, p)
-            store(out, base + k + WIDTH, q)
-            store(out, base + k + 2 * WIDTH, r)
-            store(out, base + k + 3 * WIDTH, s)
+        if held is not None:
+            store(held, place + k, p)
+            store(held, place + k + WIDTH, q)
+            store(held, place + k + 2 * WIDTH, r)
+            store(held, place + k + 3 * WIDTH, s)
         if k <= y < k + BLOCK:
             lane, i = splat(float(y - k)), iota()
             p = where_equal(i, lane, zero, p)
@@ -93,8 +93,8 @@ def _exponentials(z, out, base, n, peak, y):
     while k < n:
         count = min(WIDTH, n - k)
         p = shifted(z, m, load_first(z, base + k, count, -np.inf))
-        if out is not None:
-            store_first(out, base + k, count, p)
+        if held is not None:
+            store_first(held, place + k, count, p)
         if k <= y < k + WIDTH:
             p = where_equal(iota(), splat(float(y - k)), zero, p)
         a, ea = accumulate(z, a, ea, p)
@@ -146,32 +146,34 @@ def where_in(count, x, y):
 
 
 @inlined
-def _scaled(out, base, n, factor):
-    """out *= factor over a chunk."""
+def _scaled(held, place, out, base, n, factor):
+    """out[base:] = factor * held[place:] over a chunk."""
     f = splat(factor)
     k = 0
     while k + BLOCK <= n:
-        store(out, base + k, load(out, base + k) * f)
-        store(out, base + k + WIDTH, load(out, base + k + WIDTH) * f)
-        store(out, base + k + 2 * WIDTH, load(out, base + k + 2 * WIDTH) * f)
-        store(out, base + k + 3 * WIDTH, load(out, base + k + 3 * WIDTH) * f)
+        store(out, base + k, load(held, place + k) * f)
+        store(out, base + k + WIDTH, load(held, place + k + WIDTH) * f)
+        store(out, base + k + 2 * WIDTH, load(held, place + k + 2 * WIDTH) * f)
+        store(out, base + k + 3 * WIDTH, load(held, place + k + 3 * WIDTH) * f)
         k += BLOCK
     while k < n:
         count = min(WIDTH, n - k)
-        store_first(out, base + k, count, load_first(out, base + k, count, 0.0) * f)
+        store_first(out, base + k, count, load_first(held, place + k, count, 0.0) * f)
         k += WIDTH
 
 
 @inlined
-def _less_prior(out, base, n, factor, beta, prior, first):
-    """out = factor * out - beta * r over a chunk."""
-    f, r = splat(factor), splat(-beta)
+def _less_prior(held, place, out, base, n, factor, beta, prior, first):
+    """out[base:] = factor * held[place:] - beta * r over a chunk; r_k = 1 where no prior is given."""
+    f, b = splat(factor), splat(-beta)
     k = 0
-    while k < n:
-        count = min(WIDTH, n - k)
-        minus = r * load_first(prior, first + k, count, 0.0) if prior is not None else r
-        store_first(out, base + k, count, load_first(out, base + k, count, 0.0) * f + minus)
+    while k + WIDTH <= n:
+        minus = b * load(prior, first + k) if prior is not None else b
+        store(out, base + k, fma(load(held, place + k), f, minus))
         k += WIDTH
+    if k < n:
+        minus = b * load_first(prior, first + k, n - k, 0.0) if prior is not None else b
+        store_first(out, base + k, n - k, fma(load_first(held, place + k, n - k, 0.0), f, minus))
 
 
 @inlined
@@ -183,25 +185,53 @@ def _fill(out, base, n, value):
         k += WIDTH
 
 
+def holder(single, out, num_classes):
+    """Where a row's exponentials wait for their factor: a float64 buffer for a row of one chunk, else ``out``."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(holder)
+def _holder(single, out, num_classes):
+    if isinstance(single, types.NoneType):
+        return lambda single, out, num_classes: out
+    return lambda single, out, num_classes: np.empty(num_classes)
+
+
 @compiled
-def softmax(z, out, num_classes, start, stop):
-    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+def _softmax(z, out, single, num_classes, start, stop):
     chunks = (num_classes + CHUNK - 1) // CHUNK
     peaks = np.empty(chunks)
     sums = np.empty(chunks)
+    held = holder(single, out, num_classes)
     for row in range(start, stop):
         base, peak = row * num_classes, -np.inf
+        place = 0 if single is not None else base
         for c in range(chunks):
-            n = min(CHUNK, num_classes - c * CHUNK)
-            peaks[c] = _peak(z, base + c * CHUNK, n)
-            sums[c] = _exponentials(z, out, base + c * CHUNK, n, _reference(peaks[c]), -1)
+            first = c * CHUNK
+            n = min(CHUNK, num_classes - first)
+            peaks[c] = _peak(z, base + first, n)
+            sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), -1, held, place + first)
             peak = max(peak, peaks[c])
         total = 0.0
         for c in range(chunks):
             peaks[c] = exp_difference(peaks[c], peak)
             total += peaks[c] * sums[c]
         for c in range(chunks):
-            _scaled(out, base + c * CHUNK, min(CHUNK, num_classes - c * CHUNK), peaks[c] / total)
+            first = c * CHUNK
+            _scaled(held, place + first, out, base + first, min(CHUNK, num_classes - first), peaks[c] / total)
+
+
+def softmax(z, out, num_classes, start, stop):
+    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    _softmax(z, out, _single(num_classes), num_classes, start, stop)
+
+
+def _single(num_classes):
+    """What marks a row of one chunk, to the compiler too: its exponentials are held in float64 and rounded once, at the end.
+
+    Of longer rows they are held in ``out``, in its type: float64 ones would not fit the second-level cache.
+    """
+    return True if num_classes <= CHUNK else None
 
 
 @inlined
@@ -263,18 +293,26 @@ def logsumexp(z, values, num_classes, start, stop):
         values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
 
 
-@compiled
 def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop):
     """Value and gradient of rows start ... stop - 1: out (flat, may be z; None for the value alone) and values (float64).
 
     ``weight`` is None or W, float64 (K,); ``scale`` times ``scales`` (None or float64 (N,)) multiplies the whole row;
     ``eps`` is None or float64 (1,) or (K,); ``prior`` is None (uniform) or float64 (K,).
     """
+    single = _single(num_classes) if out is not None else None
+    _cross_entropy(
+        z, out, single, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop
+    )  # fmt: skip
+
+
+@compiled
+def _cross_entropy(z, out, single, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop):
     chunks = (num_classes + CHUNK - 1) // CHUNK
     peaks = np.empty(chunks)
     sums = np.empty(chunks)
     r_ds = np.empty(chunks)
     r_sums = np.empty(chunks)
+    held = holder(single, out, num_classes)
     for row in range(start, stop):
         base, y, peak = row * num_classes, labels[row], -np.inf
         if y == ignore:
@@ -282,6 +320,7 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
             if out is not None:
                 _fill(out, base, num_classes, 0.0)
             continue
+        place = 0 if single is not None else base
         z_y = float(z[base + y])
         r_d, r_sum = 0.0, 0.0
         for c in range(chunks):
@@ -290,7 +329,7 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
             peaks[c] = _peak(z, base + first, n)
             if eps is not None:
                 r_ds[c], r_sums[c] = _prior_products(z, base + first, n, _reference(peaks[c]), prior, first)
-            sums[c] = _exponentials(z, out, base + first, n, _reference(peaks[c]), y - first)
+            sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), y - first, held, place + first)
             peak = max(peak, peaks[c])
         others = 0.0
         for c in range(chunks):
@@ -313,7 +352,7 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
                 first = c * CHUNK
                 n = min(CHUNK, num_classes - first)
                 if eps is not None:
-                    _less_prior(out, base + first, n, peaks[c] * alpha, beta / r_sum, prior, first)
+                    _less_prior(held, place + first, out, base + first, n, peaks[c] * alpha, beta / r_sum, prior, first)
                 else:
-                    _scaled(out, base + first, n, peaks[c] * alpha)
+                    _scaled(held, place + first, out, base + first, n, peaks[c] * alpha)
             out[base + y] = at_target

@@ -1,0 +1,1 @@
+"""Benchmarks: each writes rows of data that the book reads."""
