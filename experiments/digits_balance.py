@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,25 +24,26 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 import softmax_lab as sl
+from experiments.mlp import Array, Network, forward, initial_network, loss_and_gradient, sgd
 from softmax_lab import data
 
 __all__ = [
     "MEASURES",
     "Config",
-    "Network",
     "Split",
-    "forward",
+    "figures",
+    "geometric_mean",
     "grid",
     "head_to_tail",
-    "loss_and_gradient",
     "make_split",
     "ratios",
     "run",
     "run_all",
+    "spread",
+    "tail_mean",
     "train",
 ]
 
-Array = NDArray[np.float64]
 NUM_CLASSES = 10
 MEASURES = ("sum", "mean", "sample")
 
@@ -71,15 +73,6 @@ class Split(NamedTuple):
     counts: NDArray[np.int64]
 
 
-class Network(NamedTuple):
-    """Parameters, or a gradient with respect to them: z = tanh(x W1 + b1) W2 + b2."""
-
-    w1: Array
-    b1: Array
-    w2: Array
-    b2: Array
-
-
 def make_split(config: Config) -> Split:
     """Draw the rows of a run; classes are renamed by frequency, 0 the most frequent."""
     images, digit = data.digits()
@@ -93,28 +86,6 @@ def make_split(config: Config) -> Split:
 def make_spec(loss: str, counts: NDArray[np.int64]) -> sl.LossSpec:
     """Return the loss with this name for these class counts."""
     return sl.losses.plain() if loss == "plain" else sl.losses.REGISTRY[loss](counts)
-
-
-def initial_network(seed: int, hidden: int, inputs: int = 64) -> Network:
-    """Draw weights of variance 1/fan-in and zero biases."""
-    rng = np.random.default_rng([seed, 1])
-    w1 = rng.normal(size=(inputs, hidden)) / np.sqrt(inputs)
-    w2 = rng.normal(size=(hidden, NUM_CLASSES)) / np.sqrt(hidden)
-    return Network(w1, np.zeros(hidden), w2, np.zeros(NUM_CLASSES))
-
-
-def forward(network: Network, images: Array) -> tuple[Array, Array]:
-    """Return the hidden features ``(N, H)`` and the logits ``(N, K)``."""
-    features = np.tanh(images @ network.w1 + network.b1)
-    return features, features @ network.w2 + network.b2
-
-
-def loss_and_gradient(network: Network, images: Array, labels: NDArray[np.int64], spec: sl.LossSpec) -> tuple[float, Network]:
-    """Return the mean loss over the rows and its gradient by every parameter."""
-    features, logits = forward(network, images)
-    value, dz = sl.cross_entropy_grad(logits, labels, spec)  # dz: (N, K), already divided by N
-    da = (dz @ network.w2.T) * (1.0 - features**2)  # (N, H), before the tanh
-    return float(value), Network(images.T @ da, da.sum(axis=0), features.T @ dz, dz.sum(axis=0))
 
 
 def batches(rng: np.random.Generator, rows: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -135,17 +106,17 @@ def train(config: Config, split: Split) -> Iterator[tuple[int, Network]]:
     images, labels = split.train
     spec = make_spec(config.loss, split.counts)
     network = initial_network(config.seed, config.hidden, images.shape[1])
-    velocity = Network(*(np.zeros_like(p) for p in network))
-    draws = batches(np.random.default_rng([config.seed, 2]), len(labels), config.batch)
+    draws = islice(batches(np.random.default_rng([config.seed, 2]), len(labels), config.batch), config.steps)
     marks = set(checkpoints(config.steps))
     yield 0, network
-    for step in range(1, config.steps + 1):
-        rows = next(draws)
-        _, gradient = loss_and_gradient(network, images[rows], labels[rows], spec)
-        velocity = Network(*(config.momentum * v - config.learning_rate * g for v, g in zip(velocity, gradient, strict=True)))
-        network = Network(*(p + v for p, v in zip(network, velocity, strict=True)))
-        if step in marks:
-            yield step, network
+    trained = sgd(
+        network,
+        lambda net, rows: loss_and_gradient(net, images[rows], labels[rows], spec)[1],
+        draws,
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+    )
+    yield from ((step, net) for step, net in enumerate(trained, start=1) if step in marks)
 
 
 def measure(network: Network, split: Split, spec: sl.LossSpec, *, probed: bool = True) -> dict[str, Any]:
@@ -222,6 +193,22 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
 def geometric_mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return the geometric mean over the seeds of a table of ratios."""
     return np.exp(np.log(table).groupby(["rho", "loss", "step"]).mean())
+
+
+def tail_mean(table: pd.DataFrame, column: str, classes: int = 3) -> pd.Series:
+    """Return the mean of ``column`` over the rarest ``classes``, by rho, loss, seed and step."""
+    tail = table[table["class"] >= NUM_CLASSES - classes]
+    return tail.groupby(["rho", "loss", "seed", "step"])[column].mean()
+
+
+def figures(ratio: float) -> str:
+    """Write a ratio with about two significant figures: ``98``, ``3.4``, ``0.038``."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
+
+
+def spread(ratios: pd.Series) -> str:
+    """Write the geometric mean of some ratios, with the smallest and the largest: ``2.8 (1.8 to 3.7)``."""
+    return f"{figures(np.exp(np.log(ratios).mean()))} ({figures(ratios.min())} to {figures(ratios.max())})"
 
 
 def main() -> None:

@@ -5,9 +5,14 @@ Imports matplotlib only when asked to draw.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLORS", "DIVERGING", "SEQUENTIAL", "use_style"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "DIVERGING", "SEQUENTIAL", "heat_map", "use_style"]
 
 # M. Okabe and K. Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour blindness.
 COLORS: dict[str, str] = {
@@ -50,3 +55,67 @@ def use_style() -> None:
 
     mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]  # the keys are matplotlib's own
     mpl.rcParams["axes.prop_cycle"] = cycler(color=[c for name, c in COLORS.items() if name not in ("yellow", "grey")])
+
+
+def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Figure:
+    """Draw an audit as one panel a type, case by implementation, coloured by the logarithm of the error in ulp.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As :func:`softmax_lab.audit.run` returns it.
+    function : str
+        The audited function to show.
+    dtypes : sequence of str
+        The types to show, from left to right.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A cross marks what is over the limit or wrong; a dot what is right and no matter of ulps; white was not offered.
+
+    Raises
+    ------
+    ValueError
+        Where ``frame`` holds no row of ``function`` in one of ``dtypes``.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> frame = sl.audit.run(["softmax_lab"], dtypes=["float32"], functions=["softmax"], progress=False)
+    >>> figure = sl.plotting.heat_map(frame, function="softmax", dtypes=["float32"])
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    rows = frame[frame["function"] == function]
+    for dtype in dtypes:
+        if dtype not in set(rows["dtype"]):
+            raise ValueError(f"frame must hold rows of {function} in {dtype}; it has {', '.join(dict.fromkeys(rows['dtype'])) or 'none'}")
+    cases, names = list(dict.fromkeys(rows["case"])), list(dict.fromkeys(rows["implementation"]))
+    norm = LogNorm(0.1, 1e9, clip=True)  # the range of the HTML report
+    figure = Figure(figsize=(2.4 + 0.42 * len(names) * len(dtypes), 1.6 + 0.2 * len(cases)), layout="constrained")
+    axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)[0]
+    for axis, dtype in zip(axes, dtypes, strict=True):
+        mesh = _heat_panel(axis, rows[rows["dtype"] == dtype], cases, names, norm)
+        axis.set_title(dtype)
+    figure.colorbar(mesh, ax=list(axes), label="worst error (ulp)", extend="both")
+    return figure
+
+
+def _heat_panel(axis: Any, rows: pd.DataFrame, cases: list[str], names: list[str], norm: Any) -> Any:
+    """One type's cells, and the marks that say more than colour."""
+    import numpy as np
+
+    ulps = np.full((len(cases), len(names)), np.nan)
+    for row in rows.itertuples():
+        i, j = cases.index(str(row.case)), names.index(str(row.implementation))
+        ulps[i, j] = np.clip(float(row.max_ulp), norm.vmin, norm.vmax)  # infinity to the end of the scale
+        if not row.ok or np.isnan(ulps[i, j]):
+            ink = "black" if np.isnan(ulps[i, j]) or norm(ulps[i, j]) > 0.5 else "white"
+            axis.text(j, i, "·" if row.ok else "×", ha="center", va="center", color=ink)
+    mesh = axis.imshow(np.ma.masked_invalid(ulps), cmap=SEQUENTIAL, norm=norm, aspect="auto")
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axis.set_yticks(range(len(cases)), cases)
+    axis.grid(False)
+    return mesh

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -135,8 +136,9 @@ def _torch(problem: Problem, *, compiled: bool) -> dict[str, Call]:
 
 
 def jax(problem: Problem) -> dict[str, Call]:
-    import jax as j
     import jax.numpy as jnp
+
+    j: Any = importlib.import_module("jax")
 
     with j.enable_x64(True):
         z, y = jnp.asarray(problem.logits), jnp.asarray(problem.labels)
@@ -300,7 +302,8 @@ def append(rows: Iterator[dict[str, Any]], path: Path) -> None:
             writer.writerow(row)
             file.flush()
             tqdm.write(
-                f"{row['task']:12} {row['dtype']} {row['n']:>7}x{row['k']:<7} {row['provider']:14} {row['ms']:10.3f} ms  {row['copies']:7.2f} copies  {row['max_ulp']} ulp"
+                f"{row['task']:12} {row['dtype']} {row['n']:>7}x{row['k']:<7} {row['provider']:14} "
+                f"{row['ms']:10.3f} ms {row['copies']:8.2f} copies {row['max_ulp']:7} ulp"
             )
 
 

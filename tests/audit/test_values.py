@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from softmax_lab import LossSpec
 from softmax_lab.audit import values
 from softmax_lab.audit.cases import GOOD, HARD_ROWS, RowCase, labelled
 
@@ -19,7 +20,7 @@ def test_a_sample_is_recomputed(case: RowCase, dtype: str) -> None:
     for function in values.FUNCTIONS:
         z, y = (pairs, labels) if function.startswith("cross") else (rows, None)
         stored = values.exact_values(function, z, y)
-        fresh = values._compute(function, z.astype(np.float64), y, values.LossSpec())
+        fresh = values._compute(function, z.astype(np.float64), y, LossSpec())
         np.testing.assert_array_equal(stored.high, fresh.high)
         np.testing.assert_array_equal(stored.low, fresh.low)
 
@@ -39,12 +40,12 @@ def test_every_check_finds_its_values_in_the_file(monkeypatch: pytest.MonkeyPatc
 def test_the_digest_sees_every_argument() -> None:
     z, y = GOOD.make("float64"), np.arange(4)
     names = {
-        values.digest("softmax", z, None, values.LossSpec()),
-        values.digest("log_softmax", z, None, values.LossSpec()),
-        values.digest("softmax", z + 1, None, values.LossSpec()),
-        values.digest("softmax", z.T.copy(), None, values.LossSpec()),
-        values.digest("cross_entropy", z, y, values.LossSpec()),
-        values.digest("cross_entropy", z, y + 1, values.LossSpec()),
-        values.digest("cross_entropy", z, y, values.LossSpec(smoothing=0.1)),
+        values.digest("softmax", z, None, LossSpec()),
+        values.digest("log_softmax", z, None, LossSpec()),
+        values.digest("softmax", z + 1, None, LossSpec()),
+        values.digest("softmax", z.T.copy(), None, LossSpec()),
+        values.digest("cross_entropy", z, y, LossSpec()),
+        values.digest("cross_entropy", z, y + 1, LossSpec()),
+        values.digest("cross_entropy", z, y, LossSpec(smoothing=0.1)),
     }
     assert len(names) == 7

@@ -1,4 +1,4 @@
-"""The small network's gradient against finite differences, and runs that repeat."""
+"""Runs that repeat, splits that do not overlap, and the summaries."""
 
 from __future__ import annotations
 
@@ -10,31 +10,9 @@ import pytest
 
 import softmax_lab as sl
 from experiments import digits_balance as db
+from experiments import mlp
 
 SMALL = db.Config(rho=10.0, hidden=8, steps=20)
-
-
-@pytest.mark.parametrize("loss", ["plain", "balanced_softmax", "class_balanced"])
-def test_gradient_matches_finite_differences(loss: str) -> None:
-    rng = np.random.default_rng(0)
-    network = db.initial_network(seed=0, hidden=5, inputs=4)
-    images, labels = rng.normal(size=(7, 4)), rng.integers(10, size=7)
-    spec = db.make_spec(loss, np.arange(10, 0, -1))
-    _, gradient = db.loss_and_gradient(network, images, labels, spec)
-    for parameter, slope in zip(network, gradient, strict=True):
-        for index in np.ndindex(parameter.shape):
-            numeric = _central_difference(network, parameter, index, lambda: db.loss_and_gradient(network, images, labels, spec)[0])
-            assert slope[index] == pytest.approx(numeric, rel=1e-6, abs=1e-9)
-
-
-def _central_difference(network: db.Network, parameter: db.Array, index: tuple[int, ...], loss: object, step: float = 1e-5) -> float:
-    centre = parameter[index]
-    values = []
-    for shift in (step, -step):
-        parameter[index] = centre + shift
-        values.append(loss())  # type: ignore[operator]
-    parameter[index] = centre
-    return float((values[0] - values[1]) / (2 * step))
 
 
 def test_runs_repeat_and_seeds_differ() -> None:
@@ -94,12 +72,36 @@ def test_checkpoints(steps: int, marks: list[int]) -> None:
 
 def test_training_lowers_the_loss() -> None:
     split = db.make_split(SMALL)
-    losses = [db.loss_and_gradient(network, *split.train, sl.LossSpec())[0] for _, network in db.train(SMALL, split)]
+    losses = [mlp.loss_and_gradient(network, *split.train, sl.LossSpec())[0] for _, network in db.train(SMALL, split)]
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_recall_per_class() -> None:
     assert db.recall(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0])).tolist() == [0.5, 1.0, 0.0]
+
+
+def test_geometric_mean_over_the_seeds() -> None:
+    index = pd.MultiIndex.from_product([[10.0], ["plain"], [0, 1], [0, 20]], names=["rho", "loss", "seed", "step"])
+    means = db.geometric_mean(pd.DataFrame({"logit_sum": [1.0, 2.0, 4.0, 8.0]}, index=index))
+    assert means.loc[(10.0, "plain")]["logit_sum"].to_dict() == pytest.approx({0: 2.0, 20: 4.0})
+
+
+def test_tail_mean_takes_the_rarest_classes_of_every_run() -> None:
+    keys = {"rho": 10.0, "loss": "plain", "step": 20}
+    table = pd.concat(pd.DataFrame({**keys, "seed": seed, "class": range(10), "recall": np.arange(10.0) ** 2 + seed}) for seed in (0, 1))
+    assert db.tail_mean(table, "recall").xs((10.0, "plain", 20), level=("rho", "loss", "step")).to_dict() == pytest.approx(
+        {0: (49 + 64 + 81) / 3, 1: (50 + 65 + 82) / 3}
+    )
+    assert db.tail_mean(table, "recall", classes=1).tolist() == [81.0, 82.0]
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(98.4, "98"), (10.0, "10"), (3.44, "3.4"), (1.0, "1.0"), (0.3449, "0.34"), (0.0381, "0.038")])
+def test_figures(ratio: float, text: str) -> None:
+    assert db.figures(ratio) == text
+
+
+def test_spread_is_the_geometric_mean_and_the_range() -> None:
+    assert db.spread(pd.Series([0.5, 2.0, 27.0])) == "3.0 (0.5 to 27)"
 
 
 def test_the_program_prints_the_ratios(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
