@@ -55,12 +55,13 @@ def compare(
     return judge(subject, z.dtype, answer, exact, y, limit)
 
 
-def judge(subject: Subject, dtype: Any, answer: Rows, exact: Exact, y: Rows | None, limit: float) -> Finding:
+def judge(subject: Subject, dtype: Any, answer: Rows, exact: Exact, y: Rows | None, limit: float, *, whole: bool = True) -> Finding:
+    """Compare an answer with exact values; ``whole`` says that its rows are whole, not a selection of entries."""
     ulps = ulp_distance(answer, exact.high, exact.low, dtype, exact.scale)
     worst = float(ulps.max(initial=0.0))
     if worst <= limit:
         return Finding(worst)
-    return Finding(worst, diagnose(Evidence(subject.function, dtype, answer, exact, ulps, y)))
+    return Finding(worst, diagnose(Evidence(subject.function, dtype, answer, exact, ulps, y, whole)))
 
 
 def inputs(subject: Subject, rows: Rows) -> tuple[Rows, Rows | None]:
@@ -91,14 +92,14 @@ def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
         exact = Exact(p.high / TILES, p.low / TILES)  # a power of two: exact
     if subject.function == "cross_entropy_grad":
         own = Exact(np.array([[exact.high[0, label] - 1.0]]), np.zeros((1, 1)))
-        finding = judge(subject, dtype, answer[:, label : label + 1], own, None, limit)
+        finding = judge(subject, dtype, answer[:, label : label + 1], own, None, limit, whole=False)
         if finding.problem:
             return finding
         answer[0, label] = answer[0, label + tile.shape[1]]
     groups = answer.reshape(TILES, tile.shape[1])
     extremes = np.stack([groups.min(axis=0), groups.max(axis=0)])
     both = Exact(*(np.repeat(part, 2, axis=0) for part in (exact.high, exact.low)))
-    return judge(subject, dtype, extremes, both, None, limit)
+    return judge(subject, dtype, extremes, both, None, limit, whole=False)
 
 
 def _less_log_tiles(x: Exact) -> Exact:

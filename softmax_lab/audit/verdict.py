@@ -27,6 +27,7 @@ class Evidence:
     exact: Exact
     ulps: NDArray[np.float64]
     labels: NDArray[Any] | None = None
+    whole: bool = True  # rows are whole: their probabilities may be added up
 
     @property
     def worst(self) -> tuple[int, ...]:
@@ -151,6 +152,8 @@ def _factor(e: Evidence) -> str:
 
 
 def _unnormalised(e: Evidence) -> str:
+    if not e.whole:
+        return ""
     if e.function == "softmax":
         p = e.computed
     elif e.function == "log_softmax":

@@ -1,0 +1,293 @@
+"""What the audit found, for people and programs: a summary for the shell, JSON, CSV, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Hashable, Iterable, Iterator
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .adapters import versions
+from .run import COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["cell_colors", "summary", "to_csv", "to_html", "to_json", "ulp_text"]
+
+# colours run over this range of ulp, in logarithms; what lies beyond gets the colour at the end
+LOWEST, HIGHEST = 0.1, 1e9
+# The map "cividis" at 0, 1/8, ..., 1: even steps, alike to colour-blind readers. J. R. Nuñez, C. R. Anderton and R. S. Renslow,
+# "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13 (2018).
+_CIVIDIS = ("#00224e", "#1a386f", "#434e6c", "#61656f", "#7d7c78", "#9b9476", "#bcae6c", "#dec958", "#fee838")
+_DIGITS = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?|\b(?:inf|nan)\b", re.IGNORECASE)
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """Return the audit in plain text: a line an implementation, then each kind of problem once, with where it occurs.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As :func:`softmax_lab.audit.run` returns it; likewise below.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> from softmax_lab.audit.report import summary
+    >>> frame = sl.audit.run(["softmax_lab"], dtypes=["float64"], functions=["softmax"], progress=False)
+    >>> "no problems" in summary(frame)
+    True
+    """
+    _check(frame)
+    names = list(dict.fromkeys(frame["implementation"]))
+    width = max([len(name) for name in names] + [len("implementation")])
+    lines = [f"{'implementation':{width}}  {'ok':>11}  worst"]
+    lines += [_line(name, frame[frame["implementation"] == name], width) for name in names]
+    problems = [line for group in _problem_groups(frame) for line in _told(*group)]
+    return "\n".join([*lines, "", *(problems or ["no problems"])])
+
+
+def _line(name: str, rows: pd.DataFrame, width: int) -> str:
+    """One implementation: how many of its cases pass, and its worst."""
+    counts = f"{int(rows['ok'].sum())} of {len(rows)}"
+    measured = rows[rows["max_ulp"].notna()]
+    if measured.empty:
+        return f"{name:{width}}  {counts:>11}"
+    worst = measured.loc[measured["max_ulp"].idxmax()]
+    return f"{name:{width}}  {counts:>11}  {ulp_text(worst['max_ulp'])} ulp: {worst['function']}, {worst['dtype']}, {worst['case']}"
+
+
+def _problem_groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    """Yield failing rows that differ in type, case and figures only: one kind of problem each."""
+    failing = frame[~frame["ok"].astype(bool)]
+    kind = failing["problem"].map(lambda text: _DIGITS.sub("#", text))
+    yield from failing.groupby(["implementation", "function", kind], sort=False)
+
+
+def _told(key: tuple[Hashable, ...], rows: pd.DataFrame) -> list[str]:
+    """A kind of problem in words: who, where, and its worst example."""
+    by_dtype: dict[str, list[str]] = {}
+    for dtype, case in zip(rows["dtype"], rows["case"], strict=True):
+        by_dtype.setdefault(dtype, []).append(case)
+    by_cases: dict[tuple[str, ...], list[str]] = {}
+    for dtype, cases in by_dtype.items():
+        by_cases.setdefault(tuple(cases), []).append(dtype)
+    where = "; ".join(f"{', '.join(dtypes)}: {', '.join(cases)}" for cases, dtypes in by_cases.items())
+    worst = rows.loc[rows["max_ulp"].fillna(-1.0).idxmax()]
+    head = textwrap.wrap(f"{key[0]} {key[1]} ({where})", 110, subsequent_indent="    ")
+    return [*head, *textwrap.wrap(str(worst["problem"]), 106, initial_indent="    ", subsequent_indent="    ")]
+
+
+def ulp_text(ulp: float) -> str:
+    """Return an error in ulp, short enough for a cell; "" for NaN (not a matter of ulps)."""
+    if math.isnan(ulp):
+        return ""
+    if math.isinf(ulp):
+        return "∞"
+    return f"{ulp:.2f}" if ulp < 10 else f"{ulp:.0f}" if ulp < 1e4 else f"{ulp:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def to_json(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write versions, platform and one object a row.
+
+    JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", one that does not apply is null.
+    """
+    _check(frame)
+    rows = [{name: _plain(value) for name, value in zip(COLUMNS, row, strict=True)} for row in frame[list(COLUMNS)].itertuples(index=False)]
+    content = {"versions": versions(), "platform": _platform(), "results": rows}
+    with _replacing(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else "Infinity" if math.isinf(value) else float(value)
+    return bool(value)
+
+
+def to_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write one line a row; ``max_ulp`` is "inf" where infinite and empty where it does not apply."""
+    _check(frame)
+    with _replacing(path) as file:
+        frame[list(COLUMNS)].to_csv(file, index=False, lineterminator="\n")
+
+
+def to_html(frame: pd.DataFrame, path: str | os.PathLike[str], *, limit_ulp: float) -> None:
+    """Write one page that needs nothing beside it: heat maps (case by implementation), and every problem in words.
+
+    Parameters
+    ----------
+    limit_ulp : float
+        The limit that the audit ran with; it is only shown.
+    """
+    _check(frame)
+    with _replacing(path) as file:
+        file.writelines(_page(frame, limit_ulp))
+
+
+def _check(frame: pd.DataFrame) -> None:
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise ValueError(f"frame must have the columns that audit.run returns, {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Yield a text file that takes the place of ``path`` once it is whole: nobody reads half a report."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")  # beside it: a rename across file systems is a copy
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _platform() -> str:
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def cell_colors(ulp: float) -> tuple[str, str]:
+    """Return (background, text) for an error: the background by its logarithm, the text black or white, whichever contrasts more."""
+    share = (math.log10(min(max(ulp, LOWEST), HIGHEST)) - math.log10(LOWEST)) / (math.log10(HIGHEST) - math.log10(LOWEST))
+    place = share * (len(_CIVIDIS) - 1)
+    left = min(int(place), len(_CIVIDIS) - 2)
+    mixed = [round(a + (place - left) * (b - a)) for a, b in zip(_rgb(_CIVIDIS[left]), _rgb(_CIVIDIS[left + 1]), strict=True)]
+    background = "#" + "".join(f"{channel:02x}" for channel in mixed)
+    # white on the colour contrasts more than black below this luminance: (1.05)/(L + .05) = (L + .05)/.05 (WCAG 2.1)
+    return background, "#ffffff" if _luminance(background) < math.sqrt(1.05 * 0.05) - 0.05 else "#000000"
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance of sRGB, as WCAG 2.1 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (channel / 255 for channel in _rgb(color))]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #bbb; --faint: #555; --alarm: #b00020; --link: #0645ad; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --paper: #16181c; --line: #555; --faint: #b0b0b0; --alarm: #ff8a80; --link: #8ab4f8; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; font-size: 1.25rem; } a { color: var(--link); }
+a:focus-visible, summary:focus-visible, .wide:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
+summary { cursor: pointer; padding: .35rem 0; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
+th, td { border: 1px solid var(--line); padding: .2rem .55rem; text-align: right; }
+th { font-weight: 600; } th[scope=row], caption, thead th:first-child { text-align: left; } thead th { vertical-align: bottom; }
+td.bad { outline: 2px solid var(--alarm); outline-offset: -2px; font-weight: 700; } td a { color: inherit; }
+.scale { display: flex; flex-wrap: wrap; gap: .25rem; } .scale span { padding: .2rem .6rem; }
+.faint { color: var(--faint); } .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+li { margin: .5rem 0; } li:target { outline: 2px solid var(--link); }
+dt { font-weight: 600; margin-top: .5rem; } code { overflow-wrap: anywhere; }
+@media print { details::details-content { display: block; content-visibility: visible; } }
+"""
+
+
+def _page(frame: pd.DataFrame, limit_ulp: float) -> Iterator[str]:
+    frame = frame.reset_index(drop=True)  # a row's number is its anchor
+    yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Softmax audit</title>\n<style>{_CSS}</style>\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n</head>\n<body>\n<main>\n<h1>Softmax audit</h1>\n'
+    yield from _opening(frame, limit_ulp)
+    for function in dict.fromkeys(frame["function"]):
+        yield f"<h2>{escape(function)}</h2>\n"
+        rows = frame[frame["function"] == function]
+        for number, dtype in enumerate(dict.fromkeys(rows["dtype"])):
+            yield from _heat_table(function, dtype, rows[rows["dtype"] == dtype], opened=number == 0)
+    yield from _problem_list(frame)
+    yield from _case_list(frame)
+    yield "</main>\n</body>\n</html>\n"
+
+
+def _opening(frame: pd.DataFrame, limit_ulp: float) -> Iterator[str]:
+    """The verdict at a glance, and how to read the tables."""
+    yield f"<p>Errors in units in the last place (ulp) against exact arithmetic; the limit is {limit_ulp:g} ulp.</p>\n"
+    yield "<table>\n<caption>At a glance</caption>\n"
+    yield _header("implementation", ["cases", "ok", "over the limit or wrong"])
+    for name in dict.fromkeys(frame["implementation"]):
+        ok = frame.loc[frame["implementation"] == name, "ok"].astype(bool)
+        bad = int((~ok).sum())
+        yield f'<tr><th scope="row">{escape(name)}</th><td>{len(ok)}</td><td>{int(ok.sum())}</td><td>{bad and f"✗ {bad}"}</td></tr>\n'
+    yield '</tbody>\n</table>\n<p id="legend">Colour by the logarithm of the error, in ulp:</p>\n'
+    yield '<div class="scale" aria-labelledby="legend" role="img">'
+    for ulp in (LOWEST, 0.5, 1.0, 4.0, 1e2, 1e4, 1e6, HIGHEST):
+        yield f"<span {_style(ulp)}>{ulp:g}</span>"
+    yield "</div>\n<p>✗ over the limit or wrong (follow it to the words); ✓ right, where ulps are not the matter; ∞ NaN or infinity "
+    yield "in the wrong place, or an error raised; – not offered. The problems in words and the reasons for the cases stand below.</p>\n"
+    found = ", ".join(f"{name} {version}" for name, version in versions().items())
+    yield f'<p class="faint">{escape(found)}; {escape(_platform())}</p>\n'
+
+
+def _header(first: str, columns: Iterable[str]) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    return f'<thead><tr><th scope="col">{escape(first)}</th>{cells}</tr></thead>\n<tbody>\n'
+
+
+def _heat_table(function: str, dtype: str, rows: pd.DataFrame, *, opened: bool) -> Iterator[str]:
+    """One table, case by implementation, behind a line that counts what fails."""
+    bad = int((~rows["ok"].astype(bool)).sum())
+    verdict = f"✗ {bad} of {len(rows)} over the limit or wrong" if bad else f"✓ all {len(rows)} within the limit"
+    label = escape(f"{function}, {dtype}", quote=True)
+    yield f"<details{' open' if opened else ''}><summary>{escape(dtype)}: {verdict}</summary>\n"
+    yield f'<div class="wide" tabindex="0" role="region" aria-label="{label}">\n<table>\n<caption class="hidden">{label}</caption>\n'
+    names = list(dict.fromkeys(rows["implementation"]))
+    yield _header("case", names)
+    cells = {(row.case, row.implementation): row for row in rows.itertuples()}
+    reasons = dict(zip(rows["case"], rows["reason"], strict=True))
+    for case, reason in reasons.items():
+        line = "".join(_cell(cells.get((case, name))) for name in names)
+        yield f'<tr><th scope="row" title="{escape(reason, quote=True)}">{escape(case)}</th>{line}</tr>\n'
+    yield "</tbody>\n</table>\n</div>\n</details>\n"
+
+
+def _cell(row: Any) -> str:
+    if row is None:
+        return '<td title="not offered">–</td>'
+    ulp = float(row.max_ulp)
+    style = "" if math.isnan(ulp) else _style(ulp)
+    if row.ok:
+        return f"<td {style}>{ulp_text(ulp) or '✓'}</td>"
+    words = escape(row.problem, quote=True)
+    link = f'<a href="#p{row.Index}"><span aria-hidden="true">✗</span><span class="hidden">wrong: </span> {ulp_text(ulp)}</a>'
+    return f'<td class="bad" id="c{row.Index}" {style} title="{words}">{link}</td>'
+
+
+def _style(ulp: float) -> str:
+    background, text = cell_colors(ulp)
+    return f'style="background:{background};color:{text}"'
+
+
+def _problem_list(frame: pd.DataFrame) -> Iterator[str]:
+    failing = frame[~frame["ok"].astype(bool)]
+    yield "<h2>The problems in words</h2>\n" + ("" if len(failing) else "<p>There are none.</p>\n")
+    for name, rows in failing.groupby("implementation", sort=False):
+        yield f"<h3>{escape(str(name))}</h3>\n<ul>\n"
+        for row in rows.itertuples():
+            where = escape(f"{row.function}, {row.dtype}, {row.case}")
+            # an opened table is needed to follow the link back; a closed one is opened by browsers that find the anchor in it
+            yield f'<li id="p{row.Index}"><a href="#c{row.Index}">{where}</a>: {escape(row.problem)}</li>\n'
+        yield "</ul>\n"
+
+
+def _case_list(frame: pd.DataFrame) -> Iterator[str]:
+    yield "<h2>The cases, and why each is hard</h2>\n<dl>\n"
+    for case, reason in dict(zip(frame["case"], frame["reason"], strict=True)).items():
+        yield f"<dt>{escape(case)}</dt><dd>{escape(reason)}</dd>\n"
+    yield "</dl>\n"
