@@ -10,8 +10,10 @@ every loss starts from the same weights, sees the same test rows, and trains on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -28,7 +30,9 @@ from experiments.mlp import Array, Network, forward, initial_network, loss_and_g
 from softmax_lab import data
 
 __all__ = [
+    "GROUPS",
     "MEASURES",
+    "VARIANTS",
     "Config",
     "Split",
     "figures",
@@ -36,6 +40,8 @@ __all__ = [
     "grid",
     "head_to_tail",
     "make_split",
+    "outcome",
+    "outcomes",
     "ratios",
     "run",
     "run_all",
@@ -46,6 +52,14 @@ __all__ = [
 
 NUM_CLASSES = 10
 MEASURES = ("sum", "mean", "sample")
+GROUPS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, 10), "all": slice(0, 10)}  # of classes, by frequency
+
+# Losses with settings of their own, beside those of the registry. The two take the parts of gradient_balanced apart:
+# its prior without the scaling of rows, and the whole of it with smoothing.
+VARIANTS: dict[str, Callable[[NDArray[np.int64]], sl.LossSpec]] = {
+    "gradient_balanced, prior only": partial(sl.losses.gradient_balanced, strength=0.0),
+    "gradient_balanced, smoothed": partial(sl.losses.gradient_balanced, eps=0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Config:
     """One training run. ``n_max`` divides by 10 and by 100, so that the ratio of the counts is exactly rho at both."""
 
     rho: float = 100.0
-    loss: str = "plain"  # a loss of sl.losses that needs nothing, or only the counts
+    loss: str = "plain"  # "plain", a loss of sl.losses that needs only the counts, or one of VARIANTS
     seed: int = 0
     n_max: int = 100
     held_out: int = 74  # rows of each class that are not trained on: all that n_max leaves of the smallest class
@@ -85,7 +99,7 @@ def make_split(config: Config) -> Split:
 
 def make_spec(loss: str, counts: NDArray[np.int64]) -> sl.LossSpec:
     """Return the loss with this name for these class counts."""
-    return sl.losses.plain() if loss == "plain" else sl.losses.REGISTRY[loss](counts)
+    return sl.losses.plain() if loss == "plain" else (VARIANTS | sl.losses.REGISTRY)[loss](counts)
 
 
 def batches(rng: np.random.Generator, rows: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -177,6 +191,19 @@ def run_all(configs: Iterable[Config], *, progress: bool = True) -> pd.DataFrame
     """Run every configuration, one after another; return their tables as one."""
     bar = tqdm(list(configs), unit="run", disable=not progress)
     return pd.concat([run(config) for config in bar], ignore_index=True)
+
+
+def outcome(config: Config) -> dict[str, Any]:
+    """Train once; return rho, loss, seed and the test recall at the end of each of `GROUPS`, which is the mean over its classes."""
+    split = make_split(config)
+    ((_, network),) = deque(train(config, split), maxlen=1)
+    by_class = recall(split.test[1], forward(network, split.test[0])[1].argmax(axis=1))
+    return {"rho": config.rho, "loss": config.loss, "seed": config.seed, **{name: by_class[part].mean() for name, part in GROUPS.items()}}
+
+
+def outcomes(configs: Iterable[Config]) -> pd.DataFrame:
+    """Return `outcome` of every configuration, a row each, indexed by rho, loss and seed: a fraction of the time of `run_all`."""
+    return pd.DataFrame([outcome(config) for config in configs]).set_index(["rho", "loss", "seed"])
 
 
 def head_to_tail(table: pd.DataFrame, column: str) -> pd.Series:

@@ -99,33 +99,35 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
     """Value and gradient of rows start ... stop - 1: arguments as in ``rows.cross_entropy``."""
     rows = np.empty(num_classes * WIDTH)
     # one entry a lane: what the scalar formula reads and writes where the vector one does not reach
-    target, smoothing, r_target, live = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH)
-    weights, factors, products = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH)
+    target, z_target, smoothing, r_target, live = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH)
+    weights, factors, products, finished = np.ones(WIDTH), np.full(WIDTH, scale), np.full(WIDTH, scale), np.zeros(WIDTH)
     zero, one = splat(0.0), splat(1.0)
     r_sum = prior.sum() if prior is not None else float(num_classes)
     for row in range(start, stop, WIDTH):
         base, count = row * num_classes, min(WIDTH, stop - row)
+        ignored = False
         for i in range(WIDTH):
             n = row + min(i, count - 1)
             y = labels[n]
-            live[i] = 0.0 if y == ignore else 1.0
-            y = 0 if y == ignore else y
+            live[i] = 1.0
+            if y == ignore:
+                ignored, live[i], y = True, 0.0, 0
             target[i] = y
-            weights[i] = weight[y] if weight is not None else 1.0
-            factors[i] = scale * scales[n] if scales is not None else scale
-            products[i] = weights[i] * factors[i]
+            z_target[i] = z[n * num_classes + y]
+            if weight is not None or scales is not None:
+                weights[i] = weight[y] if weight is not None else 1.0
+                factors[i] = scale * scales[n] if scales is not None else scale
+                products[i] = weights[i] * factors[i]
             if eps is not None:
                 smoothing[i] = eps[y if len(eps) > 1 else 0]
                 r_target[i] = (prior[y] if prior is not None else 1.0) / r_sum
         peak = _gathered(z, base, num_classes, count, rows)
-        y, others, error, z_y, r_d = load(target, 0), zero, zero, zero, zero
+        y, z_y, others, error, r_d = load(target, 0), load(z_target, 0), zero, zero, zero
         for k in range(num_classes):
             x = load(rows, k * WIDTH)
             e = shifted(z, peak, x)
             store(rows, k * WIDTH, e)
-            here = splat(float(k))
-            z_y = where_equal(here, y, x, z_y)
-            others, error = accumulate(z, others, error, where_equal(here, y, zero, e))
+            others, error = accumulate(z, others, error, where_equal(splat(float(k)), y, zero, e))
             if eps is not None:
                 r = splat((prior[k] if prior is not None else 1.0) / r_sum)
                 r_d += where_equal(r, zero, zero, r * (x - peak))
@@ -143,15 +145,22 @@ def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, pr
             value = f * value
             alpha, beta = f / total, f * small
             at_target = beta * (one - r_y) - alpha * others
-        counts = load(live, 0)
-        for k in range(num_classes if out is not None else 0):
+        if ignored:  # factors of 0, and not of NaN where the ignored row holds one
+            here = load(live, 0)
+            value, at_target = where_equal(here, zero, zero, value), where_equal(here, zero, zero, at_target)
+        store_strided(values, row, 1, count, value)
+        if out is None:
+            continue
+        store(finished, 0, at_target)
+        for k in range(num_classes):
             g = alpha * load(rows, k * WIDTH)
             if eps is not None:
                 g = g - beta * splat((prior[k] if prior is not None else 1.0) / r_sum)
-            g = where_equal(splat(float(k)), y, at_target, g)
-            if out is not None:
-                store_strided(out, base + k, num_classes, count, where_equal(counts, zero, zero, g))
-        store_strided(values, row, 1, count, where_equal(counts, zero, zero, value))
+            if ignored:
+                g = where_equal(load(live, 0), zero, zero, g)
+            store_strided(out, base + k, num_classes, count, g)
+        for i in range(count):
+            out[base + i * num_classes + int(target[i])] = finished[i]
 
 
 @inlined

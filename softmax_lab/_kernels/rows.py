@@ -235,11 +235,25 @@ def _single(num_classes):
 
 
 @inlined
-def _log_normaliser(z, base, num_classes):
-    """Return a row's maximum and log sum exp(z - max), the maximum's own 1 kept out of the sum."""
+def _log_normaliser(z, base, num_classes, peaks, sums):
+    """Return a row's maximum and log sum exp(z - max), the maximum's own 1 kept out of the sum.
+
+    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its maximum
+    dominates is summed a second time, without the entries at the maximum.
+    """
+    chunks = len(peaks)
     peak = -np.inf
-    for first in range(0, num_classes, CHUNK):
-        peak = max(peak, _peak(z, base + first, min(CHUNK, num_classes - first)))
+    for c in range(chunks):
+        first = c * CHUNK
+        n = min(CHUNK, num_classes - first)
+        peaks[c] = _peak(z, base + first, n)
+        sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), -1, None, 0)
+        peak = max(peak, peaks[c])
+    total = 0.0
+    for c in range(chunks):
+        total += exp_difference(peaks[c], peak) * sums[c]
+    if total >= 2.0:
+        return peak, math.log1p(total - 1.0)
     rest, ties = 0.0, 0.0
     for first in range(0, num_classes, CHUNK):
         below, at = _below_peak(z, base + first, min(CHUNK, num_classes - first), peak)
@@ -251,17 +265,28 @@ def _log_normaliser(z, base, num_classes):
 @compiled
 def log_softmax(z, out, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    chunks = (num_classes + CHUNK - 1) // CHUNK
+    peaks = np.empty(chunks)
+    sums = np.empty(chunks)
     for row in range(start, stop):
         base = row * num_classes
-        peak, log_total = _log_normaliser(z, base, num_classes)
+        peak, log_total = _log_normaliser(z, base, num_classes, peaks, sums)
         if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
             log_total = math.nan
         m, minus = splat(peak), splat(log_total)
-        k = 0
-        while k < num_classes:
-            count = min(WIDTH, num_classes - k)
-            x = load_first(z, base + k, count, 0.0)
-            store_first(out, base + k, count, log_difference(z, x, m, minus))
+        k = base
+        end = base + num_classes
+        while k + BLOCK <= end:
+            p, q = load(z, k), load(z, k + WIDTH)
+            r, s = load(z, k + 2 * WIDTH), load(z, k + 3 * WIDTH)
+            store(out, k, log_difference(z, p, m, minus))
+            store(out, k + WIDTH, log_difference(z, q, m, minus))
+            store(out, k + 2 * WIDTH, log_difference(z, r, m, minus))
+            store(out, k + 3 * WIDTH, log_difference(z, s, m, minus))
+            k += BLOCK
+        while k < end:
+            x = load_first(z, k, min(WIDTH, end - k), 0.0)
+            store_first(out, k, min(WIDTH, end - k), log_difference(z, x, m, minus))
             k += WIDTH
 
 
@@ -288,8 +313,11 @@ def _log_difference(z, x, m, log_total):
 @compiled
 def logsumexp(z, values, num_classes, start, stop):
     """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values."""
+    chunks = (num_classes + CHUNK - 1) // CHUNK
+    peaks = np.empty(chunks)
+    sums = np.empty(chunks)
     for row in range(start, stop):
-        peak, log_total = _log_normaliser(z, row * num_classes, num_classes)
+        peak, log_total = _log_normaliser(z, row * num_classes, num_classes, peaks, sums)
         values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
 
 
