@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,3 +117,40 @@ def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFram
     assert (balanced_softmax["recall"] > plain["recall"]).all()
     # the features: a new last layer brings most of it back
     assert (balanced_set["probe_recall"] - plain["probe_recall"] < 0.3 * lost).all()
+
+
+def test_claim_7_3_remedies_are_settings_of_one_formula() -> None:
+    counts = sl.data.long_tail_counts(100, 100, 10)
+    specs = {
+        name: db.make_spec(name, counts) for name in ("class_balanced", "balanced_softmax", "cdt", "seesaw", "ldam", "gradient_balanced")
+    }
+    plain = sl.LossSpec()
+    names = [field.name for field in dataclasses.fields(plain)]
+    changed = {
+        loss: {name for name in names if not np.array_equal(getattr(spec, name), getattr(plain, name))} for loss, spec in specs.items()
+    }
+    assert changed == {
+        "class_balanced": {"class_weight"},
+        "balanced_softmax": {"bias"},
+        "cdt": {"scale"},
+        "seesaw": {"bias"},
+        "ldam": {"temperature", "margin"},
+        "gradient_balanced": {"bias", "prior", "class_weight", "gate"},
+    }
+
+
+@given(counts=counts_of_classes)
+def test_inverse_frequency_makes_the_class_sums_equal_before_training(counts: list[int]) -> None:
+    stats = statistics(np.full(len(counts), 1 / len(counts)), counts, sl.losses.weighted(1 / np.array(counts)))
+    np.testing.assert_allclose(stats.sum_norm, np.sqrt(1 - 1 / len(counts)), rtol=1e-12)
+
+
+def test_claim_7_3_remedies_raise_the_recall_of_rare_classes() -> None:
+    losses = ("plain", "class_balanced", "balanced_softmax", "gradient_balanced")
+    recall = db.outcomes(db.grid((100.0,), losses=losses, steps=STEPS)).loc[100.0]
+    for loss in losses[1:]:
+        gain = recall.loc[loss] - recall.loc["plain"]
+        assert len(gain) == 3
+        assert (gain["tail"] > 0.1).all()
+        assert (gain["all"] > 0.03).all()
+        assert (gain["head"] <= 0).all()  # paid for by the frequent classes, if by anyone
