@@ -205,7 +205,11 @@ _POOL = _LazyPool()
 
 
 def measure(call: Call, *, budget: float, repeats: int = 7) -> list[float]:
-    """Return at least ``repeats`` times in milliseconds, more while they fit into ``budget`` seconds; two warm-ups first."""
+    """Return at least ``repeats`` times in milliseconds, more while they fit into ``budget`` seconds; two warm-ups first.
+
+    A short sleep lets the threads of the provider before, which spin for a while after their last work, come to rest.
+    """
+    time.sleep(0.3)
     call()
     call()
     times: list[float] = []
