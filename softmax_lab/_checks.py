@@ -33,7 +33,9 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
         return array
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    if array.dtype.name not in FLOAT_DTYPES or not array.dtype.isnative:
+    if not array.dtype.isnative:  # another byte order is another way to store the same numbers
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.name not in FLOAT_DTYPES:
         raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {array.dtype.name}")
     return array
 

@@ -128,6 +128,21 @@ def test_small_and_empty_shapes(shape: tuple[int, ...]) -> None:
     assert sl.logsumexp(z, keepdims=True).shape == (*shape[:-1], 1)
 
 
+@both
+def test_byte_order_alignment_and_protection_do_not_matter(function: Callable[..., Any]) -> None:
+    for k in (5, 100):
+        z = np.random.default_rng(k).normal(size=(3, k)).astype(np.float32)
+        expected = function(z)
+        swapped = function(z.astype(">f4"))
+        assert swapped.dtype == np.float32
+        np.testing.assert_array_equal(swapped, expected)
+        protected = z.copy()
+        protected.flags.writeable = False
+        np.testing.assert_array_equal(function(protected), expected)
+        unaligned = np.frombuffer(b"x" + z.tobytes(), np.float32, offset=1).reshape(z.shape)
+        np.testing.assert_array_equal(function(unaligned), expected)
+
+
 def test_logsumexp_keeps_the_axis_where_it_was() -> None:
     z = np.random.default_rng(0).normal(size=(3, 4, 5))
     np.testing.assert_array_equal(sl.logsumexp(z, axis=1, keepdims=True)[:, 0], sl.logsumexp(z, axis=1))

@@ -175,7 +175,8 @@ def tensorflow(problem: Problem) -> dict[str, Call]:
         return value, tape.gradient(value, z)
 
     p, log_p = tf.function(tf.nn.softmax), tf.function(tf.nn.log_softmax)
-    return {"loss": lambda: both(z, y)[1].numpy(), "softmax": lambda: p(z).numpy(), "log_softmax": lambda: log_p(z).numpy()}
+    # tensors are returned as they are: .numpy() would copy, and that is not the peer's work
+    return {"loss": lambda: both(z, y)[1], "softmax": lambda: p(z), "log_softmax": lambda: log_p(z)}
 
 
 PROVIDERS: dict[str, Callable[[Problem], dict[str, Call]]] = {
@@ -257,7 +258,7 @@ def rows_of(shape: tuple[int, int], dtype: str, providers: Sequence[str], tasks:
             continue  # a peer that is not installed has no row
         for task in tasks if provider != "copy" else tasks[:1]:
             times = measure(calls[task], budget=budget)
-            ulp = float("nan") if provider == "copy" else worst_ulp(task, problem, calls[task]())
+            ulp = float("nan") if provider == "copy" else worst_ulp(task, problem, np.asarray(calls[task]()))
             low, middle, high = np.percentile(times, [20, 50, 80])
             yield common | {
                 "task": task, "provider": provider, "ms": round(middle, 4), "ms_20": round(low, 4), "ms_80": round(high, 4),
