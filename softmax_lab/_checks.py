@@ -156,11 +156,14 @@ def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape:
     return target.astype(np.int64)
 
 
-def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a target distribution as float64 of the logits' shape; it need not sum to one."""
+def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one."""
     if target.shape != shape:
         raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
-    return real_array("target", target, low=0.0)
+    array = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
+    if array.size and not (array.min() >= 0 and array.max() < math.inf):  # a NaN fails both
+        real_array("target", target, low=0.0)  # says which entry
+    return array
 
 
 def ignored_label(ignore_index: Any) -> int:
@@ -191,9 +194,14 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
         row = tuple(int(i) for i in np.argwhere(wide < 0)[0])
         raise ValueError(f"{name} must be >= 0; got {float(wide[row])!r} at index {row}")
     total = wide.sum(axis=-1)
-    eps = 2.0**-8 if array.dtype.name == "bfloat16" else float(np.finfo(array.dtype).eps)
-    off = (np.abs(total - 1) > math.sqrt(eps)) & (total != 0)
+    off = ~sums_to_one(total, array.dtype)
     if off.any():
         row = tuple(int(i) for i in np.argwhere(off)[0])
         raise ValueError(f"{name} must sum to one along the last axis; got {float(total[row])!r} at row {row}")
     return array
+
+
+def sums_to_one(total: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Whether a row's probabilities add up: to one within sqrt(eps) of their type, to 0 (fully masked), or to NaN."""
+    eps = 2.0**-8 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+    return ~(np.abs(total - 1) > math.sqrt(eps)) | (total == 0)

@@ -1,9 +1,10 @@
-"""Which loop works on a call: compiled over long rows, compiled over short rows, or the NumPy reference."""
+"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the NumPy reference."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,38 +13,105 @@ from ._threads import share
 
 __all__ = ["Path", "choose", "kernels", "run"]
 
-Path = Literal["lanes", "rows", "reference"]
+Path = Literal["lanes", "rows", "products", "reference"]
 
-_COMPILED = (np.dtype(np.float32), np.dtype(np.float64))
+# Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
+_STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
+_NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
+
+_STREAMED = 1 << 25  # bytes: results larger than a last-level cache are written past it
+_PIECE = 1 << 17  # entries that are copied together where rows do not lie one after the other: a core's cache holds them
+
+
+class Kernels(NamedTuple):
+    """The modules of the compiled loops."""
+
+    lanes: Any
+    rows: Any
+    products: Any
+    affine: Any
+    target: Any
 
 
 @cache
-def kernels() -> dict[str, Any] | None:
-    """Return the modules of compiled loops by path, or None where Numba cannot be had. Imported on the first call only."""
+def kernels() -> Kernels | None:
+    """Return the compiled loops, or None where Numba cannot be had. Imported on the first call only."""
     try:
-        from ._kernels import lanes, rows
+        from ._kernels import affine, lanes, products, rows, target
     except ImportError:
         return None
-    return {"lanes": lanes, "rows": rows}
+    return Kernels(lanes, rows, products, affine, target)
 
 
-def choose(dtype: np.dtype[Any], num_classes: int, *, special: bool = False) -> Path:
-    """Return the loop for rows of a dtype and a number of classes.
-
-    ``special`` is what no compiled loop does: masks, a temperature, fields of a LossSpec that act on the logits.
-    """
-    if special or dtype not in _COMPILED:
-        return "reference"
+def choose(num_classes: int, *, product: bool = False) -> Path:
+    """Return the loop for rows of a number of classes; products with a derivative have one for every length."""
     loops = kernels()
     if loops is None:
         return "reference"
-    return "lanes" if num_classes <= loops["lanes"].MOST_CLASSES else "rows"
+    if product:
+        return "products"
+    return "lanes" if num_classes <= loops.lanes.MOST_CLASSES else "rows"
 
 
-def run(path: Path, name: str, rows: NDArray[Any], result: NDArray[Any] | None, *arguments: Any) -> None:
-    """Run a compiled loop over contiguous rows (N, K): ``loop(rows, result, *arguments, K, start, stop)``, flat arrays."""
+def as_stored(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array as the loops read it: itself, or the bits of half precision."""
+    if array.dtype in _NATIVE:
+        return array
+    return array.view(_STORED_AS[array.dtype.name])
+
+
+Arguments = Callable[[slice], tuple[Any, ...]]
+
+
+def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments) -> None:
+    """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the same shape.
+
+    The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
+    ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the other are copied
+    a cache full at a time, and never the array as a whole.
+    """
     loops = kernels()
     assert loops is not None
-    loop, num_classes = getattr(loops[path], name), rows.shape[1]
-    flat_rows, flat_result = rows.reshape(-1), None if result is None else result.reshape(-1)
-    share(lambda start, stop: loop(flat_rows, flat_result, *arguments, num_classes, start, stop), len(rows), num_classes)
+    loop = getattr(getattr(loops, path), name)
+    rows = np.moveaxis(logits, axis, -1) if axis != logits.ndim - 1 else logits
+    written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
+    num_classes = rows.shape[-1]
+    if rows.flags.c_contiguous and (written is None or written.flags.c_contiguous):
+        source = as_stored(rows).reshape(-1)
+        target = source if written is None else as_stored(written).reshape(-1)
+        streaming = written is not None and target.nbytes >= _STREAMED and not np.may_share_memory(source, target)
+        given = arguments(slice(None))
+        share(lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes)
+        return
+
+    def work(first: int, last: int) -> None:
+        for index, some in pieces[first:last]:
+            source = np.ascontiguousarray(rows[index])
+            target = source if written is None else np.empty_like(source)
+            flat = as_stored(target).reshape(-1)
+            loop(as_stored(source).reshape(-1), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
+            if written is not None:
+                written[index] = target
+
+    pieces = list(_pieces(rows.shape))
+    share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
+    """Cut an array of rows into pieces of about ``_PIECE`` entries: an index of its leading axes, and the rows it stands for."""
+    lead = shape[:-1]
+    if not lead:
+        yield (), slice(0, 1)
+        return
+    # the axes before ``depth`` are walked one by one, that axis in steps, the later ones are taken whole
+    sizes = [int(np.prod(shape[depth + 1 :])) for depth in range(len(lead))]
+    depth = next((i for i, size in enumerate(sizes) if size <= _PIECE), len(lead) - 1)
+    step = max(1, _PIECE // max(1, sizes[depth]))
+    rows_a_step = int(np.prod(lead[depth + 1 :]))
+    first = 0
+    for outer in np.ndindex(*lead[:depth]):
+        for start in range(0, lead[depth], step):
+            stop = min(start + step, lead[depth])
+            count = (stop - start) * rows_a_step
+            yield (*outer, slice(start, stop)), slice(first, first + count)
+            first += count

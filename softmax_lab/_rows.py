@@ -6,7 +6,7 @@ float64, and are rounded once on the way out. No result crosses rows, so none de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,15 +48,6 @@ class RowWriter:
     def close(self) -> None:
         if self._copied:
             self._moved[...] = self._flat.reshape(self._moved.shape)
-
-
-def compiled_rows(out: NDArray[Any], axis: int) -> tuple[NDArray[Any], Callable[[], None] | None]:
-    """Return contiguous rows (N, K) to write for ``out``: itself, or a buffer and the call that copies it over at the end."""
-    moved = out if axis == out.ndim - 1 else np.moveaxis(out, axis, -1)
-    if moved.flags.c_contiguous:
-        return as_rows(moved, moved.ndim - 1), None
-    buffer = np.empty(moved.shape, out.dtype)
-    return buffer.reshape(-1, moved.shape[-1]), lambda: np.copyto(moved, buffer)
 
 
 def detached(source: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -71,14 +71,17 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return _State.pool
 
 
-def share(loop: Callable[[int, int], None], rows: int, num_classes: int) -> None:
-    """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough."""
+def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: int = 8) -> None:
+    """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough.
+
+    Parts begin at multiples of ``whole``: registers of eight rows.
+    """
     threads = get_num_threads()
     parts = min(threads * _PARTS_A_THREAD, rows * num_classes // _SMALLEST, rows)
     if threads == 1 or parts < 2:
         loop(0, rows)
         return
-    edges = [rows * i // parts // 8 * 8 for i in range(parts)] + [rows]  # whole registers of eight rows
+    edges = [rows * i // parts // whole * whole for i in range(parts)] + [rows]
     own = parts - parts // threads * (threads - 1)
     waiting = [_pool(threads - 1).submit(loop, edges[i], edges[i + 1]) for i in range(own, parts)]
     for i in range(own):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, _dispatch
 from ._rows import take
 from ._twofloat import Array, round_once, row_sum
 
@@ -75,15 +75,34 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     --------
     softmax_jacobian : the matrix itself, O(K^2).
     """
-    p = _checks.probabilities("probs", probs)
+    p = _checks.floating("probs", probs)
+    _checks.class_axis("probs", p, -1)
     temperature = _checks.number("temperature", temperature, low=0.0, open_low=True)
     t = _checks.floating("tangent", tangent)
     if t.ndim == 0 or t.shape[-1] != p.shape[-1]:
         raise ValueError(f"tangent must have shape (..., {p.shape[-1]}) as probs {p.shape}; got {t.shape}")
+    if p.dtype == t.dtype and _dispatch.choose(p.shape[-1], product=True) != "reference":
+        return _compiled_product(p, t, temperature)
+    _checks.probabilities("probs", p)
     dtype = np.result_type(p.dtype, t.dtype)
     wide_p, wide_t = np.broadcast_arrays(p.astype(np.float64), t.astype(np.float64))
     rows, tangents = wide_p.reshape(-1, p.shape[-1]), wide_t.reshape(-1, p.shape[-1])
     return round_once(rows * centred(rows, tangents) / temperature, dtype).reshape(wide_p.shape)
+
+
+def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
+    """The same by a compiled loop, which also adds up the probabilities: they are refused before anything is returned."""
+    wide_p, wide_t = np.broadcast_arrays(p, t)
+    result = np.empty(wide_p.shape, p.dtype)
+    tangents, sums = np.ascontiguousarray(wide_t).reshape(-1, p.shape[-1]), np.empty(wide_p.size // p.shape[-1])
+
+    def arguments(some: slice) -> tuple[Any, ...]:
+        return _dispatch.as_stored(tangents[some]).reshape(-1), sums[some], 1.0 / temperature
+
+    _dispatch.run("products", "softmax_product", wide_p, wide_p.ndim - 1, result, arguments)
+    if not _checks.sums_to_one(sums, p.dtype).all():
+        _checks.probabilities("probs", p)  # says which row
+    return result
 
 
 softmax_vjp = softmax_jvp

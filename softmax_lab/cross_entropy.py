@@ -19,8 +19,8 @@ mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t, d lse = mu, everything is agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
-from ._rows import RowWriter, Shifted, as_rows, blocks, compiled_rows, detached, shifted_exp, take
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
 from .spec import LossSpec, active
@@ -95,13 +95,7 @@ def cross_entropy(
     cross_entropy_grad : the value together with its gradient, in one pass.
     """
     problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty)
-    values = np.empty(problem.rows.shape[0])
-    if problem.path != "reference":
-        problem.run_compiled(None, values)
-    else:
-        for block, row in problem.evaluate():
-            values[block] = row.value
-    return problem.reduce(values)
+    return problem.reduce(problem.values())
 
 
 def cross_entropy_grad(
@@ -138,13 +132,10 @@ def cross_entropy_grad(
     array([[-4.24835426e-18,  4.24835426e-18]])
     """
     problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
-    values = np.empty(problem.rows.shape[0])
+    values = np.empty(problem.num_rows)
     if problem.path != "reference":
-        result = _checks.output(out, problem.shape, problem.rows.dtype)
-        rows, finish = compiled_rows(result, problem.axis)
-        problem.run_compiled(rows, values)
-        if finish is not None:
-            finish()
+        result = _checks.output(out, problem.shape, problem.logits.dtype)
+        problem.run_compiled(result, values)
         return problem.reduce(values), result
 
     def gradients() -> Iterator[tuple[slice, Array]]:
@@ -190,8 +181,13 @@ def cross_entropy_hvp(
     t = _checks.floating("tangent", tangent)
     if t.shape != problem.shape:
         raise ValueError(f"tangent must have the logits' shape {problem.shape}; got {t.shape}")
-    tangents = as_rows(detached(t, out), problem.axis)
-    products = ((block, row.hvp(tangents[block].astype(np.float64))) for block, row in problem.evaluate())
+    tangents = detached(t, out)
+    if _dispatch.choose(problem.num_classes, product=True) != "reference":
+        result = _checks.output(out, problem.shape, problem.logits.dtype)
+        problem.run_compiled_hvp(tangents, result)
+        return result
+    rows = as_rows(tangents, problem.axis)
+    products = ((block, row.hvp(rows[block].astype(np.float64))) for block, row in problem.evaluate())
     return problem.write(products, out)
 
 
@@ -345,26 +341,55 @@ def _times(per_row: Array | float, rows: Array) -> Array:
     return rows * (per_row[:, None] if isinstance(per_row, np.ndarray) else per_row)
 
 
+_NONE = np.zeros(0)  # in a compiled loop's arguments: every row's is 1
+
+
+def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
+    """Return the mean of W under each target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever it sums to."""
+    weights = np.ones(len(soft))
+    for block in blocks(*soft.shape):
+        rows = soft[block].astype(np.float64)
+        total = row_sum(rows)
+        np.divide(row_sum(rows * class_weight), total, out=weights[block], where=total > 0)
+    return weights
+
+
 @dataclass(frozen=True)
 class _Problem:
     """Checked arguments, as rows."""
 
-    rows: NDArray[Any]  # (N, K) logits in their own dtype
+    logits: NDArray[Any]  # (..., K, ...) in their own dtype
+    axis: int
     given: NDArray[np.int64] | None  # (N,) labels, ignore_index among them
     ignore_index: int
-    soft: NDArray[np.float64] | None  # (N, K)
+    soft: NDArray[Any] | None  # (N, K), float32 or float64
     kept: NDArray[np.bool_] | None  # (N, K)
     sample_weight: Array | None  # (N,)
     spec: LossSpec
     reduction: Reduction
     empty: Empty
-    shape: tuple[int, ...]
-    axis: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    @property
+    def num_classes(self) -> int:
+        return self.logits.shape[self.axis]
+
+    @property
+    def num_rows(self) -> int:
+        return self.logits.size // self.num_classes
+
+    @cached_property
+    def rows(self) -> NDArray[Any]:
+        """The logits as (N, K), for the reference: a copy where the memory order demands one."""
+        return as_rows(self.logits, self.axis)
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
         """Rows that count: neither ignored nor fully masked."""
-        live = np.ones(len(self.rows), bool) if self.given is None else self.given != self.ignore_index
+        live = np.ones(self.num_rows, bool) if self.given is None else self.given != self.ignore_index
         return live if self.kept is None else live & self.kept.any(axis=1)
 
     @cached_property
@@ -374,22 +399,64 @@ class _Problem:
 
     @cached_property
     def path(self) -> _dispatch.Path:
-        """The loop for this problem: the compiled ones know class indices, and specs that leave the logits as they are."""
-        special = self.given is None or self.kept is not None or self.spec.gate != 0 or self.spec.acts_on_logits
-        return _dispatch.choose(self.rows.dtype, self.rows.shape[1], special=special)
+        return _dispatch.choose(self.num_classes)
+
+    def values(self) -> Array:
+        """Return the value of every row."""
+        values = np.empty(self.num_rows)
+        if self.path != "reference":
+            self.run_compiled(None, values)
+        else:
+            for block, row in self.evaluate():
+                values[block] = row.value
+        return values
 
     def run_compiled(self, gradient: NDArray[Any] | None, values: Array) -> None:
-        """Fill ``values`` (N,), and ``gradient`` (N, K) where one is wanted, by a compiled loop."""
-        spec, num_classes = self.spec, self.rows.shape[1]
-        weight = np.broadcast_to(np.asarray(spec.class_weight), num_classes).copy() if active(spec.class_weight, 1.0) else None
-        eps = np.atleast_1d(np.asarray(spec.smoothing)) if active(spec.smoothing) else None
-        prior = None if eps is None or spec.prior is None else np.asarray(spec.prior)
-        arguments = (self.given, self.ignore_index, values, weight, self._factor, self.sample_weight, eps, prior, spec.gamma, spec.z_loss)
-        _dispatch.run(self.path, "cross_entropy", np.ascontiguousarray(self.rows), gradient, *arguments)
+        """Fill ``values`` (N,), and the gradient in the logits' shape where one is wanted, by a compiled loop."""
+        common = self._compiled_arguments()
+
+        def arguments(some: slice) -> tuple[Any, ...]:
+            labels, ignore, *rest = common(some)
+            return (gradient is not None, labels, ignore, values[some], *rest)
+
+        _dispatch.run(self.path, "cross_entropy", self.logits, self.axis, gradient, arguments)
+
+    def run_compiled_hvp(self, tangents: NDArray[Any], result: NDArray[Any]) -> None:
+        """Fill ``result`` with the Hessian times ``tangents``, both in the logits' shape, by a compiled loop."""
+        common, rows = self._compiled_arguments(), np.moveaxis(tangents, self.axis, -1).reshape(-1, self.num_classes)
+
+        def arguments(some: slice) -> tuple[Any, ...]:
+            return (_dispatch.as_stored(np.ascontiguousarray(rows[some])).reshape(-1), *common(some))
+
+        _dispatch.run("products", "cross_entropy_hvp", self.logits, self.axis, result, arguments)
+
+    def _compiled_arguments(self) -> Callable[[slice], tuple[Any, ...]]:
+        """Return what gives a slice of rows as the compiled loops take them."""
+        loops, spec = _dispatch.kernels(), self.spec
+        assert loops is not None
+        labels, ignore = self._compiled_labels()
+        weights = self.weights if active(spec.class_weight, 1.0) else _NONE
+        factors = _NONE if self.sample_weight is None else self.sample_weight
+
+        def arguments(some: slice) -> tuple[Any, ...]:
+            affine = loops.affine.affine_of(spec, None if self.kept is None else self.kept[some])
+            smooth = loops.target.smooth_of(spec, None if self.soft is None else self.soft[some])
+            row_weights, row_factors = weights[some] if len(weights) else weights, factors[some] if len(factors) else factors
+            return labels[some], ignore, row_weights, self._factor, row_factors, affine, smooth, spec.gamma, spec.z_loss
+
+        return arguments
+
+    def _compiled_labels(self) -> tuple[NDArray[np.int64], int]:
+        """Return labels per row and the one that marks a row that does not count; a given distribution has the label 0."""
+        if self.given is None:
+            return np.where(self.live, 0, -1), -1
+        if self.kept is None:
+            return self.given, self.ignore_index
+        return np.where(self.live, self.given, self.ignore_index), self.ignore_index
 
     def evaluate(self) -> Iterator[tuple[slice, _Row]]:
         """Yield each block of rows with everything about it computed, scaled for the reduction."""
-        scale = np.full(len(self.rows), self._factor)
+        scale = np.full(self.num_rows, self._factor)
         if self.sample_weight is not None:
             scale *= self.sample_weight
         with np.errstate(all="ignore"):
@@ -412,37 +479,34 @@ class _Problem:
         """w per row, 0 for rows that do not count: the class weight, through the gate where there is one."""
         class_weight = np.asarray(self.spec.class_weight)
         if self.soft is not None:
-            # the mean of W under the target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever it sums to
-            total = row_sum(self.soft)
-            weights = np.divide(row_sum(self.soft * class_weight), total, out=np.ones_like(total), where=total > 0)
+            weights = _mean_weight(self.soft, class_weight)
         else:
-            weights = np.broadcast_to(class_weight, self.rows.shape[1:])[self.label]
+            weights = np.broadcast_to(class_weight, (self.num_classes,))[self.label]
             if self.spec.gate:
                 weights = weights ** (self._target_probability() ** self.spec.gate)
         return np.where(self.live, weights, 0.0)
 
     def _target_probability(self) -> Array:
-        """q_y per row, in a pass of its own: the gate's weights make up the mean's divisor, which every row needs."""
-        assert self.label is not None
-        q_y = np.empty(len(self.rows))
-        ones = np.ones(len(self.rows))
-        with np.errstate(all="ignore"):
-            for block in blocks(*self.rows.shape):
-                q_y[block] = take(self._row(block, ones[block], ones[block]).q, self.label[block])
-        return q_y
+        """q_y per row, in a pass of its own: the gate's weights make up the mean's divisor, which every row needs.
+
+        It is exp(-L) of the plain loss of u.
+        """
+        spec = self.spec
+        plain = LossSpec(temperature=spec.temperature, scale=spec.scale, bias=spec.bias, margin=spec.margin, softcap=spec.softcap)
+        return np.exp(-replace(self, spec=plain, sample_weight=None, reduction="none").values())
 
     def _row(self, block: slice, weight: Array, scale: Array) -> _Row:
         label = None if self.label is None else self.label[block]
         kept = None if self.kept is None else self.kept[block]
         affine = _affine(self.rows[block].astype(np.float64), label, self.spec)
         shifted = shifted_exp(affine.high, affine.low, mask=kept, temperature=self.spec.temperature)
-        soft = None if self.soft is None else self.soft[block]
+        soft = None if self.soft is None else self.soft[block].astype(np.float64)
         s, s_minus_one_hot = _smoothed(self.spec, label, soft, kept, shifted.e.shape)
         return _Row(self.spec, label, self.live[block], kept, affine, shifted, shifted.probs, s, s_minus_one_hot, weight, scale)
 
     def reduce(self, values: Array) -> Any:
         """Reduce row values, which already carry the divisor of the mean."""
-        dtype = np.dtype(np.float64 if self.rows.dtype == np.float64 else np.float32)
+        dtype = np.dtype(np.float64 if self.logits.dtype == np.float64 else np.float32)
         if self.reduction == "none":
             shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
             return round_once(values, dtype).reshape(shape)[()]
@@ -453,7 +517,7 @@ class _Problem:
 
     def write(self, blocks_of_rows: Iterator[tuple[slice, Array]], out: NDArray[Any] | None) -> NDArray[Any]:
         """Write derivative rows to the output, each entry rounded once."""
-        result = _checks.output(out, self.shape, self.rows.dtype)
+        result = _checks.output(out, self.shape, self.logits.dtype)
         writer = RowWriter(result, self.axis)
         for block, values in blocks_of_rows:
             writer.write(block, values)
@@ -554,8 +618,7 @@ def _prepare(
     weights = None if sample_weight is None else _checks.sample_weights(sample_weight, row_shape).reshape(-1)
     if out is not None:
         _checks.output(out, z.shape, z.dtype)
-    rows = as_rows(detached(z, out), axis)
-    problem = _Problem(rows, label, ignore_index, soft, kept, weights, spec, reduction, empty, z.shape, axis)
+    problem = _Problem(detached(z, out), axis, label, ignore_index, soft, kept, weights, spec, reduction, empty)
     _check_masked_target(problem)
     return problem
 
@@ -569,7 +632,7 @@ def _check_spec(spec: LossSpec, num_classes: int) -> None:
 
 def _target(
     target: ArrayLike, spec: LossSpec, shape: tuple[int, ...], axis: int, row_shape: tuple[int, ...], ignore_index: int
-) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
+) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return (labels, None) for class indices, (None, rows) for distributions."""
     array = np.asarray(target)
     if array.dtype.kind in "iu" or (array.size == 0 and array.shape == row_shape):

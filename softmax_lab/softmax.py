@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
-from ._rows import RowWriter, Shifted, as_rows, blocks, compiled_rows, detached, shifted_exp
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp
 from ._twofloat import Array, round_once
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -128,13 +128,13 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = No
     z = _checks.floating("logits", logits)
     axis = _checks.class_axis("logits", z, axis)
     mask = _checks.mask(where, z.shape)
-    rows, row_mask = as_rows(z, axis), None if mask is None else as_rows(mask, axis)
-    result = np.empty(rows.shape[0])
-    path = _dispatch.choose(z.dtype, rows.shape[1], special=mask is not None)
+    result = np.empty(z.size // z.shape[axis])
+    path = _dispatch.choose(z.shape[axis])
     if path != "reference":
-        _dispatch.run(path, "logsumexp", np.ascontiguousarray(rows), result)
+        rows = None if mask is None else as_rows(mask, axis)
+        _dispatch.run(path, "logsumexp", z, axis, None, lambda some: (result[some], _affine(1.0, rows, some)))
     else:
-        _reference_logsumexp(rows, row_mask, result)
+        _reference_logsumexp(as_rows(z, axis), None if mask is None else as_rows(mask, axis), result)
     reduced = z.shape[:axis] + z.shape[axis + 1 :]
     shape = (*z.shape[:axis], 1, *z.shape[axis + 1 :]) if keepdims else reduced
     return round_once(result, z.dtype).reshape(shape)[()]
@@ -164,16 +164,23 @@ def _map_rows(
     temperature = _checks.number("temperature", temperature, low=0.0, open_low=True)
     mask = _checks.mask(where, z.shape)
     result = _checks.output(out, z.shape, z.dtype)
-    rows = as_rows(detached(z, out), axis)
-    path = _dispatch.choose(z.dtype, rows.shape[1], special=mask is not None or temperature != 1.0)
+    source = detached(z, out)
+    path = _dispatch.choose(z.shape[axis])
     if path != "reference":
-        target, finish = compiled_rows(result, axis)
-        _dispatch.run(path, name, np.ascontiguousarray(rows), target)
-        if finish is not None:
-            finish()
+        kept = None if mask is None else as_rows(mask, axis)
+        _dispatch.run(path, name, source, axis, result, lambda some: (_affine(temperature, kept, some),))
     else:
-        _reference_map(name, rows, None if mask is None else as_rows(mask, axis), temperature, RowWriter(result, axis))
+        _reference_map(name, as_rows(source, axis), None if mask is None else as_rows(mask, axis), temperature, RowWriter(result, axis))
     return result
+
+
+def _affine(temperature: float, kept: NDArray[np.bool_] | None, some: slice) -> Any:
+    """What the loops need to know of a temperature and a mask; None in the usual case."""
+    if temperature == 1.0 and kept is None:
+        return None
+    loops = _dispatch.kernels()
+    assert loops is not None
+    return loops.affine.temperature_and_mask(temperature, None if kept is None else kept[some])
 
 
 def _reference_map(name: str, rows: NDArray[Any], mask: NDArray[np.bool_] | None, temperature: float, writer: RowWriter) -> None:

@@ -20,7 +20,7 @@ from softmax_lab import LossSpec, _dispatch, _threads
 pytest.importorskip("numba", reason="without Numba there is only the reference")
 
 PACKAGE = Path(sl.__file__).parent
-MOST = _dispatch.kernels()["lanes"].MOST_CLASSES  # type: ignore[index]
+MOST = _dispatch.kernels().lanes.MOST_CLASSES  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -50,14 +50,15 @@ def test_the_number_of_classes_chooses_the_loop(taken: list[tuple[str, str]], dt
     assert taken == [(path, loop) for loop in loops]
 
 
-def test_what_no_compiled_loop_does_goes_to_the_reference(taken: list[tuple[str, str]]) -> None:
+def test_nothing_is_left_to_the_reference(taken: list[tuple[str, str]]) -> None:
     z = np.zeros((3, 4))
     sl.softmax(z, where=np.ones(4, bool))
-    sl.softmax(z, temperature=2.0)
+    sl.log_softmax(z, temperature=2.0)
     sl.softmax(z.astype(np.float16))
+    sl.logsumexp(z.T, axis=0, where=np.ones((4, 3), bool))
     sl.cross_entropy(z, np.full((3, 4), 0.25))
-    sl.cross_entropy(z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0]))
-    assert taken == []
+    sl.cross_entropy(z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0], softcap=3.0), where=[True, True, True, False])
+    assert taken == [("lanes", loop) for loop in ("softmax", "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy")]
 
 
 SIZES = [(64, 3), (5000, 10), (300, MOST), (300, MOST + 1), (200, 1000), (9, 40_000)]
@@ -137,7 +138,7 @@ def test_offsets_beyond_two_to_the_31(loop: str) -> None:
     z = np.empty(n * k, np.float32)
     z[-16 * k :] = np.random.default_rng(0).normal(size=16 * k)
     expected = sl.softmax(z[-16 * k :].reshape(16, k))
-    loops[loop].softmax(z, z, k, n - 16, n)
+    getattr(loops, loop).softmax(z, z, False, None, k, n - 16, n)
     np.testing.assert_array_equal(z[-16 * k :].reshape(16, k), expected)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numba
 from numba.core import caching
+from numba.extending import overload
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "helper", "inlined", "inlined_overload"]
 
 
 def _digest() -> str:
@@ -45,6 +46,16 @@ class _Cache(caching.FunctionCache):
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper into every loop that calls it."""
     return numba.njit(forceinline=True)(function)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to count."""
+    return numba.njit(function)
+
+
+def inlined_overload(function: Callable[..., Any]) -> Any:
+    """Choose an implementation by the arguments' types, compiled into every loop that calls it."""
+    return overload(function, jit_options={"forceinline": True})
 
 
 def compiled(function: Callable[..., Any]) -> Any:

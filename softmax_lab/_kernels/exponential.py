@@ -1,4 +1,4 @@
-r"""exp and log1p on eight lanes, for what a row of softmax needs.
+r"""exp, log1p and tanh on eight lanes, for what a row of softmax needs.
 
 The exponential takes arguments at most 0 that come from a row's shift.
 
@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from .simd import exponent, fma, mantissa, scale_exponent, splat, where_less, where_ordered
+from .simd import absolute, exponent, fma, mantissa, scale_exponent, splat, where_less, where_ordered, with_sign
 
 LOG2_E = 1.4426950408889634
 LOG_2 = 0.6931471805599453
@@ -134,21 +133,44 @@ def log1p(x):
     return where_ordered(x, x, result, x)
 
 
-def shifted(z, peak, x):
-    """exp(x - peak) in the precision that the array ``z``, from which x was loaded, asks for."""
-    raise NotImplementedError("compiled only")
+@njit(forceinline=True)
+def two_sum(a, b):
+    """a + b and its rounding error (Knuth), 0 where the sum is not finite."""
+    s = a + b
+    t = s - a
+    error = (a - (s - t)) + (b - t)
+    return s, where_ordered(error, error, error, splat(0.0))
 
 
-@overload(shifted, inline="always")
-def _shifted(z, peak, x):
-    if z.dtype == types.float64:
+@njit(forceinline=True)
+def two_product(a, b):
+    """a b and its rounding error, 0 where the product is not finite."""
+    p = a * b
+    error = fma(a, b, splat(0.0) - p)
+    return p, where_ordered(error, error, error, splat(0.0))
 
-        def exact_shift(z, peak, x):
-            # two_sum(x, -peak): the difference and its rounding error
-            d = x - peak
-            t = d - x
-            low = (x - (d - t)) - (peak + t)
-            return double(d, where_ordered(low, low, low, splat(0.0)))
 
-        return exact_shift
-    return lambda z, peak, x: single(x - peak)
+@njit(forceinline=True)
+def tanh(x):
+    """Return tanh x as a sum of two floats, and 1 - tanh^2 x: from e = exp(-2|x|) and e - 1, neither by a lossy subtraction.
+
+    Of e - 1 = (2^n - 1) + 2^n (e^r - 1) the first term is exact, so that the error is that of the second alone.
+    """
+    d = splat(-2.0) * absolute(x)
+    t = fma(d, splat(LOG2_E), splat(MAGIC))
+    n = t - splat(MAGIC)
+    r = fma(n, splat(-LOG_2_LOW), fma(n, splat(-LOG_2_HIGH), d))
+    p = splat(P[0])
+    for c in P[1:]:
+        p = fma(p, r, splat(c))
+    lowest, zero, one, two = splat(LOWEST_DOUBLE), splat(0.0), splat(1.0), splat(2.0)
+    power = where_less(d, lowest, zero, scale_exponent(one, t))
+    rest = where_less(d, lowest, zero, fma(p * r, r, r))
+    e = fma(power, rest, power)
+    a, a_low = two_sum(power - one, power * rest)
+    b, b_low = two_sum(two, a)
+    high = a / b
+    low = (fma(zero - high, b, a) - high * (b_low + a_low) + a_low) / b
+    slope = splat(4.0) * e / ((one + e) * (one + e))
+    high, low = with_sign(high, x), where_less(x, zero, low, zero - low)
+    return where_ordered(x, x, high, x), where_ordered(x, x, low, zero), where_ordered(x, x, slope, x)

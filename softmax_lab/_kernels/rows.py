@@ -1,9 +1,13 @@
 """Loops over long rows: the classes of one row fill the lanes.
 
 A row is worked on in chunks that stay in the first-level cache. Of each chunk its maximum is found, then its exponentials
-relative to *that* maximum are written out and summed (the online normaliser of Milakov and Gimelshein, 2018, a chunk at
-a time), so each logit comes from memory once; when the row is through, one multiplication a chunk brings all to the
-row's maximum and normalises. Chunks and lanes depend on K alone: a row's result is bit-identical whatever the batch.
+relative to *that* maximum are summed and held in float64 (the online normaliser of Milakov and Gimelshein, 2018, a chunk
+at a time), so each logit comes from memory once; when the row is through, one multiplication a chunk brings all to the
+row's maximum and normalises, and every result is rounded once. Of a row too long to be held the exponentials are taken a
+second time instead. Chunks and lanes depend on K alone: a row's result is bit-identical whatever the batch.
+
+While one chunk is worked on, the next is asked for from memory; results that no cache can hold are written past it
+(``streamed``), which spares reading the lines that they replace.
 """
 
 from __future__ import annotations
@@ -12,40 +16,56 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 
-from .compiler import compiled, inlined
-from .exponential import shifted
-from .loss import exp_difference, row_terms
-from .simd import WIDTH, fma, iota, load, load_first, max_lanes, maximum, splat, store, store_first, sum_lanes, where_equal
+from .affine import (
+    below,
+    exp_below,
+    inverse_temperature,
+    log_relative,
+    masked,
+    prepared,
+    relative,
+    scratch,
+    slopes,
+    target_of,
+    through,
+)
+from .compiler import compiled, helper, inlined, inlined_overload
+from .loss import row_terms, soft_terms
+from .simd import (
+    WIDTH,
+    iota,
+    load,
+    load_first,
+    prefetch,
+    put,
+    settle,
+    splat,
+    store,
+    store_first,
+    stream,
+    sum_lanes,
+    to_boundary,
+    where_equal,
+)
+from .target import less_target, prior_of, products, smoothing_of
 
-CHUNK = 4096  # entries: at most 32 KiB of float64, a first-level cache
-BLOCK = 4 * WIDTH  # four independent chains of lanes hide the latency of a fused multiply-add
+CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
+HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB
 
 
 @inlined
-def _peak(z, base, n):
-    """Largest entry of z[base : base + n]; NaN is passed over, the sum will show it."""
-    a = b = c = d = splat(-np.inf)
-    k = 0
-    while k + BLOCK <= n:
-        a = maximum(load(z, base + k), a)
-        b = maximum(load(z, base + k + WIDTH), b)
-        c = maximum(load(z, base + k + 2 * WIDTH), c)
-        d = maximum(load(z, base + k + 3 * WIDTH), d)
-        k += BLOCK
-    while k < n:
-        a = maximum(load_first(z, base + k, min(WIDTH, n - k), -np.inf), a)
-        k += WIDTH
-    return max_lanes(maximum(maximum(a, b), maximum(c, d)))
+def reference(peak):
+    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no number)."""
+    return peak if peak > -np.inf else 0.0
 
 
 def accumulate(z, total, error, x):
-    """(total + x, error): float64 logits get the rounding errors of their sum along, float32 ones have digits to spare."""
+    """(total + x, error): float64 logits get the rounding errors of their sum along, narrower ones have digits to spare."""
     raise NotImplementedError("compiled only")
 
 
-@overload(accumulate, inline="always")
+@inlined_overload(accumulate)
 def _accumulate(z, total, error, x):
     if z.dtype == types.float64:
 
@@ -58,329 +78,309 @@ def _accumulate(z, total, error, x):
 
 
 @inlined
-def _reference(peak):
-    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no number)."""
-    return peak if peak > -np.inf else 0.0
+def exponentials(affine, z, offset, n, peak, y, held, lows, place, keep):
+    """Return the sum of exp((u T - peak) / T) over a chunk, without entry ``y`` of it (none where y is outside).
 
-
-@inlined
-def _exponentials(z, base, n, peak, y, held, place):
-    """Write exp(z - peak) of a chunk to held[place:], if any; return the sum, class ``y`` left out (none where y is outside)."""
+    With ``keep`` the exponentials are written to held[place:]. The chunk that follows in memory is asked for meanwhile.
+    """
     m, zero = splat(peak), splat(0.0)
-    a = b = c = d = ea = eb = ec = ed = zero
-    k = 0
-    while k + BLOCK <= n:
-        p = shifted(z, m, load(z, base + k))
-        q = shifted(z, m, load(z, base + k + WIDTH))
-        r = shifted(z, m, load(z, base + k + 2 * WIDTH))
-        s = shifted(z, m, load(z, base + k + 3 * WIDTH))
-        if held is not None:
-            store(held, place + k, p)
-            store(held, place + k + WIDTH, q)
-            store(held, place + k + 2 * WIDTH, r)
-            store(held, place + k + 3 * WIDTH, s)
-        if k <= y < k + BLOCK:
-            lane, i = splat(float(y - k)), iota()
-            p = where_equal(i, lane, zero, p)
-            q = where_equal(i + splat(8.0), lane, zero, q)
-            r = where_equal(i + splat(16.0), lane, zero, r)
-            s = where_equal(i + splat(24.0), lane, zero, s)
-        a, ea = accumulate(z, a, ea, p)
-        b, eb = accumulate(z, b, eb, q)
-        c, ec = accumulate(z, c, ec, r)
-        d, ed = accumulate(z, d, ed, s)
-        k += BLOCK
-    while k < n:
+    total = error = zero
+    k, full = 0, n - n % WIDTH
+    stop = y - y % WIDTH if 0 <= y < full else full
+    while True:
+        while k < stop:
+            prefetch(z, offset + n + k)
+            _, p = relative(affine, z, offset + k, held, lows, place + k, WIDTH, m)
+            if keep:
+                store(held, place + k, p)
+            total, error = accumulate(z, total, error, p)
+            k += WIDTH
+        if k == n:
+            break
+        # the vector with entry y, or the last one, which is not full
         count = min(WIDTH, n - k)
-        p = shifted(z, m, load_first(z, base + k, count, -np.inf))
-        if held is not None:
+        _, p = relative(affine, z, offset + k, held, lows, place + k, count, m)
+        if keep:
             store_first(held, place + k, count, p)
-        if k <= y < k + WIDTH:
-            p = where_equal(iota(), splat(float(y - k)), zero, p)
-        a, ea = accumulate(z, a, ea, p)
-        k += WIDTH
-    return sum_lanes((a + b) + (c + d)) + sum_lanes((ea + eb) + (ec + ed))
+        p = where_equal(iota(), splat(float(y - k)), zero, p)
+        total, error = accumulate(z, total, error, p)
+        k += count
+        stop = full
+    return sum_lanes(total) + sum_lanes(error)
 
 
 @inlined
-def _below_peak(z, base, n, peak):
-    """Return sum of exp(z - peak) over the entries below the peak, and how many are at it: 1 + 1e-18 keeps its 1e-18."""
+def total_of(affine, peaks, sums, peak):
+    """Sum of the chunks' sums, each brought to the row's maximum, with the rounding errors of the additions."""
+    total, error = 0.0, 0.0
+    for c in range(len(peaks)):
+        x = exp_below(affine, peaks[c], peak) * sums[c]
+        t = total + x
+        b = t - total
+        error += (total - (t - b)) + (x - b)
+        total = t
+    return total + error if math.isfinite(error) else total
+
+
+@helper
+def _below_peak(affine, z, offset, n, peak, held, lows, place):
+    """Return the sum over the entries below the peak, and how many are at it: 1 + 1e-18 keeps its 1e-18."""
     m, zero, one = splat(peak), splat(0.0), splat(1.0)
-    a = b = ea = eb = ties = zero
+    a = error = ties = zero
     k = 0
-    while k + 2 * WIDTH <= n:
-        x, y = load(z, base + k), load(z, base + k + WIDTH)
-        ties += where_equal(x, m, one, zero) + where_equal(y, m, one, zero)
-        a, ea = accumulate(z, a, ea, where_equal(x, m, zero, shifted(z, m, x)))
-        b, eb = accumulate(z, b, eb, where_equal(y, m, zero, shifted(z, m, y)))
-        k += 2 * WIDTH
     while k < n:
-        x = load_first(z, base + k, min(WIDTH, n - k), -np.inf)
+        x, p = relative(affine, z, offset + k, held, lows, place + k, min(WIDTH, n - k), m)
         ties += where_equal(x, m, one, zero)
-        a, ea = accumulate(z, a, ea, where_equal(x, m, zero, shifted(z, m, x)))
+        a, error = accumulate(z, a, error, where_equal(x, m, zero, p))
         k += WIDTH
-    return sum_lanes(a + b) + sum_lanes(ea + eb), sum_lanes(ties)
+    return sum_lanes(a) + sum_lanes(error), sum_lanes(ties)
+
+
+@helper
+def rest_of(affine, z, row, base, y, num_classes, peak, held, lows, caps, whole):
+    """Sum of a row's exponentials without the one at its maximum, for a row that its maximum dominates."""
+    rest, ties = 0.0, 0.0
+    for first in range(0, num_classes, CHUNK):
+        n, place = min(CHUNK, num_classes - first), first if whole else 0
+        prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+        below_peak, at_peak = _below_peak(affine, z, base + first, n, peak, held, lows, place)
+        rest += below_peak
+        ties += at_peak
+    return rest + (ties - 1.0)
 
 
 @inlined
-def _prior_products(z, base, n, peak, prior, first):
-    """Return sum_k r_k (z_k - peak) and sum_k r_k of a chunk; r_k = 1 where no prior is given, and 0 * -inf is 0."""
-    m, zero, one = splat(peak), splat(0.0), splat(1.0)
-    a = total = zero
-    k = 0
+def _until_line(out, offset, n, streaming):
+    """How many entries to write the usual way before streamed ones: up to the start of a line, then line by line."""
+    return min(n, to_boundary(out, offset)) if streaming else 0
+
+
+@inlined
+def _put(out, offset, value, streaming):
+    """Write eight entries, past the caches where streaming."""
+    if streaming:
+        stream(out, offset, value)
+    else:
+        store(out, offset, value)
+
+
+@inlined
+def _scaled(affine, row, first, held, place, out, offset, n, factor, fill, streaming):
+    """out[offset:] = factor * held[place:] over a chunk, ``fill`` where the mask is False."""
+    f, k = splat(factor), 0
+    line = _until_line(out, offset, n, streaming)
     while k < n:
-        count = min(WIDTH, n - k)
-        r = load_first(prior, first + k, count, 0.0) if prior is not None else where_in(count, one, zero)
-        d = load_first(z, base + k, count, peak) - m
-        a += where_equal(r, zero, zero, r * d)
-        total += r
-        k += WIDTH
-    return sum_lanes(a), sum_lanes(total)
-
-
-@inlined
-def where_in(count, x, y):
-    """x in the first ``count`` lanes, y in the others."""
-    from_count = iota() - splat(float(count) - 0.5)
-    return where_equal(maximum(from_count, splat(0.0)), splat(0.0), x, y)
-
-
-@inlined
-def _scaled(held, place, out, base, n, factor):
-    """out[base:] = factor * held[place:] over a chunk."""
-    f = splat(factor)
-    k = 0
-    while k + BLOCK <= n:
-        store(out, base + k, load(held, place + k) * f)
-        store(out, base + k + WIDTH, load(held, place + k + WIDTH) * f)
-        store(out, base + k + 2 * WIDTH, load(held, place + k + 2 * WIDTH) * f)
-        store(out, base + k + 3 * WIDTH, load(held, place + k + 3 * WIDTH) * f)
-        k += BLOCK
-    while k < n:
-        count = min(WIDTH, n - k)
-        store_first(out, base + k, count, load_first(held, place + k, count, 0.0) * f)
-        k += WIDTH
-
-
-@inlined
-def _less_prior(held, place, out, base, n, factor, beta, prior, first):
-    """out[base:] = factor * held[place:] - beta * r over a chunk; r_k = 1 where no prior is given."""
-    f, b = splat(factor), splat(-beta)
-    k = 0
-    while k + WIDTH <= n:
-        minus = b * load(prior, first + k) if prior is not None else b
-        store(out, base + k, fma(load(held, place + k), f, minus))
-        k += WIDTH
-    if k < n:
-        minus = b * load_first(prior, first + k, n - k, 0.0) if prior is not None else b
-        store_first(out, base + k, n - k, fma(load_first(held, place + k, n - k, 0.0), f, minus))
-
-
-@inlined
-def _fill(out, base, n, value):
-    v = splat(value)
-    k = 0
-    while k < n:
-        store_first(out, base + k, min(WIDTH, n - k), v)
-        k += WIDTH
-
-
-def holder(single, out, num_classes):
-    """Where a row's exponentials wait for their factor: a float64 buffer for a row of one chunk, else ``out``."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(holder)
-def _holder(single, out, num_classes):
-    if isinstance(single, types.NoneType):
-        return lambda single, out, num_classes: out
-    return lambda single, out, num_classes: np.empty(num_classes)
+        if k >= line and k + WIDTH <= n:
+            value = load(held, place + k) * f
+            _put(out, offset + k, masked(affine, row, first + k, WIDTH, value, fill), streaming)
+            k += WIDTH
+        else:
+            count = min(WIDTH, line - k if k < line else n - k)
+            value = load_first(held, place + k, count, 0.0) * f
+            store_first(out, offset + k, count, masked(affine, row, first + k, count, value, fill))
+            k += count
 
 
 @compiled
-def _softmax(z, out, single, num_classes, start, stop):
+def softmax(z, out, streaming, affine, num_classes, start, stop):
+    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     chunks = (num_classes + CHUNK - 1) // CHUNK
-    peaks = np.empty(chunks)
-    sums = np.empty(chunks)
-    held = holder(single, out, num_classes)
+    whole = num_classes <= HELD
+    peaks, sums = np.empty(chunks), np.empty(chunks)
+    held = np.empty(num_classes if whole else CHUNK)
+    lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
         base, peak = row * num_classes, -np.inf
-        place = 0 if single is not None else base
         for c in range(chunks):
             first = c * CHUNK
-            n = min(CHUNK, num_classes - first)
-            peaks[c] = _peak(z, base + first, n)
-            sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), -1, held, place + first)
+            n, place = min(CHUNK, num_classes - first), first if whole else 0
+            peaks[c] = prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+            sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
             peak = max(peak, peaks[c])
-        total = 0.0
-        for c in range(chunks):
-            peaks[c] = exp_difference(peaks[c], peak)
-            total += peaks[c] * sums[c]
+        total = total_of(affine, peaks, sums, peak)
         for c in range(chunks):
             first = c * CHUNK
-            _scaled(held, place + first, out, base + first, min(CHUNK, num_classes - first), peaks[c] / total)
-
-
-def softmax(z, out, num_classes, start, stop):
-    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    _softmax(z, out, _single(num_classes), num_classes, start, stop)
-
-
-def _single(num_classes):
-    """What marks a row of one chunk, to the compiler too: its exponentials are held in float64 and rounded once, at the end.
-
-    Of longer rows they are held in ``out``, in its type: float64 ones would not fit the second-level cache.
-    """
-    return True if num_classes <= CHUNK else None
+            n, place = min(CHUNK, num_classes - first), first if whole else 0
+            if not whole:
+                prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+                exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
+            factor = exp_below(affine, peaks[c], peak) / total
+            _scaled(affine, row, first, held, place, out, base + first, n, factor, 0.0, streaming)
+    settle()
 
 
 @inlined
-def _log_normaliser(z, base, num_classes, peaks, sums):
-    """Return a row's maximum and log sum exp(z - max), the maximum's own 1 kept out of the sum.
+def _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole):
+    """Return a row's maximum (times T) and log sum exp(u - max), the maximum's own 1 kept out of the sum.
 
     Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its maximum
     dominates is summed a second time, without the entries at the maximum.
     """
-    chunks = len(peaks)
+    chunks, base = len(peaks), row * num_classes
     peak = -np.inf
     for c in range(chunks):
         first = c * CHUNK
-        n = min(CHUNK, num_classes - first)
-        peaks[c] = _peak(z, base + first, n)
-        sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), -1, None, 0)
+        n, place = min(CHUNK, num_classes - first), first if whole else 0
+        peaks[c] = prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+        sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, False)
         peak = max(peak, peaks[c])
-    total = 0.0
-    for c in range(chunks):
-        total += exp_difference(peaks[c], peak) * sums[c]
+    total = total_of(affine, peaks, sums, peak)
     if total >= 2.0:
         return peak, math.log1p(total - 1.0)
-    rest, ties = 0.0, 0.0
-    for first in range(0, num_classes, CHUNK):
-        below, at = _below_peak(z, base + first, min(CHUNK, num_classes - first), peak)
-        rest += below
-        ties += at
-    return peak, math.log1p(rest + (ties - 1.0))
+    return peak, math.log1p(rest_of(affine, z, row, base, -1, num_classes, peak, held, lows, caps, whole))
 
 
 @compiled
-def log_softmax(z, out, num_classes, start, stop):
+def log_softmax(z, out, streaming, affine, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     chunks = (num_classes + CHUNK - 1) // CHUNK
-    peaks = np.empty(chunks)
-    sums = np.empty(chunks)
+    whole = num_classes <= HELD
+    peaks, sums = np.empty(chunks), np.empty(chunks)
+    held = np.empty(num_classes if whole else CHUNK)
+    lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
         base = row * num_classes
-        peak, log_total = _log_normaliser(z, base, num_classes, peaks, sums)
+        peak, log_total = _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole)
         if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
             log_total = math.nan
         m, minus = splat(peak), splat(log_total)
-        k = base
-        end = base + num_classes
-        while k + BLOCK <= end:
-            p, q = load(z, k), load(z, k + WIDTH)
-            r, s = load(z, k + 2 * WIDTH), load(z, k + 3 * WIDTH)
-            store(out, k, log_difference(z, p, m, minus))
-            store(out, k + WIDTH, log_difference(z, q, m, minus))
-            store(out, k + 2 * WIDTH, log_difference(z, r, m, minus))
-            store(out, k + 3 * WIDTH, log_difference(z, s, m, minus))
-            k += BLOCK
-        while k < end:
-            x = load_first(z, k, min(WIDTH, end - k), 0.0)
-            store_first(out, k, min(WIDTH, end - k), log_difference(z, x, m, minus))
-            k += WIDTH
-
-
-def log_difference(z, x, m, log_total):
-    """(x - m) - log_total, the rounding error of x - m taken along for float64."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(log_difference, inline="always")
-def _log_difference(z, x, m, log_total):
-    if z.dtype == types.float64:
-
-        def with_error(z, x, m, log_total):
-            d = x - m
-            t = d - x
-            low = (x - (d - t)) - (m + t)
-            low = where_equal(low - low, splat(0.0), low, splat(0.0))  # no error where the difference is infinite
-            return d + (low - log_total)
-
-        return with_error
-    return lambda z, x, m, log_total: (x - m) - log_total
+        for c in range(chunks):
+            first = c * CHUNK
+            n, place, offset = min(CHUNK, num_classes - first), first if whole else 0, base + first
+            prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+            line, k = _until_line(out, offset, n, streaming), 0
+            while k < n:
+                if k >= line and k + WIDTH <= n:
+                    x = log_relative(affine, z, offset + k, held, lows, place + k, WIDTH, m, minus)
+                    _put(out, offset + k, masked(affine, row, first + k, WIDTH, x, -np.inf), streaming)
+                    k += WIDTH
+                else:
+                    count = min(WIDTH, line - k if k < line else n - k)
+                    x = log_relative(affine, z, offset + k, held, lows, place + k, count, m, minus)
+                    store_first(out, offset + k, count, masked(affine, row, first + k, count, x, -np.inf))
+                    k += count
+    settle()
 
 
 @compiled
-def logsumexp(z, values, num_classes, start, stop):
-    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values."""
+def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
+    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values; ``out`` is not used."""
     chunks = (num_classes + CHUNK - 1) // CHUNK
-    peaks = np.empty(chunks)
-    sums = np.empty(chunks)
+    whole = num_classes <= HELD
+    peaks, sums = np.empty(chunks), np.empty(chunks)
+    held = np.empty(num_classes if whole else CHUNK)
+    lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
-        peak, log_total = _log_normaliser(z, row * num_classes, num_classes, peaks, sums)
+        peak, log_total = _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole)
         values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
 
 
-def cross_entropy(z, out, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop):
-    """Value and gradient of rows start ... stop - 1: out (flat, may be z; None for the value alone) and values (float64).
+@helper
+def fill(out, offset, n, value):
+    v = splat(value)
+    k = 0
+    while k < n:
+        store_first(out, offset + k, min(WIDTH, n - k), v)
+        k += WIDTH
 
-    ``weight`` is None or W, float64 (K,); ``scale`` times ``scales`` (None or float64 (N,)) multiplies the whole row;
-    ``eps`` is None or float64 (1,) or (K,); ``prior`` is None (uniform) or float64 (K,).
-    """
-    single = _single(num_classes) if out is not None else None
-    _cross_entropy(
-        z, out, single, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop
-    )  # fmt: skip
+
+@inlined
+def _gradient(affine, smooth, row, base, first, held, caps, place, out, n, factor, r_factor, t_factor, streaming):
+    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk."""
+    f, offset, k = splat(factor), base + first, 0
+    line = _until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            g = less_target(smooth, affine, row, base, first + k, WIDTH, load(held, place + k) * f, r_factor, t_factor)
+            _put(out, offset + k, through(affine, row, first + k, caps, place + k, WIDTH, g), streaming)
+            k += WIDTH
+        else:
+            count = min(WIDTH, line - k if k < line else n - k)
+            g = load_first(held, place + k, count, 0.0) * f
+            g = less_target(smooth, affine, row, base, first + k, count, g, r_factor, t_factor)
+            store_first(out, offset + k, count, through(affine, row, first + k, caps, place + k, count, g))
+            k += count
 
 
 @compiled
-def _cross_entropy(z, out, single, labels, ignore, values, weight, scale, scales, eps, prior, gamma, z_loss, num_classes, start, stop):
+def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+    """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where ``wanted``, to out.
+
+    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is w per row or empty; ``factor`` times ``factors``
+    (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return.
+    """
     chunks = (num_classes + CHUNK - 1) // CHUNK
-    peaks = np.empty(chunks)
-    sums = np.empty(chunks)
-    r_ds = np.empty(chunks)
-    r_sums = np.empty(chunks)
-    held = holder(single, out, num_classes)
+    whole = num_classes <= HELD
+    peaks, sums = np.empty(chunks), np.empty(chunks)
+    held = np.empty(num_classes if whole else CHUNK)
+    lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
         base, y, peak = row * num_classes, labels[row], -np.inf
         if y == ignore:
             values[row] = 0.0
-            if out is not None:
-                _fill(out, base, num_classes, 0.0)
+            if wanted:
+                fill(out, base, num_classes, 0.0)
             continue
-        place = 0 if single is not None else base
-        z_y = float(z[base + y])
-        r_d, r_sum = 0.0, 0.0
+        eps, soft = smoothing_of(smooth, y)
+        skipped = -1 if soft else y
+        u_y, low_y = 0.0, 0.0
+        r_d, r_sum, t_d, t_sum = 0.0, 0.0, 0.0, 0.0
         for c in range(chunks):
             first = c * CHUNK
-            n = min(CHUNK, num_classes - first)
-            peaks[c] = _peak(z, base + first, n)
-            if eps is not None:
-                r_ds[c], r_sums[c] = _prior_products(z, base + first, n, _reference(peaks[c]), prior, first)
-            sums[c] = _exponentials(z, base + first, n, _reference(peaks[c]), y - first, held, place + first)
-            peak = max(peak, peaks[c])
-        others = 0.0
-        for c in range(chunks):
-            if eps is not None:
-                r_sum += r_sums[c]
-                r_d += r_ds[c] + r_sums[c] * (_reference(peaks[c]) - peak)
-            peaks[c] = exp_difference(peaks[c], peak)
-            others += peaks[c] * sums[c]
-        smoothing, r_y = 0.0, 0.0
-        if eps is not None:
-            smoothing = eps[y if len(eps) > 1 else 0]
-            r_d /= r_sum
-            r_y = (prior[y] if prior is not None else 1.0) / r_sum
-        w = weight[y] if weight is not None else 1.0
-        factor = scale * scales[row] if scales is not None else scale
-        value, alpha, beta, at_target = row_terms(others, z_y, peak, smoothing, r_y, r_d, w, factor, gamma, z_loss)
+            n, place = min(CHUNK, num_classes - first), first if whole else 0
+            peaks[c] = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+            reference = reference(peaks[c])
+            a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, reference)
+            if first <= skipped < first + n:
+                u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
+            sums[c] = exponentials(affine, z, base + first, n, reference, skipped - first, held, lows, place, wanted and whole)
+            if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
+                moved = below(affine, reference, 0.0, peak)[0] if peak > -np.inf else 0.0
+                r_d, t_d, peak = r_d - moved * r_sum, t_d - moved * t_sum, peaks[c]
+            shift = below(affine, reference, 0.0, reference(peak))[0]
+            r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + shift * t_b, t_sum + t_b
+        others = total_of(affine, peaks, sums, peak)
+        w = weights[row] if len(weights) else 1.0
+        scale = factor * factors[row] if len(factors) else factor
+        lse_shift = peak * inverse_temperature(affine)
+        beta, at_target = 0.0, 0.0
+        if soft:
+            if others >= 2.0 or others != others:
+                log_total = math.log1p(others - 1.0)
+            else:
+                log_total = math.log1p(rest_of(affine, z, row, base, y, num_classes, peak, held if not whole else np.empty(num_classes), lows, caps, whole))  # fmt: skip # noqa: E501
+            s_sum, s_d = (1.0 - eps) * t_sum, (1.0 - eps) * t_d
+            if eps != 0.0:
+                s_sum, s_d = s_sum + eps, s_d + eps * (r_d / r_sum)
+            value, alpha, beta = soft_terms(others, log_total, lse_shift, s_sum, s_d, w, scale, z_loss)
+            t_factor, r_factor = beta * (1.0 - eps), beta * eps / r_sum if eps != 0.0 else 0.0
+        else:
+            r_y = prior_of(smooth, y, r_sum)
+            if eps != 0.0:
+                r_d /= r_sum
+            d_y, low = below(affine, u_y, low_y, peak)
+            value, alpha, beta, at_target = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, scale, gamma, z_loss)
+            t_factor, r_factor = 0.0, beta / r_sum if eps != 0.0 else 0.0
         values[row] = value
-        if out is not None:
-            for c in range(chunks):
-                first = c * CHUNK
-                n = min(CHUNK, num_classes - first)
-                if eps is not None:
-                    _less_prior(held, place + first, out, base + first, n, peaks[c] * alpha, beta / r_sum, prior, first)
-                else:
-                    _scaled(held, place + first, out, base + first, n, peaks[c] * alpha)
-            out[base + y] = at_target
+        if not wanted:
+            continue
+        target_slope = 1.0
+        for c in range(chunks):
+            first = c * CHUNK
+            n, place = min(CHUNK, num_classes - first), first if whole else 0
+            if not whole:
+                prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+                exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
+            if first <= skipped < first + n:
+                target_slope = sum_lanes(slopes_at(affine, y, caps, place + y - first))
+            chunk_factor = exp_below(affine, peaks[c], peak) * alpha
+            _gradient(affine, smooth, row, base, first, held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming)
+        if not soft:
+            put(out, base + y, at_target * target_slope)
+    settle()
+
+
+@inlined
+def slopes_at(affine, k, caps, place):
+    """du/dz of class k, in the first lane; 0 in the others."""
+    return where_equal(iota(), splat(0.0), slopes(affine, k, caps, place, 1), splat(0.0))

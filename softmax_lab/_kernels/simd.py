@@ -4,8 +4,9 @@ Left to itself, LLVM guesses how to vectorise a loop: an alias check, a remainde
 a factor of five. Here a value of type ``lanes`` is the LLVM vector <8 x double>: one AVX-512 register, two of AVX2, four
 of NEON. Lanes are summed in one fixed order, so a result does not depend on the machine's vector width.
 
-No fast-math flag stands anywhere, so compensated differences survive. Logits of float32 are widened on load and rounded
-on store.
+No fast-math flag stands anywhere, so compensated differences survive. Narrower types are widened on load and rounded once
+on store. Half precision comes as its bits, since Numba has no arithmetic for it: an array of int16 holds float16, one of
+uint16 holds bfloat16.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Lanes(types.Type):
 
 lanes = Lanes()
 _DOUBLE = ir.DoubleType()
-_I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+_FLOAT, _HALF = ir.FloatType(), ir.HalfType()
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_DOUBLE, WIDTH)
 _BITS = ir.VectorType(_I64, WIDTH)
-_MASK = ir.VectorType(_I1, WIDTH)
 
 
 @register_model(Lanes)
@@ -131,6 +132,15 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)  # one vmaxpd: where a is NaN, b
 
 
+def _absolute(builder: Any, a: Any) -> Any:
+    return builder.bitcast(builder.and_(builder.bitcast(a, _BITS), _vector(0x7FFFFFFFFFFFFFFF, _I64)), _VECTOR)
+
+
+def _with_sign(builder: Any, a: Any, b: Any) -> Any:
+    sign = builder.and_(builder.bitcast(b, _BITS), _vector(1 << 63, _I64))
+    return builder.bitcast(builder.or_(builder.bitcast(_absolute(builder, a), _BITS), sign), _VECTOR)
+
+
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     function = builder.module.declare_intrinsic("llvm.fma.v8f64", (), ir.FunctionType(_VECTOR, [_VECTOR] * 3))
     return builder.call(function, [a, b, c])
@@ -143,6 +153,8 @@ _mul = _binary(lambda builder, a, b: builder.fmul(a, b))
 maximum = _binary(_larger)
 fma = _ternary(_fused)
 scale_exponent = _binary(_shift_exponent)
+absolute = _unary(_absolute)
+with_sign = _binary(_with_sign)  # |a| with the sign of b
 exponent = _unary(_exponent)
 mantissa = _unary(_mantissa)
 where_less = _choice("<")
@@ -188,6 +200,13 @@ def iota(typingctx: Any) -> Any:
 
 # ---- memory: the array is one-dimensional and contiguous, the offset counts its entries ----
 
+# how an entry lies in memory, and its size in bytes
+_STORED = {types.float64: (_DOUBLE, 8), types.float32: (_FLOAT, 4), types.int16: (_I16, 2), types.uint16: (_I16, 2)}
+
+
+def _is_rows(array: Any) -> bool:
+    return isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype in _STORED
+
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, of: Any = None) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
@@ -195,21 +214,53 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     return place if of is None else builder.bitcast(place, of.as_pointer())
 
 
-def _element(context: Any, array_type: Any) -> Any:
-    """LLVM type of the array's entries, float or double, and its size in bytes."""
-    return context.get_data_type(array_type.dtype), array_type.dtype.bitwidth // 8
+def _of(element: ir.Type) -> ir.VectorType:
+    return ir.VectorType(element, WIDTH)
 
 
-def _widened(builder: Any, vector: Any) -> Any:
-    return vector if vector.type.element == _DOUBLE else builder.fpext(vector, _VECTOR)
+def _widened(builder: Any, vector: Any, dtype: Any) -> Any:
+    """Entries as they lie in memory -> lanes; every step is exact."""
+    if dtype == types.float64:
+        return vector
+    if dtype == types.int16:
+        vector = builder.fpext(builder.bitcast(vector, _of(_HALF)), _of(_FLOAT))
+    if dtype == types.uint16:
+        vector = builder.bitcast(builder.shl(builder.zext(vector, _of(_I32)), _vector(16, _I32)), _of(_FLOAT))
+    return builder.fpext(vector, _VECTOR)
 
 
-def _narrowed(builder: Any, vector: Any, element: Any) -> Any:
-    return vector if element == _DOUBLE else builder.fptrunc(vector, ir.VectorType(element, WIDTH))
+def _narrowed(builder: Any, vector: Any, dtype: Any) -> Any:
+    """Lanes -> entries as they lie in memory, rounded once to the nearest."""
+    if dtype == types.float64:
+        return vector
+    if dtype == types.float32:
+        return builder.fptrunc(vector, _of(_FLOAT))
+    single = builder.fptrunc(_odd(builder, vector), _of(_FLOAT))
+    if dtype == types.int16:
+        return builder.bitcast(builder.fptrunc(single, _of(_HALF)), _of(_I16))
+    bits = builder.bitcast(single, _of(_I32))
+    last = builder.and_(builder.lshr(bits, _vector(16, _I32)), _vector(1, _I32))
+    rounded = builder.lshr(builder.add(bits, builder.add(last, _vector(0x7FFF, _I32))), _vector(16, _I32))
+    rounded = builder.select(builder.fcmp_unordered("uno", single, single), _vector(0x7FC0, _I32), rounded)
+    return builder.trunc(rounded, _of(_I16))
 
 
-def _is_rows(array: Any) -> bool:
-    return isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype in (types.float32, types.float64)
+def _odd(builder: Any, vector: Any) -> Any:
+    """Cut to 24 bits, the last one set where anything was cut off: the rounding that follows is then the only one.
+
+    (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.)
+    """
+    bits, low = builder.bitcast(vector, _BITS), _vector((1 << 29) - 1, _I64)
+    cut = builder.and_(bits, low)
+    sticky = builder.zext(builder.icmp_unsigned("!=", cut, _vector(0, _I64)), _BITS)
+    kept = builder.xor(bits, cut)
+    return builder.bitcast(builder.or_(kept, builder.shl(sticky, _vector(29, _I64))), _VECTOR)
+
+
+def _vector_at(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """Pointer to eight entries at an offset, and the size of one."""
+    element, size = _STORED[array_type.dtype]
+    return _pointer(context, builder, array_type, array, offset, _of(element)), size
 
 
 @intrinsic
@@ -219,9 +270,8 @@ def load(typingctx: Any, array: Any, offset: Any) -> Any:
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, size = _element(context, signature.args[0])
-        place = _pointer(context, builder, signature.args[0], args[0], args[1], ir.VectorType(element, WIDTH))
-        return _widened(builder, builder.load(place, align=size))
+        place, size = _vector_at(context, builder, signature.args[0], *args)
+        return _widened(builder, builder.load(place, align=size), signature.args[0].dtype)
 
     return lanes(array, types.int64), emit
 
@@ -233,26 +283,100 @@ def store(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, size = _element(context, signature.args[0])
-        place = _pointer(context, builder, signature.args[0], args[0], args[1], ir.VectorType(element, WIDTH))
-        builder.store(_narrowed(builder, args[2], element), place, align=size)
+        place, size = _vector_at(context, builder, signature.args[0], *args[:2])
+        builder.store(_narrowed(builder, args[2], signature.args[0].dtype), place, align=size)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, lanes), emit
 
 
-def _active(builder: Any, count: Any) -> Any:
+@intrinsic
+def stream(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+    """As ``store``, past the caches: a line that is written whole need not be read first. The place must be aligned to it."""
+    if not _is_rows(array) or value != lanes:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, size = _vector_at(context, builder, signature.args[0], *args[:2])
+        written = builder.store(_narrowed(builder, args[2], signature.args[0].dtype), place, align=size * WIDTH)
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, lanes), emit
+
+
+@intrinsic
+def settle(typingctx: Any) -> Any:
+    """Order streamed stores before whatever another thread is told next."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def to_boundary(typingctx: Any, array: Any, offset: Any) -> Any:
+    """How many entries from the offset to the next line of 64 bytes."""
+    if not _is_rows(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, size = _vector_at(context, builder, signature.args[0], *args)
+        beyond = builder.neg(builder.ptrtoint(place, _I64))
+        return builder.lshr(builder.and_(beyond, ir.Constant(_I64, 63)), ir.Constant(_I64, size.bit_length() - 1))
+
+    return types.int64(array, types.int64), emit
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Ask for the line that holds array[offset], which may lie beyond the array's end."""
+    if not _is_rows(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.bitcast(_vector_at(context, builder, signature.args[0], *args)[0], ir.IntType(8).as_pointer())
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [place.type] + [_I32] * 3))
+        builder.call(function, [place, *(ir.Constant(_I32, n) for n in (0, 3, 1))])  # to read, to every level, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
+
+
+def _spread(builder: Any, value: Any, of: ir.Type) -> Any:
+    one = builder.insert_element(ir.Constant(_of(of), ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, ir.Constant(_of(of), ir.Undefined), ir.Constant(_of(_I32), [0] * WIDTH))
+
+
+def _first(builder: Any, count: Any) -> Any:
     """Mask of the first ``count`` lanes."""
-    one = builder.insert_element(ir.Constant(_BITS, ir.Undefined), count, ir.Constant(_I32, 0))
-    counts = builder.shuffle_vector(one, ir.Constant(_BITS, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH))
-    return builder.icmp_signed("<", ir.Constant(_BITS, list(range(WIDTH))), counts)
+    return builder.icmp_signed("<", ir.Constant(_BITS, list(range(WIDTH))), _spread(builder, count, _I64))
 
 
-def _masked(builder: Any, name: str, result: Any, arguments: list[Any], element: Any) -> Any:
+_MASKED = {types.float64: "v8f64", types.float32: "v8f32", types.int16: "v8i16", types.uint16: "v8i16"}
+
+
+def _masked(builder: Any, name: str, result: Any, arguments: list[Any], dtype: Any) -> Any:
     """Call llvm.masked.load or llvm.masked.store: lanes outside the mask touch no memory."""
-    kind = "v8f64" if element == _DOUBLE else "v8f32"
-    function = builder.module.declare_intrinsic(f"llvm.masked.{name}.{kind}.p0", (), ir.FunctionType(result, [a.type for a in arguments]))
+    function = builder.module.declare_intrinsic(
+        f"llvm.masked.{name}.{_MASKED[dtype]}.p0", (), ir.FunctionType(result, [a.type for a in arguments])
+    )
     return builder.call(function, arguments)
+
+
+def _masked_load(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, count: Any) -> Any:
+    """Entries as they lie in memory, 0 in the lanes from ``count`` on."""
+    place, size = _vector_at(context, builder, array_type, array, offset)
+    vector = _of(_STORED[array_type.dtype][0])
+    arguments = [place, ir.Constant(_I32, size), _first(builder, count), ir.Constant(vector, None)]
+    return _masked(builder, "load", vector, arguments, array_type.dtype)
+
+
+def _masked_store(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, count: Any, vector: Any) -> None:
+    place, size = _vector_at(context, builder, array_type, array, offset)
+    _masked(builder, "store", ir.VoidType(), [vector, place, ir.Constant(_I32, size), _first(builder, count)], array_type.dtype)
 
 
 @intrinsic
@@ -262,13 +386,10 @@ def load_first(typingctx: Any, array: Any, offset: Any, count: Any, fill: Any) -
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, size = _element(context, signature.args[0])
-        vector = ir.VectorType(element, WIDTH)
-        place = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
-        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[3], ir.Constant(_I32, 0))
-        fills = builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH))
-        arguments = [place, ir.Constant(_I32, size), _active(builder, args[2]), _narrowed(builder, fills, element)]
-        return _widened(builder, _masked(builder, "load", vector, arguments, element))
+        vector = _masked_load(context, builder, signature.args[0], *args[:3])
+        return builder.select(
+            _first(builder, args[2]), _widened(builder, vector, signature.args[0].dtype), _spread(builder, args[3], _DOUBLE)
+        )
 
     return lanes(array, types.int64, types.int64, types.float64), emit
 
@@ -280,24 +401,72 @@ def store_first(typingctx: Any, array: Any, offset: Any, count: Any, value: Any)
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, size = _element(context, signature.args[0])
-        vector = ir.VectorType(element, WIDTH)
-        place = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
-        arguments = [_narrowed(builder, args[3], element), place, ir.Constant(_I32, size), _active(builder, args[2])]
-        _masked(builder, "store", ir.VoidType(), arguments, element)
+        _masked_store(context, builder, signature.args[0], *args[:3], _narrowed(builder, args[3], signature.args[0].dtype))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, lanes), emit
 
 
+@intrinsic
+def flags(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
+    """1 in the lanes i < count where the byte array[offset + i] is not 0, else 0: of an array of booleans."""
+    if not (isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype == types.boolean):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, zeros = ir.IntType(8), ir.Constant(ir.VectorType(ir.IntType(8), WIDTH), None)
+        place = _pointer(context, builder, signature.args[0], args[0], args[1], _of(byte))
+        arguments = [place, ir.Constant(_I32, 1), _first(builder, args[2]), zeros]
+        function = builder.module.declare_intrinsic(
+            "llvm.masked.load.v8i8.p0", (), ir.FunctionType(_of(byte), [a.type for a in arguments])
+        )
+        return builder.uitofp(builder.icmp_unsigned("!=", builder.call(function, arguments), zeros), _VECTOR)
+
+    return lanes(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def entry(typingctx: Any, array: Any, offset: Any) -> Any:
+    """array[offset] as float64."""
+    if not _is_rows(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.Constant(_of(_STORED[signature.args[0].dtype][0]), None)
+        vector = builder.insert_element(vector, builder.load(_entry_at(context, builder, signature, args)), ir.Constant(_I32, 0))
+        return builder.extract_element(_widened(builder, vector, signature.args[0].dtype), ir.Constant(_I32, 0))
+
+    return types.float64(array, types.int64), emit
+
+
+@intrinsic
+def put(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+    """array[offset] = value, a float64 rounded to the array's type."""
+    if not _is_rows(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = builder.insert_element(ir.Constant(_VECTOR, None), args[2], ir.Constant(_I32, 0))
+        narrow = _narrowed(builder, vector, signature.args[0].dtype)
+        builder.store(builder.extract_element(narrow, ir.Constant(_I32, 0)), _entry_at(context, builder, signature, args))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.float64), emit
+
+
+def _entry_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    array_type = signature.args[0]
+    return _pointer(context, builder, array_type, args[0], args[1], _STORED[array_type.dtype][0])
+
+
 def _places(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, stride: Any, count: Any) -> list[Any]:
-    """Pointers to ``offset + i stride``; lanes from ``count`` on repeat the last."""
+    """Offsets ``offset + i stride``; lanes from ``count`` on repeat the last."""
     last = builder.sub(count, ir.Constant(_I64, 1))
     found = []
     for i in range(WIDTH):
         lane = ir.Constant(_I64, i)
         lane = builder.select(builder.icmp_signed("<", lane, count), lane, last)
-        found.append(_pointer(context, builder, array_type, array, builder.add(offset, builder.mul(lane, stride))))
+        found.append(builder.add(offset, builder.mul(lane, stride)))
     return found
 
 
@@ -308,11 +477,12 @@ def load_strided(typingctx: Any, array: Any, offset: Any, stride: Any, count: An
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, _ = _element(context, signature.args[0])
-        vector = ir.Constant(ir.VectorType(element, WIDTH), ir.Undefined)
+        element = _STORED[signature.args[0].dtype][0]
+        vector = ir.Constant(_of(element), ir.Undefined)
         for i, place in enumerate(_places(context, builder, signature.args[0], *args)):
-            vector = builder.insert_element(vector, builder.load(place), ir.Constant(_I32, i))
-        return _widened(builder, vector)
+            one = builder.load(_pointer(context, builder, signature.args[0], args[0], place, element))
+            vector = builder.insert_element(vector, one, ir.Constant(_I32, i))
+        return _widened(builder, vector, signature.args[0].dtype)
 
     return lanes(array, types.int64, types.int64, types.int64), emit
 
@@ -324,10 +494,66 @@ def store_strided(typingctx: Any, array: Any, offset: Any, stride: Any, count: A
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element, _ = _element(context, signature.args[0])
-        vector = _narrowed(builder, args[4], element)
+        vector = _narrowed(builder, args[4], signature.args[0].dtype)
+        element = _STORED[signature.args[0].dtype][0]
         for i, place in enumerate(_places(context, builder, signature.args[0], *args[:4])):
-            builder.store(builder.extract_element(vector, ir.Constant(_I32, i)), place)
+            one = builder.extract_element(vector, ir.Constant(_I32, i))
+            builder.store(one, _pointer(context, builder, signature.args[0], args[0], place, element))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, types.int64, lanes), emit
+
+
+# ---- tiles: eight rows of eight columns turned over, so that rows become lanes ----
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose eight vectors: blocks of four, two and one change places."""
+    for step in (4, 2, 1):
+        near = ir.Constant(_of(_I32), [j if not j & step else WIDTH + j - step for j in range(WIDTH)])
+        far = ir.Constant(_of(_I32), [j + step if not j & step else WIDTH + j for j in range(WIDTH)])
+        turned = list(rows)
+        for i in range(WIDTH):
+            if not i & step:
+                turned[i] = builder.shuffle_vector(rows[i], rows[i + step], near)
+                turned[i + step] = builder.shuffle_vector(rows[i], rows[i + step], far)
+        rows = turned
+    return rows
+
+
+@intrinsic
+def load_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any) -> Any:
+    """tile[place + 8 j + i] = array[offset + i stride + j]: eight rows i, up to eight columns j; the tile has room for eight."""
+    if not _is_rows(array) or not _is_rows(tile) or tile.dtype != types.float64:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, tiles = signature.args[0], signature.args[4]
+        offsets = [builder.add(args[1], builder.mul(ir.Constant(_I64, i), args[2])) for i in range(WIDTH)]
+        rows = [_masked_load(context, builder, kind, args[0], place, args[3]) for place in offsets]
+        for j, column in enumerate(_turned(builder, rows)):
+            to = _pointer(context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR)
+            builder.store(_widened(builder, column, kind.dtype), to, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, tile, types.int64), emit
+
+
+@intrinsic
+def store_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any) -> Any:
+    """array[offset + i stride + j] = tile[place + 8 j + i], as ``load_tile`` the other way."""
+    if not _is_rows(array) or not _is_rows(tile) or tile.dtype != types.float64:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, tiles = signature.args[0], signature.args[4]
+        columns = []
+        for j in range(WIDTH):
+            place = _pointer(context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR)
+            columns.append(_narrowed(builder, builder.load(place, align=8), kind.dtype))
+        for i, row in enumerate(_turned(builder, columns)):
+            offset = builder.add(args[1], builder.mul(ir.Constant(_I64, i), args[2]))
+            _masked_store(context, builder, kind, args[0], offset, args[3], row)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, tile, types.int64), emit

@@ -11,13 +11,13 @@ import pytest
 numba = pytest.importorskip("numba", reason="the compiled loops need Numba")
 
 from softmax_lab import exact  # noqa: E402
-from softmax_lab._kernels import exponential, simd  # noqa: E402
+from softmax_lab._kernels import affine, exponential, simd  # noqa: E402
 
 
 @numba.njit
 def _shifted(z: Any, peak: float, out: Any) -> None:
     for k in range(0, len(z), 8):
-        simd.store(out, k, exponential.shifted(z, simd.splat(peak), simd.load(z, k)))
+        simd.store(out, k, affine.relative(None, z, k, None, None, 0, 8, simd.splat(peak))[1])
 
 
 @numba.njit
@@ -72,6 +72,34 @@ def test_log1p_within_an_ulp() -> None:
     with mpmath.workdps(exact.DIGITS):
         expected = [mpmath.log1p(mpmath.mpf(float(v))) for v in x]
     assert exact.ulp_error(out, expected).max() <= 1.0
+
+
+@numba.njit
+def _tanh(x: Any, high: Any, low: Any, slope: Any) -> None:
+    for k in range(0, len(x), 8):
+        a, b, c = exponential.tanh(simd.load(x, k))
+        simd.store(high, k, a)
+        simd.store(low, k, b)
+        simd.store(slope, k, c)
+
+
+def test_tanh_is_a_two_float() -> None:
+    rng = np.random.default_rng(2)
+    x = np.concatenate([10.0 ** rng.uniform(-20, 1.2, 500) * rng.choice([-1, 1], 500), [0.0, -0.0, 300.0, -300.0]])
+    high, low, slope = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    _tanh(x, high, low, slope)
+    with mpmath.workdps(60):
+        for v, a, b, c in zip(x, high, low, slope, strict=True):
+            t = mpmath.tanh(mpmath.mpf(float(v)))
+            assert abs(mpmath.mpf(float(a)) + float(b) - t) <= abs(t) * mpmath.mpf(2) ** -52.5 * (0.5 if abs(v) > 1 else 1)
+            assert abs(float(c) - mpmath.sech(float(v)) ** 2) <= mpmath.sech(float(v)) ** 2 * mpmath.mpf(2) ** -50
+    assert np.isnan(_of_nan()).all()
+
+
+def _of_nan() -> np.ndarray:
+    results = [np.empty(8), np.empty(8), np.empty(8)]
+    _tanh(np.full(8, np.nan), *results)
+    return np.concatenate([results[0], results[2]])
 
 
 def test_coefficients_are_the_recipes() -> None:
