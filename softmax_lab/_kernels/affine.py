@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 from numpy.typing import NDArray
 
+from .._rows import read_only
 from ..spec import LossSpec
-from .compiler import inlined, inlined_overload
+from .compiler import called_overload, inlined, inlined_overload
 from .exponential import double, single, tanh, two_product, two_sum
 from .loss import exp_difference, two_difference
 from .simd import (
@@ -64,13 +64,15 @@ def affine_of(spec: LossSpec, mask: NDArray[np.bool_] | None) -> Affine | None:
     """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they are."""
     if mask is None and not spec.acts_on_logits:
         return None
-    scale, bias, margin = (np.ascontiguousarray(np.atleast_1d(np.asarray(field))) for field in (spec.scale, spec.bias, spec.margin))
+    scale, bias, margin = (
+        read_only(np.ascontiguousarray(np.atleast_1d(np.asarray(field)))) for field in (spec.scale, spec.bias, spec.margin)
+    )
     stride = bias.shape[1] if bias.ndim == 2 else 0
     flat, mask_stride = (_NO_MASK, 0) if mask is None else _flat_mask(mask)
     inverse = min(1.0 / spec.temperature, np.finfo(np.float64).max)
     rest = float(Fraction(1) / Fraction(spec.temperature) - Fraction(inverse))
     return Affine(
-        inverse, rest, spec.softcap or 0.0, scale, bias.reshape(-1), stride, margin, flat, mask_stride,
+        inverse, rest, spec.softcap or 0.0, scale, bias.reshape(-1), stride, margin, read_only(flat), mask_stride,
     )  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def scratch(affine, z, size):
     raise NotImplementedError("compiled only")
 
 
-@overload(scratch)
+@called_overload(scratch)
 def _scratch(affine, z, size):
     if isinstance(affine, types.NoneType):
         return lambda affine, z, size: (None, None)
@@ -157,7 +159,7 @@ def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
     raise NotImplementedError("compiled only")
 
 
-@overload(prepared)
+@called_overload(prepared)
 def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
     if isinstance(affine, types.NoneType):
         return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of(z, base + first, n)
@@ -453,8 +455,6 @@ def _masked(affine, row, first, count, x, fill):
         return x
 
     return where_kept
-
-
 
 
 def bends(affine, z, offset, count):

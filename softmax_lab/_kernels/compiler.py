@@ -16,7 +16,7 @@ import numba
 from numba.core import caching
 from numba.extending import overload
 
-__all__ = ["compiled", "helper", "inlined", "inlined_overload"]
+__all__ = ["called_overload", "compiled", "helper", "inlined", "inlined_overload"]
 
 
 def _digest() -> str:
@@ -43,24 +43,32 @@ class _Cache(caching.FunctionCache):
     _impl_class = _CacheImplementation
 
 
+_IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper into every loop that calls it."""
-    return numba.njit(forceinline=True)(function)
+    return numba.njit(forceinline=True, **_IEEE)(function)
 
 
 def helper(function: Callable[..., Any]) -> Any:
     """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to count."""
-    return numba.njit(function)
+    return numba.njit(**_IEEE)(function)
+
+
+def called_overload(function: Callable[..., Any]) -> Any:
+    """Choose an implementation by the arguments' types; it is called, not copied."""
+    return overload(function, jit_options=_IEEE)
 
 
 def inlined_overload(function: Callable[..., Any]) -> Any:
     """Choose an implementation by the arguments' types, compiled into every loop that calls it."""
-    return overload(function, jit_options={"forceinline": True})
+    return overload(function, jit_options={"forceinline": True, **_IEEE})
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a loop: cached on disk, and without the interpreter's lock, so that rows can be shared between threads."""
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher = numba.njit(nogil=True, **_IEEE)(function)
     try:
         dispatcher._cache = _Cache(dispatcher.py_func)
     except RuntimeError:  # no folder to write to

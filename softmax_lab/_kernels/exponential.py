@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from .compiler import inlined
 from .simd import absolute, exponent, fma, mantissa, scale_exponent, splat, where_less, where_ordered, with_sign
 
 LOG2_E = 1.4426950408889634
@@ -88,7 +87,7 @@ def coefficients(degree: int, terms: int) -> list[float]:
         return [float(c) for c in mpmath.chebyfit(rest, [-half, half], degree + 1)]
 
 
-@njit(forceinline=True)
+@inlined
 def single(d):
     """exp(d) for d <= 0 with relative error below 2^-33; 0 where float32 has none so small."""
     t = fma(d, splat(LOG2_E), splat(MAGIC))
@@ -100,7 +99,7 @@ def single(d):
     return where_less(d, splat(LOWEST_SINGLE), splat(0.0), e)
 
 
-@njit(forceinline=True)
+@inlined
 def double(d, low):
     """exp(d + low) for d <= 0 and |low| <= ulp(d)/2; 0 below the smallest normal float64, NaN for NaN."""
     t = fma(d, splat(LOG2_E), splat(MAGIC))
@@ -114,7 +113,7 @@ def double(d, low):
     return where_ordered(d, d, e, d)  # the bits of a NaN's payload would upset the exponent
 
 
-@njit(forceinline=True)
+@inlined
 def log1p(x):
     """log(1 + x) for x >= 0 within an ulp or so; the rounding error of 1 + x is taken along, NaN stays NaN."""
     u = splat(1.0) + x
@@ -133,7 +132,7 @@ def log1p(x):
     return where_ordered(x, x, result, x)
 
 
-@njit(forceinline=True)
+@inlined
 def two_sum(a, b):
     """a + b and its rounding error (Knuth), 0 where the sum is not finite."""
     s = a + b
@@ -142,7 +141,7 @@ def two_sum(a, b):
     return s, where_ordered(error, error, error, splat(0.0))
 
 
-@njit(forceinline=True)
+@inlined
 def two_product(a, b):
     """a b and its rounding error, 0 where the product is not finite."""
     p = a * b
@@ -150,7 +149,7 @@ def two_product(a, b):
     return p, where_ordered(error, error, error, splat(0.0))
 
 
-@njit(forceinline=True)
+@inlined
 def tanh(x):
     """Return tanh x as a sum of two floats, and 1 - tanh^2 x: from e = exp(-2|x|) and e - 1, neither by a lossy subtraction.
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 
 from .affine import capped, difference, exponential, inverse_temperature, keep_low, plus, scratch, times
-from .compiler import compiled, inlined
+from .compiler import called_overload, compiled, inlined
 from .exponential import log1p
 from .loss import row_terms, soft_terms
 from .rows import accumulate
@@ -68,7 +67,7 @@ def transform(affine, z, row, count, num_classes, rows, lows, caps, target):
     raise NotImplementedError("compiled only")
 
 
-@overload(transform)
+@called_overload(transform)
 def _transform(affine, z, row, count, num_classes, rows, lows, caps, target):
     if isinstance(affine, types.NoneType):
         return lambda affine, z, row, count, num_classes, rows, lows, caps, target: None
@@ -106,7 +105,7 @@ def masked_lanes(affine, row, count, k, x, fill):
     raise NotImplementedError("compiled only")
 
 
-@overload(masked_lanes)
+@called_overload(masked_lanes)
 def _masked_lanes(affine, row, count, k, x, fill):
     if isinstance(affine, types.NoneType):
         return lambda affine, row, count, k, x, fill: x
@@ -135,7 +134,7 @@ def low_at(lows, place):
     raise NotImplementedError("compiled only")
 
 
-@overload(low_at)
+@called_overload(low_at)
 def _low_at(lows, place):
     if isinstance(lows, types.NoneType):
         return lambda lows, place: splat(0.0)
@@ -223,7 +222,7 @@ def target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, p
     raise NotImplementedError("compiled only")
 
 
-@overload(target_sums)
+@called_overload(target_sums)
 def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak):
     if isinstance(smooth, types.NoneType):
 
@@ -255,7 +254,7 @@ def less_targets(smooth, affine, row, count, k, given, g, r_factor, t_factor):
     raise NotImplementedError("compiled only")
 
 
-@overload(less_targets)
+@called_overload(less_targets)
 def _less_targets(smooth, affine, row, count, k, given, g, r_factor, t_factor):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, affine, row, count, k, given, g, r_factor, t_factor: g
@@ -274,7 +273,7 @@ def through_lanes(affine, row, count, k, caps, g):
     raise NotImplementedError("compiled only")
 
 
-@overload(through_lanes)
+@called_overload(through_lanes)
 def _through_lanes(affine, row, count, k, caps, g):
     if isinstance(affine, types.NoneType):
         return lambda affine, row, count, k, caps, g: g

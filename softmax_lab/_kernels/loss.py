@@ -27,10 +27,10 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from .compiler import helper, inlined
 
 
-@njit(forceinline=True)
+@inlined
 def two_difference(a, b):
     """a - b and its rounding error; the error is 0 where the difference is not finite."""
     d = a - b
@@ -39,7 +39,7 @@ def two_difference(a, b):
     return d, low if math.isfinite(low) else 0.0
 
 
-@njit(forceinline=True)
+@inlined
 def exp_difference(a, b):
     """exp(a - b), the rounding error of the difference included."""
     d, low = two_difference(a, b)
@@ -47,7 +47,7 @@ def exp_difference(a, b):
     return e + e * low
 
 
-@njit(forceinline=True)
+@inlined
 def cross_of(others, d_y, low):
     """Return (-log q_y, log S, e_y) from E and d_y + low."""
     e_y = math.exp(d_y)
@@ -59,7 +59,7 @@ def cross_of(others, d_y, low):
     return (log_total - low) - d_y, log_total, e_y
 
 
-@njit
+@helper
 def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, scale, gamma, z_loss):
     """Return (value, alpha, beta, gradient at the target) of one row; ``scale`` multiplies all four.
 
@@ -89,7 +89,7 @@ def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, scale, gamma, z_lo
     return scale * value, alpha, beta, at_target
 
 
-@njit
+@helper
 def soft_terms(total, log_total, shift, s_sum, s_d, weight, scale, z_loss):
     """Return (value, alpha, beta) of a row with a given distribution: the gradient is alpha e_k - beta s_k."""
     value = weight * (s_sum * log_total - s_d)
@@ -101,7 +101,7 @@ def soft_terms(total, log_total, shift, s_sum, s_d, weight, scale, z_loss):
     return scale * value, scale * (weight * s_sum + push) / total, scale * weight
 
 
-@njit
+@helper
 def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weight, scale, gamma, z_loss):
     """Return (a, b, c, component at the target) of a row's Hessian-vector product; ``r_tau`` is sum r_k tau_k."""
     cross, log_total, e_y = cross_of(others, d_y, low)
@@ -128,7 +128,7 @@ def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weig
     return scale * straight / total, scale * (tilt + constant) / total, beta, scale * at_target
 
 
-@njit
+@helper
 def soft_product_terms(total, log_total, shift, s_sum, mu, weight, scale, z_loss):
     """Return (a, b) of a row with a given distribution: its product is e_k (a tau_k + b)."""
     lse = shift + log_total

@@ -329,15 +329,15 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
             peaks[c] = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-            reference = reference(peaks[c])
-            a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, reference)
+            start_at = reference(peaks[c])
+            a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, start_at)
             if first <= skipped < first + n:
                 u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
-            sums[c] = exponentials(affine, z, base + first, n, reference, skipped - first, held, lows, place, wanted and whole)
+            sums[c] = exponentials(affine, z, base + first, n, start_at, skipped - first, held, lows, place, wanted and whole)
             if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
-                moved = below(affine, reference, 0.0, peak)[0] if peak > -np.inf else 0.0
+                moved = below(affine, start_at, 0.0, peak)[0] if peak > -np.inf else 0.0
                 r_d, t_d, peak = r_d - moved * r_sum, t_d - moved * t_sum, peaks[c]
-            shift = below(affine, reference, 0.0, reference(peak))[0]
+            shift = below(affine, start_at, 0.0, reference(peak))[0]
             r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + shift * t_b, t_sum + t_b
         others = total_of(affine, peaks, sums, peak)
         w = weights[row] if len(weights) else 1.0

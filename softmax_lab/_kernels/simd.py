@@ -417,9 +417,7 @@ def flags(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
         byte, zeros = ir.IntType(8), ir.Constant(ir.VectorType(ir.IntType(8), WIDTH), None)
         place = _pointer(context, builder, signature.args[0], args[0], args[1], _of(byte))
         arguments = [place, ir.Constant(_I32, 1), _first(builder, args[2]), zeros]
-        function = builder.module.declare_intrinsic(
-            "llvm.masked.load.v8i8.p0", (), ir.FunctionType(_of(byte), [a.type for a in arguments])
-        )
+        function = builder.module.declare_intrinsic("llvm.masked.load.v8i8.p0", (), ir.FunctionType(_of(byte), [a.type for a in arguments]))
         return builder.uitofp(builder.icmp_unsigned("!=", builder.call(function, arguments), zeros), _VECTOR)
 
     return lanes(array, types.int64, types.int64), emit

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 from numpy.typing import NDArray
 
+from .._rows import read_only
 from ..spec import LossSpec, active
 from .affine import load_class, load_some, log_relative, masked, slopes
-from .compiler import helper, inlined, inlined_overload
+from .compiler import called_overload, helper, inlined, inlined_overload
 from .simd import WIDTH, fma, iota, maximum, splat, sum_lanes, where_equal
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ def smooth_of(spec: LossSpec, soft: NDArray[Any] | None) -> Smooth | None:
         return None
     prior = _UNIFORM if spec.prior is None else np.asarray(spec.prior)
     rows = _NO_ROWS if soft is None else np.ascontiguousarray(soft).reshape(-1)
-    return Smooth(np.atleast_1d(np.asarray(spec.smoothing)), prior, rows)
+    return Smooth(read_only(np.atleast_1d(np.asarray(spec.smoothing))), read_only(prior), read_only(rows))
 
 
 @helper
@@ -84,7 +84,7 @@ def products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
     raise NotImplementedError("compiled only")
 
 
-@overload(products)
+@called_overload(products)
 def _products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, affine, z, row, base, first, n, held, lows, place, peak: (0.0, 0.0, 0.0, 0.0)
@@ -104,7 +104,7 @@ def weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, st
     raise NotImplementedError("compiled only")
 
 
-@overload(weighted_sums)
+@called_overload(weighted_sums)
 def _weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, start):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, affine, row, base, first, n, caps, place, tangents, start: (0.0, 0.0)
@@ -130,7 +130,7 @@ def smoothing_of(smooth, y):
     raise NotImplementedError("compiled only")
 
 
-@overload(smoothing_of)
+@called_overload(smoothing_of)
 def _smoothing_of(smooth, y):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, y: (0.0, False)
@@ -142,7 +142,7 @@ def prior_of(smooth, y, r_sum):
     raise NotImplementedError("compiled only")
 
 
-@overload(prior_of)
+@called_overload(prior_of)
 def _prior_of(smooth, y, r_sum):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, y, r_sum: 0.0

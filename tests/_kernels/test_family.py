@@ -1,0 +1,179 @@
+"""Every field of the family in the compiled loops of short, long and very long rows, against the NumPy reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import softmax_lab as sl
+from softmax_lab import LossSpec, _dispatch
+from softmax_lab._twofloat import round_once
+
+from ..ulps import dtype_of
+
+pytest.importorskip("numba", reason="the compiled loops need Numba")
+
+
+def _specs(k: int) -> dict[str, LossSpec]:
+    """One spec a field, and all of them at once, for K classes."""
+    rng = np.random.default_rng(k)
+
+    def per_class(low: float, high: float) -> np.ndarray:
+        return np.asarray(rng.uniform(low, high, k))
+
+    prior = per_class(0.1, 1.0)
+    prior /= prior.sum()
+    fields: dict[str, Any] = {
+        "temperature": 0.7, "scale": per_class(0.5, 1.5), "bias": per_class(-2, 1), "margin": per_class(0, 1),
+        "smoothing": per_class(0, 0.4), "class_weight": per_class(0.5, 3), "gamma": 1.5, "z_loss": 1e-2, "softcap": 9.0,
+    }  # fmt: skip
+    specs = {name: LossSpec(**{name: value}) for name, value in fields.items()}
+    specs |= {
+        "plain": LossSpec(),
+        "prior": LossSpec(smoothing=0.2, prior=prior),
+        "uniform": LossSpec(smoothing=0.1),
+        "ldam": LossSpec(margin=0.5, temperature=1 / 30),
+        "gate": LossSpec(class_weight=per_class(1, 20), gate=2.0),
+        "everything": LossSpec(**fields, gate=1.5, prior=prior),
+    }
+    if k <= 100:
+        specs["bias matrix"] = LossSpec(bias=rng.normal(size=(k, k)))
+    return specs
+
+
+def _rows(k: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ordinary rows, a confident one right and wrong, one with -inf, one ignored."""
+    rng = np.random.default_rng(k + 1)
+    n = 11 if k < 10_000 else 3
+    z = rng.normal(0, 3, (n, k))
+    y = rng.integers(0, k, n)
+    z[1, y[1]] += 25
+    if n > 3:
+        z[2, (y[2] + 1) % k] += 25
+        z[3, (y[3] + 1) % k] = -np.inf
+        y[4] = -100
+    return z.astype(dtype_of(dtype)), y
+
+
+def _both(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, Any]:
+    """The same call by the compiled loops and by the reference."""
+    compiled = call()
+    with monkeypatch.context() as patched:
+        patched.setattr(_dispatch, "kernels", lambda: None)
+        return compiled, call()
+
+
+def _agree(a: np.ndarray, b: np.ndarray, dtype: np.dtype[Any], ulps: float) -> None:
+    """Equal up to ``ulps`` of the row's largest entry, or one last place for types that are rounded from float64."""
+    np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    finite = np.isfinite(y)
+    np.testing.assert_array_equal(x[~finite], y[~finite])
+    scale = np.where(finite, np.abs(y), 0.0).max(axis=-1, keepdims=True)
+    slack = np.broadcast_to(ulps * np.spacing(scale), x.shape)
+    if dtype != np.float64:  # both round a float64 that differs in its last digits: at most to neighbouring numbers
+        unit = np.abs(round_once(np.abs(y), dtype).astype(np.float64)) * float(
+            2.0 ** -(7 if dtype.name == "bfloat16" else np.finfo(dtype).nmant)
+        )
+        slack = slack + unit + {"float16": 6e-8, "bfloat16": 1e-38}.get(dtype.name, 1e-45)
+    assert (np.abs(x[finite] - y[finite]) <= slack[finite]).all(), np.abs(x[finite] - y[finite]).max()
+
+
+CASES = [(6, "float64"), (49, "float32"), (70, "float64"), (5000, "float32"), (4100, "float64"), (140_000, "float32")]
+
+
+@pytest.mark.parametrize(("k", "dtype"), CASES)
+@pytest.mark.parametrize("name", list(_specs(2)))
+def test_class_indices(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
+    specs = _specs(k)
+    if name not in specs or (k > 10_000 and name not in ("plain", "prior", "everything")):
+        pytest.skip("a K x K bias, or one more field, of very long rows says nothing new")
+    z, y = _rows(k, dtype)
+    t = np.random.default_rng(0).normal(size=z.shape).astype(z.dtype)
+    weights = np.linspace(0.5, 2.0, len(z))
+    for reduction in ("none", "mean"):
+        (value, gradient), (expected, expected_gradient) = _both(
+            monkeypatch, lambda: sl.cross_entropy_grad(z, y, specs[name], reduction=reduction, sample_weight=weights)
+        )
+        _agree(np.atleast_1d(value), np.atleast_1d(expected), np.asarray(value).dtype, 64)
+        _agree(gradient, expected_gradient, z.dtype, 64)
+    product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, y, t, specs[name], reduction="none"))
+    _agree(product, expected, z.dtype, 256)
+
+
+@pytest.mark.parametrize(("k", "dtype"), [(6, "float64"), (60, "float32"), (4100, "float64")])
+@pytest.mark.parametrize("name", ["plain", "temperature", "scale", "bias", "class_weight", "uniform", "prior", "z_loss", "softcap"])
+def test_distributions_as_targets(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
+    z, _ = _rows(k, dtype)
+    z[~np.isfinite(z)] = -20.0
+    rng = np.random.default_rng(3)
+    target = (rng.dirichlet(np.ones(k), len(z)) * rng.uniform(0.5, 1.5, (len(z), 1))).astype(z.dtype)
+    target[0] = 0.0
+    target[0, 2] = 1.0
+    spec = _specs(k)[name]
+    (value, gradient), (expected, expected_gradient) = _both(monkeypatch, lambda: sl.cross_entropy_grad(z, target, spec, reduction="none"))
+    _agree(value, expected, value.dtype, 64)
+    _agree(gradient, expected_gradient, z.dtype, 64)
+    product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, target, z, spec, reduction="none"))
+    _agree(product, expected, z.dtype, 256)
+
+
+@pytest.mark.parametrize(("k", "dtype"), [(6, "float64"), (60, "float32"), (4100, "float64")])
+@pytest.mark.parametrize("name", ["plain", "everything", "prior"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_masks(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str, shared: bool) -> None:
+    z, y = _rows(k, dtype)
+    mask = np.random.default_rng(5).random(k if shared else z.shape) < 0.7
+    if shared:
+        y = np.where(y == -100, y, int(np.flatnonzero(mask)[0]))
+    else:
+        mask[np.arange(len(z)), np.maximum(y, 0)] = True
+        mask[5] = False  # nothing left: the row does not count
+    spec = _specs(k)[name]
+    (value, gradient), (expected, expected_gradient) = _both(
+        monkeypatch, lambda: sl.cross_entropy_grad(z, y, spec, reduction="none", where=mask)
+    )
+    _agree(value, expected, value.dtype, 64)
+    _agree(gradient, expected_gradient, z.dtype, 64)
+    assert (gradient[~np.broadcast_to(mask, z.shape)] == 0).all()
+    product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, y, np.full_like(z, 1.5), spec, reduction="none", where=mask))
+    _agree(np.nan_to_num(product), np.nan_to_num(expected), z.dtype, 256)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("k", [5, 100])
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_half_precision_is_rounded_once(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
+    z, y = _rows(k, dtype)
+    spec = _specs(k)[name]
+    (value, gradient), (expected, expected_gradient) = _both(monkeypatch, lambda: sl.cross_entropy_grad(z, y, spec, reduction="none"))
+    assert value.dtype == np.float32
+    assert gradient.dtype == z.dtype
+    _agree(value, expected, value.dtype, 64)
+    # the same float64 but for its last digits: rounded once, the two are almost always the same number
+    np.testing.assert_array_equal(np.isnan(gradient), np.isnan(expected_gradient))
+    same = (np.asarray(gradient, float) == np.asarray(expected_gradient, float)) | np.isnan(gradient)
+    tiny = np.abs(np.asarray(expected_gradient, float)) < (6.2e-5 if dtype == "float16" else 1.2e-38)
+    assert (same | tiny).mean() > 0.999
+
+
+@pytest.mark.parametrize("name", ["plain", "everything"])
+@pytest.mark.parametrize("k", [5, 60, 3000])
+def test_any_layout_gives_the_same_bits(name: str, k: int) -> None:
+    """Rows that do not lie one after the other are copied a piece at a time; the loop is the same."""
+    z = np.random.default_rng(0).normal(0, 2, (7, 9, k)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, k, (7, 9))
+    spec = _specs(k)[name]
+    value, gradient = sl.cross_entropy_grad(z, y, spec, reduction="none")
+    moved = np.moveaxis(z, 2, 1).copy()  # (7, K, 9)
+    other, other_gradient = sl.cross_entropy_grad(moved, y, spec, reduction="none", axis=1)
+    np.testing.assert_array_equal(other, value)
+    np.testing.assert_array_equal(np.moveaxis(other_gradient, 1, 2), gradient)
+    same = moved.copy()
+    sl.cross_entropy_grad(same, y, spec, reduction="none", axis=1, out=same)
+    np.testing.assert_array_equal(same, other_gradient)
+    reversed_value, reversed_gradient = sl.cross_entropy_grad(z[::-1, ::2], y[::-1, ::2], spec, reduction="none")
+    np.testing.assert_array_equal(reversed_value, value[::-1, ::2])
+    np.testing.assert_array_equal(reversed_gradient, gradient[::-1, ::2])
