@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows import read_only
 from ._threads import share
 
 __all__ = ["Path", "choose", "kernels", "run"]
@@ -77,8 +78,8 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
     if rows.flags.c_contiguous and (written is None or written.flags.c_contiguous):
-        source = as_stored(rows).reshape(-1)
-        target = source if written is None else as_stored(written).reshape(-1)
+        source = read_only(as_stored(rows).reshape(-1))
+        target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
         streaming = written is not None and target.nbytes >= _STREAMED and not np.may_share_memory(source, target)
         given = arguments(slice(None))
         share(lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes)
@@ -87,9 +88,9 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
     def work(first: int, last: int) -> None:
         for index, some in pieces[first:last]:
             source = np.ascontiguousarray(rows[index])
-            target = source if written is None else np.empty_like(source)
+            target = np.empty(0, source.dtype) if written is None else np.empty_like(source)
             flat = as_stored(target).reshape(-1)
-            loop(as_stored(source).reshape(-1), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
+            loop(read_only(as_stored(source).reshape(-1)), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
             if written is not None:
                 written[index] = target
 

@@ -26,6 +26,16 @@ def as_rows(array: NDArray[Any], axis: int) -> NDArray[Any]:
     return moved.reshape(-1, moved.shape[-1])
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """View ``array`` as one that cannot be written: to Numba that is a type of its own, and it compiles a loop for each mix of types.
+
+    What the compiled loops only read comes to them so, whoever made it.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def blocks(rows: int, num_classes: int) -> Iterator[slice]:
     """Yield slices over ``rows`` of about ``_BLOCK`` entries each."""
     step = max(1, _BLOCK // num_classes)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
-from ._rows import take
+from ._rows import read_only, take
 from ._twofloat import Array, round_once, row_sum
 
 __all__ = ["softmax_jacobian", "softmax_jacobian_norm", "softmax_jvp", "softmax_spectrum", "softmax_vjp"]
@@ -97,7 +97,7 @@ def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> N
     tangents, sums = np.ascontiguousarray(wide_t).reshape(-1, p.shape[-1]), np.empty(wide_p.size // p.shape[-1])
 
     def arguments(some: slice) -> tuple[Any, ...]:
-        return _dispatch.as_stored(tangents[some]).reshape(-1), sums[some], 1.0 / temperature
+        return read_only(_dispatch.as_stored(tangents[some]).reshape(-1)), sums[some], 1.0 / temperature
 
     _dispatch.run("products", "softmax_product", wide_p, wide_p.ndim - 1, result, arguments)
     if not _checks.sums_to_one(sums, p.dtype).all():

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp, take
+from ._rows import RowWriter, Shifted, as_rows, blocks, detached, read_only, shifted_exp, take
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
 from .spec import LossSpec, active
@@ -341,7 +341,7 @@ def _times(per_row: Array | float, rows: Array) -> Array:
     return rows * (per_row[:, None] if isinstance(per_row, np.ndarray) else per_row)
 
 
-_NONE = np.zeros(0)  # in a compiled loop's arguments: every row's is 1
+_NONE = read_only(np.zeros(0))  # in a compiled loop's arguments: every row's is 1
 
 
 def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
@@ -426,7 +426,7 @@ class _Problem:
         common, rows = self._compiled_arguments(), np.moveaxis(tangents, self.axis, -1).reshape(-1, self.num_classes)
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            return (_dispatch.as_stored(np.ascontiguousarray(rows[some])).reshape(-1), *common(some))
+            return (read_only(_dispatch.as_stored(np.ascontiguousarray(rows[some])).reshape(-1)), *common(some))
 
         _dispatch.run("products", "cross_entropy_hvp", self.logits, self.axis, result, arguments)
 
@@ -435,8 +435,9 @@ class _Problem:
         loops, spec = _dispatch.kernels(), self.spec
         assert loops is not None
         labels, ignore = self._compiled_labels()
-        weights = self.weights if active(spec.class_weight, 1.0) else _NONE
-        factors = _NONE if self.sample_weight is None else self.sample_weight
+        labels = read_only(labels)
+        weights = read_only(self.weights) if active(spec.class_weight, 1.0) else _NONE
+        factors = _NONE if self.sample_weight is None else read_only(self.sample_weight)
 
         def arguments(some: slice) -> tuple[Any, ...]:
             affine = loops.affine.affine_of(spec, None if self.kept is None else self.kept[some])

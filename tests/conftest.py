@@ -1,6 +1,7 @@
 """Hypothesis profiles, and the table of worst errors in ulp that closes a run.
 
-``default`` repeats the same examples on every machine, ``thorough`` (pytest --hypothesis-profile=thorough) searches for new ones.
+``default`` repeats the same examples on every machine, ``thorough`` (pytest --hypothesis-profile=thorough) searches for new ones,
+and ``fuzz`` searches longer, for ``test_fuzz``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # the path is the same for every example
 )
 settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
+settings.register_profile("fuzz", deadline=None, max_examples=10_000, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
 _records: list[tuple[str, str, str, float]] = []

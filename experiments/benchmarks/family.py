@@ -63,7 +63,12 @@ def pairs(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, Calla
             lambda: sl.cross_entropy_grad(z, y, out=out),
         )
     target = sl.softmax(z[::-1].copy())
-    yield "distribution as target", lambda: sl.cross_entropy_grad(z, target, out=out), "plain loss", lambda: sl.cross_entropy_grad(z, y, out=out)
+    yield (
+        "distribution as target",
+        lambda: sl.cross_entropy_grad(z, target, out=out),
+        "plain loss",
+        lambda: sl.cross_entropy_grad(z, y, out=out),
+    )
     yield from _products(problem)
 
 

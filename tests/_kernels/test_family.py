@@ -139,7 +139,8 @@ def test_masks(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str, s
     _agree(gradient, expected_gradient, z.dtype, 64)
     assert (gradient[~np.broadcast_to(mask, z.shape)] == 0).all()
     product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, y, np.full_like(z, 1.5), spec, reduction="none", where=mask))
-    _agree(np.nan_to_num(product), np.nan_to_num(expected), z.dtype, 256)
+    defined = np.isfinite(expected)  # a row whose loss is infinite has no curvature to speak of
+    _agree(np.where(defined, product, 0), np.where(defined, expected, 0), z.dtype, 256)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
