@@ -204,4 +204,4 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
 def sums_to_one(total: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
     """Whether a row's probabilities add up: to one within sqrt(eps) of their type, to 0 (fully masked), or to NaN."""
     eps = 2.0**-8 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
-    return ~(np.abs(total - 1) > math.sqrt(eps)) | (total == 0)
+    return np.asarray(~(np.abs(total - 1) > math.sqrt(eps)) | (total == 0))

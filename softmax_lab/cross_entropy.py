@@ -341,6 +341,7 @@ def _times(per_row: Array | float, rows: Array) -> Array:
     return rows * (per_row[:, None] if isinstance(per_row, np.ndarray) else per_row)
 
 
+_LARGE = 1e38  # within the range of float32
 _NONE = read_only(np.zeros(0))  # in a compiled loop's arguments: every row's is 1
 
 
@@ -375,7 +376,7 @@ class _Problem:
 
     @property
     def num_classes(self) -> int:
-        return self.logits.shape[self.axis]
+        return int(self.logits.shape[self.axis])
 
     @property
     def num_rows(self) -> int:
@@ -397,7 +398,7 @@ class _Problem:
         """Class indices, 0 where the row does not count."""
         return None if self.given is None else np.where(self.live, self.given, 0)
 
-    @cached_property
+    @property
     def path(self) -> _dispatch.Path:
         return _dispatch.choose(self.num_classes)
 
@@ -469,8 +470,9 @@ class _Problem:
         """One over the sum of the rows' weights for a mean, 0 where there is none; a NaN row's weight does not count."""
         if self.reduction != "mean":
             return 1.0
-        if self.sample_weight is None and self.given is not None and np.ndim(self.spec.class_weight) == 0 and not self.spec.gate:
-            total = float(np.count_nonzero(self.live)) * float(np.asarray(self.spec.class_weight))
+        class_weight = self.spec.class_weight
+        if self.sample_weight is None and self.given is not None and isinstance(class_weight, float) and not self.spec.gate:
+            total = float(np.count_nonzero(self.live)) * class_weight
         else:
             total = float(np.nansum(self.weights if self.sample_weight is None else self.weights * self.sample_weight))
         return 1.0 / total if total else 0.0
@@ -511,9 +513,11 @@ class _Problem:
         if self.reduction == "none":
             shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
             return round_once(values, dtype).reshape(shape)[()]
-        total = float(np.sum(values))
+        total = float(values.sum())
         if self.reduction == "mean" and self._factor == 0 and self.empty == "nan":
             total = np.nan
+        if abs(total) < _LARGE:
+            return dtype.type(total)  # round_once guards against what cannot happen here, and takes as long as a small kernel
         return round_once(np.asarray(total), dtype)[()]
 
     def write(self, blocks_of_rows: Iterator[tuple[slice, Array]], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -26,7 +26,6 @@ from .affine import (
     prepared,
     relative,
     scratch,
-    slopes,
     target_of,
     through,
 )
@@ -38,7 +37,6 @@ from .simd import (
     load,
     load_first,
     prefetch,
-    put,
     settle,
     splat,
     store,
@@ -156,6 +154,14 @@ def _until_line(out, offset, n, streaming):
 
 
 @inlined
+def _ask_for_ends(out, base, n, streaming):
+    """Ask early for the lines that a row shares with its neighbours: they are not streamed, and a miss there holds up all stores."""
+    if streaming:
+        prefetch(out, base)
+        prefetch(out, base + n)
+
+
+@inlined
 def _put(out, offset, value, streaming):
     """Write eight entries, past the caches where streaming."""
     if streaming:
@@ -191,6 +197,7 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
     lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
         base, peak = row * num_classes, -np.inf
+        _ask_for_ends(out, base, num_classes, streaming)
         for c in range(chunks):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
@@ -240,6 +247,7 @@ def log_softmax(z, out, streaming, affine, num_classes, start, stop):
     lows, caps = scratch(affine, z, len(held))
     for row in range(start, stop):
         base = row * num_classes
+        _ask_for_ends(out, base, num_classes, streaming)
         peak, log_total = _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole)
         if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
             log_total = math.nan
@@ -285,19 +293,22 @@ def fill(out, offset, n, value):
 
 
 @inlined
-def _gradient(affine, smooth, row, base, first, held, caps, place, out, n, factor, r_factor, t_factor, streaming):
-    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk."""
-    f, offset, k = splat(factor), base + first, 0
+def _gradient(affine, smooth, row, base, first, y, at_target, held, caps, place, out, n, factor, r_factor, t_factor, streaming):
+    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk; ``at_target`` times the slope at entry ``y`` of it."""
+    f, target, offset, k = splat(factor), splat(at_target), base + first, 0
     line = _until_line(out, offset, n, streaming)
     while k < n:
         if k >= line and k + WIDTH <= n:
             g = less_target(smooth, affine, row, base, first + k, WIDTH, load(held, place + k) * f, r_factor, t_factor)
+            if k <= y < k + WIDTH:
+                g = where_equal(iota(), splat(float(y - k)), target, g)
             _put(out, offset + k, through(affine, row, first + k, caps, place + k, WIDTH, g), streaming)
             k += WIDTH
         else:
             count = min(WIDTH, line - k if k < line else n - k)
             g = load_first(held, place + k, count, 0.0) * f
             g = less_target(smooth, affine, row, base, first + k, count, g, r_factor, t_factor)
+            g = where_equal(iota(), splat(float(y - k)), target, g)
             store_first(out, offset + k, count, through(affine, row, first + k, caps, place + k, count, g))
             k += count
 
@@ -321,6 +332,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             if wanted:
                 fill(out, base, num_classes, 0.0)
             continue
+        _ask_for_ends(out, base, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
         skipped = -1 if soft else y
         u_y, low_y = 0.0, 0.0
@@ -364,23 +376,16 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
         values[row] = value
         if not wanted:
             continue
-        target_slope = 1.0
         for c in range(chunks):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
             if not whole:
                 prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
                 exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
-            if first <= skipped < first + n:
-                target_slope = sum_lanes(slopes_at(affine, y, caps, place + y - first))
             chunk_factor = exp_below(affine, peaks[c], peak) * alpha
-            _gradient(affine, smooth, row, base, first, held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming)
-        if not soft:
-            put(out, base + y, at_target * target_slope)
+            _gradient(
+                affine, smooth, row, base, first, skipped - first, at_target,
+                held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming,
+            )  # fmt: skip
     settle()
 
-
-@inlined
-def slopes_at(affine, k, caps, place):
-    """du/dz of class k, in the first lane; 0 in the others."""
-    return where_equal(iota(), splat(0.0), slopes(affine, k, caps, place, 1), splat(0.0))
