@@ -20,7 +20,8 @@ Path = Literal["lanes", "rows", "products", "reference"]
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
 
-_STREAMED = 1 << 25  # bytes: results larger than a last-level cache are written past it
+# Results larger than a last-level cache are written past it, where rows are long: at the ends of short ones more is lost than won.
+_STREAMED, _STREAMED_ROW = 1 << 25, 1 << 14  # bytes of all, and of a row
 _PIECE = 1 << 17  # entries that are copied together where rows do not lie one after the other: a core's cache holds them
 
 
@@ -68,8 +69,8 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
     """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the same shape.
 
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
-    ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the other are copied
-    a cache full at a time, and never the array as a whole.
+    ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the other, or at odd
+    addresses, are copied a cache full at a time, and never the array as a whole.
     """
     loops = kernels()
     assert loops is not None
@@ -77,17 +78,18 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
     rows = np.moveaxis(logits, axis, -1) if axis != logits.ndim - 1 else logits
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
-    if rows.flags.c_contiguous and (written is None or written.flags.c_contiguous):
+    if _in_place(rows) and (written is None or _in_place(written)):
         source = read_only(as_stored(rows).reshape(-1))
         target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
-        streaming = written is not None and target.nbytes >= _STREAMED and not np.may_share_memory(source, target)
+        large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
+        streaming = large and not np.may_share_memory(source, target)
         given = arguments(slice(None))
         share(lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes)
         return
 
     def work(first: int, last: int) -> None:
         for index, some in pieces[first:last]:
-            source = np.ascontiguousarray(rows[index])
+            source = np.require(rows[index], requirements=("C", "ALIGNED"))
             target = np.empty(0, source.dtype) if written is None else np.empty_like(source)
             flat = as_stored(target).reshape(-1)
             loop(read_only(as_stored(source).reshape(-1)), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
@@ -96,6 +98,11 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
 
     pieces = list(_pieces(rows.shape))
     share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+
+
+def _in_place(array: NDArray[Any]) -> bool:
+    """Whether the loops can read or write the array where it is: row after row, and each entry where its size puts it."""
+    return array.flags.c_contiguous and array.flags.aligned
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:

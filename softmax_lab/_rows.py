@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _twofloat
-from ._twofloat import Array, divide, finite_or_zero, row_sum, two_sum
+from ._twofloat import Array, divide, finite_or_zero, row_sum, small_or_zero, two_sum
 
 _BLOCK = 1 << 16  # entries a block: 512 KiB of float64, so that its temporaries stay in a core's L2 cache
 
@@ -125,6 +125,7 @@ def shifted_exp(u: Array, u_low: Array | None = None, *, mask: NDArray[np.bool_]
     d_low = finite_or_zero(d_low)
     if temperature != 1.0:
         d, d_low = divide(d, d_low, temperature)
+    d_low = small_or_zero(d_low)
     e = np.exp(d)
     e += e * d_low  # exp(d + d_low) to first order; d_low is at most half an ulp of d
     at_top = np.arange(len(top)), top

@@ -16,6 +16,10 @@ Array = NDArray[np.float64]
 
 _SPLIT = 134217729.0  # 2**27 + 1, Veltkamp: cuts 53 bits into two halves whose products are exact
 
+# exp(d + low) = exp(d) (1 + low) holds for small corrections only: a larger one comes from numbers so large (over 2**43) that their own
+# last digit is of its size, and is dropped
+LARGEST_LOW = 2.0**-10
+
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     """Return (s, e) with s = fl(a + b) and s + e = a + b exactly (Knuth), for finite a, b and s."""
@@ -50,6 +54,11 @@ def divide(a: Array, a_low: Array, b: Array | float) -> tuple[Array, Array]:
 def finite_or_zero(low: Array) -> Array:
     """Drop the correction where it is not a number: there the high part is infinite or NaN and says it all."""
     return np.where(np.isfinite(low), low, 0.0)
+
+
+def small_or_zero(low: Array) -> Array:
+    """Drop a correction that is no small one, or not a number."""
+    return np.where(np.abs(low) < LARGEST_LOW, low, 0.0)
 
 
 def row_sum(x: Array) -> Array:

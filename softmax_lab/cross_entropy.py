@@ -227,11 +227,11 @@ class _Row:
 
     @cached_property
     def cross(self) -> Array:
-        """C = -sum_k s_k log q_k, where 0 log 0 = 0."""
+        """C = -sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: a row without a distribution has no loss."""
         log_q = self.shifted.log_probs
         if self.label is not None and self.plain_target:
             return -take(log_q, self.label)
-        return -row_sum(np.where(self.s == 0, 0.0, self.s * log_q))
+        return -row_sum(np.where((self.s == 0) & ~np.isnan(log_q), 0.0, self.s * log_q))
 
     @property
     def plain_target(self) -> bool:

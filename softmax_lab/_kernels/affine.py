@@ -18,8 +18,9 @@ from numba import types
 from numpy.typing import NDArray
 
 from .._rows import read_only
+from .._twofloat import LARGEST_LOW
 from ..spec import LossSpec
-from .compiler import called_overload, inlined, inlined_overload
+from .compiler import allocating_overload, called_overload, inlined, inlined_overload
 from .exponential import double, single, tanh, two_product, two_sum
 from .loss import exp_difference, two_difference
 from .simd import (
@@ -37,6 +38,7 @@ from .simd import (
     store,
     store_first,
     where_equal,
+    where_less,
     where_ordered,
 )
 
@@ -122,7 +124,7 @@ def scratch(affine, z, size):
     raise NotImplementedError("compiled only")
 
 
-@called_overload(scratch)
+@allocating_overload(scratch)
 def _scratch(affine, z, size):
     if isinstance(affine, types.NoneType):
         return lambda affine, z, size: (None, None)
@@ -298,7 +300,7 @@ def _difference(affine, z, x, low, peak):
         inverse = splat(affine.inverse)
         q, rounding = two_product(d, inverse)
         low = fma(low, inverse, fma(d, splat(affine.inverse_low), rounding))
-        return q, where_ordered(low - low, low, low, splat(0.0))
+        return q, where_less(absolute(low), splat(LARGEST_LOW), low, splat(0.0))
 
     return with_temperature
 
@@ -328,7 +330,23 @@ def log_relative(affine, z, offset, held, lows, place, count, peak, log_total):
     """(u T - peak) / T - log_total for up to eight entries."""
     x, low = loaded(affine, z, offset, held, lows, place, count, 0.0)
     d, low = difference(affine, z, x, low, peak)
-    return d + (low - log_total)
+    return less_log(z, d, low, log_total)
+
+
+def less_log(z, d, low, log_total):
+    """d + low - log_total for d <= 0.
+
+    d itself may lie in the middle between two numbers of half precision, and log_total be too small for float64 to show that the
+    difference does not: enough is taken off for the rounding to go the right way.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(less_log)
+def _less_log(z, d, low, log_total):
+    if z.dtype in (types.int16, types.uint16):
+        return lambda z, d, low, log_total: d - maximum(d * splat(-(2.0**-50)), log_total)
+    return lambda z, d, low, log_total: d + (low - log_total)
 
 
 # ---- one entry, as the row's formula needs it ----
@@ -361,11 +379,10 @@ def _below(affine, x, low, peak):
     def with_temperature(affine, x, low, peak):
         d, error = two_difference(x, peak)
         q = d * affine.inverse
-        if not np.isfinite(q):
-            return q, 0.0
         # the product's own rounding error, by a vector's fused multiply-add
         rounding = max_lanes(fma(splat(d), splat(affine.inverse), splat(-q)))
-        return q, rounding + (low + error) * affine.inverse + d * affine.inverse_low
+        low = rounding + (low + error) * affine.inverse + d * affine.inverse_low
+        return q, low if abs(low) < LARGEST_LOW else 0.0
 
     return with_temperature
 

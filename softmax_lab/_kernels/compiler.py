@@ -16,13 +16,14 @@ import numba
 from numba.core import caching
 from numba.extending import overload
 
-__all__ = ["called_overload", "compiled", "helper", "inlined", "inlined_overload"]
+__all__ = ["allocating", "allocating_overload", "called_overload", "compiled", "helper", "inlined", "inlined_overload"]
 
 
 def _digest() -> str:
-    """Digest of every source file of the kernels, and of the versions that compile them."""
+    """Digest of every source file of the kernels, of the constants that they share, and of the version that compiles them."""
     data = hashlib.sha256(f"{numba.__version__}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for path in [*sorted(folder.glob("*.py")), folder.parent / "_twofloat.py"]:
         data.update(path.read_bytes())
     return data.hexdigest()
 
@@ -44,26 +45,38 @@ class _Cache(caching.FunctionCache):
 
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
+# Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than the work on a vector.
+_BORROWING = {**_IEEE, "_nrt": False}
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper into every loop that calls it."""
-    return numba.njit(forceinline=True, **_IEEE)(function)
+    return numba.njit(forceinline=True, **_BORROWING)(function)
 
 
 def helper(function: Callable[..., Any]) -> Any:
     """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to count."""
+    return numba.njit(**_BORROWING)(function)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """Compile a helper that makes arrays of its own."""
     return numba.njit(**_IEEE)(function)
+
+
+def allocating_overload(function: Callable[..., Any]) -> Any:
+    """Choose an implementation by the arguments' types; it makes arrays of its own."""
+    return overload(function, jit_options=_IEEE)
 
 
 def called_overload(function: Callable[..., Any]) -> Any:
     """Choose an implementation by the arguments' types; it is called, not copied."""
-    return overload(function, jit_options=_IEEE)
+    return overload(function, jit_options=_BORROWING)
 
 
 def inlined_overload(function: Callable[..., Any]) -> Any:
     """Choose an implementation by the arguments' types, compiled into every loop that calls it."""
-    return overload(function, jit_options={"forceinline": True, **_IEEE})
+    return overload(function, jit_options={"forceinline": True, **_BORROWING})
 
 
 def compiled(function: Callable[..., Any]) -> Any:

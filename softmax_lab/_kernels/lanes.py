@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .affine import capped, difference, exponential, inverse_temperature, keep_low, plus, scratch, times
-from .compiler import called_overload, compiled, inlined
+from .affine import capped, difference, exponential, inverse_temperature, keep_low, less_log, plus, scratch, times
+from .compiler import allocating, called_overload, compiled, inlined, inlined_overload
 from .exponential import log1p
 from .loss import row_terms, soft_terms
 from .rows import accumulate
@@ -62,18 +62,18 @@ def _scatter(out, base, num_classes, count, rows):
             store_strided(out, base + k, num_classes, count, load(rows, k * WIDTH))
 
 
-def transform(affine, z, row, count, num_classes, rows, lows, caps, target):
+def transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
     """Bring eight rows of z in ``rows`` to u T, as ``affine.prepared`` does a chunk of one row."""
     raise NotImplementedError("compiled only")
 
 
 @called_overload(transform)
-def _transform(affine, z, row, count, num_classes, rows, lows, caps, target):
+def _transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
     if isinstance(affine, types.NoneType):
-        return lambda affine, z, row, count, num_classes, rows, lows, caps, target: None
+        return lambda affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin: None
 
-    def eight_rows(affine, z, row, count, num_classes, rows, lows, caps, target):
-        lane, margin, zero = np.zeros(WIDTH), np.zeros(WIDTH), splat(0.0)
+    def eight_rows(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
+        zero = splat(0.0)
         for i in range(WIDTH):
             margin[i] = -affine.margin[int(target[i]) if len(affine.margin) > 1 else 0]
         for k in range(num_classes):
@@ -100,19 +100,18 @@ def _transform(affine, z, row, count, num_classes, rows, lows, caps, target):
     return eight_rows
 
 
-def masked_lanes(affine, row, count, k, x, fill):
+def masked_lanes(affine, lane, row, count, k, x, fill):
     """x, and ``fill`` in the lanes whose mask is False for class k."""
     raise NotImplementedError("compiled only")
 
 
-@called_overload(masked_lanes)
-def _masked_lanes(affine, row, count, k, x, fill):
+@inlined_overload(masked_lanes)
+def _masked_lanes(affine, lane, row, count, k, x, fill):
     if isinstance(affine, types.NoneType):
-        return lambda affine, row, count, k, x, fill: x
+        return lambda affine, lane, row, count, k, x, fill: x
 
-    def where_kept(affine, row, count, k, x, fill):
+    def where_kept(affine, lane, row, count, k, x, fill):
         if len(affine.mask):
-            lane = np.zeros(WIDTH)
             for i in range(WIDTH):
                 lane[i] = 1.0 if affine.mask[(row + min(i, count - 1)) * affine.mask_stride + k] else 0.0
             x = where_equal(load(lane, 0), splat(1.0), x, splat(fill))
@@ -151,10 +150,11 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     rows, target = np.empty(_room(num_classes)), np.full(WIDTH, -1.0)
     lows, caps = scratch(affine, z, len(rows))
+    lane, margin = np.empty(WIDTH), np.empty(WIDTH)
     for row in range(start, stop, WIDTH):
         base, count = row * num_classes, min(WIDTH, stop - row)
         _gather(z, base, num_classes, count, rows)
-        transform(affine, z, row, count, num_classes, rows, lows, caps, target)
+        transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         peak = _peak(num_classes, rows)
         total = error = splat(0.0)
         for k in range(num_classes):
@@ -164,7 +164,7 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
             total, error = accumulate(z, total, error, e)
         factor = splat(1.0) / (total + error)
         for k in range(num_classes):
-            store(rows, k * WIDTH, masked_lanes(affine, row, count, k, load(rows, k * WIDTH) * factor, 0.0))
+            store(rows, k * WIDTH, masked_lanes(affine, lane, row, count, k, load(rows, k * WIDTH) * factor, 0.0))
         _scatter(out, base, num_classes, count, rows)
 
 
@@ -181,22 +181,29 @@ def _log_normaliser(affine, z, rows, lows, num_classes, peak):
     return log1p((rest + error) + (ties - one))
 
 
+@inlined
+def _of_finite(peak, x):
+    """x, and NaN where the maximum is +inf or nothing is above -inf: no distribution."""
+    nan = splat(np.nan)
+    return where_equal(peak, splat(np.inf), nan, where_equal(peak, splat(-np.inf), nan, x))
+
+
 @compiled
 def log_softmax(z, out, streaming, affine, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     rows, target = np.empty(_room(num_classes)), np.full(WIDTH, -1.0)
     lows, caps = scratch(affine, z, len(rows))
-    infinite, nan = splat(np.inf), splat(np.nan)
+    lane, margin = np.empty(WIDTH), np.empty(WIDTH)
     for row in range(start, stop, WIDTH):
         base, count = row * num_classes, min(WIDTH, stop - row)
         _gather(z, base, num_classes, count, rows)
-        transform(affine, z, row, count, num_classes, rows, lows, caps, target)
+        transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         peak = _peak(num_classes, rows)
         log_total = _log_normaliser(affine, z, rows, lows, num_classes, peak)
-        log_total = where_equal(peak, infinite, nan, where_equal(peak, splat(-np.inf), nan, log_total))
+        log_total = _of_finite(peak, log_total)
         for k in range(num_classes):
             d, low = _difference(affine, z, rows, lows, k, peak)
-            store(rows, k * WIDTH, masked_lanes(affine, row, count, k, d + (low - log_total), -np.inf))
+            store(rows, k * WIDTH, masked_lanes(affine, lane, row, count, k, less_log(z, d, low, log_total), -np.inf))
         _scatter(out, base, num_classes, count, rows)
 
 
@@ -205,10 +212,11 @@ def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
     """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values; ``out`` is not used."""
     rows, target = np.empty(_room(num_classes)), np.full(WIDTH, -1.0)
     lows, caps = scratch(affine, z, len(rows))
+    lane, margin = np.empty(WIDTH), np.empty(WIDTH)
     for row in range(start, stop, WIDTH):
         base, count = row * num_classes, min(WIDTH, stop - row)
         _gather(z, base, num_classes, count, rows)
-        transform(affine, z, row, count, num_classes, rows, lows, caps, target)
+        transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         peak = _peak(num_classes, rows)
         # an infinite peak is the result itself, where no NaN is beside it
         store_strided(values, row, 1, count, peak + _log_normaliser(affine, z, rows, lows, num_classes, peak))
@@ -217,21 +225,21 @@ def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
 # ---- the loss ----
 
 
-def target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak):
+def target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane):
     """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of eight rows; a given distribution is copied to ``given``."""
     raise NotImplementedError("compiled only")
 
 
 @called_overload(target_sums)
-def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak):
+def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane):
     if isinstance(smooth, types.NoneType):
 
-        def nothing(smooth, affine, z, row, count, num_classes, rows, lows, given, peak):
+        def nothing(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane):
             return splat(0.0), splat(0.0), splat(0.0), splat(0.0)
 
         return nothing
 
-    def sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak):
+    def sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane):
         zero = splat(0.0)
         r_d = r_sum = t_d = t_sum = zero
         soft = len(smooth.rows) > 0
@@ -239,7 +247,7 @@ def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, 
             _gather(smooth.rows, row * num_classes, num_classes, count, given)
         for k in range(num_classes):
             d, _ = _difference(affine, z, rows, lows, k, peak)
-            r = masked_lanes(affine, row, count, k, splat(smooth.prior[k if len(smooth.prior) > 1 else 0]), 0.0)
+            r = masked_lanes(affine, lane, row, count, k, splat(smooth.prior[k if len(smooth.prior) > 1 else 0]), 0.0)
             r_d, r_sum = r_d + where_equal(r, zero, zero, r * d), r_sum + r
             if soft:
                 t = load(given, k * WIDTH)
@@ -268,21 +276,21 @@ def _less_targets(smooth, affine, row, count, k, given, g, r_factor, t_factor):
     return subtract
 
 
-def through_lanes(affine, row, count, k, caps, g):
+def through_lanes(affine, lane, row, count, k, caps, g):
     """A gradient in u to one in z; masked entries get 0."""
     raise NotImplementedError("compiled only")
 
 
-@called_overload(through_lanes)
-def _through_lanes(affine, row, count, k, caps, g):
+@inlined_overload(through_lanes)
+def _through_lanes(affine, lane, row, count, k, caps, g):
     if isinstance(affine, types.NoneType):
-        return lambda affine, row, count, k, caps, g: g
+        return lambda affine, lane, row, count, k, caps, g: g
 
-    def chain(affine, row, count, k, caps, g):
+    def chain(affine, lane, row, count, k, caps, g):
         g = g * splat(affine.scale[k if len(affine.scale) > 1 else 0] * affine.inverse)
         if affine.cap > 0.0:
             g = g * load(caps, k * WIDTH)
-        return masked_lanes(affine, row, count, k, g, 0.0)
+        return masked_lanes(affine, lane, row, count, k, g, 0.0)
 
     return chain
 
@@ -293,6 +301,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
     rows = np.empty(_room(num_classes))
     given = np.empty(len(rows) if smoothing_of(smooth, 0)[1] else 0)
     lows, caps = scratch(affine, z, len(rows))
+    lane, margin = np.empty(WIDTH), np.empty(WIDTH)
     # one entry a lane: what is looked up by the row's target
     target, live, smoothing, r_target = np.zeros(WIDTH), np.ones(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH)
     row_weights, row_factors = np.ones(WIDTH), np.full(WIDTH, factor)
@@ -314,10 +323,10 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             if len(factors):
                 row_factors[i] = factor * factors[n]
         _gather(z, base, num_classes, count, rows)
-        transform(affine, z, row, count, num_classes, rows, lows, caps, target)
+        transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         peak = _peak(num_classes, rows)
-        r_d, r_sum, t_d, t_sum = target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak)
-        log_total = _log_normaliser(affine, z, rows, lows, num_classes, peak) if soft else zero
+        r_d, r_sum, t_d, t_sum = target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane)
+        log_total = _of_finite(peak, _log_normaliser(affine, z, rows, lows, num_classes, peak)) if soft else zero
         y = splat(-1.0) if soft else load(target, 0)
         others = error = d_y = low_y = zero
         for k in range(num_classes):
@@ -344,7 +353,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             log_x = log1p(where_equal(at_top, one, others / e_y, (others - one) + e_y))
             value = where_equal(at_top, one, log_x, (log_x - low_y) - d_y)
             smoothed = log_x + where_equal(at_top, one, low_y, zero) - r_d / r_sum
-            value = (one - eps) * value + where_equal(eps, zero, zero, eps * smoothed)
+            value = where_equal(eps, one, zero, (one - eps) * value) + where_equal(eps, zero, zero, eps * smoothed)
             value = (w * f) * value
             alpha, beta = (w * f) / total, (w * f) * eps
             at_target = where_equal(eps, zero, zero, beta * (one - load(r_target, 0) / r_sum)) - alpha * others
@@ -358,14 +367,14 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
         for k in range(num_classes):
             g = less_targets(smooth, affine, row, count, k, given, alpha * load(rows, k * WIDTH), r_factor, t_factor)
             g = where_equal(splat(float(k)), y, at_target, g)
-            g = through_lanes(affine, row, count, k, caps, g)
+            g = through_lanes(affine, lane, row, count, k, caps, g)
             if ignored:
                 g = where_equal(load(live, 0), zero, zero, g)
             store(rows, k * WIDTH, g)
         _scatter(out, base, num_classes, count, rows)
 
 
-@inlined
+@allocating
 def _numbers(lanes):
     """Eight lanes as an array: for a formula with powers, which no vector instruction has."""
     numbers = np.empty(WIDTH)
@@ -373,7 +382,7 @@ def _numbers(lanes):
     return numbers
 
 
-@inlined
+@allocating
 def _scalar_lanes(others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, weights, factors, gamma, z_loss):
     """The row formula lane by lane."""
     o, dy, ly, m, rd, rs = _numbers(others), _numbers(d_y), _numbers(low_y), _numbers(peak), _numbers(r_d), _numbers(r_sum)
@@ -387,12 +396,12 @@ def _scalar_lanes(others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_
     return load(value, 0), load(alpha, 0), load(beta, 0), load(at_target, 0)
 
 
-@inlined
+@allocating
 def _soft_lanes(total, log_total, peak, affine, eps, r_d, r_sum, t_d, t_sum, weights, factors, z_loss):
     """The formula of a given distribution lane by lane."""
     zero, one = splat(0.0), splat(1.0)
     s_sum = _numbers((one - eps) * t_sum + eps)
-    s_d = _numbers((one - eps) * t_d + where_equal(eps, zero, zero, eps * (r_d / r_sum)))
+    s_d = _numbers(where_equal(eps, one, zero, (one - eps) * t_d) + where_equal(eps, zero, zero, eps * (r_d / r_sum)))
     sums, logs, m = _numbers(total), _numbers(log_total), _numbers(peak)
     value, alpha, beta = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
     for i in range(WIDTH):

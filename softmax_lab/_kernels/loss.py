@@ -48,6 +48,12 @@ def exp_difference(a, b):
 
 
 @inlined
+def part(share, x):
+    """share x, where 0 inf = 0: a class without mass adds nothing, however impossible it is."""
+    return share * x if share != 0.0 else 0.0
+
+
+@inlined
 def cross_of(others, d_y, low):
     """Return (-log q_y, log S, e_y) from E and d_y + low."""
     e_y = math.exp(d_y)
@@ -69,7 +75,7 @@ def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, scale, gamma, z_lo
     total = others + e_y
     o, q_y = others / total, e_y / total
     if eps != 0.0:
-        cross = (1.0 - eps) * cross + eps * (log_total - r_d)
+        cross = part(1.0 - eps, cross) + eps * (log_total - r_d)
     phi, psi_cross = 1.0, 0.0
     if gamma != 0.0:
         phi = o**gamma
@@ -110,7 +116,7 @@ def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weig
     phi, psi_cross, d_phi, one_hot = 1.0, 0.0, 0.0, 0.0
     if gamma != 0.0:
         if eps != 0.0:
-            cross = (1.0 - eps) * cross + eps * (log_total - r_d)
+            cross = part(1.0 - eps, cross) + eps * (log_total - r_d)
         q_cross = q_y * cross if q_y > 0.0 else 0.0
         phi = o**gamma
         slope = o ** (gamma - 1.0) if o > 0.0 or gamma >= 1.0 else 0.0

@@ -29,7 +29,7 @@ from .affine import (
 from .compiler import compiled, helper, inlined, inlined_overload
 from .exponential import two_sum
 from .loss import product_terms, row_terms, soft_product_terms, soft_terms
-from .rows import CHUNK, HELD, exponentials, fill, reference, total_of
+from .rows import CHUNK, HELD, exponentials, fill, reference, shared_peak, total_of
 from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
 from .target import less_target, prior_of, products, smoothing_of, weighted_sums
 
@@ -157,13 +157,15 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, fact
             continue
         eps, soft = smoothing_of(smooth, y)
         skipped = -1 if soft else y
+        shared = shared_peak(affine, z, row, base, y, num_classes, held, lows, caps)
         u_y, low_y, t_y = 0.0, 0.0, 0.0
         for c in range(chunks):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
             offset = base + first
-            peaks[c] = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-            k = _index(affine, z, offset, held, lows, place, n, peaks[c])
+            own = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+            peaks[c] = max(shared, own)
+            k = _index(affine, z, offset, held, lows, place, n, own)
             starts[c] = sum_lanes(_tangent(affine, row, first + k, caps, place + k, 1, tangents, offset + k))
             r_ds[c], r_sums[c], t_ds[c], t_sums[c] = products(
                 smooth, affine, z, row, base, first, n, held, lows, place, reference(peaks[c])
@@ -174,8 +176,8 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, fact
                 t_y = sum_lanes(_tangent(affine, row, y, caps, place + y - first, 1, tangents, base + y))
             sums[c] = exponentials(affine, z, offset, n, reference(peaks[c]), skipped - first, held, lows, place, True)
             moments[c], all_sums[c] = _moment(affine, z, row, first, caps, held, place, n, tangents, offset, starts[c])
-            if peaks[c] > peak:
-                peak, at_peak = peaks[c], c
+            if own > peak:
+                peak, at_peak = own, c
         t_0 = starts[at_peak]
         moment, r_tau, s_tau, r_d, t_d, r_sum, t_sum = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for c in range(chunks):

@@ -29,8 +29,8 @@ from .affine import (
     target_of,
     through,
 )
-from .compiler import compiled, helper, inlined, inlined_overload
-from .loss import row_terms, soft_terms
+from .compiler import called_overload, compiled, helper, inlined, inlined_overload
+from .loss import part, row_terms, soft_terms
 from .simd import (
     WIDTH,
     iota,
@@ -56,6 +56,28 @@ HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 
 def reference(peak):
     """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no number)."""
     return peak if peak > -np.inf else 0.0
+
+
+def shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
+    """What all chunks of a row are relative to, if not to their own maxima: -inf, or for float64 the row's maximum.
+
+    Chunks with maxima of their own are brought to the row's by a factor whose two roundings float64 would show.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(shared_peak)
+def _shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
+    if z.dtype != types.float64:
+        return lambda affine, z, row, base, y, num_classes, held, lows, caps: -np.inf
+
+    def maximum_of_row(affine, z, row, base, y, num_classes, held, lows, caps):
+        peak = -np.inf
+        for first in range(0, num_classes, CHUNK):
+            peak = max(peak, prepared(affine, z, row, base, first, min(CHUNK, num_classes - first), y, held, lows, caps, 0))
+        return peak
+
+    return maximum_of_row
 
 
 def accumulate(z, total, error, x):
@@ -198,10 +220,11 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
     for row in range(start, stop):
         base, peak = row * num_classes, -np.inf
         _ask_for_ends(out, base, num_classes, streaming)
+        shared = shared_peak(affine, z, row, base, -1, num_classes, held, lows, caps)
         for c in range(chunks):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
-            peaks[c] = prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+            peaks[c] = max(shared, prepared(affine, z, row, base, first, n, -1, held, lows, caps, place))
             sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
             peak = max(peak, peaks[c])
         total = total_of(affine, peaks, sums, peak)
@@ -225,10 +248,11 @@ def _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, 
     """
     chunks, base = len(peaks), row * num_classes
     peak = -np.inf
+    shared = shared_peak(affine, z, row, base, -1, num_classes, held, lows, caps)
     for c in range(chunks):
         first = c * CHUNK
         n, place = min(CHUNK, num_classes - first), first if whole else 0
-        peaks[c] = prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
+        peaks[c] = max(shared, prepared(affine, z, row, base, first, n, -1, held, lows, caps, place))
         sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, False)
         peak = max(peak, peaks[c])
     total = total_of(affine, peaks, sums, peak)
@@ -335,12 +359,13 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
         _ask_for_ends(out, base, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
         skipped = -1 if soft else y
+        shared = shared_peak(affine, z, row, base, y, num_classes, held, lows, caps)
         u_y, low_y = 0.0, 0.0
         r_d, r_sum, t_d, t_sum = 0.0, 0.0, 0.0, 0.0
         for c in range(chunks):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
-            peaks[c] = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+            peaks[c] = max(shared, prepared(affine, z, row, base, first, n, y, held, lows, caps, place))
             start_at = reference(peaks[c])
             a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, start_at)
             if first <= skipped < first + n:
@@ -361,7 +386,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
                 log_total = math.log1p(others - 1.0)
             else:
                 log_total = math.log1p(rest_of(affine, z, row, base, y, num_classes, peak, held if not whole else np.empty(num_classes), lows, caps, whole))  # fmt: skip # noqa: E501
-            s_sum, s_d = (1.0 - eps) * t_sum, (1.0 - eps) * t_d
+            s_sum, s_d = (1.0 - eps) * t_sum, part(1.0 - eps, t_d)
             if eps != 0.0:
                 s_sum, s_d = s_sum + eps, s_d + eps * (r_d / r_sum)
             value, alpha, beta = soft_terms(others, log_total, lse_shift, s_sum, s_d, w, scale, z_loss)
