@@ -84,7 +84,9 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
         large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
         streaming = large and not np.may_share_memory(source, target)
         given = arguments(slice(None))
-        share(lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes)
+        share(
+            lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes
+        )
         return
 
     def work(first: int, last: int) -> None:

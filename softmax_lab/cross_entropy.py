@@ -348,6 +348,8 @@ _NONE = read_only(np.zeros(0))  # in a compiled loop's arguments: every row's is
 def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
     """Return the mean of W under each target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever it sums to."""
     weights = np.ones(len(soft))
+    if not active(class_weight, 1.0):
+        return weights
     for block in blocks(*soft.shape):
         rows = soft[block].astype(np.float64)
         total = row_sum(rows)

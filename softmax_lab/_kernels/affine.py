@@ -21,7 +21,7 @@ from .._rows import read_only
 from .._twofloat import LARGEST_LOW
 from ..spec import LossSpec
 from .compiler import allocating_overload, called_overload, inlined, inlined_overload
-from .exponential import double, single, tanh, two_product, two_sum
+from .exponential import double, single, tanh, tanh_single, two_product, two_sum
 from .loss import exp_difference, two_difference
 from .simd import (
     WIDTH,
@@ -241,21 +241,36 @@ def _times(z, x, low, a):
     return with_error
 
 
-@inlined
 def capped(z, x, cap):
     """Return v = c tanh(x / c), its rounding error and dv/dx; -inf stays -inf.
 
-    Where the cap saturates, the slope magnifies the rounding of x / c by 2 x / c: it is carried to first order.
+    Where the cap saturates, the slope magnifies the rounding of x / c by 2 x / c: for float64 it is carried to first order.
     """
-    c = splat(cap)
-    quotient = x / c
-    rest = fma(splat(0.0) - quotient, c, x) / c
-    rest = where_ordered(rest, rest, rest, splat(0.0))
-    t, t_low, slope = tanh(quotient)
-    v, error = two_product(t, c)
-    v = where_equal(x, splat(-np.inf), x, v)
-    error = where_equal(absolute(x), splat(np.inf), splat(0.0), fma(c, fma(slope, rest, t_low), error))
-    return v, error, slope * fma(splat(-2.0) * t, rest, splat(1.0))
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(capped)
+def _capped(z, x, cap):
+    if z.dtype != types.float64:
+
+        def narrow(z, x, cap):
+            t, slope = tanh_single(x * splat(1.0 / cap))
+            return where_equal(x, splat(-np.inf), x, t * splat(cap)), splat(0.0), slope
+
+        return narrow
+
+    def with_error(z, x, cap):
+        c = splat(cap)
+        quotient = x / c
+        rest = fma(splat(0.0) - quotient, c, x) / c
+        rest = where_ordered(rest, rest, rest, splat(0.0))
+        t, t_low, slope = tanh(quotient)
+        v, error = two_product(t, c)
+        v = where_equal(x, splat(-np.inf), x, v)
+        error = where_equal(absolute(x), splat(np.inf), splat(0.0), fma(c, fma(slope, rest, t_low), error))
+        return v, error, slope * fma(splat(-2.0) * t, rest, splat(1.0))
+
+    return with_error
 
 
 # ---- exponentials relative to a maximum ----

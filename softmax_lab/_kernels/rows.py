@@ -413,4 +413,3 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
                 held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming,
             )  # fmt: skip
     settle()
-

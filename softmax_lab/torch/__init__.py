@@ -1,0 +1,21 @@
+"""The loss family for torch: ``import softmax_lab.torch as slt``."""
+
+from __future__ import annotations
+
+from . import functional, parallel
+from .cross_entropy import cross_entropy
+from .linear import linear_cross_entropy
+from .modules import DeferredReweighting, SeesawLoss, SoftmaxLoss
+from .softmax import log_softmax, softmax
+
+__all__ = [
+    "DeferredReweighting",
+    "SeesawLoss",
+    "SoftmaxLoss",
+    "cross_entropy",
+    "functional",
+    "linear_cross_entropy",
+    "log_softmax",
+    "parallel",
+    "softmax",
+]

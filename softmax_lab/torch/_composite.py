@@ -1,0 +1,169 @@
+"""Whole losses and maps in plain torch, around the formula of :mod:`._family`: any device, any order of derivative.
+
+The differentiable forms are what forward mode, functorch, targets that require a gradient, and third derivatives go through. The
+closed forms are what tensors that are not on the CPU go through: no graph, and the gradient with the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _family
+from ._family import SpecTensors
+from ._shared import loss_dtype
+
+__all__ = ["Options", "hvp", "log_softmax", "log_softmax_vjp", "loss", "loss_and_gradient", "loss_dtype", "softmax", "softmax_vjp"]
+
+
+class Options(NamedTuple):
+    """What a loss is told beside its tensors."""
+
+    reduction: str = "mean"
+    empty: str = "nan"
+    ignore_index: int = -100
+    dim: int = -1
+
+
+class _Rows(NamedTuple):
+    """The arguments as rows (n, K), in the type that is computed in."""
+
+    z: Tensor
+    label: Tensor | None  # (n,), 0 where the row does not count
+    soft: Tensor | None  # (n, K)
+    live: Tensor  # (n,) rows that count
+    sample_weight: Tensor | float  # (n,)
+    spec: SpecTensors
+    shape: torch.Size  # of the rows: the logits' without the class dimension
+
+
+def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> _Rows:
+    dtype = loss_dtype(logits.dtype)
+    moved = logits.movedim(options.dim, -1)
+    z = moved.reshape(-1, moved.shape[-1]).to(dtype)
+    weights = 1.0 if sample_weight is None else sample_weight.reshape(-1).to(dtype)
+    fields = _typed(spec, dtype)
+    if target.is_floating_point():
+        soft = target.movedim(options.dim, -1).reshape(z.shape).to(dtype)
+        live = torch.ones_like(z[:, 0], dtype=torch.bool)
+        return _Rows(z, None, soft, live, weights, fields, moved.shape[:-1])
+    given = target.reshape(-1).long()  # uint8 has no -100 to compare with
+    live = given != options.ignore_index
+    label = torch.where(live, given, 0)
+    # a row that does not count may hold anything: zeros keep NaN times 0 out of its derivative
+    z = torch.where(live[:, None], z, 0.0)
+    return _Rows(z, label, None, live, weights, fields, moved.shape[:-1])
+
+
+def _typed(spec: SpecTensors, dtype: torch.dtype) -> SpecTensors:
+    """Return the fields in the type that is computed in, the prior summing to one."""
+    fields: dict[str, Any] = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in spec._asdict().items()}
+    if spec.prior is not None:
+        fields["prior"] = (spec.prior.double() / spec.prior.double().sum()).to(dtype)
+    return SpecTensors(**fields)
+
+
+def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
+    """Return the loss, differentiable to any order in the logits, a target distribution and the sample weights."""
+    rows = _rows(logits, target, spec, sample_weight, options)
+    if rows.soft is not None:
+        values, weight = _family.soft_value(rows.z, rows.soft, rows.spec)
+    else:
+        assert rows.label is not None
+        values, weight = _family.value(rows.z, rows.label, rows.spec)
+    return _reduced(values, *_scale(rows, weight, options), rows, options)
+
+
+def loss_and_gradient(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient by the closed form; with "none", the gradient of each row's own value."""
+    rows = _rows(logits, target, spec, sample_weight, options)
+    if rows.soft is not None:
+        values, gradient, weight = _family.soft_value_and_gradient(rows.z, rows.soft, rows.spec)
+    else:
+        assert rows.label is not None
+        values, gradient, weight = _family.value_and_gradient(rows.z, rows.label, rows.spec)
+    scale, total = _scale(rows, weight, options)
+    return _reduced(values, scale, total, rows, options), _unrowed(_scaled(gradient, scale, rows), logits, options)
+
+
+def hvp(logits: Tensor, target: Tensor, tangent: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
+    """Return the Hessian of the loss times ``tangent`` by the closed form."""
+    rows = _rows(logits, target, spec, sample_weight, options)
+    moved = tangent.movedim(options.dim, -1).reshape(rows.z.shape).to(rows.z.dtype)
+    product, weight = _family.hvp(rows.z, moved, rows.spec, label=rows.label, soft=rows.soft)
+    return _unrowed(_scaled(product, _scale(rows, weight, options)[0], rows), logits, options)
+
+
+def _scale(rows: _Rows, weight: Tensor, options: Options) -> tuple[Tensor, Tensor | None]:
+    """Return each row's factor, sample weight over the reduction's divisor, and the divisor of a mean."""
+    factor = torch.zeros_like(weight) + rows.sample_weight
+    if options.reduction != "mean":
+        return factor, None
+    # a NaN row's weight does not count
+    total = torch.where(rows.live, weight * rows.sample_weight, 0.0).nansum()
+    return torch.where(total == 0, 0.0, factor / torch.where(total == 0, 1.0, total)), total
+
+
+def _reduced(values: Tensor, scale: Tensor, total: Tensor | None, rows: _Rows, options: Options) -> Tensor:
+    values = torch.where(rows.live, values * scale, 0.0)
+    if options.reduction == "none":
+        return values.reshape(rows.shape)
+    if total is None or options.empty == "zero":
+        return values.sum()
+    return torch.where(total == 0, torch.nan, values.sum())
+
+
+def _scaled(derivative: Tensor, scale: Tensor, rows: _Rows) -> Tensor:
+    return torch.where(rows.live[:, None], derivative * scale[:, None], 0.0)
+
+
+def _unrowed(rows: Tensor, logits: Tensor, options: Options) -> Tensor:
+    """Return rows (n, K) in the logits' type, shape and (contiguous) layout."""
+    moved = logits.movedim(options.dim, -1)
+    return rows.to(logits.dtype).reshape(moved.shape).movedim(-1, options.dim).contiguous()
+
+
+# ---- softmax and log-softmax: differentiable to any order ----
+
+
+def softmax(z: Tensor, dim: int, temperature: float) -> Tensor:
+    """Return exp(z / T) over its sum."""
+    return _map_rows(lambda rows: _family.shifted(rows, temperature).q, z, dim)
+
+
+def log_softmax(z: Tensor, dim: int, temperature: float) -> Tensor:
+    """Return the logarithm of the softmax."""
+    return _map_rows(lambda rows: _family.shifted(rows, temperature).log_q(), z, dim)
+
+
+def _map_rows(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
+    moved = z.movedim(dim, -1)
+    rows = function(moved.reshape(-1, moved.shape[-1]).to(loss_dtype(z.dtype)))
+    return rows.to(z.dtype).reshape(moved.shape).movedim(-1, dim).contiguous()
+
+
+def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
+    """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its 1 - p."""
+    top = probs.argmax(dim, keepdim=True)
+    g = upstream - upstream.gather(dim, top)
+    mean = (probs * g).sum(dim, keepdim=True)
+    return probs * (g - mean) / temperature
+
+
+def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None) -> Tensor:
+    """Return g - p sum(g) over T; at the likeliest class as g (1 - p) - p (sum(g) - g), where 1 - p is exact from log p.
+
+    ``top`` is that class, where the caller knows it.
+    """
+    result = torch._log_softmax_backward_data(upstream, log_probs, dim, log_probs.dtype)
+    top = log_probs.argmax(dim, keepdim=True) if top is None else top
+    wide = loss_dtype(log_probs.dtype)
+    g, log_p = upstream.gather(dim, top).to(wide), log_probs.gather(dim, top).to(wide)
+    at_top = -g * torch.expm1(log_p) - torch.exp(log_p) * (upstream.sum(dim, keepdim=True, dtype=wide) - g)
+    result = result.scatter_(dim, top, at_top.to(result.dtype))
+    return result if temperature == 1.0 else result / temperature

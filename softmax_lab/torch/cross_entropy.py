@@ -1,0 +1,103 @@
+"""The loss of a LossSpec on tensors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._checks import Empty, Reduction
+from ..spec import LossSpec
+from . import _checks, ops
+from ._composite import Options
+
+__all__ = ["cross_entropy"]
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: Reduction = "mean",
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    dim: int = -1,
+    empty: Empty = "nan",
+    inplace: bool = False,
+    validate: bool = False,
+) -> Tensor:
+    r"""Return the loss :math:`L = w (1-q_y)^\gamma (-\sum_k s_k \log q_k) + \lambda \operatorname{lse}(u)^2`.
+
+    The forward pass computes value and gradient in one pass over the logits; the backward pass gives the gradient away. Beside
+    ``backward`` there are double backward (by the Hessian-vector product in closed form), forward mode, ``torch.func`` (grad, vmap,
+    jvp, hessian) and ``torch.compile(fullgraph=True)``. On the CPU value and gradient are those of
+    :func:`softmax_lab.cross_entropy_grad`, to the bit.
+
+    A class weight multiplies the *row*, so the loss is least where q is the (smoothed) target, whatever the weights. torch's own
+    multiplies each class's term s_k log q_k (pytorch issue 104776): with smoothing, or with distributions as targets, its
+    optimum is q_k proportional to W_k s_k. ``slt.functional.cross_entropy`` follows torch in this.
+
+    A spec holds constants. A temperature, scale or bias that is learned gets its gradient outside, through the logits:
+    ``slt.cross_entropy(scale * logits / temperature + bias, target)``. A spec whose numbers and arrays change every step is
+    compiled once, and once more as a number first changes; its arrays are brought to the device once for each spec object.
+
+    Parameters
+    ----------
+    logits : Tensor, shape ``(..., K, ...)``
+        float16, bfloat16, float32 or float64, of any strides. Do not overwrite them before the backward pass: autograd would
+        raise, since a second derivative reads them.
+    target : Tensor
+        Integers of the logits' shape without the class dimension (class indices), or floats of the logits' own shape (a
+        distribution a row, taken as it is). A distribution that requires a gradient gets one.
+    spec : LossSpec
+        The member of the family; the default is plain cross-entropy.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides by the sum of the rows' weights, ``w * sample_weight``.
+    sample_weight : Tensor, optional
+        One weight >= 0 a row; multiplies the row's whole value.
+    ignore_index : int
+        Rows with this label do not count and get value and gradient 0.
+    dim : int
+        The class dimension: the last by default, where torch's own loss has 1.
+    empty : {"nan", "zero"}
+        What the mean over no rows is: NaN as in torch, or 0.
+    inplace : bool
+        Let the gradient overwrite the logits, which saves its memory. Taken up in eager mode on the CPU, for contiguous logits
+        that are neither a leaf nor a view of one; elsewhere the gradient gets memory of its own. Who needs the logits
+        afterwards (another derivative, an earlier operation that saved them) gets an error from autograd and no wrong number.
+    validate : bool
+        Check the labels on other devices than the CPU too, at the price of waiting for the device. Without it a label out of
+        range ends in a device assertion there.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or with "none" one value a row. float64 for float64 logits, else float32, under autocast too; the gradient has
+        the logits' type.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        On a dtype, a shape or range, or a label outside the classes; before any work is done.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab as sl
+    >>> import softmax_lab.torch as slt
+    >>> logits = torch.tensor([[40.0, 0.0]], requires_grad=True)
+    >>> slt.cross_entropy(logits, torch.tensor([0])).backward()
+    >>> logits.grad
+    tensor([[-4.2484e-18,  4.2484e-18]])
+    >>> spec = sl.losses.ldam([100, 1])
+    >>> slt.cross_entropy(torch.zeros(1, 2), torch.tensor([1]), spec)
+    tensor(15.)
+
+    See Also
+    --------
+    softmax_lab.torch.functional.cross_entropy : torch's own signature and semantics.
+    softmax_lab.torch.SoftmaxLoss : the same as a module.
+    """
+    options = _checks.loss(logits, target, spec, sample_weight, Options(reduction, empty, ignore_index, dim))
+    if validate and logits.device.type != "cpu":
+        _checks.labels(target, logits.shape[options.dim], options.ignore_index)
+    return ops.loss(logits, target, spec, sample_weight, options, inplace=inplace)

@@ -1,0 +1,192 @@
+"""Drop-ins for three functions of ``torch.nn.functional``: their signatures, their semantics, this package's kernels.
+
+What no kernel is made for (no classes at all, integer or complex input, tensor subclasses, class weights that are to be
+differentiated, ...) is torch's own function's work, and so is every error message.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+from torch.nn import functional as torch_functional
+from torch.overrides import has_torch_function
+
+from ..spec import LossSpec
+from . import ops
+from ._checks import FLOATS
+from ._composite import Options
+from ._family import SpecTensors
+from ._shared import loss_dtype
+
+__all__ = ["cross_entropy", "log_softmax", "softmax"]
+
+_PLAIN = LossSpec()
+_NEUTRAL = SpecTensors(1.0, 1.0, 0.0, 0.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, None)
+
+
+def cross_entropy(
+    input: Tensor,  # noqa: A002
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be, computed by this package.
+
+    Arguments, shapes (the classes along dimension 1), types, errors and corner cases are torch's. In particular ``weight``
+    multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean divides by :math:`\sum_i W_{y_i}`; with
+    probabilities as targets it divides by the number of rows. The value has the input's type, or float32 under autocast.
+
+    Three things differ. Confident rows keep a true loss and gradient (4e-18 where torch's is 0). Double backward has a closed form.
+    And the input must not be overwritten before the backward pass: autograd raises.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab.torch as slt
+    >>> logits = torch.tensor([[40.0, 0.0]])
+    >>> slt.functional.cross_entropy(logits, torch.tensor([0]))
+    tensor(4.2484e-18)
+    >>> torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
+    tensor(0.)
+
+    See Also
+    --------
+    softmax_lab.torch.cross_entropy : any member of the loss family, whose class weights multiply whole rows.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    if not _has_kernel(input, target, weight, ignore_index, reduction, label_smoothing):
+        return torch_functional.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
+    options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0)
+    if target.is_floating_point():
+        value = ops.loss(input, _weighted(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
+    elif weight is not None:
+        value = _weighted_rows(input, target, weight, label_smoothing, options)
+    else:
+        spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
+        value = ops.loss(input, target, spec, None, options)
+    return value if torch.is_autocast_enabled(input.device.type) else value.to(input.dtype)
+
+
+def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float) -> bool:
+    """Whether the arguments are plain tensors of the ordinary types and shapes."""
+    tensors = (z, target) if weight is None else (z, target, weight)
+    if not all(isinstance(tensor, Tensor) and tensor.device == z.device for tensor in tensors) or has_torch_function(tensors):
+        return False
+    if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0 or not 0.0 <= label_smoothing <= 1.0:
+        return False
+    dim = 1 if z.ndim > 1 else 0
+    if weight is not None and (weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad):
+        return False
+    if weight is not None and label_smoothing and _out_of_the_ordinary(weight):
+        return False
+    indices = target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
+    distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0 and not _out_of_the_ordinary(target)
+    return reduction in ("none", "mean", "sum") and (indices or distributions)
+
+
+def _out_of_the_ordinary(values: Tensor) -> bool:
+    """Whether a distribution or a weight has negative or infinite entries, which torch takes and the family does not."""
+    if values.requires_grad or not ops.is_concrete(values):
+        return False
+    low, high = torch.aminmax(values.detach())
+    return not bool((low >= 0) & (high < torch.inf))  # a NaN fails both
+
+
+def _weighted(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
+    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision."""
+    if not label_smoothing and weight is None:
+        return target
+    target = target.to(loss_dtype(target.dtype))
+    if label_smoothing:
+        target = target * (1.0 - label_smoothing) + label_smoothing / target.shape[dim]
+    if weight is None:
+        return target
+    return target * weight.reshape([-1 if i == dim else 1 for i in range(target.ndim)])
+
+
+def _weighted_rows(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+    """Return torch's weighted loss for class indices: a member of the family, over torch's own divisor."""
+    positive = not label_smoothing and ops.is_concrete(weight) and bool((weight > 0).all())
+    spec = _torch_weighting(weight, label_smoothing)
+    if options.reduction != "mean" or positive:  # then the family's divisor is torch's
+        return ops.loss(z, target, spec, None, options)
+    live = target != options.ignore_index
+    divisor = torch.where(live, weight[torch.where(live, target, 0).long()], 0.0).sum()
+    rows = ops.loss(z, target, spec, None, options._replace(reduction="none"))
+    # torch divides zero by zero where all the weights that count are 0: NaN, but not in rows that are ignored
+    factor = torch.where(live, 1.0 / torch.where(divisor == 0, torch.nan, divisor), 0.0)
+    return torch.where(live.any(), (rows * factor).sum(), torch.nan)
+
+
+def _torch_weighting(weight: Tensor, eps: float) -> SpecTensors:
+    r"""Return the member whose rows are sum_k W_k s_k (-log q_k), s smoothed by eps.
+
+    With W' the mean of W that is :math:`w_y (1 - \varepsilon_y) = W_y (1 - \varepsilon)` at the target and
+    :math:`w_y \varepsilon_y r_k = \varepsilon W_k / K` everywhere.
+    """
+    if not eps:
+        return _NEUTRAL._replace(class_weight=weight)
+    wide = weight.double()
+    given_away = eps * wide.mean()
+    row_weight = (1.0 - eps) * wide + given_away
+    share = torch.where(row_weight > 0, given_away / torch.where(row_weight > 0, row_weight, 1.0), 0.0)
+    total = wide.sum()
+    prior = torch.where(total > 0, wide / torch.where(total > 0, total, 1.0), 1.0 / len(wide))
+    return _NEUTRAL._replace(class_weight=row_weight, smoothing=share, prior=prior)
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
+    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be, computed by this package.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab.torch as slt
+    >>> slt.functional.softmax(torch.zeros(1, 4), dim=1)
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+
+    See Also
+    --------
+    softmax_lab.torch.softmax : with a temperature.
+    """
+    converted = _ready(input, dim, dtype)
+    if converted is None or dim is None:
+        return torch_functional.softmax(input, dim, _stacklevel + 1, dtype)
+    return ops.softmax(converted, 1.0, dim % converted.ndim)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
+    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be, computed by this package.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab.torch as slt
+    >>> slt.functional.log_softmax(torch.tensor([40.0, 0.0]), dim=0)
+    tensor([-4.2484e-18, -4.0000e+01])
+
+    See Also
+    --------
+    softmax_lab.torch.log_softmax : with a temperature.
+    """
+    converted = _ready(input, dim, dtype)
+    if converted is None or dim is None:
+        return torch_functional.log_softmax(input, dim, _stacklevel + 1, dtype)
+    return ops.log_softmax(converted, 1.0, dim % converted.ndim)
+
+
+def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:
+    """Return the input in the type that is asked for, or None where torch's own function has to answer."""
+    if not isinstance(z, Tensor) or has_torch_function((z,)) or z.ndim == 0 or z.numel() == 0:
+        return None
+    if type(dim) is not int or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
+        return None
+    if dtype is None and z.device.type == "cuda" and torch.is_autocast_enabled("cuda") and z.dtype != torch.float64:
+        dtype = torch.float32  # autocast's rule there; on the CPU it leaves softmax alone
+    return z if dtype is None else z.to(dtype)

@@ -1,0 +1,271 @@
+"""Losses as modules: a fixed spec, one that changes with the epoch, and one that depends on the scores of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from .. import _checks as _numpy_checks
+from .._checks import Empty, Reduction
+from ..spec import LossSpec
+from . import _checks, ops
+from ._composite import Options
+from ._shared import loss_dtype, on_device
+
+__all__ = ["DeferredReweighting", "SeesawLoss", "SoftmaxLoss"]
+
+
+class SoftmaxLoss(nn.Module):
+    """:func:`softmax_lab.torch.cross_entropy` with a spec, as a module.
+
+    Assign to ``spec`` to change the loss, at every step if need be: nothing is compiled anew, and its arrays are brought once to
+    the device that the module was moved to. The spec is part of ``state_dict``, in full precision whatever ``half()`` does to
+    the model around it. It has no parameters: a temperature, scale or bias that is learned belongs before it.
+
+    Parameters
+    ----------
+    spec : LossSpec
+    reduction, ignore_index, dim, empty
+        As in :func:`softmax_lab.torch.cross_entropy`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab as sl
+    >>> import softmax_lab.torch as slt
+    >>> loss = slt.SoftmaxLoss(sl.losses.balanced_softmax([90, 10]))
+    >>> loss
+    SoftmaxLoss(LossSpec(bias=<2 in [-2.303, -0.1054]>))
+    >>> loss(torch.zeros(1, 2), torch.tensor([1]))
+    tensor(2.3026)
+    >>> other = slt.SoftmaxLoss()
+    >>> _ = other.load_state_dict(loss.state_dict())
+    >>> other.spec == loss.spec
+    True
+    """
+
+    def __init__(
+        self,
+        spec: LossSpec = LossSpec(),
+        *,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        dim: int = -1,
+        empty: Empty = "nan",
+    ) -> None:
+        super().__init__()
+        _numpy_checks.choice("reduction", reduction, _numpy_checks.REDUCTIONS)
+        _numpy_checks.choice("empty", empty, _numpy_checks.EMPTY_RULES)
+        self.options = Options(reduction, empty, _numpy_checks.ignored_label(ignore_index), dim)
+        self._device = torch.device("cpu")
+        self.spec = spec
+
+    @property
+    def spec(self) -> LossSpec:
+        """The member of the family in use."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: LossSpec) -> None:
+        if not isinstance(spec, LossSpec):
+            raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
+        self._spec = spec
+        self._fields = on_device(spec, self._device)  # for the compiler, which cannot look into the cache of eager mode
+
+    def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`."""
+        options = _checks.loss(logits, target, self._spec, sample_weight, self.options)
+        spec = self._fields if torch.compiler.is_compiling() else self._spec
+        return ops.loss(logits, target, spec, sample_weight, options)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftmaxLoss:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._device = fn(torch.empty(0, device=self._device)).device  # of fn only the place matters: numbers keep their precision
+        self._fields = on_device(self._spec, self._device)
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return _state_of(self._spec)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.spec = _spec_of(state)
+
+    def extra_repr(self) -> str:
+        given = {name: value for name, value in self.options._asdict().items() if value != Options._field_defaults[name]}
+        return ", ".join([repr(self._spec), *(f"{name}={value!r}" for name, value in given.items())])
+
+
+def _state_of(spec: LossSpec) -> dict[str, Any]:
+    """Return the fields, arrays as float64 tensors: what ``torch.load(weights_only=True)`` reads back."""
+    values = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return {name: torch.tensor(value, device="cpu") if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _spec_of(state: dict[str, Any]) -> LossSpec:
+    values: dict[str, Any] = {n: value.cpu().double().numpy() if isinstance(value, Tensor) else value for n, value in state.items()}
+    return LossSpec(**values)
+
+
+class DeferredReweighting(SoftmaxLoss):
+    r"""Train with one spec first, and with class weights on top from epoch ``start`` on.
+
+    The unweighted first phase learns the features, the weights then move the boundaries. Call :meth:`step` at the end of each
+    epoch; the epoch is part of ``state_dict``.
+
+    Parameters
+    ----------
+    spec : LossSpec
+        Of the first phase, for example ``losses.ldam(counts)``.
+    class_weight : array_like, shape ``(K,)``
+        Of the second phase, for example ``losses.class_balanced(counts, beta=0.9999).class_weight``.
+    start : int
+        How many epochs the first phase takes; the paper's is 80 % of training.
+    options
+        As in :class:`SoftmaxLoss`.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> import softmax_lab.torch as slt
+    >>> counts = [90, 10]
+    >>> loss = slt.DeferredReweighting(sl.losses.ldam(counts), sl.losses.class_balanced(counts).class_weight, start=1)
+    >>> loss.spec == sl.losses.ldam(counts)
+    True
+    >>> loss.step()
+    >>> loss.spec.class_weight.round(2)
+    array([0.21, 1.79])
+
+    References
+    ----------
+    K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with label-distribution-aware margin loss",
+    NeurIPS 2019, algorithm 1.
+    """
+
+    def __init__(self, spec: LossSpec, class_weight: ArrayLike, start: int, **options: Any) -> None:
+        super().__init__(spec, **options)
+        self.start = int(_numpy_checks.number("start", start, low=0.0))
+        self.epoch = 0
+        self._phases = (spec, replace(spec, class_weight=class_weight))
+        self._choose()
+
+    def step(self) -> None:
+        """Count one more epoch."""
+        self.epoch += 1
+        self._choose()
+
+    def _choose(self) -> None:
+        wanted = self._phases[self.epoch >= self.start]
+        if wanted is not self.spec:
+            self.spec = wanted
+
+    def get_extra_state(self) -> dict[str, Any]:
+        first, second = (_state_of(spec) for spec in self._phases)
+        return {"first": first, "second": second, "start": self.start, "epoch": self.epoch}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._phases = (_spec_of(state["first"]), _spec_of(state["second"]))
+        self.start, self.epoch = state["start"], state["epoch"]
+        self._choose()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, start={self.start}, epoch={self.epoch}"
+
+
+class SeesawLoss(nn.Module):
+    r"""Seesaw: spare the rare classes the push of frequent targets, unless they are mistaken for the target.
+
+    .. math::
+
+        u_k &= z_k + \log M_{yk} + \log C_k \qquad (k \ne y) \\
+        M_{yk} &= \min(1, n_k / n_y)^p, \qquad C_k = \max(1, \sigma_k / \max(\sigma_y, \text{min\_score}))^q, \quad
+        \sigma = \operatorname{softmax}(z)
+
+    Mitigation M is that of :func:`softmax_lab.losses.seesaw`, here with the counts n of the training samples seen so far;
+    compensation C gives the push back where the scores show a mistake. Both are constants in the derivative, q - e_y.
+
+    Parameters
+    ----------
+    num_classes : int
+    p, q : float
+        Exponents >= 0; 0 switches the factor off.
+    min_score : float
+        Floor of the target's score in C, in (0, 1]; the paper has none, the authors' code 0.01.
+    reduction, ignore_index
+        As in :func:`softmax_lab.torch.cross_entropy`; the classes are the last dimension.
+
+    Attributes
+    ----------
+    counts : Tensor, shape ``(K,)``
+        Samples seen in training mode, a buffer. Each process of a distributed job counts its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab.torch as slt
+    >>> loss = slt.SeesawLoss(2, q=0.0)
+    >>> loss.counts += torch.tensor([9, 1])
+    >>> loss.eval()(torch.zeros(1, 2), torch.tensor([0])) < loss(torch.zeros(1, 2), torch.tensor([1]))
+    tensor(True)
+
+    References
+    ----------
+    J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss for long-tailed
+    instance segmentation", CVPR 2021, eqs. 3-7.
+    """
+
+    counts: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        p: float = 0.8,
+        q: float = 2.0,
+        min_score: float = 0.01,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__()
+        classes = int(_numpy_checks.number("num_classes", num_classes, low=1.0))
+        self.p, self.q = (_numpy_checks.number(name, value, low=0.0) for name, value in (("p", p), ("q", q)))
+        self.min_score = _numpy_checks.number("min_score", min_score, low=0.0, high=1.0, open_low=True)
+        self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)
+        self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))  # integers: half() leaves them alone
+
+    def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the loss of logits ``(..., K)`` and class indices ``(...)``; in training mode count the targets first."""
+        self._check(logits, target, sample_weight)
+        live = target != self.loss.options.ignore_index
+        label = torch.where(live, target, 0).long()
+        if self.training:
+            self.counts.index_add_(0, label.reshape(-1), live.reshape(-1).long())
+        wide = logits.to(loss_dtype(logits.dtype))
+        value: Tensor = self.loss(wide + self.shift(wide.detach(), label), target, sample_weight)
+        return value
+
+    def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> None:
+        options = _checks.loss(logits, target, self.loss.spec, sample_weight, self.loss.options)
+        if target.is_floating_point():
+            raise ValueError("SeesawLoss needs class-index targets; got a distribution per row")
+        if logits.shape[-1] != len(self.counts):
+            raise ValueError(f"logits must have {len(self.counts)} classes along the last dimension; got shape {tuple(logits.shape)}")
+        if ops.is_concrete(target):  # before a wrong label is counted
+            _checks.labels(target, logits.shape[-1], options.ignore_index)
+
+    @torch.no_grad()
+    def shift(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return log M + log C, of the logits' shape; 0 at the target."""
+        log_n = self.counts.clamp(min=1).to(logits.dtype).log()
+        mitigation = self.p * (log_n - log_n[label][..., None]).clamp(max=0.0)
+        scores = ops.log_softmax(logits, 1.0, logits.ndim - 1)
+        own = scores.gather(-1, label[..., None]).clamp(min=float(np.log(self.min_score)))
+        return mitigation + self.q * (scores - own).clamp(min=0.0)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.counts)}, p={self.p:g}, q={self.q:g}, min_score={self.min_score:g}"

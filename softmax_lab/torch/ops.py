@@ -1,0 +1,353 @@
+"""Registered operators, and the autograd of eager mode.
+
+Three ways lead through here, since no one mechanism of torch gives every kind of derivative:
+
+- eager mode: an ``autograd.Function`` around the operator, which knows when the gradient that the forward pass computed is its own
+  to give away;
+- the compiler: the operator itself, with its registered derivative;
+- functorch, forward mode and third derivatives: the plain-torch formula of :mod:`._composite`, and no operator at all.
+
+The loss's operator returns (loss, gradient). The gradient is an output that autograd knows of, and what flows back through *it* is a
+Hessian-vector product: that is the whole of double backward.
+
+CPU tensors run the loops of the NumPy package on shared memory; other devices the closed form in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import calculus
+from ..cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
+from ..softmax import log_softmax as _numpy_log_softmax
+from ..softmax import softmax as _numpy_softmax
+from ..spec import LossSpec
+from . import _composite
+from ._checks import labels
+from ._composite import Options
+from ._family import SpecTensors
+from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, numpy_spec, packed, unpack
+
+__all__ = ["is_concrete", "log_softmax", "loss", "softmax"]
+
+_LIBRARY = torch.library.Library("softmax_lab", "DEF")
+_FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
+_OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim"
+_LIBRARY.define(f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, Tensor)")
+_LIBRARY.define(f"cross_entropy_hvp(Tensor logits, Tensor tangent, Tensor target, {_FIELDS}, {_OPTIONS}) -> Tensor")
+for _name in ("softmax", "log_softmax"):
+    # the temperature is a tensor for the same reason as the numbers of a spec: a float would be compiled in
+    _LIBRARY.define(f"{_name}(Tensor input, Tensor temperature, int dim) -> Tensor")
+    _LIBRARY.define(f"{_name}_vjp(Tensor result, Tensor upstream, Tensor temperature, int dim) -> Tensor")
+_OPS = torch.ops.softmax_lab
+
+#: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty, ignore_index, dim
+Arguments = tuple[Any, ...]
+_TENSORS = 9  # of them, the first nine are tensors or None
+
+
+def _named(arguments: Arguments) -> tuple[Tensor, SpecTensors, Tensor | None, Options]:
+    """Return target, fields, sample weight and options."""
+    return arguments[0], unpack(*arguments[1:8]), arguments[8], Options(*arguments[_TENSORS:])
+
+
+# ---- the loss: on the CPU, elsewhere, and for the compiler ----
+
+
+def _numpy_arguments(arguments: Arguments) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    """Return the target and the other arguments as the NumPy package takes them."""
+    target, fields, sample_weight, options = _named(arguments)
+    weights = None if sample_weight is None else as_array(sample_weight)
+    named = {"reduction": options.reduction, "empty": options.empty, "ignore_index": options.ignore_index, "axis": options.dim}
+    return as_array(target), {"spec": numpy_spec(fields), "sample_weight": weights, **named}
+
+
+def _loss_on_cpu(logits: Tensor, *arguments: Any, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    target, named = _numpy_arguments(arguments[:-1])
+    if not arguments[-1]:
+        return as_tensor(cross_entropy(as_array(logits), target, **named)), logits.new_empty(0)
+    value, gradient = cross_entropy_grad(as_array(logits), target, out=None if out is None else as_array(out), **named)
+    return as_tensor(value), as_tensor(gradient)
+
+
+def _loss_elsewhere(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    named = _named(arguments[:-1])
+    if arguments[-1]:
+        return _composite.loss_and_gradient(logits, *named)
+    return _composite.loss(logits, *named), logits.new_empty(0)
+
+
+def _loss_shapes(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    reduction, dim, with_gradient = arguments[_TENSORS], arguments[_TENSORS + 3], arguments[-1]
+    rows = logits.movedim(dim, -1).shape[:-1] if reduction == "none" else ()
+    gradient = logits.new_empty(logits.shape if with_gradient else (0,))
+    return logits.new_empty(rows, dtype=loss_dtype(logits.dtype)), gradient
+
+
+def _hvp_on_cpu(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
+    target, named = _numpy_arguments(arguments)
+    return as_tensor(cross_entropy_hvp(as_array(logits), target, as_array(tangent), **named))
+
+
+def _hvp_elsewhere(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
+    target, fields, sample_weight, options = _named(arguments)
+    return _composite.hvp(logits, target, tangent, fields, sample_weight, options)
+
+
+# ---- the maps ----
+
+
+def _map_on_cpu(function: Callable[..., Any]) -> Callable[[Tensor, Tensor, int], Tensor]:
+    return lambda z, temperature, dim: as_tensor(function(as_array(z), axis=dim, temperature=float(temperature)))
+
+
+def _map_elsewhere(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *tensors_and_dim: function(*tensors_and_dim[:-2], tensors_and_dim[-1], float(tensors_and_dim[-2]))
+
+
+def _softmax_vjp_on_cpu(probs: Tensor, upstream: Tensor, temperature: Tensor, dim: int) -> Tensor:
+    p, g = as_array(probs.movedim(dim, -1)), as_array(upstream.movedim(dim, -1))
+    return as_tensor(calculus.softmax_vjp(p, g, temperature=float(temperature))).movedim(-1, dim).contiguous()
+
+
+def _log_softmax_vjp_on_cpu(log_probs: Tensor, upstream: Tensor, temperature: Tensor, dim: int) -> Tensor:
+    # NumPy looks for the largest entry with whole registers, torch one by one
+    top = as_tensor(as_array(log_probs).argmax(dim, keepdims=True)) if log_probs.dtype in (torch.float32, torch.float64) else None
+    return _composite.log_softmax_vjp(log_probs, upstream, dim, float(temperature), top)
+
+
+def _like_first(first: Tensor, *_: Any) -> Tensor:
+    return first.new_empty(first.shape)
+
+
+def _register(name: str, *, cpu: Callable[..., Any], elsewhere: Callable[..., Any], shapes: Callable[..., Any] = _like_first) -> None:
+    _LIBRARY.impl(name, cpu, "CPU")
+    _LIBRARY.impl(name, elsewhere, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"softmax_lab::{name}", shapes, lib=_LIBRARY)
+
+
+_register("cross_entropy", cpu=_loss_on_cpu, elsewhere=_loss_elsewhere, shapes=_loss_shapes)
+_register("cross_entropy_hvp", cpu=_hvp_on_cpu, elsewhere=_hvp_elsewhere)
+_register("softmax", cpu=_map_on_cpu(_numpy_softmax), elsewhere=_map_elsewhere(_composite.softmax))
+_register("log_softmax", cpu=_map_on_cpu(_numpy_log_softmax), elsewhere=_map_elsewhere(_composite.log_softmax))
+_register("softmax_vjp", cpu=_softmax_vjp_on_cpu, elsewhere=_map_elsewhere(_composite.softmax_vjp))
+_register("log_softmax_vjp", cpu=_log_softmax_vjp_on_cpu, elsewhere=_map_elsewhere(_composite.log_softmax_vjp))
+
+
+# ---- derivatives of the operators, for the compiler ----
+
+
+def _save_loss(ctx: Any, inputs: Arguments, output: tuple[Tensor, Tensor]) -> None:
+    logits, *arguments = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(logits, output[1], *arguments[:_TENSORS])
+    ctx.options = Options(*arguments[_TENSORS:-1])
+
+
+def _loss_derivative(ctx: Any, upstream: Tensor | None, tangent: Tensor | None) -> tuple[Tensor | None, ...]:
+    logits, gradient, *arguments = ctx.saved_tensors
+    result = None if upstream is None else _scaled(gradient, upstream, ctx.options)
+    if tangent is not None:
+        product = _OPS.cross_entropy_hvp(logits, tangent, *arguments, *ctx.options)
+        result = product if result is None else result + product
+    return result, *[None] * (_TENSORS + len(ctx.options) + 1)
+
+
+def _save_hvp(ctx: Any, inputs: Arguments, output: Tensor) -> None:
+    logits, _, *arguments = inputs
+    ctx.save_for_backward(logits, *arguments[:_TENSORS])
+    ctx.options = arguments[_TENSORS:]
+
+
+def _hvp_derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """The Hessian is symmetric; along the logits this would be a third derivative, which the compiled operator has not."""
+    if ctx.needs_input_grad[0]:
+        raise NotImplementedError("the third derivative of a compiled loss is not implemented; compute it in eager mode")
+    logits, *arguments = ctx.saved_tensors
+    return None, _OPS.cross_entropy_hvp(logits, upstream, *arguments, *ctx.options), *[None] * (_TENSORS + len(ctx.options))
+
+
+def _save_map(ctx: Any, inputs: Arguments, output: Tensor) -> None:
+    ctx.save_for_backward(output, inputs[1])
+    ctx.dim = inputs[2]
+
+
+def _map_derivative(vjp: Callable[..., Tensor], plain: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
+    def derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        result, temperature = ctx.saved_tensors
+        if torch.is_grad_enabled() or _transformed():  # a second derivative goes through plain torch
+            return plain(result, upstream, ctx.dim, float(temperature)), None, None
+        return vjp(result, upstream, temperature, ctx.dim), None, None
+
+    return derivative
+
+
+def _scaled(gradient: Tensor, upstream: Tensor, options: Options) -> Tensor:
+    """Return the gradient times the upstream gradient: one number, or one a row."""
+    return (gradient * _factor(gradient, upstream, options)).to(gradient.dtype)
+
+
+def _factor(gradient: Tensor, upstream: Tensor, options: Options) -> Tensor:
+    return upstream.unsqueeze(options.dim) if options.reduction == "none" and gradient.ndim > 1 else upstream
+
+
+torch.library.register_autograd("softmax_lab::cross_entropy", _loss_derivative, setup_context=_save_loss, lib=_LIBRARY)
+torch.library.register_autograd("softmax_lab::cross_entropy_hvp", _hvp_derivative, setup_context=_save_hvp, lib=_LIBRARY)
+for _name, _plain in (("softmax", _composite.softmax_vjp), ("log_softmax", _composite.log_softmax_vjp)):
+    _derivative = _map_derivative(getattr(_OPS, f"{_name}_vjp"), _plain)
+    torch.library.register_autograd(f"softmax_lab::{_name}", _derivative, setup_context=_save_map, lib=_LIBRARY)
+
+
+# ---- eager mode ----
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The operator in eager mode: the same derivative, but a gradient that is this node's own is given away uncopied."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, arguments: Arguments, inplace: bool) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.options, ctx.inplace, ctx.watched = Options(*arguments[_TENSORS:]), inplace, _watched()
+        if inplace:
+            value, _ = _loss_on_cpu(logits, *arguments, True, out=logits)
+            gradient = logits.detach()  # the same version counter: autograd sees it if someone writes to the logits now
+            torch.autograd.graph.increment_version(logits)
+            ctx.save_for_backward(gradient)
+            return value, None
+        with _below_autograd():  # this node is the derivative
+            value, gradient = _OPS.cross_entropy(logits, *arguments, True)
+        ctx.save_for_backward(logits, gradient, *arguments[:_TENSORS])
+        return value, gradient
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, tangent: Tensor | None) -> Any:
+        if ctx.inplace:
+            if torch.is_grad_enabled():
+                raise RuntimeError("inplace=True overwrites the logits, and a second derivative needs them; use inplace=False")
+            (gradient,) = ctx.saved_tensors
+            return _given(gradient, upstream, ctx), None, None
+        logits, gradient, *arguments = ctx.saved_tensors
+        result = _given(gradient, upstream, ctx)
+        if tangent is not None:
+            product = _hvp(logits, tangent, (*arguments, *ctx.options))
+            result = product if result is None else result + product
+        return result, None, None
+
+
+def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None:
+    """Return gradient times upstream: in the gradient's own memory where nobody else will ever look at it."""
+    if upstream is None:
+        return None
+    if torch.is_grad_enabled() or _transformed() or ctx.watched or _keep_graph():
+        return _scaled(gradient, upstream, ctx.options)
+    return gradient if _is_one(upstream) else gradient.mul_(_factor(gradient, upstream, ctx.options))
+
+
+def _is_one(upstream: Tensor) -> bool:
+    """Whether the upstream gradient is all ones, as far as that is known without waiting for a device."""
+    if upstream.device.type != "cpu" or type(upstream) is not Tensor:
+        return False
+    return upstream.item() == 1 if upstream.ndim == 0 else bool((upstream == 1).all())
+
+
+def _hvp(logits: Tensor, tangent: Tensor, arguments: Arguments) -> Tensor:
+    """Return the Hessian-vector product: by the operator, or by what can be differentiated or mapped once more."""
+    if torch.is_grad_enabled():
+        value = _composite.loss(logits, *_named(arguments)).sum()
+        (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+        return torch.autograd.grad(gradient, logits, tangent, create_graph=True)[0]
+    if _transformed():
+        return _hvp_elsewhere(logits, tangent, *arguments)
+    with _below_autograd():
+        product: Tensor = _OPS.cross_entropy_hvp(logits, tangent, *arguments)
+    return product
+
+
+def _watched() -> bool:
+    """Whether hooks on saved tensors are set, which may hold on to what is saved."""
+    return _top_hooks(False) is not None
+
+
+def _transformed() -> bool:
+    """Whether a functorch transform is at work."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+_below_autograd = torch._C._AutoDispatchBelowAutograd
+#: whether the backward pass that runs leaves the graph usable for another (retain_graph=True)
+_keep_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_top_hooks: Callable[[bool], Any] = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True)
+
+
+# ---- the ways in ----
+
+
+def loss(
+    logits: Tensor,
+    target: Tensor,
+    spec: LossSpec | SpecTensors,
+    sample_weight: Tensor | None,
+    options: Options,
+    *,
+    inplace: bool = False,
+) -> Tensor:
+    """Return the loss of checked arguments, by whichever way knows the derivatives that may be asked for."""
+    if _plain_only(target, sample_weight):
+        if is_concrete(target):  # where it is not, gather complains of a label out of range
+            labels(target, logits.shape[options.dim], options.ignore_index)
+        return _composite.loss(logits, target, fields_of(spec, logits), sample_weight, options)
+    arguments = (target, *packed(spec, logits), sample_weight, *options)
+    wanted = torch.is_grad_enabled() and logits.requires_grad
+    value: Tensor
+    if torch.compiler.is_compiling():
+        value, _ = _OPS.cross_entropy(logits, *arguments, wanted)
+    elif wanted:
+        value, _ = _CrossEntropy.apply(logits, arguments, inplace and _may_overwrite(logits))  # type: ignore[no-untyped-call]
+    else:
+        with _below_autograd():
+            value, _ = _OPS.cross_entropy(logits, *arguments, False)
+    return value
+
+
+def softmax(z: Tensor, temperature: float, dim: int) -> Tensor:
+    """Return the softmax of checked arguments."""
+    if _plain_only():
+        return _composite.softmax(z, dim, temperature)
+    result: Tensor = _OPS.softmax(z, _number(temperature), dim)
+    return result
+
+
+def log_softmax(z: Tensor, temperature: float, dim: int) -> Tensor:
+    """Return the log-softmax of checked arguments."""
+    if _plain_only():
+        return _composite.log_softmax(z, dim, temperature)
+    result: Tensor = _OPS.log_softmax(z, _number(temperature), dim)
+    return result
+
+
+def _number(value: float) -> Tensor:
+    """Return a number as an input of the compiled graph; see :func:`._shared.pack`."""
+    one = torch.ones((), dtype=torch.float64, device="cpu")
+    return one * value
+
+
+def _plain_only(*others: Tensor | None) -> bool:
+    """Whether only plain torch knows the derivatives: functorch, forward mode, or gradients to more than the logits."""
+    more = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in others)
+    return more or _transformed() or torch.autograd.forward_ad._current_level >= 0
+
+
+def is_concrete(tensor: Tensor) -> bool:
+    """Whether the tensor's values are at hand: on the CPU, and neither traced nor mapped."""
+    return tensor.device.type == "cpu" and type(tensor) in PLAIN_TYPES and not _transformed() and not torch.compiler.is_compiling()
+
+
+def _may_overwrite(logits: Tensor) -> bool:
+    """Whether the gradient may take the logits' memory: theirs alone, and not that of a parameter."""
+    base = logits if logits._base is None else logits._base
+    return is_concrete(logits) and logits.is_contiguous() and not base.is_leaf

@@ -1,0 +1,552 @@
+"""The loss on tensors: the NumPy package's bits, every kind of derivative, whose memory the gradient is, and errors."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import softmax_lab as sl
+import softmax_lab.torch as slt
+from softmax_lab import LossSpec
+from softmax_lab.torch import _checks, _composite, ops
+from softmax_lab.torch._shared import as_array, fields_of
+from tests.specs import INDEX_SPECS, SOFT_SPECS, K
+
+N = 5
+REDUCTIONS = ("mean", "sum", "none")
+COUNTS = np.array([500, 120, 40, 12, 9, 1])
+
+
+def registered(name: str) -> LossSpec:
+    """Return the registered loss with counts or weights for K classes."""
+    factory = sl.losses.REGISTRY[name]
+    given = {"counts": COUNTS, "class_weight": np.linspace(0.5, 2.0, K)}
+    return factory(**{key: value for key, value in given.items() if key in inspect.signature(factory).parameters})
+
+
+def problem(dtype: torch.dtype = torch.float64, *, soft: bool = False, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Logits that require a gradient, and targets; one row is ignored."""
+    rng = np.random.default_rng(seed)
+    logits = torch.tensor(3.0 * rng.standard_normal((N, K))).to(dtype).requires_grad_()
+    if soft:
+        return logits, torch.tensor(rng.dirichlet(np.ones(K), N))
+    return logits, torch.tensor([*rng.integers(0, K, N - 1), -100])
+
+
+def bits(array: np.ndarray[Any, Any]) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+# ---- the NumPy package's bits ----
+
+
+def assert_same_bits(logits: Tensor, target: Tensor, spec: LossSpec, **options: Any) -> None:
+    value = slt.cross_entropy(logits, target, spec, **options)
+    value.sum().backward()
+    named: dict[str, Any] = {"axis" if name == "dim" else name: as_array(v) if isinstance(v, Tensor) else v for name, v in options.items()}
+    expected, gradient = sl.cross_entropy_grad(as_array(logits), as_array(target), spec, **named)
+    assert value.dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    assert bits(value.detach().numpy()) == bits(expected)
+    assert logits.grad is not None
+    assert bits(as_array(logits.grad)) == bits(gradient)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", INDEX_SPECS)
+def test_bits_are_those_of_the_numpy_package(name: str, reduction: str) -> None:
+    assert_same_bits(*problem(), INDEX_SPECS[name], reduction=reduction)
+
+
+@pytest.mark.parametrize("name", SOFT_SPECS)
+def test_bits_for_distributions(name: str) -> None:
+    assert_same_bits(*problem(soft=True), SOFT_SPECS[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_bits_in_every_type(name: str, dtype: torch.dtype) -> None:
+    assert_same_bits(*problem(dtype), INDEX_SPECS[name])
+
+
+def test_bits_with_sample_weights_another_dimension_and_an_empty_mean() -> None:
+    logits, target = problem()
+    assert_same_bits(logits, target, LossSpec(), sample_weight=torch.linspace(0.5, 2.0, N))
+    images = torch.randn(2, K, 3, 4, dtype=torch.float64).requires_grad_()
+    assert_same_bits(images, torch.zeros(2, 3, 4, dtype=torch.long), INDEX_SPECS["everything"], dim=1)
+    none = torch.full((N,), -100)
+    assert_same_bits(problem()[0], none, LossSpec(), empty="zero")
+    assert torch.isnan(slt.cross_entropy(logits, none))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda z: z.t().contiguous().t(), lambda z: torch.cat([z, z], 1)[:, ::2], lambda z: z[:1].expand(N, K)],
+    ids=["T", "step", "expand"],
+)
+def test_any_strides(view: Callable[[Tensor], Tensor]) -> None:
+    logits, target = problem()
+    strided, plain = view(logits), view(logits).detach().contiguous().requires_grad_()
+    assert not strided.is_contiguous()
+    before = strided.detach().clone()
+    strided.retain_grad()
+    slt.cross_entropy(strided, target).backward()
+    slt.cross_entropy(plain, target).backward()
+    assert strided.grad is not None
+    assert plain.grad is not None
+    assert torch.equal(strided.grad, plain.grad)
+    assert torch.equal(strided.detach(), before)
+
+
+def test_one_row_without_a_batch() -> None:
+    logits, target = problem()
+    assert torch.equal(slt.cross_entropy(logits[0], target[0]), slt.cross_entropy(logits[:1], target[:1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32], ids=str)
+def test_other_integers_as_labels(dtype: torch.dtype) -> None:
+    logits, target = problem()
+    target = target.clamp(min=0)
+    for plain in (False, True):
+        fields = fields_of(LossSpec(), logits)
+        values = [
+            _composite.loss(logits, y, fields, None, _composite.Options()) if plain else slt.cross_entropy(logits, y)
+            for y in (target, target.to(dtype))
+        ]
+        assert torch.equal(*values)
+    many = torch.zeros(1, 200)
+    assert slt.cross_entropy(many, torch.tensor([156], dtype=torch.uint8)) > 0  # 156 is -100 in eight bits
+
+
+def test_no_rows_at_all() -> None:
+    logits, target = torch.zeros(0, K, requires_grad=True), torch.zeros(0, dtype=torch.long)
+    assert torch.isnan(slt.cross_entropy(logits, target))
+    for value in (slt.cross_entropy(logits, target, empty="zero"), slt.cross_entropy(logits, target, reduction="sum")):
+        assert torch.autograd.grad(value, logits)[0].shape == (0, K)
+        assert value == 0
+    assert slt.cross_entropy(logits, target, reduction="none").shape == (0,)
+
+
+def test_autocast_changes_nothing() -> None:
+    logits, target = problem(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same_bits(logits, target, LossSpec())
+
+
+# ---- plain torch: what other devices and transforms run ----
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
+def test_the_closed_form_in_plain_torch_agrees(soft: bool, reduction: str) -> None:
+    weights = torch.linspace(0.5, 2.0, N, dtype=torch.float64)
+    tangent = torch.randn(N, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    options = _composite.Options(reduction)
+    for name, spec in (SOFT_SPECS if soft else INDEX_SPECS).items():
+        logits, target = problem(soft=soft)
+        fields = fields_of(spec, logits)
+        named: dict[str, Any] = {"reduction": reduction, "sample_weight": weights.numpy()}
+        value, gradient = _composite.loss_and_gradient(logits.detach(), target, fields, weights, options)
+        product = _composite.hvp(logits.detach(), target, tangent, fields, weights, options)
+        differentiable = _composite.loss(logits, target, fields, weights, options)
+        expected, expected_gradient = sl.cross_entropy_grad(as_array(logits), as_array(target), spec, **named)
+        np.testing.assert_allclose(value, expected, rtol=1e-13, err_msg=name)
+        np.testing.assert_allclose(differentiable.detach(), expected, rtol=1e-13, err_msg=name)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
+        (by_autograd,) = torch.autograd.grad(differentiable.sum(), logits)
+        np.testing.assert_allclose(by_autograd, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
+        expected_product = sl.cross_entropy_hvp(as_array(logits), as_array(target), tangent.numpy(), spec, **named)
+        np.testing.assert_allclose(product, expected_product, rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_plain_torch_keeps_confident_rows() -> None:
+    logits = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
+    fields = fields_of(LossSpec(), logits)
+    value, gradient = _composite.loss_and_gradient(logits, torch.tensor([0]), fields, None, _composite.Options())
+    expected, expected_gradient = sl.cross_entropy_grad(logits.numpy(), [0])
+    np.testing.assert_allclose(value, expected, rtol=1e-15)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-15)
+
+
+def test_plain_torch_at_infinities_and_ignored_nan() -> None:
+    logits = torch.tensor([[0.0, -torch.inf, 1.0], [torch.nan] * 3, [torch.inf, 0.0, 0.0], [-torch.inf] * 3, [torch.nan, 0.0, 0.0]])
+    target = torch.tensor([0, -100, 1, 2, 1])
+    for spec in (LossSpec(), LossSpec(softcap=5.0, gamma=0.5)):
+        fields = fields_of(spec, logits)
+        value, gradient = _composite.loss_and_gradient(logits, target, fields, None, _composite.Options("none"))
+        expected, expected_gradient = sl.cross_entropy_grad(logits.numpy(), target.numpy(), spec, reduction="none")
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
+
+
+# ---- every kind of derivative ----
+
+
+def held(spec: LossSpec, logits: Tensor, target: Tensor) -> tuple[LossSpec, Tensor | None]:
+    """Return the spec without its gate and with the weights that the gate gives here as sample weights: what derivatives mean."""
+    if not spec.gate:
+        return spec, None
+    u_only = LossSpec(temperature=spec.temperature, scale=spec.scale, bias=spec.bias, margin=spec.margin, softcap=spec.softcap)
+    q_y = torch.exp(-slt.cross_entropy(logits.detach(), target, u_only, reduction="none"))
+    weights = torch.tensor(spec.class_weight)[target.clamp(min=0)] ** (q_y**spec.gate)
+    return replace(spec, gate=0.0, class_weight=1.0), weights
+
+
+@pytest.mark.parametrize("name", sl.losses.REGISTRY)
+def test_first_and_second_derivatives_of_every_registered_loss(name: str) -> None:
+    logits, target = problem()
+    spec, weights = held(registered(name), logits, target)
+
+    def loss(z: Tensor) -> Tensor:
+        return slt.cross_entropy(z, target, spec, sample_weight=weights)
+
+    assert torch.autograd.gradcheck(loss, (logits,), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(loss, (logits,), check_fwd_over_rev=True)
+    gated = slt.cross_entropy(logits, target, registered(name))
+    torch.testing.assert_close(gated, loss(logits), rtol=1e-13, atol=0)
+    for first, second in zip(hessians(gated, logits), hessians(loss(logits), logits), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-11, atol=1e-14)
+
+
+def hessians(value: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient and the Hessian times a fixed vector, by double backward."""
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+    return gradient.detach(), torch.autograd.grad(gradient, logits, direction)[0]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["everything", "smoothing"])
+def test_derivatives_under_every_reduction(name: str, reduction: str) -> None:
+    logits, target = problem()
+    spec = replace(INDEX_SPECS[name], gate=0.0)
+    weights = torch.linspace(0.5, 2.0, N, dtype=torch.float64)
+
+    def loss(z: Tensor) -> Tensor:
+        return slt.cross_entropy(z, target, spec, reduction=reduction, sample_weight=weights)  # type: ignore[arg-type]
+
+    assert torch.autograd.gradcheck(loss, (logits,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(loss, (logits,))
+
+
+def test_double_backward_runs_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append("hvp")
+        return sl.cross_entropy_hvp(*args, **kwargs)
+
+    monkeypatch.setattr(ops, "cross_entropy_hvp", counted)
+    logits, target = problem()
+    hessians(slt.cross_entropy(logits, target), logits)
+    assert calls == ["hvp"]
+
+
+def test_gradients_to_distributions_and_to_sample_weights() -> None:
+    logits, target = problem(soft=True)
+    target.requires_grad_()
+    weights = torch.linspace(0.5, 2.0, N, dtype=torch.float64).requires_grad_()
+    for spec in (LossSpec(), LossSpec(smoothing=0.1, z_loss=0.1, class_weight=np.linspace(0.5, 2.0, K))):
+        loss = lambda *args: slt.cross_entropy(args[0], args[1], spec, sample_weight=args[2])  # noqa: B023, E731
+        assert torch.autograd.gradcheck(loss, (logits, target, weights))
+        assert torch.autograd.gradgradcheck(loss, (logits, target, weights))
+
+
+def test_torch_func() -> None:
+    logits, target = problem()
+    for name in ("plain", "everything"):
+        spec = INDEX_SPECS[name]  # the first use of this spec's tensors may be inside of a transform
+        loss = lambda z: slt.cross_entropy(z, target, spec)  # noqa: B023, E731
+        z = logits.detach()
+        gradient = torch.func.grad(loss)(z)
+        leaf = z.clone().requires_grad_()
+        torch.testing.assert_close(gradient, torch.autograd.grad(loss(leaf), leaf)[0])  # type: ignore[no-untyped-call]
+        hessian = torch.func.hessian(loss)(z)
+        torch.testing.assert_close(hessian, torch.autograd.functional.hessian(loss, z))
+        torch.testing.assert_close(hessian, torch.autograd.functional.hessian(loss, z, vectorize=True))
+        value, tangent = torch.func.jvp(loss, (z,), (torch.ones_like(z),))  # type: ignore[misc]
+        torch.testing.assert_close(value, loss(z))  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(tangent, gradient.sum())
+        per_row = torch.func.vmap(torch.func.grad(lambda z, y: slt.cross_entropy(z, y, spec, reduction="sum")))(z, target)  # noqa: B023
+        loss_sum = slt.cross_entropy(leaf, target, spec, reduction="sum")
+        torch.testing.assert_close(per_row, torch.autograd.grad(loss_sum, leaf)[0])
+
+
+def test_the_third_derivative() -> None:
+    logits, target = problem()
+    spec = replace(INDEX_SPECS["everything"], gate=0.0)
+    loss = lambda z: slt.cross_entropy(z, target, spec)  # noqa: E731
+    value, direction = loss(logits), torch.ones_like(logits) * torch.arange(K)  # type: ignore[no-untyped-call]
+    for _ in range(3):
+        (derivative,) = torch.autograd.grad(value, logits, create_graph=True)
+        value = (derivative * direction).sum()
+    three = torch.func.jacfwd(torch.func.jacfwd(torch.func.jacfwd(lambda t: loss(logits.detach() + t * direction))))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(value.detach(), three(torch.zeros((), dtype=torch.float64)))
+
+
+def test_reverse_over_forward() -> None:
+    logits, target = problem()
+    direction = torch.ones_like(logits) * torch.arange(K)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits, direction)
+        tangent = torch.autograd.forward_ad.unpack_dual(slt.cross_entropy(dual, target)).tangent
+        assert tangent is not None
+        (product,) = torch.autograd.grad(tangent, logits)
+    expected = sl.cross_entropy_hvp(as_array(logits), as_array(target), as_array(direction))
+    np.testing.assert_allclose(product, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_learned_temperature_gets_its_gradient_through_the_logits() -> None:
+    logits, target = problem()
+    temperature = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: slt.cross_entropy(logits.detach() / t, target), (temperature,))
+
+
+@pytest.mark.parametrize("first", ["inference_mode", "grad", "fake"])
+def test_a_spec_first_seen_in_another_mode_serves_eager_mode_afterwards(first: str) -> None:
+    logits, target = problem()
+    spec = LossSpec(bias=np.linspace(-1, 0, K))
+    if first == "inference_mode":
+        with torch.inference_mode():
+            slt.cross_entropy(logits, target, spec)
+    elif first == "grad":
+        torch.func.grad(lambda z: slt.cross_entropy(z, target, spec))(logits.detach())
+    else:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        mode = FakeTensorMode()
+        z, y = (mode.from_tensor(tensor) for tensor in (logits.detach(), target))
+        with mode:
+            assert slt.cross_entropy(z, y, spec, reduction="none").shape == (N,)
+    assert_same_bits(logits, target, spec)
+    torch.func.grad(lambda z: slt.cross_entropy(z, target, spec))(logits.detach())
+
+
+# ---- whose memory the gradient is ----
+
+
+def buffer_of(value: Tensor) -> int:
+    """Address of the gradient that the forward pass computed."""
+    return int(value.grad_fn.saved_tensors[1].data_ptr())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_the_buffer_is_given_away(factor: float) -> None:
+    logits, target = problem()
+    value = slt.cross_entropy(logits, target)
+    buffer = buffer_of(value)
+    (factor * value).backward()
+    assert logits.grad is not None
+    assert logits.grad.data_ptr() == buffer
+    np.testing.assert_array_equal(logits.grad, factor * sl.cross_entropy_grad(as_array(logits), as_array(target))[1])
+
+
+class LargeResults(TorchDispatchMode):
+    """Counts operators that return new memory of the logits' size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.size, self.names = size, []  # type: ignore[var-annotated]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {arg.data_ptr() for arg in args if isinstance(arg, Tensor)}
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, Tensor) and tensor.numel() >= self.size and tensor.data_ptr() not in given:
+                self.names.append(func.name())
+        return result
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_one_buffer_of_the_logits_size_is_made(reduction: Any, factor: float) -> None:
+    logits, target = problem()
+    with LargeResults(logits.numel()) as large:
+        (factor * slt.cross_entropy(logits, target, reduction=reduction).sum()).backward()
+    assert large.names == ["softmax_lab::cross_entropy"]
+
+
+def test_without_a_gradient_none_is_made() -> None:
+    logits, target = problem()
+    with LargeResults(logits.numel()) as large, torch.no_grad():
+        value = slt.cross_entropy(logits, target)
+    assert large.names == []
+    assert torch.equal(value, slt.cross_entropy(logits, target).detach())
+
+
+def test_a_graph_that_is_kept_keeps_its_buffer() -> None:
+    logits, target = problem()
+    value = slt.cross_entropy(logits, target)
+    buffer = buffer_of(value)
+    value.backward(retain_graph=True)
+    assert logits.grad is not None
+    first = logits.grad.clone()
+    logits.grad.mul_(5.0)  # what an optimizer or a gradient clip may do
+    assert buffer_of(value) == buffer
+    assert torch.equal(torch.autograd.grad(value, logits, retain_graph=True)[0], first)
+    assert torch.equal(torch.autograd.grad(3 * value, logits)[0], 3 * first)
+
+
+def test_hooks_that_hold_what_is_saved_see_it_unchanged() -> None:
+    logits, target = problem()
+    held: list[tuple[Tensor, Tensor]] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        held.append((tensor, tensor.detach().clone()))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = slt.cross_entropy(logits, target)
+    (3 * value).backward()
+    assert logits.grad is not None
+    logits.grad.zero_()
+    assert len(held) > 1
+    for tensor, copy in held:
+        assert torch.equal(tensor, copy)
+
+
+def test_two_losses_of_the_same_logits_add_up() -> None:
+    logits, target = problem()
+    other = LossSpec(gamma=2.0)
+    (slt.cross_entropy(logits, target) + slt.cross_entropy(logits, target, other)).backward()
+    expected = sum(sl.cross_entropy_grad(as_array(logits), as_array(target), spec)[1] for spec in (LossSpec(), other))
+    assert logits.grad is not None
+    np.testing.assert_array_equal(logits.grad, expected)
+
+
+def test_logits_overwritten_before_the_backward_pass_are_noticed() -> None:
+    logits, target = problem()
+    hidden = logits * 1.0
+    value = slt.cross_entropy(hidden, target)
+    hidden.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_inplace_writes_over_the_logits() -> None:
+    logits, target = problem()
+    hidden = logits * 1.0
+    value = slt.cross_entropy(hidden, target, inplace=True)
+    (gradient,) = torch.autograd.grad(value, hidden)
+    assert gradient.data_ptr() == hidden.data_ptr()
+    expected, expected_gradient = sl.cross_entropy_grad(as_array(logits), as_array(target))
+    np.testing.assert_array_equal(gradient, expected_gradient)
+    assert value.item() == expected
+
+
+def test_inplace_is_not_taken_up_where_it_would_harm() -> None:
+    logits, target = problem()
+    base = logits.detach().clone().requires_grad_()
+    for z in (logits, base.view(N, K), logits[:1].expand(N, K), (logits * 1.0).t().contiguous().t()):
+        before = z.detach().clone()
+        slt.cross_entropy(z, target, inplace=True).backward()
+        assert torch.equal(z.detach(), before)
+    hidden = logits * 1.0
+    with torch.no_grad():
+        slt.cross_entropy(hidden, target, inplace=True)
+    assert torch.equal(hidden, logits)
+
+
+def test_inplace_never_gives_a_wrong_number_to_who_still_needs_the_logits() -> None:
+    logits, target = problem()
+    hidden = torch.tanh(logits)  # its derivative reads its result
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        slt.cross_entropy(hidden, target, inplace=True).backward()
+    hidden = logits * 1.0
+    with pytest.raises(RuntimeError, match="second derivative"):
+        torch.autograd.grad(slt.cross_entropy(hidden, target, inplace=True), hidden, create_graph=True)
+
+
+# ---- threads and processes ----
+
+
+def test_several_python_threads() -> None:
+    problems = [problem(seed=seed) for seed in range(6)]
+    expected = [sl.cross_entropy_grad(as_array(z), as_array(y))[1] for z, y in problems]
+
+    def work(z: Tensor, y: Tensor) -> None:
+        for _ in range(20):
+            z.grad = None
+            slt.cross_entropy(z, y).backward()
+
+    threads = [threading.Thread(target=work, args=pair) for pair in problems]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    for (z, _), gradient in zip(problems, expected, strict=True):
+        np.testing.assert_array_equal(z.grad, gradient)
+
+
+_WORKERS = """
+import torch, softmax_lab as sl, softmax_lab.torch as slt
+
+class Losses(torch.utils.data.Dataset):
+    def __len__(self): return 6
+    def __getitem__(self, seed):
+        z = torch.randn(400, 300, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+        slt.cross_entropy(z, torch.arange(400) % 300).backward()
+        return z.grad
+
+if __name__ == "__main__":
+    here = [Losses()[i] for i in range(6)]  # the parent has threads of its own by the time it forks
+    there = list(torch.utils.data.DataLoader(Losses(), num_workers=2, batch_size=None, timeout=60))
+    print(all(map(torch.equal, here, there)))
+"""
+
+
+def test_data_loader_workers() -> None:
+    result = subprocess.run([sys.executable, "-c", _WORKERS], capture_output=True, text=True, timeout=180, check=False)
+    assert result.stdout.strip() == "True", result.stderr
+
+
+# ---- errors, before any work is done ----
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"logits": np.zeros((N, K))}, TypeError, "logits must be a torch.Tensor; got ndarray"),
+        ({"logits": torch.zeros(N, K, dtype=torch.long)}, TypeError, "logits must be float16"),
+        ({"logits": torch.tensor(1.0)}, ValueError, "at least one dimension"),
+        ({"logits": torch.zeros(N, 0)}, ValueError, "at least one class"),
+        ({"target": [0] * N}, TypeError, "target must be a torch.Tensor; got list"),
+        ({"target": torch.zeros(N, dtype=torch.bool)}, TypeError, "target must hold integers"),
+        ({"target": torch.zeros(3, dtype=torch.long)}, ValueError, r"must have shape \(5,\)"),
+        ({"target": torch.zeros(N, 2)}, ValueError, r"must have the logits' shape \(5, 6\)"),
+        ({"target": torch.full((N,), K)}, IndexError, "label 6 at row 0"),
+        ({"target": torch.zeros(N, K) - 1}, ValueError, "target must be"),
+        ({"target": torch.zeros(N, dtype=torch.long, device="meta")}, ValueError, "target must be on the logits' device cpu; got meta"),
+        ({"target": torch.ones(N, K) / K, "spec": LossSpec(gamma=1.0)}, ValueError, "gamma needs class-index targets"),
+        ({"spec": LossSpec(bias=[0.0, 1.0])}, ValueError, "spec is made for 2 classes; the logits have 6"),
+        ({"spec": None}, TypeError, "spec must be a LossSpec"),
+        ({"reduction": "median"}, ValueError, "reduction must be one of"),
+        ({"empty": "one"}, ValueError, "empty must be one of"),
+        ({"dim": 2}, ValueError, "dim must lie in"),
+        ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer"),
+        ({"sample_weight": torch.ones(3)}, ValueError, r"sample_weight must have shape \(5,\)"),
+        ({"sample_weight": torch.ones(N, dtype=torch.bool)}, TypeError, "real numbers"),
+        ({"sample_weight": -torch.ones(N)}, ValueError, "sample_weight must be"),
+    ],
+)
+def test_errors(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    logits, target = problem()
+    with pytest.raises(error, match=message):
+        slt.cross_entropy(**({"logits": logits, "target": target} | change))
+
+
+def test_validate_reads_labels_on_any_device() -> None:
+    _, target = problem()
+    _checks.labels(target, K, -100)
+    with pytest.raises(IndexError, match="label 5 at row"):
+        _checks.labels(target.clamp(min=5), 5, -100)

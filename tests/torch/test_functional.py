@@ -1,0 +1,251 @@
+"""The drop-ins beside torch's own functions: torch's own samples and error cases, and every corner of the signature."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as torch_functional
+
+import softmax_lab.torch as slt
+from softmax_lab.torch import ops
+
+pytest.importorskip("expecttest", reason="torch's own test samples need it")
+
+FUNCTIONS = ("cross_entropy", "softmax", "log_softmax")
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+ULPS = 16  # of the largest entry: weights and upstream gradients are multiplied in, and terms larger than the result cancel
+
+
+@pytest.fixture(scope="module")
+def sampled() -> tuple[Any, Any]:
+    """torch's registries of sample inputs: of functions, and of modules."""
+    functions = importlib.import_module("torch.testing._internal.common_methods_invocations").op_db
+    modules = importlib.import_module("torch.testing._internal.common_modules").module_db
+    loss = next(info for info in modules if info.module_cls is torch.nn.CrossEntropyLoss)
+    return {(info.name.removeprefix("nn.functional."), info.variant_test_name): info for info in functions}, loss
+
+
+def detached(value: Any) -> Any:
+    """Copy a tensor as a leaf of its own, which requires a gradient as the original does."""
+    return value.detach().clone().requires_grad_(value.requires_grad) if isinstance(value, Tensor) else value
+
+
+def outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the value and the gradients of its weighted sum with respect to every argument that wants one."""
+    args, kwargs = tuple(detached(value) for value in args), {name: detached(value) for name, value in kwargs.items()}
+    value = function(*args, **kwargs)
+    leaves = [leaf for leaf in [*args, *kwargs.values()] if isinstance(leaf, Tensor) and leaf.requires_grad]
+    factors = torch.linspace(1.0, 2.0, value.numel(), dtype=torch.float64).reshape(value.shape).to(value.dtype)
+    if leaves and value.requires_grad:
+        (value * factors).sum().backward()
+    return value.detach(), [leaf.grad for leaf in leaves]
+
+
+def widened(value: Any) -> Any:
+    """Return a floating tensor in float64; with it, torch's function is the reference."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return torch.float64 if value in DTYPES else value
+    return value.detach().double().requires_grad_(value.requires_grad)
+
+
+def assert_alike(ours: Any, theirs: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Compare with torch's function in float64, and the type of the value with its own."""
+    value, gradients = outcome(ours, args, kwargs)
+    assert value.dtype == theirs(*args, **kwargs).dtype
+    wide = tuple(widened(arg) for arg in args), {name: widened(arg) for name, arg in kwargs.items()}
+    expected, expected_gradients = outcome(theirs, *wide)
+    everything = [expected, *(wanted for wanted in expected_gradients if wanted is not None)]
+    largest = max((wanted.abs().nan_to_num(posinf=0.0).amax().item() for wanted in everything if wanted.numel()), default=0.0)
+    for got, wanted in zip([value, *gradients], [expected, *expected_gradients], strict=True):
+        assert (got is None) == (wanted is None)
+        if got is not None and wanted is not None:
+            bar = ULPS * max(torch.finfo(value.dtype).eps, torch.finfo(got.dtype).eps)
+            torch.testing.assert_close(got.to(wanted.dtype), wanted, rtol=bar, atol=bar * largest, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torchs_own_samples_of_the_function(sampled: tuple[Any, Any], name: str, dtype: torch.dtype) -> None:
+    infos = [info for (function, _), info in sampled[0].items() if function == name]
+    samples = [sample for info in infos for sample in info.sample_inputs("cpu", dtype, requires_grad=True)]
+    assert len(samples) >= 14
+    for sample in samples:
+        assert_alike(getattr(slt.functional, name), getattr(torch_functional, name), (sample.input, *sample.args), sample.kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_torchs_own_samples_of_other_types(sampled: tuple[Any, Any], name: str) -> None:
+    info = sampled[0][name, "with_dtype"]
+    for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64):
+        for sample in info.sample_inputs("cpu", dtype):
+            assert_alike(getattr(slt.functional, name), getattr(torch_functional, name), (sample.input, *sample.args), sample.kwargs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_torchs_own_samples_of_the_module(sampled: tuple[Any, Any], dtype: torch.dtype) -> None:
+    loss = sampled[1]
+    samples = loss.module_inputs_func(loss, device="cpu", dtype=dtype, requires_grad=True, training=True)
+    assert len(samples) > 50
+    for sample in samples:
+        assert_alike(
+            slt.functional.cross_entropy, torch_functional.cross_entropy, sample.forward_input.args, sample.constructor_input.kwargs
+        )
+
+
+def test_torchs_own_errors_of_the_module(sampled: tuple[Any, Any]) -> None:
+    loss = sampled[1]
+    if loss.module_error_inputs_func is None:
+        pytest.skip("this version of torch has none")
+    cases = list(loss.module_error_inputs_func(loss, device="cpu", dtype=torch.float32, requires_grad=False, training=True))
+    assert cases
+    for case in cases:
+        inputs = case.module_error_input
+        with pytest.raises(case.error_type, match=case.error_regex):
+            slt.functional.cross_entropy(*inputs.forward_input.args, **inputs.constructor_input.kwargs)
+
+
+def _logits(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _wrong_calls() -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
+    yield "int32 labels", (z, y.int()), {}
+    yield "rows that differ", (z, y[:3]), {}
+    yield "distributions of another shape", (z, _logits(4, 2)), {}
+    yield "a weight of another length", (z, y), {"weight": torch.ones(2, dtype=z.dtype)}
+    yield "a weight of another type", (z, y), {"weight": torch.ones(3)}
+    yield "smoothing beyond one", (z, y), {"label_smoothing": 1.5}
+    yield "no such reduction", (z, y), {"reduction": "median"}
+    yield "ignore_index with distributions", (z, z.softmax(1)), {"ignore_index": 1}
+    yield "integer logits", (z.long(), y), {}
+    yield "a scalar", (z[0, 0], y[0]), {}
+    yield "labels twice", (z, torch.stack([y, y], 1)), {}
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [pytest.param(a, k, id=name) for name, a, k in _wrong_calls()])
+def test_errors_are_torchs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    with pytest.raises(Exception) as expected:  # noqa: PT011 the message is compared below
+        torch_functional.cross_entropy(*args, **kwargs)
+    with pytest.raises(type(expected.value)) as got:
+        slt.functional.cross_entropy(*args, **kwargs)
+    assert str(got.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_out_of_range_is_an_index_error_that_names_it(label: int) -> None:
+    z, y = _logits(4, 3), torch.tensor([0, 1, label, 0])
+    with pytest.raises(IndexError):
+        torch_functional.cross_entropy(z, y)
+    with pytest.raises(IndexError, match=f"label {label} at row 2"):
+        slt.functional.cross_entropy(z, y)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures_are_torchs(name: str) -> None:
+    ours, theirs = (inspect.signature(getattr(module, name)) for module in (slt.functional, torch_functional))
+    plain = [[(p.name, p.kind, p.default) for p in signature.parameters.values()] for signature in (ours, theirs)]
+    assert plain[0] == plain[1]
+
+
+WEIGHTS = {"none": None, "positive": [0.5, 1.0, 3.0], "a zero": [0.0, 1.0, 2.0], "all zero": [0.0, 0.0, 0.0], "negative": [-1.0, 2.0, 0.5]}
+LABELS = {"all": [0, 1, 2, 0], "some ignored": [0, -100, 2, 1], "only ignored": [-100] * 4, "one class": [0, 0, 0, 0]}
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_weights_smoothing_and_ignored_rows_together(weight: str) -> None:
+    w = None if WEIGHTS[weight] is None else torch.tensor(WEIGHTS[weight], dtype=torch.float64)
+    for labels, eps, reduction in itertools.product(LABELS.values(), (0.0, 0.3, 1.0), ("none", "mean", "sum")):
+        args = (_logits(4, 3).requires_grad_(), torch.tensor(labels))
+        assert_alike(
+            slt.functional.cross_entropy,
+            torch_functional.cross_entropy,
+            args,
+            {"weight": w, "label_smoothing": eps, "reduction": reduction},
+        )
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("eps", [0.0, 0.2])
+def test_distributions_and_gradients_to_them(reduction: str, eps: float) -> None:
+    z, w = _logits(2, 3, 4), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
+    for target in (z.softmax(1), z * 0.3, torch.nn.functional.one_hot(torch.tensor([[0, 1, 2, 0]] * 2), 3).movedim(-1, 1).double()):
+        for weight, wanted in itertools.product((None, w), (False, True)):
+            args = (z.clone().requires_grad_(), target.clone().requires_grad_(wanted))
+            kwargs = {"weight": weight, "label_smoothing": eps, "reduction": reduction}
+            assert_alike(slt.functional.cross_entropy, torch_functional.cross_entropy, args, kwargs)
+
+
+def test_legacy_reduction_arguments() -> None:
+    z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
+    with pytest.warns(UserWarning, match="size_average and reduce"):
+        value = slt.functional.cross_entropy(z, y, size_average=False)
+    torch.testing.assert_close(value, torch_functional.cross_entropy(z, y, reduction="sum"))
+
+
+def test_minus_infinity_among_the_logits() -> None:
+    z = torch.tensor([[0.0, -torch.inf, 1.0]], requires_grad=True)
+    for eps in (0.0, 0.1):
+        value, gradients = outcome(slt.functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps})
+        expected, wanted = outcome(torch_functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps})
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradients[0], wanted[0])
+
+
+def test_autocast_widens_the_value_as_torch_does() -> None:
+    z, y = _logits(4, 3).bfloat16(), torch.tensor([0, 1, 2, 0])
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            expected, got = torch_functional.cross_entropy(z, y), slt.functional.cross_entropy(z, y)
+            assert (got.dtype, slt.functional.softmax(z, 1).dtype) == (expected.dtype, torch_functional.softmax(z, 1).dtype)
+        torch.testing.assert_close(got, expected)
+
+
+def test_double_backward_agrees_with_torchs() -> None:
+    z, w = _logits(4, 3), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
+    for weight, eps in itertools.product((None, w), (0.0, 0.2)):
+        hessians = [
+            torch.autograd.functional.hessian(lambda z: f(z, torch.tensor([0, 1, 2, -100]), weight, label_smoothing=eps), z)  # noqa: B023
+            for f in (slt.functional.cross_entropy, torch_functional.cross_entropy)
+        ]
+        torch.testing.assert_close(*hessians)
+
+
+def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = ops.loss
+
+    def counted(*args: Any, **kwargs: Any) -> Tensor:
+        calls.append("ours")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(ops, "loss", counted)
+    z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
+    for args in ((z, y), (z, y, torch.ones(3).double()), (z, z.softmax(1)), (z.float(), y.to(torch.uint8)), (z.bfloat16(), y)):
+        slt.functional.cross_entropy(*args)
+        assert calls.pop() == "ours"
+    weight = torch.ones(3).double().requires_grad_()
+    for args in ((z, -z), (z[:0], y[:0]), (z, z.softmax(1), weight)):
+        slt.functional.cross_entropy(*args)
+        assert not calls
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_maps_beside_torchs(name: str) -> None:
+    ours, theirs = getattr(slt.functional, name), getattr(torch_functional, name)
+    z = _logits(2, 3, 4)
+    for dim, dtype in itertools.product((0, 1, -1), (None, torch.float32, torch.float64)):
+        assert_alike(ours, theirs, (z.clone().requires_grad_(), dim), {"dtype": dtype})
+    with pytest.warns(UserWarning, match="Implicit dimension"):
+        assert np.array_equal(ours(z), theirs(z, 0))
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        ours(z, 3)
