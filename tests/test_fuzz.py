@@ -187,11 +187,13 @@ class _Size:
     def __init__(self, row: _Row, dtype: np.dtype[Any]) -> None:
         self.row, spec = row, row.spec
         u = np.where(np.isfinite(row.affine.high), row.affine.high, 0.0) / spec.temperature
-        # narrow logits' u is rounded in float64; float64 carries its errors, but not those of the cap's tanh, nor of huge logits
+        # narrow logits' u is rounded in float64, and a cap's tanh is as good as an exponential; float64 carries the errors of u, but
+        # not those of the tanh, nor of huge logits
         size = np.abs(u).max(axis=1)
         if dtype == np.float64:
             size = np.where(size < 2.0**40, (spec.softcap or 0.0) * np.max(spec.scale) / spec.temperature, size)
-        self.error = C * (1 + spec.gamma) ** 2 * (rho(dtype) + 2.0**-52 * size)
+        step = 2.0**-32 if dtype != np.float64 and spec.softcap is not None else 2.0**-52
+        self.error = C * (1 + spec.gamma) ** 2 * (rho(dtype) + step * size)
         self.factor = row.scale
         self.lost = smallest(dtype) * u.shape[1] * 2.0**60
         self.lse = np.abs(row.shifted.peak / spec.temperature) + row.shifted.log_normaliser
