@@ -1,4 +1,4 @@
-"""What each field of the loss family costs beside the plain loss, and the products beside torch: ``python -m experiments.benchmarks.family``.
+"""What each field of the loss family costs, and the products beside torch: ``python -m experiments.benchmarks.family``.
 
 Every task writes value and gradient of the same logits to the same array; the plain loss is measured next to each member
 and the ratio is of those two, so that a drift of the machine cancels. The products are the Hessian of the loss times a
