@@ -245,7 +245,8 @@ def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None
         return None
     if torch.is_grad_enabled() or _transformed() or ctx.watched or _keep_graph():
         return _scaled(gradient, upstream, ctx.options)
-    return gradient if _is_one(upstream) else gradient.mul_(_factor(gradient, upstream, ctx.options))
+    own = gradient.detach()  # as an output of the node it would carry its history along
+    return own if _is_one(upstream) else own.mul_(_factor(gradient, upstream, ctx.options))
 
 
 def _is_one(upstream: Tensor) -> bool:
