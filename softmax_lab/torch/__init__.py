@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from . import functional, parallel
+from .balanced import GradientBalancedLoss
 from .cross_entropy import cross_entropy
 from .linear import linear_cross_entropy
 from .modules import DeferredReweighting, SeesawLoss, SoftmaxLoss
+from .monitor import GradientMonitor
 from .softmax import log_softmax, softmax
 
 __all__ = [
     "DeferredReweighting",
+    "GradientBalancedLoss",
+    "GradientMonitor",
     "SeesawLoss",
     "SoftmaxLoss",
     "cross_entropy",

@@ -1,0 +1,284 @@
+"""The gradient-balancing loss as a module: counts that are given or gathered, and a tau that held-out rows may steer."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .. import _checks as _numpy_checks
+from .. import balance, losses
+from ..spec import LossSpec
+from . import _checks, _family, ops
+from ._composite import Options
+from ._family import SpecTensors
+from ._shared import loss_dtype
+from .modules import SoftmaxLoss
+
+__all__ = ["GradientBalancedLoss"]
+
+_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "scale": 1.0, "margin": 0.0, "gamma": 0.0, "z_loss": 0.0, "softcap": None}
+
+
+class GradientBalancedLoss(SoftmaxLoss):
+    r"""The loss of :func:`softmax_lab.losses.gradient_balanced` as a module.
+
+    Counts are given, or gathered from the targets as they come. With ``reduction="mean"`` and
+    ``torch.distributed`` initialised, the loss is normalised so that the *average* of the processes' gradients, which
+    ``DistributedDataParallel`` takes, is the gradient of one process on the joined batch: each process's mean is multiplied by
+    its share of all weights times the number of processes, and gathered counts are those of all processes. Every process of ``group``
+    must then call it equally often.
+
+    **Held-out rows** (optional): call :meth:`observe` with logits of rows that are not trained on, now and then. Each call
+    moves tau by a part of the Newton step of :func:`softmax_lab.balance.prior_response`, towards the value at which the model
+    favours neither head nor tail on them. There is no schedule to choose; what it costs is the rows.
+
+    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is.
+
+    Parameters
+    ----------
+    counts : array_like of shape ``(K,)``, or int
+        Training samples per class, or K alone: then they are gathered, in training mode, the batch's own before its loss is computed.
+        A class without samples counts as one.
+    tau, strength, gate, eps, power : float
+        As in :func:`softmax_lab.losses.gradient_balanced`. ``tau`` is where the controller starts.
+    rate : float
+        Part of the Newton step that :meth:`observe` takes, in (0, 1].
+    max_tau : float
+        The controller keeps tau in [0, max_tau].
+    group : torch.distributed.ProcessGroup, optional
+        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is initialised.
+    reduction, ignore_index, dim, empty
+        As in :func:`softmax_lab.torch.cross_entropy`.
+
+    Attributes
+    ----------
+    counts : Tensor, shape ``(K,)``
+        int64, a buffer.
+    tau : float
+        Part of ``state_dict``, as are the other settings: training resumes exactly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab as sl
+    >>> import softmax_lab.torch as slt
+    >>> loss = slt.GradientBalancedLoss([90, 10])
+    >>> loss.spec == sl.losses.gradient_balanced([90, 10])
+    True
+    >>> gathering = slt.GradientBalancedLoss(2)
+    >>> _ = gathering(torch.zeros(10, 2), torch.tensor([0] * 9 + [1]))
+    >>> gathering.counts
+    tensor([9, 1])
+    >>> gathering.spec == sl.losses.gradient_balanced([9, 1])
+    True
+    >>> gathering.observe(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))  # still for the head: tau goes up
+    >>> round(gathering.tau, 2)
+    1.6
+
+    See Also
+    --------
+    softmax_lab.torch.SoftmaxLoss : any fixed spec; with ``losses.gradient_balanced(counts)`` it is this loss on one process.
+    """
+
+    counts: Tensor
+
+    def __init__(
+        self,
+        counts: ArrayLike | int,
+        *,
+        tau: float = 1.1,
+        strength: float = 1.0,
+        gate: float = 4.0,
+        eps: float = 0.0,
+        power: float = 0.5,
+        rate: float = 0.5,
+        max_tau: float = 3.0,
+        group: Any = None,
+        **options: Any,
+    ) -> None:
+        gathers = np.ndim(counts) == 0
+        known = np.zeros(_num_classes(counts), dtype=np.int64) if gathers else _whole(counts)
+        settings = {"strength": strength, "gate": gate, "eps": eps, "power": power}
+        self._settings = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
+        self._gathers, self._group = gathers, group
+        self.max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
+        self.rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
+        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=self.max_tau)
+        super().__init__(self._spec_for(known), **options)
+        self.register_buffer("counts", torch.from_numpy(known))  # integers: half() leaves them alone
+
+    def _spec_for(self, counts: Any) -> LossSpec:
+        counted = counts if counts.any() else np.ones_like(counts)  # nothing seen yet: every class alike
+        return losses.gradient_balanced(counted, self._tau, **self._settings)
+
+    @property
+    def tau(self) -> float:
+        """The multiple of the log-prior that is added to the logits."""
+        return self._tau
+
+    @property
+    def spec(self) -> LossSpec:
+        """The member of the family in use, from the counts of now; of gathered counts it waits for the device."""
+        return self._spec_for(self.counts.cpu().numpy()) if self._gathers else self._spec
+
+    @spec.setter
+    def spec(self, spec: LossSpec) -> None:
+        if hasattr(self, "counts"):
+            raise AttributeError("the spec of a GradientBalancedLoss follows from its counts and settings; use SoftmaxLoss for another")
+        SoftmaxLoss.spec.fset(self, spec)  # type: ignore[attr-defined]
+
+    def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices."""
+        options = self._check(logits, target, sample_weight)
+        if self._gathers and self.training:
+            self._gather(target)
+        if options.reduction != "mean" or not _distributed():
+            return ops.loss(logits, target, self._in_use, sample_weight, options)
+        share, empty = self._share(logits.detach(), target, sample_weight, options)
+        value = ops.loss(logits, target, self._in_use, sample_weight, options._replace(empty="zero")) * share
+        return torch.where(empty, torch.nan, value) if options.empty == "nan" else value
+
+    @property
+    def _in_use(self) -> LossSpec | SpecTensors:
+        """A spec that is fixed keeps its tensors from call to call."""
+        return self._fields if self._gathers or torch.compiler.is_compiling() else self._spec
+
+    def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Options:
+        # of the first spec only the number of classes and the kind of its fields matter
+        options = _checks.loss(logits, target, self._spec, sample_weight, self.options)
+        if target.is_floating_point():
+            raise ValueError("GradientBalancedLoss needs class-index targets; got a distribution per row")
+        if logits.shape[options.dim] != len(self.counts):
+            raise ValueError(f"logits must have {len(self.counts)} classes along dim {options.dim}; got shape {tuple(logits.shape)}")
+        if self._gathers and ops.is_concrete(target):  # before a wrong label is counted
+            _checks.labels(target, len(self.counts), options.ignore_index)
+        return options
+
+    @torch.no_grad()
+    def _gather(self, target: Tensor) -> None:
+        """Count the targets of all processes, and bring the fields up to date."""
+        label, live = _labels(target, self.options.ignore_index)
+        seen = torch.zeros_like(self.counts).index_add_(0, label, live.long())
+        if _distributed():
+            dist.all_reduce(seen, group=self._group)
+        self.counts += seen
+        self._fields = self._fields_for(self.counts)
+
+    def _fields_for(self, counts: Tensor) -> SpecTensors:
+        """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same formula, term by term."""
+        n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
+        share, given = n / n.max(), self._settings
+        scaled = share**self._tau
+        return SpecTensors(
+            bias=self._tau * (n / n.sum()).log(),
+            class_weight=(n.max() / n) ** given["strength"],
+            gate=given["gate"],
+            smoothing=given["eps"] * share ** given["power"] if given["eps"] else 0.0,
+            prior=scaled / scaled.sum(),
+            **_NEUTRAL,
+        )
+
+    @torch.no_grad()
+    def _share(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
+        """Return this process's part of all weights times the number of processes, and whether no row has weight."""
+        label, live = _labels(target, options.ignore_index)
+        biased = SpecTensors(bias=self._fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
+        log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
+        weight = _family.class_weights(self._fields, label, torch.exp(log_q_y).to(self._fields_dtype))
+        weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)
+        mass = torch.where(live, weight, 0.0).nansum()
+        total = mass.clone()
+        dist.all_reduce(total, group=self._group)
+        share = mass / torch.where(total == 0, 1.0, total) * dist.get_world_size(self._group)
+        return share.to(loss_dtype(logits.dtype)), total == 0
+
+    @property
+    def _fields_dtype(self) -> torch.dtype:
+        assert isinstance(self._fields.class_weight, Tensor)
+        return self._fields.class_weight.dtype
+
+    @torch.no_grad()
+    def observe(self, logits: Tensor, target: Tensor) -> None:
+        """Move tau by what held-out rows ask for.
+
+        Parameters
+        ----------
+        logits : Tensor
+            Of held-out rows, from the model in evaluation mode; classes along ``dim``. A few hundred rows, every few hundred steps, do.
+        target : Tensor
+            Class indices; rows with ``ignore_index`` do not count. Every class that has rows counts the same.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As the loss itself does.
+        """
+        options = self._check(logits, target, None)
+        label, live = _labels(target, options.ignore_index)
+        rows = logits.movedim(options.dim, -1).reshape(-1, len(self.counts))[live]
+        n = np.maximum(self.counts.cpu().numpy(), 1)
+        found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
+        if _distributed():
+            sums = torch.tensor(np.stack(found), device=self.counts.device)
+            dist.all_reduce(sums, group=self._group)
+            found = balance.PriorResponse(*sums.cpu().numpy())
+        self._tau = float(np.clip(self._tau - self.rate * found.shift(), 0.0, self.max_tau))
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Bring spec and fields up to date after counts or settings have changed."""
+        SoftmaxLoss.spec.fset(self, self._spec_for(self.counts.cpu().numpy()))  # type: ignore[attr-defined]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GradientBalancedLoss:
+        super()._apply(fn, recurse)
+        if self._gathers:
+            self._fields = self._fields_for(self.counts)
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"tau": self._tau, "gathers": self._gathers, "rate": self.rate, "max_tau": self.max_tau, **self._settings}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        given = dict(state)
+        self._tau, self._gathers, self.rate, self.max_tau = (given.pop(name) for name in ("tau", "gathers", "rate", "max_tau"))
+        self._settings = given
+        self._refresh()  # load_state_dict has put the counts in place before
+
+    def extra_repr(self) -> str:
+        how = "gathered" if self._gathers else "given"
+        shown = {"tau": self._tau, **self._settings}
+        return f"{len(self.counts)} classes, counts {how}, " + ", ".join(f"{name}={value:g}" for name, value in shown.items())
+
+
+def _num_classes(value: Any) -> int:
+    try:
+        return int(_numpy_checks.number("the number of classes", operator.index(value), low=1.0))
+    except TypeError:
+        raise TypeError(f"counts must be an array (K,), or the number of classes as an int; got {value!r}") from None
+
+
+def _whole(counts: ArrayLike) -> Any:
+    """Return counts as int64; no fractions, since they are kept as they are counted."""
+    array = _numpy_checks.real_array("counts", counts, low=0.0)
+    _numpy_checks.class_counts(array)
+    if (array != np.floor(array)).any():
+        raise ValueError(f"counts must be whole numbers; got {float(array[array != np.floor(array)][0])!r}")
+    return array.astype(np.int64)
+
+
+def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return labels, 0 where a row does not count, and which rows count; both flat."""
+    flat = target.reshape(-1)
+    live = flat != ignore_index
+    return torch.where(live, flat, 0).long(), live
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,425 @@
+"""Watch how hard each class pushes while a model trains: per-class gradient statistics from the probabilities, no second backward pass.
+
+The gradient of a row's loss by its logits is known in closed form once the loss has been computed, w (q - s) for most of the
+family, and everything here is a sum over rows of it. So sums are kept, of a window of one optimizer step, over its micro-batches and
+over all processes; their moving averages are kept apart, numerators and denominators, and only what is asked for is divided. A class
+that is rarely in a batch is so averaged by its rows, and not by its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .. import _checks as _numpy_checks
+from ..spec import LossSpec
+from . import _checks, _family
+from ._composite import Options
+from ._family import SpecTensors
+from ._shared import fields_of, loss_dtype, packed
+from .modules import SoftmaxLoss
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["MAX_VECTORS", "STATISTICS", "GradientMonitor"]
+
+MAX_VECTORS = 4096  #: classes up to which the (K, K) sums of gradients are kept: 64 MiB in float32
+
+#: what is known of each class at each step, the columns of the table
+STATISTICS = (
+    "count", "sum_norm", "mean_norm", "sample_norm", "positive_mass", "negative_mass", "weight_norm", "saturation", "probability",
+)  # fmt: skip
+
+_PER_CLASS = ("count", "sample_norm", "positive_mass", "negative_mass", "saturation", "probability")
+
+
+class _Sums:
+    """Sums over rows, in one flat tensor (one collective, one moving average) with a view for each."""
+
+    def __init__(self, flat: Tensor, classes: int, width: int) -> None:
+        self.flat, self.classes, self.width = flat, classes, width
+        sizes = [classes] * len(_PER_CLASS) + [self.vector_rows(classes) * classes, classes * width]
+        *parts, vectors, weights = flat.split(sizes)
+        self.by_name = dict(zip(_PER_CLASS, parts, strict=True))
+        self.vectors = vectors.view(-1, classes)  # row c: sum of the gradients of class c's rows
+        self.weights = weights.view(classes, width)  # row k: gradient of the classifier's row k
+
+    @staticmethod
+    def vector_rows(classes: int) -> int:
+        return classes if classes <= MAX_VECTORS else 0
+
+    @classmethod
+    def zeros(cls, classes: int, width: int, like: Tensor) -> _Sums:
+        size = classes * (len(_PER_CLASS) + cls.vector_rows(classes) + width)
+        return cls(like.new_zeros(size), classes, width)
+
+    def over(self, flat: Tensor) -> _Sums:
+        """Return the same views of another tensor."""
+        return _Sums(flat, self.classes, self.width)
+
+    def statistics(self) -> Tensor:
+        """Return the rows of `STATISTICS`, (9, K); NaN where there is nothing to say."""
+        one = self.by_name
+        unknown = torch.full_like(one["count"], torch.nan)
+        total = torch.linalg.vector_norm(self.vectors, dim=1) if len(self.vectors) else unknown
+        known = {
+            **one,
+            "sum_norm": torch.where(one["count"] > 0, total, unknown),
+            "mean_norm": total / one["count"],
+            **{name: one[name] / one["count"] for name in ("sample_norm", "saturation", "probability")},
+            "weight_norm": torch.linalg.vector_norm(self.weights, dim=1) if self.width else unknown,
+        }
+        return torch.stack([known[name] for name in STATISTICS])
+
+
+class GradientMonitor:
+    r"""Per-class statistics of the logit gradient, step by step.
+
+    Attach it to a loss of this package, or to a model that holds one, and train as before. For any other loss call :meth:`update`
+    after each forward pass. Rows count that a gradient will flow through: an evaluation under ``torch.no_grad`` does not.
+
+    - Mixed precision: the gradient is that of the loss itself, in float32, whatever the loss scale. Rows whose loss is not finite
+      are left out.
+    - Gradient accumulation: with ``accumulation=n`` a step is n batches.
+    - Several processes: sums are all-reduced where ``torch.distributed`` is initialised, once a step, and every process has the
+      same statistics; each must see equally many batches.
+
+    Parameters
+    ----------
+    module : torch.nn.Module, optional
+        A :class:`SoftmaxLoss` (or :class:`GradientBalancedLoss`, :class:`SeesawLoss`, :class:`DeferredReweighting`), or a model.
+    classifier : torch.nn.Linear, optional
+        The last layer, for ``weight_norm``; of a model by default its last linear layer.
+    momentum : float
+        Of the moving average over the steps, in [0, 1); 0: every step by itself.
+    every : int
+        Measure each ``every``-th step; the others cost nothing.
+    accumulation : int
+        Batches a step.
+    saturated : float
+        A row is saturated where its largest probability is above this.
+    group : torch.distributed.ProcessGroup, optional
+        The default group.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On an argument outside its domain, and for a module with neither a loss nor a linear layer, or with several losses.
+
+    Notes
+    -----
+    With g_i the gradient of row i's own loss by its logits (not divided by the number of rows), sums over the rows of a step, and
+    for each class c: ``count``; ``sum_norm`` :math:`|\sum_{y_i=c} g_i|`; ``mean_norm``, that over the count; ``sample_norm``, the mean of
+    :math:`|g_i|`; ``positive_mass`` :math:`-\sum_{y_i=c} g_{ic}`, the pull up on logit c, and ``negative_mass``
+    :math:`\sum_{y_i \ne c} g_{ic}`, the push down; ``weight_norm`` :math:`|\sum_i g_{ic} h_i|`, of the classifier's row c with inputs h;
+    ``saturation``, the share of class c's rows that are saturated; ``probability``, the mean of q_y over them. The first six are those
+    of :func:`softmax_lab.balance.class_gradients`. ``sum_norm`` and ``mean_norm`` are NaN beyond ``MAX_VECTORS`` classes.
+
+    Compile the model, not the loss that is watched: inside compiled code nothing is measured.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softmax_lab.torch as slt
+    >>> model, loss = torch.nn.Linear(4, 3), slt.SoftmaxLoss()
+    >>> monitor = slt.GradientMonitor(loss, classifier=model)
+    >>> for _ in range(5):
+    ...     loss(model(torch.randn(8, 4)), torch.randint(3, (8,))).backward()
+    >>> monitor.frame().shape
+    (15, 11)
+    >>> monitor.close()
+    """
+
+    def __init__(
+        self,
+        module: nn.Module | None = None,
+        *,
+        classifier: nn.Linear | None = None,
+        momentum: float = 0.9,
+        every: int = 1,
+        accumulation: int = 1,
+        saturated: float = 0.99,
+        group: Any = None,
+    ) -> None:
+        self.momentum = _numpy_checks.number("momentum", momentum, low=0.0, high=1.0)
+        if self.momentum == 1:
+            raise ValueError("momentum must be < 1 (at 1 nothing new would ever count); got 1.0")
+        self.every = int(_numpy_checks.number("every", every, low=1.0))
+        self.accumulation = int(_numpy_checks.number("accumulation", accumulation, low=1.0))
+        self.saturated = _numpy_checks.number("saturated", saturated, low=0.0, high=1.0)
+        self.group = group
+        self.step = 0  #: steps seen, measured or not
+        self._batches, self._averaged = 0, 0.0
+        self._window: _Sums | None = None
+        self._average: Tensor | None = None
+        self._history: list[tuple[int, Tensor]] = []
+        self._features: Tensor | None = None
+        self._shown: Any = None
+        self._hooks = self._attach(module, classifier)
+
+    def _attach(self, module: nn.Module | None, classifier: nn.Linear | None) -> list[Any]:
+        inside = [] if module is None else list(module.modules())
+        found = [m for m in inside if isinstance(m, SoftmaxLoss)]
+        if len(found) > 1:
+            raise ValueError(f"module must hold one loss; got {len(found)}: give the one to watch")
+        linear = [m for m in inside if isinstance(m, nn.Linear)]
+        classifier = classifier or (linear[-1] if linear else None)
+        if module is not None and not found and not linear:
+            raise ValueError(f"module must be a loss of softmax_lab.torch, or hold one or a linear layer; got {type(module).__name__}")
+        self.has_classifier = classifier is not None
+        hooks: list[Any] = [m.register_forward_hook(self._on_loss, with_kwargs=True) for m in found]
+        return hooks if classifier is None else [*hooks, classifier.register_forward_hook(self._on_classifier)]
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def __enter__(self) -> GradientMonitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- what comes in ----
+
+    def _on_classifier(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if self._measures and output.requires_grad:
+            self._features = inputs[0].detach()
+
+    def _on_loss(self, loss: SoftmaxLoss, arguments: tuple[Any, ...], named: dict[str, Any], _: Tensor) -> None:
+        given = dict(zip(("logits", "target", "sample_weight"), arguments, strict=False)) | named
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled() and given["logits"].requires_grad:
+            options = loss.options
+            self.update(**given, spec=loss._fields, ignore_index=options.ignore_index, dim=options.dim)
+
+    @property
+    def _measures(self) -> bool:
+        return self.step % self.every == 0
+
+    @torch.no_grad()
+    def update(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        spec: LossSpec | SpecTensors = LossSpec(),
+        *,
+        sample_weight: Tensor | None = None,
+        features: Tensor | None = None,
+        ignore_index: int = -100,
+        dim: int = -1,
+    ) -> None:
+        """Add a batch; the last of a step's ``accumulation`` batches ends the step.
+
+        Parameters
+        ----------
+        logits, target, spec, sample_weight, ignore_index, dim
+            As in :func:`softmax_lab.torch.cross_entropy`, with class indices as targets.
+        features : Tensor, shape ``(..., D)``, optional
+            The classifier's inputs, a row a row of the logits; by default those that the watched classifier got last.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As the loss does; and where the number of classes or of features changes.
+        """
+        if self._measures:
+            known = spec if isinstance(spec, LossSpec) else LossSpec()  # tensors come from a loss that has checked them
+            options = _checks.loss(logits, target, known, sample_weight, Options(ignore_index=ignore_index, dim=dim))
+            if target.is_floating_point():
+                raise ValueError("GradientMonitor needs class-index targets; got a distribution per row")
+            moved = logits.detach().movedim(options.dim, -1)
+            z = moved.reshape(-1, moved.shape[-1]).to(loss_dtype(logits.dtype))
+            h = self._rows_of(self._features if features is None else features, z)
+            self._add(z, target.reshape(-1), spec, None if sample_weight is None else sample_weight.reshape(-1), h, options.ignore_index)
+        self._features = None
+        self._batches += 1
+        if self._batches % self.accumulation == 0:
+            self._end_step()
+
+    def _rows_of(self, features: Tensor | None, z: Tensor) -> Tensor | None:
+        if features is None:
+            return None
+        h = features.detach().reshape(-1, features.shape[-1]).to(z.dtype)
+        if len(h) != len(z):
+            raise ValueError(f"features must have a row for each of the {len(z)} rows of logits; got {len(h)}")
+        return h
+
+    def _add(
+        self, z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, h: Tensor | None, ignore: int
+    ) -> None:
+        gradient, log_q_y, log_q_max = _closed_form(z, target, spec, sample_weight, ignore)
+        live = (target != ignore) & torch.isfinite(log_q_y)
+        label = torch.where(target == ignore, 0, target).long()
+        gradient.masked_fill_(~live[:, None], 0.0)
+        own = -gradient.gather(1, label[:, None])[:, 0]
+        sums = self._sums(z, 0 if h is None else h.shape[1])
+        rows = {
+            "count": live.to(z.dtype),
+            "sample_norm": torch.linalg.vector_norm(gradient, dim=1),
+            "positive_mass": own,
+            "saturation": live & (log_q_max > float(np.log(self.saturated))) if self.saturated > 0 else live,
+            "probability": torch.where(live, log_q_y.exp(), 0.0),
+        }
+        for name, value in rows.items():
+            sums.by_name[name].index_add_(0, label, value.to(z.dtype))
+        if len(sums.vectors):
+            sums.vectors.index_add_(0, label, gradient)
+        if h is not None:
+            sums.weights.addmm_(gradient.T, torch.where(live[:, None], h, 0.0))
+        # all less own would cancel: the two nearly agree as training ends
+        sums.by_name["negative_mass"].add_(gradient.scatter_(1, label[:, None], 0.0).sum(0))
+
+    def _sums(self, z: Tensor, width: int) -> _Sums:
+        """Return the window, made for the first batch and for no other number of classes or features."""
+        classes, window = z.shape[1], self._window
+        if window is None:
+            self._window = window = _Sums.zeros(classes, width, z)
+        if (window.classes, window.width) != (classes, width):
+            raise ValueError(
+                f"the monitor was started with {window.classes} classes and {window.width} features; got {classes} and {width}"
+            )
+        if window.flat.device != z.device or window.flat.dtype != z.dtype:
+            self._window = window = window.over(window.flat.to(z))
+            self._average = None if self._average is None else self._average.to(z)
+        return window
+
+    def _end_step(self) -> None:
+        if self._measures and self._window is not None:
+            window = self._window
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(window.flat, group=self.group)
+            if self._average is None:
+                self._average = torch.zeros_like(window.flat)
+            self._average.lerp_(window.flat, 1.0 - self.momentum)
+            self._averaged += (1.0 - self.momentum) * (1.0 - self._averaged)  # what the zeros of the start take away
+            self._history.append((self.step, window.over(self._average / self._averaged).statistics()))
+            window.flat.zero_()
+        self.step += 1
+
+    # ---- what goes out ----
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The statistics of the last measured step by name, arrays of shape ``(K,)``."""
+        if not self._history:
+            raise RuntimeError("nothing has been measured yet: no batch has gone through the loss with gradients on")
+        return dict(zip(STATISTICS, self._history[-1][1].cpu().double().numpy(), strict=True))
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row a measured step and class: ``step``, ``class``, and the columns of `STATISTICS`."""
+        import pandas as pd
+
+        steps, values = self._stacked()
+        classes = values.shape[2]
+        columns = {name: values[:, i].ravel() for i, name in enumerate(STATISTICS)}
+        return pd.DataFrame({"step": np.repeat(steps, classes), "class": np.tile(np.arange(classes), len(steps)), **columns})
+
+    def _stacked(self) -> tuple[Any, Any]:
+        """Return the measured steps (S,), and their statistics (S, 9, K)."""
+        if not self._history:
+            return np.empty(0, dtype=np.int64), np.empty((0, len(STATISTICS), 0))
+        return np.array([step for step, _ in self._history]), torch.stack([row for _, row in self._history]).cpu().double().numpy()
+
+    def figure(self, *, groups: int = 10) -> Figure:
+        """Draw the steps so far: the sum, the mean row, the ratio of the masses, and the mean q_y, a line a group of classes.
+
+        Classes are sorted by their rows so far and cut into at most ``groups`` groups; a line is their mean.
+        """
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+
+        from .. import plotting
+
+        steps, values = self._stacked()
+        with mpl.rc_context():
+            plotting.use_style()
+            figure = Figure(figsize=(9.0, 5.2), layout="constrained")
+            _draw(figure, steps, dict(zip(STATISTICS, values.swapaxes(0, 1), strict=True)), groups, plotting.SEQUENTIAL)
+        return figure
+
+    def show(self) -> None:
+        """Draw the figure in the notebook's cell, or draw it anew where it stands: call it now and then from the training loop."""
+        from IPython.display import display
+
+        if self._shown is None:
+            self._shown = display(self.figure(), display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._shown.update(self.figure())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to go on after a restart."""
+        window = self._window
+        return {
+            "step": self.step,
+            "batches": self._batches,
+            "averaged": self._averaged,
+            "sizes": None if window is None else (window.classes, window.width),
+            "window": None if window is None else window.flat.clone(),
+            "average": None if self._average is None else self._average.clone(),
+            "steps": [step for step, _ in self._history],
+            "history": torch.stack([row for _, row in self._history]) if self._history else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned; the settings are the constructor's."""
+        self.step, self._batches, self._averaged = state["step"], state["batches"], state["averaged"]
+        self._window = None if state["window"] is None else _Sums(state["window"].clone(), *state["sizes"])
+        self._average = None if state["average"] is None else state["average"].clone()
+        self._history = [] if state["history"] is None else list(zip(state["steps"], state["history"], strict=True))
+
+
+def _closed_form(
+    z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, ignore: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
+    call, rule = torch.ops.softmax_lab.cross_entropy, ("none", "nan", ignore, 1)
+    _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
+    # q alone: what acts on the target and on the row's weight is left out
+    fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
+    value, _ = call(z, target, *packed(fields, z), None, *rule, False)
+    u = _family.affine(z, fields, label := torch.where(target == ignore, 0, target).long()).u
+    return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
+
+
+def _draw(figure: Any, steps: Any, values: dict[str, Any], groups: int, colours: str) -> None:
+    """Four panels, a line a group of classes."""
+    import matplotlib as mpl
+
+    panels: Sequence[tuple[str, Any, str]] = (
+        ("|sum of the class's gradients|", values["sum_norm"], "log"),
+        ("mean |gradient| of its rows", values["sample_norm"], "log"),
+        ("positive over negative mass", _ratio(values["positive_mass"], values["negative_mass"]), "log"),
+        ("mean probability of the label", values["probability"], "linear"),
+    )
+    order = np.argsort(-values["count"].mean(axis=0), kind="stable") if len(steps) else np.empty(0, dtype=int)
+    parts = [part for part in np.array_split(order, max(1, min(groups, len(order)))) if len(part)]
+    shades = mpl.colormaps[colours](np.linspace(0.0, 0.9, max(len(parts), 1)))
+    for axis, (title, panel, scale) in zip(figure.subplots(2, 2, sharex=True).flat, panels, strict=True):
+        for part, shade in zip(parts, shades, strict=False):
+            axis.plot(steps, _mean_of_known(panel[:, part]), color=shade, linewidth=1.2)
+        axis.set(title=title, yscale=scale)
+    for axis in figure.axes[2:]:
+        axis.set_xlabel("step")
+    lines = figure.axes[0].get_lines()
+    if len(lines) > 1:
+        figure.legend([lines[0], lines[-1]], ["most frequent classes", "rarest classes"], loc="outside lower center", ncols=2)
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    return np.divide(a, b, out=np.full_like(a, np.nan), where=(a > 0) & (b > 0))
+
+
+def _mean_of_known(values: Any) -> Any:
+    """Return the mean over the classes that are known, NaN where none is."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(total, known.sum(axis=1), out=np.full(len(values), np.nan), where=known.any(axis=1))
