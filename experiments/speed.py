@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments.benchmarks import cpu
+from experiments.benchmarks import cpu, family, linear_cpu, torch_cpu
 from softmax_lab.plotting import COLORS
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "TASKS",
     "accuracy_picture",
     "aims",
+    "autograd",
     "bandwidth",
     "bandwidth_picture",
     "circumstances",
@@ -47,9 +48,12 @@ __all__ = [
     "constant",
     "cost",
     "cost_picture",
+    "family_costs",
+    "linear_layers",
     "listing",
     "margins",
     "polynomial_error",
+    "product_gains",
     "read",
     "reduction",
     "short_rows",
@@ -552,3 +556,46 @@ def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Fi
     _widths_axis(right)
     _legend(figure, right.get_legend_handles_labels()[0], 3)
     return figure
+
+
+# ---- the family, and torch's autograd ----
+
+
+def family_costs(path: Path = family.RESULTS) -> pd.DataFrame:
+    """Return the time of each member over the plain loss of the same run, float32, a column a shape; of several runs the last."""
+    table = pd.read_csv(path)
+    table = table[(table["peer"] == "plain loss") & (table["dtype"] == "float32")].drop_duplicates(["task", "n", "k"], keep="last")
+    ratios = table.pivot(index="task", columns=["n", "k"], values="ratio")
+    wanted = list(dict.fromkeys(zip(table["n"], table["k"], strict=True)))
+    ratios = ratios.loc[list(dict.fromkeys(table["task"])), wanted]
+    ratios.columns = [_words(shape) for shape in wanted]
+    return ratios.rename_axis(index="field")
+
+
+def product_gains(path: Path = family.RESULTS) -> pd.DataFrame:
+    """Return how many times as long as the package torch takes for the same product, a column a shape; of several runs the last."""
+    table = pd.read_csv(path)
+    table = table[table["peer"].str.startswith("torch") & (table["dtype"] == "float32")].drop_duplicates(["task", "n", "k"], keep="last")
+    gains = (1 / table.set_index(["task", "n", "k"])["ratio"]).unstack(["n", "k"])
+    gains.columns = [_words(shape) for shape in gains.columns]
+    return gains.rename_axis(index="product")
+
+
+def autograd(path: Path = torch_cpu.RESULTS) -> pd.DataFrame:
+    """Return times through torch's autograd as a row a task, type and shape, with the ratios to both peers and the memory.
+
+    Memory is in gradient buffers: what a call takes at its highest, over the size of the logits.
+    """
+    table = pd.read_csv(path).drop_duplicates(["task", "dtype", "n", "k", "provider"], keep="last")
+    wide = table.pivot(index=["task", "dtype", "n", "k"], columns="provider", values=["ms", "buffers"])
+    order = list(dict.fromkeys(table[["task", "dtype", "n", "k"]].itertuples(index=False, name=None)))
+    ms, buffers = wide["ms"].loc[order], wide["buffers"].loc[order]
+    ratios = {f"{peer} / softmax_lab": ms[peer] / ms[OURS] for peer in ("torch", "torch.compile")}
+    return pd.DataFrame({"ms": ms[OURS], **ratios, "buffers": buffers[OURS], "buffers of torch": buffers["torch"]})
+
+
+def linear_layers(path: Path = linear_cpu.RESULTS) -> pd.DataFrame:
+    """Return time, multiple of the bare products' time, and memory of a linear layer's loss: medians of the stored rounds."""
+    table = pd.read_csv(path)
+    grouped = table.groupby(["dtype", "n", "d", "v", "provider"], sort=False)[["seconds", "ratio", "peak_mb"]].median()
+    return grouped.rename(columns={"ratio": "over the products", "peak_mb": "peak (MB)"})

@@ -46,6 +46,7 @@ Call = Callable[[], Any]
 
 
 def compiled() -> Loss:
+    torch.compiler.reset()  # each shape is compiled anew, and there is a limit to how often one function may be
     loss: Loss = torch.compile(nn.functional.cross_entropy, fullgraph=True, dynamic=False)
     return loss
 
