@@ -297,3 +297,29 @@ def test_the_stored_measurements_are_complete() -> None:
     assert (table["repeats"] >= 7).all()
     assert (table["ms_20"] <= table["ms"]).all()
     assert (table["ms"] <= table["ms_80"]).all()
+
+
+def test_the_family_beside_the_plain_loss() -> None:
+    costs = speed.family_costs()
+    assert {"margin", "smoothing", "class weight", "scale", "soft cap"} <= set(costs.index)
+    assert costs.loc["margin"].notna().all()
+    assert (costs.stack().dropna() > 0.5).all()
+    assert set(speed.product_gains().index) == {"Hessian-vector product", "softmax VJP"}
+
+
+def test_autograd_has_both_tasks_and_all_types(tmp_path: Path) -> None:
+    table = speed.autograd()
+    assert set(table.index.get_level_values("task")) == {"loss", "step"}
+    assert set(table.loc["loss"].index.get_level_values("dtype")) == {"float32", "bfloat16", "float16"}
+    header = "task,dtype,n,k,provider,ms,buffers"
+    rows = ["softmax_lab,2.0,1.0", "torch,9.0,3.0", "torch.compile,5.0,1.0", "torch,8.0,3.0"]  # the last counts
+    (tmp_path / "t.csv").write_text("\n".join([header, *(f"loss,float32,4,3,{row}" for row in rows)]))
+    row = speed.autograd(tmp_path / "t.csv").iloc[0]
+    assert row.tolist() == [2.0, 4.0, 2.5, 1.0, 3.0]
+
+
+def test_linear_layers_are_medians(tmp_path: Path) -> None:
+    lines = ["dtype,n,d,v,provider,seconds,ratio,peak_mb", *(f"float32,8,4,5,ours,{s},{s / 2},{10 * s}" for s in (1, 2, 9))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert speed.linear_layers(tmp_path / "t.csv").iloc[0].tolist() == [2.0, 1.0, 20.0]
+    assert "softmax_lab" in speed.linear_layers().index.get_level_values("provider")
