@@ -2,17 +2,24 @@
 
 Numba's own threading layers abort when two threads call at once (workqueue) or hang in forked children (OpenMP). A pool
 that a child process makes anew has neither trouble, and no result depends on the split: rows are independent.
+
+Another library's threads may be waiting at the same time, and some wait by spinning: two pools on the same cores cost far more
+than either saves. So where there is such a library, its own threads can be asked to run the parts (:func:`use_team`).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from . import _checks
 
-__all__ = ["get_num_threads", "set_num_threads", "share"]
+__all__ = ["Team", "get_num_threads", "set_num_threads", "share", "use_team"]
+
+#: calls a function on each of a number of threads, this one among them (or on fewer), and returns when all have returned
+Team = Callable[[Callable[[], None], int], None]
 
 _SMALLEST = 1 << 15  # entries worth a hand-over to another thread: about 20 microseconds of work
 _PARTS_A_THREAD = 4  # a thread that was held up leaves its remaining parts to the others
@@ -24,12 +31,14 @@ class _State:
     threads: int | None = None
     pool: ThreadPoolExecutor | None = None
     workers: int = 0
+    team: Team | None = None  # threads of another library
 
 
 def _forget_pool() -> None:
-    """In a forked child the parent's threads do not exist."""
+    """In a forked child the parent's threads do not exist, and another library's pool may not know."""
     _State.pool = None
     _State.workers = 0
+    _State.team = None
 
 
 if hasattr(os, "register_at_fork"):
@@ -71,6 +80,11 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return _State.pool
 
 
+def use_team(team: Team | None) -> None:
+    """Let ``team`` run the loops' parts from now on, until the process forks; None: a pool of our own."""
+    _State.team = team
+
+
 def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: int = 8) -> None:
     """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough.
 
@@ -82,9 +96,28 @@ def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: 
         loop(0, rows)
         return
     edges = [rows * i // parts // whole * whole for i in range(parts)] + [rows]
+    if _State.team is not None:
+        _share_with(_State.team, loop, edges, threads)
+        return
     own = parts - parts // threads * (threads - 1)
     waiting = [_pool(threads - 1).submit(loop, edges[i], edges[i + 1]) for i in range(own, parts)]
     for i in range(own):
         loop(edges[i], edges[i + 1])
     for part in waiting:
         part.result()
+
+
+def _share_with(team: Team, loop: Callable[[int, int], None], edges: list[int], threads: int) -> None:
+    take = itertools.count().__next__  # under the interpreter's lock no two threads get the same number
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while (i := take()) < len(edges) - 1:
+                loop(edges[i], edges[i + 1])
+        except BaseException as error:  # raised where it can be caught: not on a thread that Python did not start
+            failed.append(error)
+
+    team(work, threads)
+    if failed:
+        raise failed[0]
