@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, balance
 from .spec import LossSpec
 
 __all__ = [
@@ -322,9 +322,9 @@ def gradient_balanced(
     r"""Balance the classes' gradients: a prior in the logits, and a tail boost for rows that are already fit.
 
     :math:`u_k = z_k + \tau \log \pi_k`, row weight :math:`w = (n_{max}/n_y)^{\text{strength} \cdot q_y^{gate}}` held constant in
-    the derivative, smoothing :math:`\varepsilon_y = \text{eps}\,(n_y/n_{max})^{power}` towards
-    :math:`r = \operatorname{softmax}(\tau \log \pi)`, which leaves the decision where it is. Gradient :math:`w (q - s)`.
-    On balanced counts with eps = 0 it is plain cross-entropy.
+    the derivative. Smoothing, by :math:`\varepsilon_y = \text{eps}\,(n_y/n_{max})^{power}`, leaves the decision where it is
+    (:func:`softmax_lab.balance.neutral_smoothing`): it adds :math:`\log(1 - \varepsilon_k)` to the logits, and goes towards the
+    softmax of all that is added. Gradient :math:`w (q - s)`. On balanced counts with eps = 0 it is plain cross-entropy.
 
     Examples
     --------
@@ -335,13 +335,10 @@ def gradient_balanced(
     n = _checks.class_counts(counts)
     tau, strength, power = (_checks.number(name, x, low=0.0) for name, x in (("tau", tau), ("strength", strength), ("power", power)))
     eps = _checks.number("eps", eps, low=0.0, high=1.0)
-    scaled = (n / n.max()) ** tau
+    smoothing = eps * (n / n.max()) ** power
+    bias, prior = balance.neutral_smoothing(tau * _log_prior(n), smoothing)
     return LossSpec(
-        bias=tau * _log_prior(n),
-        class_weight=(n.max() / n) ** strength,
-        gate=gate,
-        smoothing=eps * (n / n.max()) ** power if eps else 0.0,
-        prior=scaled / scaled.sum(),
+        bias=bias, class_weight=(n.max() / n) ** strength, gate=gate, smoothing=smoothing if eps else 0.0, prior=prior
     )
 
 

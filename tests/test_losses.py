@@ -157,14 +157,16 @@ def test_gradient_balanced_is_plain_on_balanced_data() -> None:
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-16)
 
 
-def test_neutral_smoothing_keeps_the_decision() -> None:
-    """The minimiser of E[CE(u, s)] has q = (1 - eps) P + eps r; with r = softmax(b), z = log q - b keeps P / prior's order."""
-    spec = losses.gradient_balanced(COUNTS, eps=0.3, power=0.0, tau=1.0)
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_neutral_smoothing_keeps_the_decision(power: float) -> None:
+    """The minimiser of E[CE(u, s)] has q_k = (1 - eps_k) P_k + (sum of P eps) r_k; z = log q - b keeps the order of P / prior."""
+    spec = losses.gradient_balanced(COUNTS, eps=0.3, power=power, tau=1.0)
     posterior = np.random.default_rng(1).dirichlet(np.ones(K), 200)
-    q = 0.7 * posterior + 0.3 * np.asarray(spec.prior)
-    np.testing.assert_array_equal((np.log(q) - np.asarray(spec.bias)).argmax(axis=1), (posterior / PRIOR).argmax(axis=1))
-    uniform = 0.7 * posterior + 0.3 / K
-    assert ((np.log(uniform) - np.asarray(spec.bias)).argmax(axis=1) != (posterior / PRIOR).argmax(axis=1)).any()
+    eps = np.broadcast_to(spec.smoothing, K)
+    kept, mass = (1 - eps) * posterior, posterior @ eps[:, None]
+    fair = (posterior / PRIOR).argmax(axis=1)
+    np.testing.assert_array_equal((np.log(kept + mass * np.asarray(spec.prior)) - np.asarray(spec.bias)).argmax(axis=1), fair)
+    assert ((np.log(kept + mass / K) - np.asarray(spec.bias)).argmax(axis=1) != fair).any()
 
 
 def test_class_balanced_limits() -> None:

@@ -175,13 +175,14 @@ class GradientBalancedLoss(SoftmaxLoss):
         """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same formula, term by term."""
         n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
         share, given = n / n.max(), self._settings
-        scaled = share**self._tau
+        smoothing = given["eps"] * share ** given["power"]
+        bias = self._tau * (n / n.sum()).log() + torch.log1p(-smoothing)
         return SpecTensors(
-            bias=self._tau * (n / n.sum()).log(),
+            bias=bias,
             class_weight=(n.max() / n) ** given["strength"],
             gate=given["gate"],
-            smoothing=given["eps"] * share ** given["power"] if given["eps"] else 0.0,
-            prior=scaled / scaled.sum(),
+            smoothing=smoothing if given["eps"] else 0.0,
+            prior=bias.softmax(0),
             **_NEUTRAL,
         )
 
