@@ -337,9 +337,7 @@ def gradient_balanced(
     eps = _checks.number("eps", eps, low=0.0, high=1.0)
     smoothing = eps * (n / n.max()) ** power
     bias, prior = balance.neutral_smoothing(tau * _log_prior(n), smoothing)
-    return LossSpec(
-        bias=bias, class_weight=(n.max() / n) ** strength, gate=gate, smoothing=smoothing if eps else 0.0, prior=prior
-    )
+    return LossSpec(bias=bias, class_weight=(n.max() / n) ** strength, gate=gate, smoothing=smoothing if eps else 0.0, prior=prior)
 
 
 REGISTRY: dict[str, Callable[..., LossSpec]] = {

@@ -53,8 +53,8 @@ def assert_close(compiled: Any, reference: Any, tolerance: Any) -> None:
     assert compiled.shape == reference.shape
     form = float_format(compiled.dtype)
     a, b = np.asarray(compiled, np.float64), np.asarray(reference, np.float64)
-    # below the normal numbers every step of a float64 result is rounded at the same place, and a sum of several is scaled after that
-    ulp = np.maximum(np.maximum(np.abs(a), np.abs(b)), form.smallest * (256 if compiled.dtype == np.float64 else 1)) * form.eps
+    # below the normal numbers every step of a float64 result is rounded at the same place, and tangents in the thousands come after it
+    ulp = np.maximum(np.maximum(np.abs(a), np.abs(b)), form.smallest * (2**14 if compiled.dtype == np.float64 else 1)) * form.eps
     with np.errstate(invalid="ignore", over="ignore"):
         wrong = ~((np.abs(a - b) <= ulp + tolerance) | (a == b) | (np.isnan(a) & np.isnan(b)) | np.isposinf(tolerance))
     if wrong.any():
@@ -270,7 +270,9 @@ class _Size:
         if spec.softcap is not None:
             product = product + self.gradient_u() * self.slope * np.abs(row.affine.bend * tangent)
         lost = (self.lost * 2.0**-60 * (row.weight + spec.z_loss * self.lse))[:, None] * spread * self.slope
-        return self.defined(self.factor[:, None] * (self.relative()[:, None] * product + lost))
+        # a prior without mass on any unmasked class: a loss that is NaN has no second derivative
+        defined = self.defined(self.factor[:, None] * (self.relative()[:, None] * product + lost))
+        return np.where(np.isnan(row.cross)[:, None], np.inf, defined)
 
     def _focal(self, spread: Array) -> Array:
         row, gamma = self.row, self.row.spec.gamma
@@ -306,7 +308,9 @@ def test_loss_and_gradient(loss: Loss, data: Any) -> None:
         expected, expected_gradient = sl.cross_entropy_grad(*arguments, **options)
     terms = _terms(loss)
     tolerance = terms.value.reshape(value.shape) if options["reduction"] == "none" else terms.value.sum() + C * 2.0**-52 * np.abs(value)
-    assert_close(np.asarray(value), np.asarray(expected), np.where(np.isposinf(tolerance), np.nan, tolerance))
+    # huge logits: the tolerance overflows before the value does
+    tolerance = np.where(np.isposinf(tolerance), C * 2.0**-52 * np.abs(expected), tolerance)
+    assert_close(np.asarray(value), np.asarray(expected), tolerance)
     assert_close(gradient, expected_gradient, _as_logits(terms, terms.gradient))
     assert_same(sl.cross_entropy(*arguments, **options), value)  # the value alone, no bit different
 

@@ -52,7 +52,8 @@ def conda() -> tuple[dict[str, str], list[str]]:
     pinned = [item for item in by_conda if re.fullmatch(r"[\w.-]+=[\w.]+", item)]
     pinned_by_pip = [item for item in by_pip if "==" in item]
     rest = [item for item in [*by_conda, *by_pip] if item not in pinned + pinned_by_pip]
-    return pins(pinned, "=") | pins(pinned_by_pip, "=="), rest
+    without_markers = (item.split(";")[0] for item in pinned_by_pip)
+    return pins(pinned, "=") | pins(without_markers, "=="), rest
 
 
 def project_files() -> list[Path]:

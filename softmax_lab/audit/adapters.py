@@ -147,6 +147,29 @@ class Torch:
         return np.asarray(tensor.numpy())
 
 
+class TorchKernels(Torch):
+    """This package's torch backend on a device, by default a GPU: its kernels compute in float32, and take no float64."""
+
+    dtypes = ("float16", "bfloat16", "float32")
+
+    def __init__(self, device: str = "cuda") -> None:
+        super().__init__()
+        if device == "cuda" and not self._torch.cuda.is_available():
+            raise MissingFramework("torch finds no GPU here; TorchKernels('cpu') runs the loops of the processor")
+        import softmax_lab.torch as slt
+
+        self._device, self._loss, self._softmax, self._log_softmax = device, slt.cross_entropy, slt.softmax, slt.log_softmax
+
+    def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
+        return self._loss(logits.requires_grad_(), self._tensor(y), _loss(label_smoothing, class_weight), reduction="none")
+
+    def _tensor(self, array: Rows) -> Any:
+        return super()._tensor(array).to(self._device)
+
+    def _numpy(self, tensor: Any) -> Rows:
+        return super()._numpy(tensor.cpu())
+
+
 class TorchCompiled(Torch):
     """The same under ``torch.compile(dynamic=True)``; needs a C++ compiler.
 

@@ -123,10 +123,10 @@ def check_classes(rows: Rows, target: Tensor, spec: LossSpec, num_classes: int) 
     _torch_checks.labels(target, num_classes, rows.options.ignore_index)
 
 
-def chunk_rows(num_classes: int, dtype: torch.dtype, chunk_bytes: int) -> int:
-    """Return how many rows of logits fit ``chunk_bytes``; half precision holds a float32 copy of them beside."""
+def chunk_rows(num_classes: int, dtype: torch.dtype, chunk_bytes: int, *, narrow: bool = False) -> int:
+    """Return how many rows of logits fit ``chunk_bytes``; half precision holds a float32 copy of them beside, unless ``narrow``."""
     budget = _checks.number("chunk_bytes", chunk_bytes, low=1)
-    row = num_classes * (dtype.itemsize + (4 if dtype not in _WIDE else 0))
+    row = num_classes * (dtype.itemsize + (4 if dtype not in _WIDE and not narrow else 0))
     return max(1, int(budget) // max(1, row))
 
 
@@ -141,6 +141,7 @@ class Task(NamedTuple):
     step: int  # rows a chunk, at most
     share: Callable[[Tensor], Tensor] | None = None  # sums a gradient over processes, in place
     wanted: Wanted = (False, False, False)
+    narrow: bool = False  # the kernel takes logits in half precision as they are
 
 
 def wants_gradient(tensor: Tensor | None) -> bool:
@@ -241,19 +242,20 @@ class Gradients(NamedTuple):
         if self.weight is not None:
             g.add_product(self.weight, h * factor[:, None])
         if self.bias is not None:
-            self.bias.addmv_(g.wide.t(), factor)
+            self.bias.addmv_(g.wide.t().to(self.bias.dtype), factor)
 
 
 class Chunk(NamedTuple):
-    """A chunk's logits, then their gradient: in the type of the products, and (the same memory, or a copy) float32 at least."""
+    """A chunk's logits, then their gradient: in the type of the products, and (the same memory, or a copy) as the kernel takes them."""
 
     product: Tensor  # (n, V)
     wide: Tensor  # (n, V)
 
     @classmethod
-    def empty(cls, step: int, weight: Tensor) -> Chunk:
+    def empty(cls, step: int, weight: Tensor, *, narrow: bool) -> Chunk:
         product = weight.new_empty(step, len(weight))
-        return cls(product, product if product.dtype in _WIDE else product.new_empty(product.shape, dtype=torch.float32))
+        one = narrow or product.dtype in _WIDE
+        return cls(product, product if one else product.new_empty(product.shape, dtype=torch.float32))
 
     def logits(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Chunk:
         """Return the chunk of the rows ``h`` (n, D), in the memory of this one."""
@@ -272,7 +274,7 @@ class Chunk(NamedTuple):
 
     def add_product(self, total: Tensor, h: Tensor) -> None:
         """Add the gradient's product with ``h``, (V, D), to ``total``, never rounding the sum to half precision."""
-        if not (self.product.is_cuda and self.product.dtype not in _WIDE):
+        if self.wide.dtype == total.dtype and not (self.product.is_cuda and self.product.dtype not in _WIDE):
             total.addmm_(self.wide.t(), h.to(total.dtype))
             return
         # tensor cores sum halves in float32 and can hand that out; in slices, as the sum is a new tensor
@@ -298,7 +300,7 @@ def run(
     factors = hidden.new_ones(len(hidden), dtype=loss_dtype(hidden.dtype)) if factor is None else factor.to(loss_dtype(hidden.dtype))
     for part in parts(task.rows.live, len(hidden), task.step):
         h = hidden[part]
-        buffer = Chunk.empty(len(h), weight) if buffer is None else buffer
+        buffer = Chunk.empty(len(h), weight, narrow=task.narrow) if buffer is None else buffer
         chunk = buffer.logits(h, weight, bias)
         values[part], weights[part] = task.kernel(chunk.wide, task.rows.target[part], any(wanted))
         if any(wanted):

@@ -61,9 +61,10 @@ def cross_entropy(
     empty : {"nan", "zero"}
         What the mean over no rows is: NaN as in torch, or 0.
     inplace : bool
-        Let the gradient overwrite the logits, which saves its memory. Taken up in eager mode on the CPU, for contiguous logits
-        that are neither a leaf nor a view of one; elsewhere the gradient gets memory of its own. Who needs the logits
-        afterwards (another derivative, an earlier operation that saved them) gets an error from autograd and no wrong number.
+        Let the gradient overwrite the logits, which saves its memory. Taken up in eager mode on the CPU and by the GPU's kernels, for
+        contiguous logits that are neither a leaf nor a view of one (on a GPU with the classes last); elsewhere the gradient gets
+        memory of its own. Who needs the logits afterwards (another derivative, an earlier operation that saved them) gets an error
+        from autograd and no wrong number.
     validate : bool
         Check the labels on other devices than the CPU too, at the price of waiting for the device. Without it a label out of
         range ends in a device assertion there.

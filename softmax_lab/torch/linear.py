@@ -10,7 +10,7 @@ from torch import Tensor
 from .._checks import Empty, Reduction
 from ..cross_entropy import cross_entropy, cross_entropy_grad
 from ..spec import LossSpec
-from . import _checks, _chunks, _family, ops  # noqa: F401 - ops registers the operator
+from . import _checks, _chunks, _family, ops
 from ._chunks import CHUNK_BYTES
 from ._composite import Options
 from ._shared import as_array, as_tensor, packed
@@ -100,15 +100,20 @@ def _linear(
     logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(weight))  # their shape, without their memory
     rows = _chunks.prepare(logits, target, spec, sample_weight, options)
     _chunks.check_classes(rows, target, spec, len(weight))
-    step = _chunks.chunk_rows(len(weight), hidden.dtype, chunk_bytes)
-    return _chunks.evaluate(_chunks.Task(rows, partial(local_kernel, spec), step), hidden, weight, bias)
+    narrow = ops.gpu_kernels(hidden) is not None
+    step = _chunks.chunk_rows(len(weight), hidden.dtype, chunk_bytes, narrow=narrow)
+    return _chunks.evaluate(_chunks.Task(rows, partial(local_kernel, spec), step, narrow=narrow), hidden, weight, bias)
 
 
 # ---- kernels of rows that are whole on one process ----
 
 
 def local_kernel(spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return values and weights of rows ``z`` (n, V), and leave in ``z`` the gradient of each row's own value."""
+    """Return values and weights of rows ``z`` (n, V), and where ``gradient`` is set leave in ``z`` that of each row's own value."""
+    kernels = ops.gpu_kernels(z)
+    if kernels is not None:
+        values, weights = kernels.rows_in_place(z, target, _family.spec_tensors(spec, z.device, torch.float32), gradient)
+        return values.double(), weights.double()
     if spec.gate:  # the weights depend on the logits
         return plain_kernel(spec, z, target, gradient)
     values = numpy_values(spec, z, target, gradient) if z.device.type == "cpu" else operator_values(spec, z, target, gradient)

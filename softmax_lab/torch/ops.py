@@ -10,12 +10,16 @@ Three ways lead through here, since no one mechanism of torch gives every kind o
 The loss's operator returns (loss, gradient). The gradient is an output that autograd knows of, and what flows back through *it* is a
 Hessian-vector product: that is the whole of double backward.
 
-CPU tensors run the loops of the NumPy package on shared memory; other devices the closed form in plain torch.
+CPU tensors run the loops of the NumPy package on shared memory; tensors on a GPU the kernels of :mod:`.triton`, where Triton is
+installed and the type is not float64; all others the closed form in plain torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -33,7 +37,7 @@ from ._composite import Options
 from ._family import SpecTensors
 from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, numpy_spec, packed, unpack
 
-__all__ = ["is_concrete", "log_softmax", "loss", "softmax"]
+__all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "softmax"]
 
 _LIBRARY = torch.library.Library("softmax_lab", "DEF")
 _FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
@@ -82,6 +86,28 @@ def _loss_elsewhere(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return _composite.loss(logits, *named), logits.new_empty(0)
 
 
+@cache
+def _triton() -> Any:
+    """Return the kernels for a GPU, or None where Triton is not installed: imported with the first tensor that they can take."""
+    return import_module(f"{__package__}.triton") if find_spec("triton") else None
+
+
+def gpu_kernels(tensor: Tensor) -> Any:
+    """Return the kernels of :mod:`.triton` where they take the tensor, else None."""
+    return _triton() if tensor.is_cuda and tensor.dtype != torch.float64 else None
+
+
+def _loss_on_gpu(logits: Tensor, *arguments: Any, inplace: bool = False) -> tuple[Tensor, Tensor]:
+    kernels = gpu_kernels(logits)
+    if kernels is None:
+        return _loss_elsewhere(logits, *arguments)
+    named = _named(arguments[:-1])
+    if arguments[-1]:
+        value, gradient = kernels.loss_and_gradient(logits, *named, inplace=inplace)
+        return value, gradient
+    return kernels.loss(logits, *named), logits.new_empty(0)
+
+
 def _loss_shapes(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     reduction, dim, with_gradient = arguments[_TENSORS], arguments[_TENSORS + 3], arguments[-1]
     rows = logits.movedim(dim, -1).shape[:-1] if reduction == "none" else ()
@@ -99,6 +125,15 @@ def _hvp_elsewhere(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
     return _composite.hvp(logits, target, tangent, fields, sample_weight, options)
 
 
+def _hvp_on_gpu(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
+    kernels = gpu_kernels(logits)
+    if kernels is None:
+        return _hvp_elsewhere(logits, tangent, *arguments)
+    target, fields, sample_weight, options = _named(arguments)
+    product: Tensor = kernels.hvp(logits, target, tangent, fields, sample_weight, options)
+    return product
+
+
 # ---- the maps ----
 
 
@@ -108,6 +143,15 @@ def _map_on_cpu(function: Callable[..., Any]) -> Callable[[Tensor, Tensor, int],
 
 def _map_elsewhere(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *tensors_and_dim: function(*tensors_and_dim[:-2], tensors_and_dim[-1], float(tensors_and_dim[-2]))
+
+
+def _map_on_gpu(name: str) -> Callable[..., Tensor]:
+    def call(first: Tensor, *rest: Any) -> Tensor:
+        kernels = gpu_kernels(first)
+        result: Tensor = _map_elsewhere(getattr(_composite if kernels is None else kernels, name))(first, *rest)
+        return result
+
+    return call
 
 
 def _softmax_vjp_on_cpu(probs: Tensor, upstream: Tensor, temperature: Tensor, dim: int) -> Tensor:
@@ -125,18 +169,24 @@ def _like_first(first: Tensor, *_: Any) -> Tensor:
     return first.new_empty(first.shape)
 
 
-def _register(name: str, *, cpu: Callable[..., Any], elsewhere: Callable[..., Any], shapes: Callable[..., Any] = _like_first) -> None:
+def _register(
+    name: str, *, cpu: Callable[..., Any], gpu: Callable[..., Any], elsewhere: Callable[..., Any], shapes: Callable[..., Any] = _like_first
+) -> None:
     _LIBRARY.impl(name, cpu, "CPU")
+    _LIBRARY.impl(name, gpu, "CUDA")
     _LIBRARY.impl(name, elsewhere, "CompositeExplicitAutograd")
     torch.library.register_fake(f"softmax_lab::{name}", shapes, lib=_LIBRARY)
 
 
-_register("cross_entropy", cpu=_loss_on_cpu, elsewhere=_loss_elsewhere, shapes=_loss_shapes)
-_register("cross_entropy_hvp", cpu=_hvp_on_cpu, elsewhere=_hvp_elsewhere)
-_register("softmax", cpu=_map_on_cpu(_numpy_softmax), elsewhere=_map_elsewhere(_composite.softmax))
-_register("log_softmax", cpu=_map_on_cpu(_numpy_log_softmax), elsewhere=_map_elsewhere(_composite.log_softmax))
-_register("softmax_vjp", cpu=_softmax_vjp_on_cpu, elsewhere=_map_elsewhere(_composite.softmax_vjp))
-_register("log_softmax_vjp", cpu=_log_softmax_vjp_on_cpu, elsewhere=_map_elsewhere(_composite.log_softmax_vjp))
+_register("cross_entropy", cpu=_loss_on_cpu, gpu=_loss_on_gpu, elsewhere=_loss_elsewhere, shapes=_loss_shapes)
+_register("cross_entropy_hvp", cpu=_hvp_on_cpu, gpu=_hvp_on_gpu, elsewhere=_hvp_elsewhere)
+for _name, _cpu in (
+    ("softmax", _map_on_cpu(_numpy_softmax)),
+    ("log_softmax", _map_on_cpu(_numpy_log_softmax)),
+    ("softmax_vjp", _softmax_vjp_on_cpu),
+    ("log_softmax_vjp", _log_softmax_vjp_on_cpu),
+):
+    _register(_name, cpu=_cpu, gpu=_map_on_gpu(_name), elsewhere=_map_elsewhere(getattr(_composite, _name)))
 
 
 # ---- derivatives of the operators, for the compiler ----
@@ -214,7 +264,10 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.options, ctx.inplace, ctx.watched = Options(*arguments[_TENSORS:]), inplace, _watched()
         if inplace:
-            value, _ = _loss_on_cpu(logits, *arguments, True, out=logits)
+            if gpu_kernels(logits) is not None:
+                value, _ = _loss_on_gpu(logits, *arguments, True, inplace=True)
+            else:
+                value, _ = _loss_on_cpu(logits, *arguments, True, out=logits)
             gradient = logits.detach()  # the same version counter: autograd sees it if someone writes to the logits now
             torch.autograd.graph.increment_version(logits)
             ctx.save_for_backward(gradient)
@@ -246,6 +299,10 @@ def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None
     if torch.is_grad_enabled() or _transformed() or ctx.watched or _keep_graph():
         return _scaled(gradient, upstream, ctx.options)
     own = gradient.detach()  # as an output of the node it would carry its history along
+    kernels = gpu_kernels(own)
+    if kernels is not None and own.is_contiguous() and (upstream.ndim == 0 or ctx.options.dim == own.ndim - 1):
+        scaled: Tensor = kernels.rescale_(own, upstream)
+        return scaled
     return own if _is_one(upstream) else own.mul_(_factor(gradient, upstream, ctx.options))
 
 
@@ -308,7 +365,7 @@ def loss(
     if torch.compiler.is_compiling():
         value, _ = _OPS.cross_entropy(logits, *arguments, wanted)
     elif wanted:
-        value, _ = _CrossEntropy.apply(logits, arguments, inplace and _may_overwrite(logits))  # type: ignore[no-untyped-call]
+        value, _ = _CrossEntropy.apply(logits, arguments, inplace and _may_overwrite(logits, options.dim))  # type: ignore[no-untyped-call]
     else:
         with _below_autograd():
             value, _ = _OPS.cross_entropy(logits, *arguments, False)
@@ -348,7 +405,8 @@ def is_concrete(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and type(tensor) in PLAIN_TYPES and not _transformed() and not torch.compiler.is_compiling()
 
 
-def _may_overwrite(logits: Tensor) -> bool:
+def _may_overwrite(logits: Tensor, dim: int) -> bool:
     """Whether the gradient may take the logits' memory: theirs alone, and not that of a parameter."""
     base = logits if logits._base is None else logits._base
-    return is_concrete(logits) and logits.is_contiguous() and not base.is_leaf
+    on_gpu = gpu_kernels(logits) is not None and type(logits) in PLAIN_TYPES and dim == logits.ndim - 1
+    return (is_concrete(logits) or on_gpu) and logits.is_contiguous() and not base.is_leaf

@@ -1,0 +1,89 @@
+"""The kernels run by Triton's interpreter, and a plan small enough that short rows are cut into parts too."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import triton.runtime.interpreter
+
+from softmax_lab.torch import _composite, ops
+from softmax_lab.torch import triton as kernels
+from softmax_lab.torch.triton import plan as plans
+
+
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Assertions of the kernels count, as on a GPU; NumPy's warnings of infinities and NaNs that a kernel selects away do not."""
+    builder = triton.runtime.interpreter.interpreter_builder
+    monkeypatch.setattr(builder, "options", replace(builder.options, debug=True, sanitize_overflow=False))
+    with np.errstate(all="ignore"):
+        yield
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut every row of more than two classes into parts of four."""
+    for name, value in (("WHOLE", 2), ("PART", 4), ("SHORT", 4)):
+        monkeypatch.setattr(plans, name, value)
+
+
+@pytest.fixture(params=["whole", "parts"])
+def each_plan(request: pytest.FixtureRequest) -> str:
+    """Run a test with rows held at once, and again with rows in parts."""
+    if request.param == "parts":
+        request.getfixturevalue("in_parts")
+    return str(request.param)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """The kernels that ran, by name, and whether they held rows as a whole."""
+    from softmax_lab.torch.triton import family, launch, maps, product, rescale
+
+    found: list[tuple[str, bool]] = []
+    lock = threading.Lock()  # the interpreter is not made for threads
+
+    def recorded(kernel: Any, rows: Any, *arguments: Any, **constants: Any) -> None:
+        if len(rows):
+            found.append((kernel.fn.__name__, plans.plan(rows.shape[1]).whole))
+        with lock:
+            launch.launch(kernel, rows, *arguments, **constants)
+
+    for module in (family, maps, product, rescale):
+        monkeypatch.setattr(module, "launch", recorded)
+    return found
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Let the public functions take CPU tensors to the kernels, by the code that a GPU's tensors go through; return what runs."""
+    monkeypatch.setattr(ops, "gpu_kernels", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels)
+    maps = {name: ops._map_on_gpu(name) for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")}
+    losses = {"cross_entropy": ops._loss_on_gpu, "cross_entropy_hvp": ops._hvp_on_gpu}
+    monkeypatch.setattr(ops, "_OPS", SimpleNamespace(**losses, **maps))
+    derivative = {name: ops._map_derivative(maps[f"{name}_vjp"], getattr(_composite, f"{name}_vjp")) for name in ("softmax", "log_softmax")}
+    monkeypatch.setattr(ops, "softmax", _differentiable(maps["softmax"], derivative["softmax"]))
+    monkeypatch.setattr(ops, "log_softmax", _differentiable(maps["log_softmax"], derivative["log_softmax"]))
+    return launched
+
+
+def _differentiable(forward: Any, derivative: Any) -> Any:
+    """Return what the operator with its registered derivative is."""
+    import torch
+
+    class Map(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: Any, temperature: Any, dim: int) -> Any:
+            result = forward(z, temperature, dim)
+            ops._save_map(ctx, (z, temperature, dim), result)
+            return result
+
+        backward = staticmethod(derivative)
+
+    return lambda z, temperature, dim: Map.apply(z, torch.tensor(temperature, dtype=torch.float64), dim)  # type: ignore[no-untyped-call]
