@@ -5,7 +5,8 @@ batch), then the times. Each of three kernels, softmax, log-softmax and cross-en
 peer that can be imported, on the same tensors, and beside an out-of-place copy of them: each byte read once and written once, the floor.
 The linear layer's loss runs with the peak of its memory. A time is the median of repetitions between which the cache is flushed.
 
-Rows go to ``experiments/results/gpu.csv`` as they come, and a picture beside it; a run that was stopped goes on where it was, and ``--again`` starts afresh.
+Rows go to ``experiments/results/gpu.csv`` as they come, and a picture beside it; a run that was stopped goes on where it was, and
+``--again`` starts afresh.
 ``--device cpu`` rehearses all of it on small tensors (with ``TRITON_INTERPRET=1`` that takes the kernels too), and stores nothing.
 """
 
