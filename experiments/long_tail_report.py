@@ -33,6 +33,7 @@ __all__ = [
     "gate_picture",
     "main_table",
     "moved_decisions",
+    "paired_table",
     "paired_with_best",
     "plain_matches",
     "regret_picture",
@@ -114,6 +115,14 @@ def paired_with_best(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
             "seeds": int(difference["seeds"]), "ECE": ece[ours], "ECE of the best fixed": ece[other],
         }  # fmt: skip
     return pd.DataFrame(lines).T.rename_axis(PLACE).infer_objects()
+
+
+def paired_table(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
+    """Return `paired_with_best` as it is printed."""
+    paired = paired_with_best(table, ours)
+    interval = [f"{low:.2f} to {high:.2f}" for low, high in zip(paired["low"], paired["high"], strict=True)]
+    shown = paired[["best fixed"]].assign(**{"difference": paired["difference"].map("{:+.2f}".format), "95 % interval": interval})
+    return shown.assign(ECE=paired["ECE"].map("{:.1f}".format), **{"ECE, other": paired["ECE of the best fixed"].map("{:.1f}".format)})
 
 
 def plain_matches(table: pd.DataFrame) -> bool:
@@ -266,6 +275,7 @@ def film_picture(films: dict[str, pd.DataFrame], *, names: Callable[[str], str] 
         mesh = axis.pcolormesh(grid.columns, grid.index, grid.to_numpy(), cmap=DIVERGING, norm=norm, shading="nearest", rasterized=True)
         axis.set(title=names(loss), ylabel="class", yticks=range(0, len(grid.index), max(1, len(grid.index) // 5)))
         axis.invert_yaxis()
+        axis.grid(False)
     panels[-1].set_xlabel("training step")
     bar = figure.colorbar(mesh, ax=panels, label="pull up / push down", extend="both")
     ticks = [-1.0, -0.5, 0.0, 0.5, 1.0]
@@ -288,10 +298,10 @@ def words(table: pd.DataFrame) -> dict[str, str]:
         "coverage": f"So far the grid covers {names}: {int(covered['runs'].sum())} runs on settings that were chosen beforehand.",
         "within": f"{within} of {len(ours)}",
         "ahead": str(ahead),
-        "clear": str(clear),
+        "clear": str(clear or "none"),
         "calibrated": f"{int((ours['ECE'] < ours['ECE of the best fixed']).sum())} of {len(ours)}",
         "best": f"it is within one point of the best other loss in {within} of {len(ours)} settings and ahead in {ahead}, "
-        f"in {clear} by more than chance",
+        f"in {clear or 'none'} by more than chance",
         "smoothing": f"with neutral smoothing the differences are {gains} points, and the calibration error is the lower in "
         f"{calibrated} of {len(smoothed)}",
         **noise_words(table),

@@ -59,6 +59,7 @@ def test_tables(rows: list[dict[str, str]]) -> None:
     paired = report.paired_with_best(table)
     assert paired["difference"].tolist() == [-4.0, 1.0]
     assert (paired["ECE"] < paired["ECE of the best fixed"]).tolist() == [False, True]
+    assert report.paired_table(table)["95 % interval"].tolist() == ["-4.00 to -4.00", "1.00 to 1.00"]
     assert report.plain_matches(table)
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
