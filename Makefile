@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[audit,book,frameworks,test]'
 	@touch $@
 
-book: $(STAMP) ## Execute every chapter and render the book into _build/html
+book: $(STAMP) ## Execute the chapters that have changed and render the book into _build/html
 	$(BIN)/python tools/build_book.py
 
 test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the rendered site checked
@@ -37,5 +37,5 @@ format: $(STAMP) ## Let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what was built, but not .venv
-	rm -rf _build build .mypy_cache .pytest_cache .ruff_cache .hypothesis ./*.egg-info
+	rm -rf _build .book_cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis ./*.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,15 +1,19 @@
 """Execute the chapters and render the book into ``_build/html``.
 
-    python tools/build_book.py             execute every notebook of _toc.yml, then render
+    python tools/build_book.py             execute the notebooks of _toc.yml, then render
+    python tools/build_book.py --again     execute them all, whatever has been executed before
     python tools/build_book.py --stored    render the outputs stored in the notebooks
 
-The tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. Chapters are always executed, never
-taken from a cache, because a cache keyed on the cells does not see a change in the package.
+The tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. A chapter that was executed before is
+taken from ``.book_cache`` if nothing has changed that it could depend on: its own source, every file of the package and of the
+experiments with their results, the claims, the pinned versions and the interpreter. (The cache of Jupyter Book itself is keyed on the
+cells alone, and does not see a change in the package.)
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -27,6 +31,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = ".book_cache"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -65,8 +70,35 @@ def make_stage(root: Path, documents: Sequence[str]) -> Path:
     return stage
 
 
-def execute_chapters(stage: Path, documents: Sequence[str]) -> dict[str, float]:
-    """Execute every notebook among ``documents`` in place; return the seconds that each took."""
+#: what a chapter may depend on beside itself: files by these patterns
+DEPENDENCIES = (
+    "softmax_lab/**/*.py",
+    "softmax_lab/**/*.npz",
+    "experiments/**/*.py",
+    "experiments/results/*",
+    "book/claims.yml",
+    "constraints.txt",
+)
+
+
+def fingerprint(root: Path) -> str:
+    """Return a checksum of everything that every chapter may depend on."""
+    digest = hashlib.sha256(f"{sys.version} {sys.platform}".encode())
+    for path in sorted({path for pattern in DEPENDENCIES for path in root.glob(pattern) if path.is_file()}):
+        digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_file(cache: Path, chapter: str, path: Path, common: str) -> Path:
+    """Return where an executed chapter is kept: outputs do not count, so that executing and storing it changes nothing."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = repr([(cell.cell_type, cell.source, cell.metadata.get("tags")) for cell in notebook.cells])
+    key = hashlib.sha256(f"{common}\0{chapter}\0{cells}".encode()).hexdigest()[:32]
+    return cache / f"{chapter.replace('/', '-')}-{key}.ipynb"
+
+
+def execute_chapters(stage: Path, documents: Sequence[str], *, cache: Path | None = None, common: str = "") -> dict[str, float]:
+    """Execute every notebook among ``documents`` in place, or take it from the cache; return the seconds that each took."""
     chapters = [document for document in documents if (stage / f"{document}.ipynb").is_file()]
     seconds = {}
     # A chapter may look at an experiment, which is not installed: its kernel finds it from the root.
@@ -75,10 +107,36 @@ def execute_chapters(stage: Path, documents: Sequence[str]) -> dict[str, float]:
     with tqdm(chapters, unit="chapter", mininterval=0.1 if sys.stderr.isatty() else 10.0) as progress:
         for chapter in progress:
             start = time.perf_counter()
-            execute_chapter(stage, chapter, progress)
+            kept = None if cache is None else cache_file(cache, chapter, stage / f"{chapter}.ipynb", common)
+            known = kept is not None and kept.is_file()
+            if kept is not None and known:
+                take(kept, stage / f"{chapter}.ipynb")
+            else:
+                execute_chapter(stage, chapter, progress)
+                if kept is not None:
+                    keep(stage / f"{chapter}.ipynb", kept, chapter)
             seconds[chapter] = time.perf_counter() - start
-            progress.write(f"{chapter}: executed in {seconds[chapter]:.1f} s", file=sys.stdout)
+            progress.write(f"{chapter}: {'unchanged' if known else 'executed'}, {seconds[chapter]:.1f} s", file=sys.stdout)
     return seconds
+
+
+def take(kept: Path, path: Path) -> None:
+    """Put the outputs of a kept chapter into the stage's, whose metadata may be newer."""
+    notebook, executed = (nbformat.read(file, as_version=4) for file in (path, kept))
+    for cell, done in zip(notebook.cells, executed.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    nbformat.write(notebook, path)
+
+
+def keep(path: Path, kept: Path, chapter: str) -> None:
+    """Keep an executed chapter, in one step, in place of its earlier versions."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    for old in kept.parent.glob(f"{chapter.replace('/', '-')}-{'?' * 32}.ipynb"):
+        old.unlink()
+    draft = kept.with_suffix(".partial")
+    shutil.copy2(path, draft)
+    draft.replace(kept)
 
 
 def execute_chapter(stage: Path, chapter: str, progress: tqdm[Any]) -> None:
@@ -127,11 +185,13 @@ def render(root: Path, stage: Path) -> Path:
     return index
 
 
-def build(root: Path, *, stored: bool) -> Path:
+def build(root: Path, *, stored: bool, again: bool = False) -> Path:
     """Build the book at ``root``; return the opening page."""
     documents = read_toc(root)
     stage = make_stage(root, documents)
-    seconds = {} if stored else execute_chapters(stage, documents)
+    if again:
+        shutil.rmtree(root / CACHE, ignore_errors=True)
+    seconds = {} if stored else execute_chapters(stage, documents, cache=root / CACHE, common=fingerprint(root))
     start = time.perf_counter()
     index = render(root, stage)
     seconds["rendering"] = time.perf_counter() - start
@@ -143,9 +203,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Build the book and say where it is; return the exit status."""
     parser = argparse.ArgumentParser(description="Execute the chapters and render the book into _build/html.")
     parser.add_argument("--stored", action="store_true", help="render the stored outputs, execute nothing")
+    parser.add_argument("--again", action="store_true", help="execute every chapter, changed or not")
     options = parser.parse_args(arguments)
     try:
-        index = build(root, stored=options.stored)
+        index = build(root, stored=options.stored, again=options.again)
     except BuildError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

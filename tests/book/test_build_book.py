@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.build_book import execute_chapters, main, make_stage, read_toc
+from tools.build_book import execute_chapters, fingerprint, main, make_stage, read_toc
 
 TOC = "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - file: book/two\n"
 
@@ -42,6 +42,30 @@ def test_chapter_is_executed_in_its_folder_and_the_original_is_left_alone(book: 
     cell = nbformat.read(stage / "book" / "one.ipynb", as_version=4).cells[1]
     assert (cell.execution_count, cell.outputs[0].text) == (1, "# Book\n\n")
     assert (book / "book" / "one.ipynb").read_bytes() == before
+
+
+def test_an_unchanged_chapter_on_an_unchanged_package_is_not_run_again(book: Path) -> None:
+    counting = (
+        "import pathlib\npath = pathlib.Path.cwd().parents[2] / 'runs'\nwith path.open('a') as file:\n    file.write('x')\nprint('ran')"
+    )
+    write_chapter(book, "one", counting)
+    (book / "softmax_lab").mkdir()
+    module = book / "softmax_lab" / "module.py"
+    module.write_text("one = 1\n", encoding="utf-8")
+
+    def runs() -> int:
+        stage = make_stage(book, read_toc(book))
+        execute_chapters(stage, ["book/one"], cache=book / ".book_cache", common=fingerprint(book))
+        cell = nbformat.read(stage / "book" / "one.ipynb", as_version=4).cells[1]
+        assert (cell.execution_count, cell.outputs[0].text) == (1, "ran\n")
+        return len((book / "runs").read_text(encoding="utf-8"))
+
+    assert [runs(), runs()] == [1, 1]
+    module.write_text("one = 2\n", encoding="utf-8")
+    assert [runs(), runs()] == [2, 2]
+    write_chapter(book, "one", counting + "\n")
+    assert [runs(), runs()] == [3, 3]
+    assert len(list((book / ".book_cache").iterdir())) == 1  # of each chapter the last
 
 
 def test_failed_cell_is_named_and_nothing_is_rendered(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
