@@ -26,10 +26,11 @@ def stages() -> dict[str, list[str]]:
         "ruff": ["-m", "ruff", "check", "."],
         "format": ["-m", "ruff", "format", "--check", "."],
         "mypy": ["-m", "mypy", *(folder for folder in TYPED if any((ROOT / folder).rglob("*.py")))],
-        "pytest": ["-m", "pytest", "-n", "2"],
+        "pytest": ["-m", "pytest", "-n", "2", "-m", "not site"],
         "notebooks": ["-m", "pytest", *NBVAL, "-n", "2", "--dist", "loadfile", *notebooks()],
         "book": ["tools/build_book.py", "--stored"],
         "links": ["tools/check_site.py"],
+        "pages": ["-m", "pytest", "-n", "2", "-m", "site", "tests/book/test_pages.py"],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -28,6 +29,15 @@ def test_every_parameter_that_the_page_names_is_one(command: list[str]) -> None:
     notebook = ROOT / command[1]
     known = papermill.inspect_notebook(str(notebook))
     assert {command[i + 1] for i, word in enumerate(command) if word == "-p"} <= set(known)
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("experiments/*.ipynb")]), ids=lambda path: path.stem)
+def test_every_notebook_has_parameters_that_can_be_set(path: Path) -> None:
+    """One name a line: papermill does not see through ``a, b = 1, 2``."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1
+    assigned = {node.id for node in ast.walk(ast.parse(cells[0].source)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert assigned == set(papermill.inspect_notebook(str(path)))
 
 
 @pytest.fixture(autouse=True)

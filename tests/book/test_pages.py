@@ -1,0 +1,109 @@
+"""The rendered pages in a real browser, with the network cut: at two widths, light and dark.
+
+Runs against ``_build/html`` after it is built (the stage ``pages`` of ``make test``), with the Chromium of the system.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+PAGES = [
+    path for path in sorted(SITE.glob("**/*.html")) if "_static" not in path.parts and path.name not in ("search.html", "genindex.html")
+]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+pytestmark = [
+    pytest.mark.site,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(not PAGES, reason="the book is not built: make book"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids="-".join)
+def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
+    """Return what opens a page and gathers its complaints: errors on the console, requests that fail or leave the disk."""
+    width, scheme = request.param
+    size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda sent: complaints.append(f"failed: {sent.url}"))
+    page.on("request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else complaints.append(f"left: {sent.url}"))
+
+    def go(path: Path) -> tuple[Any, list[str]]:
+        page.goto(path.as_uri())
+        page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise : null")
+        return page, complaints
+
+    yield go
+    context.close()
+
+
+#: what is wrong with the formulas, pictures and headings of a page
+PROBLEMS = """() => {
+    const found = [];
+    for (const e of document.querySelectorAll('.math'))
+        if (!e.querySelector('mjx-container')) found.push('raw formula: ' + e.textContent.slice(0, 60));
+    for (const e of document.querySelectorAll('mjx-merror, [data-mjx-error]'))
+        found.push('formula in error: ' + e.textContent.slice(0, 60));
+    for (const e of document.querySelectorAll('article img')) {
+        if (!(e.getAttribute('alt') || '').trim()) found.push('no alternative text: ' + e.src.split('/').pop());
+        if (e.complete && !e.naturalWidth) found.push('no picture: ' + e.src.split('/').pop());
+    }
+    let level = 0;
+    for (const e of document.querySelectorAll('article h1, article h2, article h3, article h4, article h5, article h6')) {
+        const own = Number(e.tagName[1]);
+        if (own > level + 1) found.push('heading skips a level: ' + e.textContent.slice(0, 60));
+        level = own;
+    }
+    return found;
+}"""
+SIDEWAYS = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
+def test_page_is_whole(path: Path, open_page: Any) -> None:
+    page, complaints = open_page(path)
+    assert page.evaluate(PROBLEMS) == []
+    assert page.evaluate(SIDEWAYS) <= 0
+    assert complaints == []
+
+
+def test_the_opening_page_leads_to_the_first(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "search.html")
+    page.goto((SITE / "index.html").as_uri())
+    page.wait_for_url("**/book/intro.html")
+    assert complaints == []
+
+
+def test_the_scheme_is_followed(open_page: Any, request: pytest.FixtureRequest) -> None:
+    page, _ = open_page(SITE / "book" / "intro.html")
+    wanted = "dark" if "dark" in request.node.name else "light"
+    assert page.evaluate("() => document.documentElement.dataset.theme") == wanted
+
+
+def test_search_finds_a_word(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "search.html")
+    page.goto((SITE / "search.html").as_uri() + "?q=logsumexp")
+    page.wait_for_selector("#search-results li", timeout=10_000)
+    assert page.locator("#search-results li").count() > 0
+    assert complaints == []
