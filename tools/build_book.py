@@ -182,7 +182,19 @@ def render(root: Path, stage: Path) -> Path:
         raise BuildError(f"jupyter-book exited with status {result.returncode}: see its warnings above.")
     if not index.is_file():
         raise BuildError("jupyter-book reported success but wrote no _build/html/index.html.")
+    prune(output / "html")
     return index
+
+
+def prune(site: Path) -> None:
+    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages, and source maps."""
+    mathjax = site / "_static" / "mathjax"
+    loaded = set(re.findall(r"mathjax/([\w-]+\.js)", "".join(page.read_text(encoding="utf-8") for page in site.glob("book/*.html"))))
+    unused = [path for path in mathjax.glob("*.js") if path.name not in loaded]
+    unused += [path for path in mathjax.glob("sre/mathmaps/*.json") if path.stem not in ("base", "en")]
+    unused += [mathjax / "output" / "svg", mathjax / "output" / "svg.js", *site.glob("_static/**/*.map")]
+    for path in unused:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def build(root: Path, *, stored: bool, again: bool = False) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.build_book import execute_chapters, fingerprint, main, make_stage, read_toc
+from tools.build_book import execute_chapters, fingerprint, main, make_stage, prune, read_toc
 
 TOC = "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - file: book/two\n"
 
@@ -84,3 +84,18 @@ def test_failed_rendering_is_told_and_leaves_no_old_page(book: Path, capsys: pyt
     assert main(["--stored"], root=book) == 1
     assert "jupyter-book exited with status" in capsys.readouterr().err
     assert not old.exists() or old.read_text(encoding="utf-8") != "of an earlier build"
+
+
+def test_only_what_no_page_loads_is_removed(tmp_path: Path) -> None:
+    kept = ["book/a.html", "_static/mathjax/tex-chtml.js", "_static/mathjax/sre/mathmaps/en.json", "_static/mathjax/output/chtml/font.woff"]
+    unused = [
+        "_static/mathjax/tex-svg.js",
+        "_static/mathjax/sre/mathmaps/de.json",
+        "_static/mathjax/output/svg/font.js",
+        "_static/scripts/a.js.map",
+    ]
+    for name in (*kept, *unused):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("<script src='../_static/mathjax/tex-chtml.js'></script>", encoding="utf-8")
+    prune(tmp_path)
+    assert [name for name in (*kept, *unused) if (tmp_path / name).exists()] == kept

@@ -14,9 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-PAGES = [
-    path for path in sorted(SITE.glob("**/*.html")) if "_static" not in path.parts and path.name not in ("search.html", "genindex.html")
-]
+PAGES = [path for path in sorted(SITE.glob("**/*.html")) if "_static" not in path.parts and path.name not in ("index.html", "search.html")]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -86,6 +84,11 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(SIDEWAYS) <= 0
     assert complaints == []
+
+
+def test_the_site_is_small() -> None:
+    size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    assert size < 25e6, f"{size / 1e6:.1f} MB"
 
 
 def test_the_opening_page_leads_to_the_first(open_page: Any) -> None:
