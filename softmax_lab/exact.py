@@ -174,9 +174,9 @@ _LARGEST = mpmath.mpf(2) ** 1023  # beyond it float() may overflow, and the high
 
 
 def ulp_error(computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None) -> NDArray[np.float64]:
-    """|computed - exact| / ulp per component, in ulps of ``dtype`` (the computed array's own by default).
+    """Return the distance of computed and exact per component, in ulps of ``dtype`` (the computed array's own by default).
 
-    What one ulp is, and the conventions at flushes, NaN and infinities: :func:`softmax_lab._ulp.ulp_distance`.
+    What one ulp is, and the conventions at flushes, NaN and infinities: ``softmax_lab._ulp.ulp_distance``.
     ``scale`` is the largest term of a sum that truly cancels.
     """
     array = np.atleast_1d(np.asarray(computed))

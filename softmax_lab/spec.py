@@ -140,7 +140,7 @@ class LossSpec:
 
     @cached_property
     def acts_on_logits(self) -> bool:
-        """Whether u differs from z: a temperature, scale, bias, margin or soft cap is active."""
+        """A temperature, scale, bias, margin or soft cap is active, so that u differs from z."""
         shifted = active(self.bias) or active(self.margin)
         return self.temperature != 1 or self.softcap is not None or active(self.scale, 1.0) or shifted
 

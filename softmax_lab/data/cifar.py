@@ -103,7 +103,7 @@ def cifar10(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | Non
         (or ``.jpg``), 5,000 and 1,000 images a class. Class folders in alphabetical order are the standard labels. The set itself has
         to be fetched by hand: it names no licence.
     cache : path, optional
-        Where decoded arrays are kept; by default :func:`cache_folder`.
+        Where decoded arrays are kept; by default the folder ``softmax-lab`` of the user's cache.
     progress : bool
         Show a progress bar.
 
