@@ -10,6 +10,7 @@ Whatever is wrong with the ledger or with a directive is a warning, so that a bu
 from __future__ import annotations
 
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class LedgerTable(LedgerDirective):
         )
         return row(
             [nodes.paragraph("", "", link)],
-            self.markdown(claim.article),
+            [*self.markdown(claim.article), *original(claim)],
             [nodes.paragraph("", "", badge(claim.verdict))],
             self.markdown(claim.statement),
         )
@@ -146,6 +147,13 @@ class LedgerCounts(LedgerDirective):
 def badge(verdict: str) -> nodes.inline:
     """Return the verdict as a word with a symbol: colour is never the only sign."""
     return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["ledger-badge", f"ledger-{verdict}"])
+
+
+def original(claim: Claim) -> list[nodes.Node]:
+    """Return the article's own words, marked as Chinese for those who have the page read to them; docutils has no node for that."""
+    if not claim.original:
+        return []
+    return [nodes.raw("", f'<p class="ledger-original" lang="zh">{escape(claim.original)}</p>', format="html")]
 
 
 def evidence(claim: Claim) -> nodes.paragraph:

@@ -104,6 +104,25 @@ def test_the_scheme_is_followed(open_page: Any, request: pytest.FixtureRequest) 
     assert page.evaluate("() => document.documentElement.dataset.theme") == wanted
 
 
+def test_the_ledger_is_filtered_and_printed_whole(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "intro.html")
+    rows = page.locator("table.ledger-table tbody tr")
+    total = rows.count()
+    assert page.locator("table.ledger-table .ledger-original[lang=zh]").count() > total / 2
+    visible = page.locator("table.ledger-table tbody tr:visible")
+    page.locator("form.ledger-filter input[value*=holds]").focus()
+    page.keyboard.press("Space")  # by the keyboard alone
+    without = visible.count()
+    assert 0 < without < total
+    assert page.locator("form.ledger-filter [role=status]").inner_text() == f"{without} of {total} claims"
+    assert page.locator("table.ledger-table tbody tr:visible .ledger-holds").count() == 0
+    page.locator("form.ledger-filter input[type=search]").fill("temperature")
+    assert 0 < visible.count() < without
+    page.emulate_media(media="print")
+    assert visible.count() == total
+    assert complaints == []
+
+
 def test_search_finds_a_word(open_page: Any) -> None:
     page, complaints = open_page(SITE / "search.html")
     page.goto((SITE / "search.html").as_uri() + "?q=logsumexp")
