@@ -17,7 +17,7 @@ from .._composite import Options
 from .._family import SpecTensors
 from .._shared import loss_dtype
 from .launch import as_rows, from_rows, launch
-from .rows import at, exponentials, finite_or_zero, load_tile, online, prior_of, relative, slopes, target_of, transformed
+from .rows import at, exponentials, finite_or_zero, label_of, load_tile, online, prior_of, relative, slopes, target_of, transformed
 from .terms import cross_of, factor_of, row_terms, soft_terms, weight_of
 
 __all__ = ["Arguments", "Prepared", "loss", "loss_and_gradient", "prepare", "rows_in_place", "total_weight"]
@@ -50,6 +50,25 @@ def sums_of_weights(t, class_weights, class_weight, cols, k):
 
 
 @triton.jit
+def gradient_of(
+    e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
+    SOFT, SCALED, SCALE, SMOOTHING, CAP,
+):  # fmt: skip
+    """Return dL/dz of a tile; ``s`` is read for distributions alone."""
+    g = alpha * e
+    if SOFT:
+        g = g - beta * s
+    else:
+        if SMOOTHING:
+            g = g - beta * prior_of(priors, cols, k)
+        g = tl.where(cols[None, :] == label[:, None], at_target, g)
+    if SCALED or SCALE or CAP:
+        slope, _bend = slopes(z, cols, k, scales, scale, temperature, softcap, SCALE, CAP)
+        g = g * slope
+    return tl.where(live[:, None], g, 0.0)
+
+
+@triton.jit
 def loss_kernel(
     values, weights, gradient, logits, targets, sample_weights, total,
     scales, biases, margins, smoothings, priors, class_weights,
@@ -69,10 +88,7 @@ def loss_kernel(
     # ---- the label, and what the fields are for it ----
     label, live = tl.zeros_like(rows).to(tl.int32), inside
     if not SOFT:
-        given = tl.load(targets + rows, mask=inside, other=0).to(tl.int64)
-        live = inside & (given != ignore_index)
-        tl.device_assert((given == ignore_index) | ((given >= 0) & (given < k)), "a label is out of range")
-        label = tl.where(live, given, 0).to(tl.int32)
+        label, live = label_of(targets, rows, inside, ignore_index, k)
     own_margin = at(margins, margin, label)
 
     # ---- the normaliser, and the sums that the value asks for ----
@@ -155,17 +171,10 @@ def loss_kernel(
         alpha, beta = (alpha * factor)[:, None], (beta * factor)[:, None]
         at_target = (at_target * factor)[:, None]
         if WHOLE:
-            g = alpha * e
-            if SOFT:
-                g = g - beta * s
-            else:
-                if SMOOTHING:
-                    g = g - beta * prior_of(priors, lanes, k)
-                g = tl.where(lanes[None, :] == label[:, None], at_target, g)
-            if SCALED or SCALE or CAP:
-                slope, _bend = slopes(z, lanes, k, scales, scale, temperature, softcap, SCALE, CAP)
-                g = g * slope
-            g = tl.where(live[:, None], g, 0.0)
+            g = gradient_of(
+                e, z, s, lanes, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
+                SOFT, SCALED, SCALE, SMOOTHING, CAP,
+            )  # fmt: skip
             tl.store(gradient + (rows * gradient_stride)[:, None] + lanes[None, :], g.to(gradient.dtype.element_ty), mask=mask)
         else:
             last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
@@ -175,18 +184,13 @@ def loss_kernel(
                 z = load_tile(logits, starts, cols, mask, -float("inf"))
                 u = transformed(z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
                 _d, e = exponentials(u, peak, temperature, SCALED, CARRY)
-                g = alpha * e
+                s = e
                 if SOFT:
                     t, s = target_of(targets, rows * targets_stride, cols, mask, priors, smoothing, k, SMOOTHING)
-                    g = g - beta * s
-                else:
-                    if SMOOTHING:
-                        g = g - beta * prior_of(priors, cols, k)
-                    g = tl.where(cols[None, :] == label[:, None], at_target, g)
-                if SCALED or SCALE or CAP:
-                    slope, _bend = slopes(z, cols, k, scales, scale, temperature, softcap, SCALE, CAP)
-                    g = g * slope
-                g = tl.where(live[:, None], g, 0.0)
+                g = gradient_of(
+                    e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
+                    SOFT, SCALED, SCALE, SMOOTHING, CAP,
+                )  # fmt: skip
                 tl.store(gradient + (rows * gradient_stride)[:, None] + cols[None, :], g.to(gradient.dtype.element_ty), mask=mask)
 
 

@@ -16,7 +16,7 @@ from .._family import SpecTensors
 from .elementary import log1p
 from .family import part_of_sums, prepare, sums_of_weights, total_weight
 from .launch import as_rows, from_rows, launch
-from .rows import at, exponentials, finite_or_zero, load_tile, prior_of, slopes, target_of, transformed
+from .rows import at, exponentials, finite_or_zero, label_of, load_tile, prior_of, slopes, target_of, transformed
 from .terms import cross_of, factor_of, product_terms, row_terms, soft_terms, weight_of
 
 __all__ = ["hvp"]
@@ -39,10 +39,7 @@ def product_kernel(
     CARRY: tl.constexpr = logits.dtype.element_ty == tl.float32
     label, live = tl.zeros_like(rows).to(tl.int32), inside
     if not SOFT:
-        given = tl.load(targets + rows, mask=inside, other=0).to(tl.int64)
-        live = inside & (given != ignore_index)
-        tl.device_assert((given == ignore_index) | ((given >= 0) & (given < k)), "a label is out of range")
-        label = tl.where(live, given, 0).to(tl.int32)
+        label, live = label_of(targets, rows, inside, ignore_index, k)
     own_margin = at(margins, margin, label)
 
     # ---- the peak, and the tangent there ----

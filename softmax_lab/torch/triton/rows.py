@@ -15,13 +15,34 @@ import triton.language as tl
 
 from .elementary import exp, sech2_and_tanh
 
-__all__ = ["at", "exponentials", "finite_or_zero", "load_tile", "online", "prior_of", "relative", "slopes", "target_of", "transformed"]
+__all__ = [
+    "at",
+    "exponentials",
+    "finite_or_zero",
+    "label_of",
+    "load_tile",
+    "online",
+    "prior_of",
+    "relative",
+    "slopes",
+    "target_of",
+    "transformed",
+]
 
 
 @triton.jit
 def load_tile(pointer, starts, cols, mask, other):
     """Entries of rows that begin at ``starts`` (ROWS,), as float32."""
     return tl.load(pointer + starts[:, None] + cols[None, :], mask=mask, other=other).to(tl.float32)
+
+
+@triton.jit
+def label_of(targets, rows, inside, ignore_index, k):
+    """Return each row's label, 0 where it does not count, and whether it does."""
+    given = tl.load(targets + rows, mask=inside, other=0).to(tl.int64)
+    live = inside & (given != ignore_index)
+    tl.device_assert((given == ignore_index) | ((given >= 0) & (given < k)), "a label is out of range")
+    return tl.where(live, given, 0).to(tl.int32), live
 
 
 @triton.jit
