@@ -441,12 +441,13 @@ class _Problem:
         labels = read_only(labels)
         weights = read_only(self.weights) if active(spec.class_weight, 1.0) else _NONE
         factors = _NONE if self.sample_weight is None else read_only(self.sample_weight)
+        factor = self._factor  # here, and not on the threads that share the rows: with a gate it shares rows itself
 
         def arguments(some: slice) -> tuple[Any, ...]:
             affine = loops.affine.affine_of(spec, None if self.kept is None else self.kept[some])
             smooth = loops.target.smooth_of(spec, None if self.soft is None else self.soft[some])
             row_weights, row_factors = weights[some] if len(weights) else weights, factors[some] if len(factors) else factors
-            return labels[some], ignore, row_weights, self._factor, row_factors, affine, smooth, spec.gamma, spec.z_loss
+            return labels[some], ignore, row_weights, factor, row_factors, affine, smooth, spec.gamma, spec.z_loss
 
         return arguments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import mpmath
@@ -373,3 +374,14 @@ def test_an_error_leaves_out_untouched() -> None:
     with pytest.raises(IndexError):
         sl.cross_entropy_grad(np.zeros((2, 3)), [0, 5], out=out)
     assert (out == 7.0).all()
+
+
+@pytest.mark.parametrize("function", [sl.cross_entropy, sl.cross_entropy_grad, lambda z, y, spec: sl.cross_entropy_hvp(z, y, z, spec)])
+def test_a_gate_without_weights_does_not_wait_for_itself(function: Any) -> None:
+    """The mean's divisor asks for a pass over the rows; on a thread that shares them already it would wait forever."""
+    rng = np.random.default_rng(0)
+    z, y = np.asfortranarray(rng.normal(size=(2000, 500))), rng.integers(500, size=2000)  # rows that are copied, a part at a time
+    thread = threading.Thread(target=function, args=(z, y, sl.LossSpec(gate=2.0)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
