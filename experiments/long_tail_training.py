@@ -448,14 +448,16 @@ def make_network(name: str, inputs: int, classes: int, *, cosine: bool = False) 
     else:
         layers, width = (_convolutions if name == "convnet" else _resnet32)(inputs)
     network = Network(*layers, CosineLinear(width, classes) if cosine else nn.Linear(width, classes))
-    return network if name == "mlp" else network.to(memory_format=torch.channels_last)  # what the convolutions want
+    if name != "mlp":  # what convolutions want
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    return network
 
 
 # ---- training ----
 
 
 def _scaled(inputs: Array, like: Array) -> Tensor:
-    """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``; images (N, C, H, W), colours last in memory."""
+    """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``; images (N, C, H, W), NHWC in memory."""
     axes = tuple(range(like.ndim - 1))
     wide = like.astype(np.float32)
     mean, deviation = wide.mean(axes), wide.std(axes)
