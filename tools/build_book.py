@@ -28,6 +28,7 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,11 +184,22 @@ def render(root: Path, stage: Path) -> Path:
     if not index.is_file():
         raise BuildError("jupyter-book reported success but wrote no _build/html/index.html.")
     prune(output / "html")
+    # The library of the interactive pictures: once for all pages, and loaded by those that have one.
+    (output / "html" / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     return index
 
 
 def prune(site: Path) -> None:
-    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages, and source maps."""
+    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages, and source maps.
+
+    The notebooks to download lose their outputs, which are on the page and are two thirds of their bytes.
+    """
+    for path in site.glob("_sources/**/*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, path)
     mathjax = site / "_static" / "mathjax"
     loaded = set(re.findall(r"mathjax/([\w-]+\.js)", "".join(page.read_text(encoding="utf-8") for page in site.glob("book/*.html"))))
     unused = [path for path in mathjax.glob("*.js") if path.name not in loaded]

@@ -123,6 +123,96 @@ def test_the_ledger_is_filtered_and_printed_whole(open_page: Any) -> None:
     assert complaints == []
 
 
+#: the control that is moved, on which picture, and the numbers that must move with it
+TOUCHED = {0: ("logit of class 1", 0), 1: ("temperature T", 1), 2: ("training step", 1), 3: ("gap between the logits", 0)}
+SHOWN = "e => JSON.stringify(e.data.map(trace => [trace.x, trace.y, trace.z]))"
+
+
+@pytest.mark.parametrize("number", TOUCHED)
+def test_a_picture_answers_to_the_keyboard(number: int, open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "pictures.html")
+    picture = page.locator(".interactive").nth(number)
+    picture.scroll_into_view_if_needed()
+    label, moved = TOUCHED[number]
+    panel = picture.locator(".interactive-panel").nth(moved)
+    panel.locator("svg.main-svg").first.wait_for()
+    slider = picture.get_by_label(label)
+    before, words = panel.evaluate(SHOWN), picture.locator(".interactive-said").inner_text()
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert panel.evaluate(SHOWN) != before
+    assert picture.locator(".interactive-said").inner_text() != words
+    assert slider.get_attribute("aria-valuetext")
+    assert not picture.locator(".interactive-still").is_visible()
+    page.emulate_media(media="print")
+    assert picture.locator(".interactive-still").is_visible()
+    assert not panel.is_visible()
+    assert page.evaluate(SIDEWAYS) <= 0
+    assert complaints == []
+
+
+def test_a_choice_changes_the_curves(open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / "pictures.html")
+    picture = page.locator(".interactive").nth(3)
+    panel = picture.locator(".interactive-panel").first
+    panel.locator("svg.main-svg").first.wait_for()
+    before = panel.evaluate(SHOWN)
+    picture.get_by_label("type", exact=True).select_option(label="float16")
+    assert panel.evaluate(SHOWN) != before
+
+
+def test_without_scripts_the_stills_are_there(browser: Any) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((SITE / "book" / "pictures.html").as_uri())
+    assert [page.locator(".interactive-still").nth(i).is_visible() for i in range(4)] == [True] * 4
+    context.close()
+
+
+#: the smallest contrast of text on the page with what is behind it, and where: WCAG 2.1, 1.4.3 asks for 4.5, of large text 3
+CONTRAST = """() => {
+    const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+    const light = c => { const f = c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+    const over = (a, b) => [0, 1, 2].map(i => a[3] * a[i] + (1 - a[3]) * b[i]).concat(1);
+    const behind = e => { const layers = []; for (let n = e; n; n = n.parentElement) {
+        const c = parse(getComputedStyle(n).backgroundColor); if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
+        return layers.reverse().reduce((b, c) => over(c, b), [255, 255, 255, 1]); };
+    const found = [];
+    for (const e of document.querySelectorAll('article p, article li, article td, article th, article h1, article h2, article h3, article a, '
+            + 'article code, article span, article label, article button, article summary')) {
+        const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+        if (!own || !e.offsetParent || e.closest('mjx-container, .headerlink, svg')) continue;
+        const style = getComputedStyle(e), back = behind(e), size = parseFloat(style.fontSize);
+        const [a, b] = [light(over(parse(style.color), back)), light(back)].sort((x, y) => y - x);
+        const ratio = (a + 0.05) / (b + 0.05);
+        const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+        if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`);
+    }
+    return [...new Set(found)];
+}"""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
+def test_text_stands_out(path: Path, open_page: Any, request: pytest.FixtureRequest) -> None:
+    if "phone" in request.node.name:
+        pytest.skip("colours do not depend on the width")
+    page, _ = open_page(path)
+    assert page.evaluate(CONTRAST) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
+def test_figures_stand_on_white_in_the_dark(path: Path, open_page: Any, request: pytest.FixtureRequest) -> None:
+    if "dark" not in request.node.name or "phone" in request.node.name:
+        pytest.skip("asked once, in the dark")
+    page, _ = open_page(path)
+    corners = """() => [...document.querySelectorAll('article img')].filter(e => e.naturalWidth > 50 && e.src.includes('_images')).map(e => {
+        const c = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
+        return [e.src.split('/').pop(), getComputedStyle(e).filter]; })"""
+    assert [name for name, look in page.evaluate(corners) if "invert" in look] == []
+
+
 def test_search_finds_a_word(open_page: Any) -> None:
     page, complaints = open_page(SITE / "search.html")
     page.goto((SITE / "search.html").as_uri() + "?q=logsumexp")
