@@ -19,12 +19,14 @@ from typing import Any
 import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import softmax_lab as sl
 from softmax_lab.audit import adapters
-from softmax_lab.plotting import COLORS
+from softmax_lab.plotting import COLORS, DIVERGING
 
 __all__ = ["Change", "Control", "Interactive", "film", "precision", "temperature", "three_classes"]
 
@@ -119,7 +121,7 @@ def _draw(axis: Any, panel: Panel) -> None:
     layout = panel["layout"]
     for trace in panel["data"]:
         if trace["type"] == "heatmap":
-            axis.imshow(trace["z"], cmap="PuOr", vmin=trace["zmin"], vmax=trace["zmax"], extent=(0.5, 3.5, 3.5, 0.5))
+            axis.imshow(trace["z"], cmap=DIVERGING, vmin=trace["zmin"], vmax=trace["zmax"], extent=(0.5, 3.5, 3.5, 0.5))
             for (row, column), value in np.ndenumerate(np.asarray(trace["z"])):
                 axis.text(
                     column + 1,
@@ -136,7 +138,7 @@ def _draw(axis: Any, panel: Panel) -> None:
             points = "markers" in trace["mode"]
             look = trace["marker"] if points else trace["line"]
             if points:
-                axis.scatter(x, y, 40, look["color"], {"x": "x"}.get(look.get("symbol", ""), "o"), label=trace.get("name"), zorder=3)
+                axis.scatter(x, y, 40, look["color"], {"x": "x"}.get(look.get("symbol", ""), "o"), label=trace["name"] or None, zorder=3)
             else:
                 style = {"solid": "-", "dash": "--", "longdash": (0, (8, 3)), "dot": ":", "dashdot": "-."}[look["dash"]]
                 axis.plot(x, y, color=look["color"], linewidth=look["width"], linestyle=style, label=trace.get("name"))
@@ -164,9 +166,11 @@ def _panel(title: str, data: list[Any], *, x: Any = None, y: Any = None, legend:
     return {"data": data, "layout": {"title": {"text": title}, "xaxis": x or {}, "yaxis": y or {}, "showlegend": legend}}
 
 
-def _axis(title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, **more: Any) -> dict[str, Any]:
+def _axis(
+    title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, dtick: int = 1, **more: Any
+) -> dict[str, Any]:
     limits = {} if low is None or high is None else {"range": [float(np.log10(v)) if log else v for v in (low, high)]}
-    return {"title": {"text": title}, **({"type": "log", "exponentformat": "power"} if log else {}), **limits, **more}
+    return {"title": {"text": title}, **({"type": "log", "exponentformat": "power", "dtick": dtick} if log else {}), **limits, **more}
 
 
 def _line(x: Any, y: Any, color: str, name: str = "", *, width: float = 2.0, dash: str = "solid") -> dict[str, Any]:
@@ -181,11 +185,17 @@ def _line(x: Any, y: Any, color: str, name: str = "", *, width: float = 2.0, das
 
 
 def _point(x: Any, y: Any, color: str = "vermillion", name: str = "") -> dict[str, Any]:
-    return {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": name, "marker": {"color": COLORS[color], "size": 12}}
+    look = {"color": COLORS[color], "size": 12}
+    return {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": name, "showlegend": bool(name), "marker": look}
 
 
 def _bars(x: Any, y: Any, color: str, name: str = "") -> dict[str, Any]:
     return {"type": "bar", "x": x, "y": y, "name": name, "marker": {"color": COLORS[color]}}
+
+
+def _scale() -> list[list[Any]]:
+    """Return the book's diverging colours as Plotly wants them: it has no such map by name."""
+    return [[x, to_hex(colormaps[DIVERGING](x))] for x in np.linspace(0.0, 1.0, 11).tolist()]
 
 
 def _rounded(values: Any, digits: int = 5) -> Any:
@@ -236,7 +246,7 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
             [
                 {
                     "type": "heatmap", "x": [1, 2, 3], "y": [1, 2, 3], "z": [[0] * 3] * 3, "zmin": -0.25, "zmax": 0.25,
-                    "colorscale": "PuOr", "texttemplate": "%{z:.3f}", "showscale": False,
+                    "colorscale": _scale(), "texttemplate": "%{z:.3f}", "showscale": False,
                 }
             ],
             x=_axis("input j", dtick=1), y=_axis("output i", dtick=1, autorange="reversed"),
@@ -377,7 +387,7 @@ def precision(positions: int = 57, ways: Sequence[str] = tuple(WAYS)) -> Interac
     low, high = 1e-46, 1e4
     panels = tuple(
         _panel(title, [*(dict(look) for look in looks), _line([1, 1], [low, high], "grey", "the slider", width=1.0)],
-               x=axis, y=_axis(low=low, high=high, log=True), legend=legend)
+               x=axis, y=_axis(low=low, high=high, log=True, dtick=10), legend=legend)
         for title, legend in (("−log p of the label", True), ("size of the gradient at the label", False))
     )  # fmt: skip
     by = ("dtype", "label")
@@ -447,10 +457,11 @@ def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
     }
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = {loss: masses["positive_mass"] / masses["negative_mass"] for loss, masses in grids.items()}
+    largest = max(float(np.nanmax(part)) for masses in grids.values() for part in masses.values())
     category = _axis("class, the most frequent first", type="category")
     panels = (
         _panel("gradient mass of each class", [_bars(classes, [], "blue", "pull up"), _bars(classes, [], "orange", "push down")],
-               x=category, y=_axis("mass", low=1e-6, high=2.0, log=True), legend=True),
+               x=category, y=_axis("mass", low=1e-3, high=10.0 ** np.ceil(np.log10(largest)), log=True), legend=True),
         _panel("pull up / push down", [_point(classes, []), _line([classes[0], classes[-1]], [1, 1], "grey", width=1.0)],
                x=category, y=_axis("ratio", low=0.02, high=50.0, log=True)),
     )  # fmt: skip
@@ -468,10 +479,10 @@ def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
     )
     controls = (
         Control("loss", "loss", losses, choice=True),
-        Control("step", "training step", tuple(str(step) for step in steps)),
+        Control("step", "training step", tuple(str(step) for step in steps), len(steps) // 2),
     )
     alt = (
-        f"Two panels over the classes from the most frequent to the rarest, at the first step with the loss {losses[0]}: "
+        f"Two panels over the classes from the most frequent to the rarest, in the midst of training with the loss {losses[0]}: "
         "bars of the mass that pulls logits up and of the mass that pushes them down, and their ratio."
     )
     return Interactive(panels, controls, changes, said, alt)

@@ -2,17 +2,16 @@
 (() => {
   const here = document.currentScript.src;
 
-  function themed(panel) {
-    const css = getComputedStyle(document.documentElement);
-    const text = css.getPropertyValue("--pst-color-text-base").trim();
-    const grid = css.getPropertyValue("--pst-color-border").trim();
+  function themed(panel, picture) {
+    const text = getComputedStyle(picture).color; // what reads well on the card that the theme puts it on
+    const grid = "rgba(128, 128, 128, 0.35)";
     const layout = structuredClone(panel.layout);
     for (const name of ["xaxis", "yaxis"])
       Object.assign(layout[name], { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, fixedrange: true });
     Object.assign(layout, {
       autosize: true, height: 300, barmode: "group", dragmode: false,
       margin: { l: 45, r: 12, t: 36, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: text, size: 12 }, legend: { orientation: "h", y: -0.25, yanchor: "top" },
+      font: { color: text, size: 12 }, legend: { orientation: "h", y: -0.3, yanchor: "top" },
     });
     layout.title.font = { size: 14 };
     if (layout.showlegend) layout.height = 360;
@@ -59,7 +58,7 @@
     const length = Object.fromEntries(spec.controls.map((c) => [c.name, c.values.length]));
     const index = (by) => by.reduce((i, name) => i * length[name] + Number(inputs[name].value), 0);
     const draw = () =>
-      Promise.all(spec.panels.map((p, i) => Plotly.react(panels[i], p.data, themed(p), { displayModeBar: false, responsive: true })));
+      Promise.all(spec.panels.map((p, i) => Plotly.react(panels[i], p.data, themed(p, picture), { displayModeBar: false, responsive: true })));
     const update = () => {
       for (const change of spec.changes) {
         const trace = (spec.panels[change.panel].data[change.trace] = { ...spec.panels[change.panel].data[change.trace] });
