@@ -180,8 +180,8 @@ CONTRAST = """() => {
         const c = parse(getComputedStyle(n).backgroundColor); if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
         return layers.reverse().reduce((b, c) => over(c, b), [255, 255, 255, 1]); };
     const found = [];
-    for (const e of document.querySelectorAll('article p, article li, article td, article th, article h1, article h2, article h3, article a, '
-            + 'article code, article span, article label, article button, article summary')) {
+    const kinds = 'p, li, td, th, h1, h2, h3, a, code, span, label, button, summary'.split(', ');
+    for (const e of document.querySelectorAll(kinds.map(kind => 'article ' + kind).join(', '))) {
         const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
         if (!own || !e.offsetParent || e.closest('mjx-container, .headerlink, svg')) continue;
         const style = getComputedStyle(e), back = behind(e), size = parseFloat(style.fontSize);
