@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ._rows import read_only
 from ._threads import share
 
-__all__ = ["Path", "choose", "kernels", "run"]
+__all__ = ["Path", "choose", "kernels", "rescale", "run"]
 
 Path = Literal["lanes", "rows", "products", "reference"]
 
@@ -100,6 +100,18 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
 
     pieces = list(_pieces(rows.shape))
     share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+
+
+def rescale(result: NDArray[Any], factor: float) -> None:
+    """Multiply an array in place: in float64, each entry rounded once."""
+    loops = kernels()
+    assert loops is not None
+    if not _in_place(result):
+        np.multiply(result, factor, out=result, dtype=np.float64, casting="same_kind")
+        return
+    flat = result.reshape(-1)
+    groups = -(-flat.size // 8)  # a multiplication costs an eighth of what the work on a logit does
+    share(lambda start, stop: loops.rows.rescale(flat, factor, 8 * start, min(8 * stop, flat.size)), groups, 1)
 
 
 def _in_place(array: NDArray[Any]) -> bool:

@@ -144,6 +144,12 @@ class LossSpec:
         shifted = active(self.bias) or active(self.margin)
         return self.temperature != 1 or self.softcap is not None or active(self.scale, 1.0) or shifted
 
+    @cached_property
+    def only_shifts(self) -> bool:
+        """A bias per class is active and nothing else that acts on the logits."""
+        others = active(self.scale, 1.0) or active(self.margin) or self.softcap is not None or self.temperature != 1
+        return np.ndim(self.bias) == 1 and not others
+
     def _key(self) -> tuple[Any, ...]:
         return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for _, v in self._items())
 

@@ -1,7 +1,8 @@
 r"""What the family does to the logits: u T = a c tanh(z / c) + b - m e_y, masked classes at -inf.
 
 Every loop gets its logits from ``prepared`` and its exponentials from ``relative``; with ``affine = None`` both shrink, as
-the loop is compiled, to what plain softmax needs. A new field that acts on the logits changes this file and no other
+the loop is compiled, to what plain softmax needs, and with a `Shift` (the log-prior of Balanced Softmax and its relatives) to little
+more. A new field that acts on the logits changes this file and no other
 kernel: ``affine_of`` reads it from the spec, ``_transformed`` applies it, ``slopes`` is its derivative.
 
 The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each step's rounding
@@ -59,13 +60,25 @@ class Affine(NamedTuple):
     mask_stride: int  # entries from one row's mask to the next, else 0
 
 
+class Shift(NamedTuple):
+    """A bias per class and no other field, on logits narrower than float64: added wherever a logit is read, and kept nowhere."""
+
+    bias: Array  # (K,)
+
+
 _NO_MASK = np.zeros(0, bool)
+HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB, and is kept as a whole
 
 
-def affine_of(spec: LossSpec, mask: NDArray[np.bool_] | None) -> Affine | None:
-    """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they are."""
+def affine_of(spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False) -> Affine | Shift | None:
+    """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they are.
+
+    ``narrow`` says that the logits are narrower than float64.
+    """
     if mask is None and not spec.acts_on_logits:
         return None
+    if mask is None and narrow and spec.only_shifts and len(spec.bias) <= HELD:
+        return Shift(read_only(spec.bias))
     scale, bias, margin = (
         read_only(np.ascontiguousarray(np.atleast_1d(np.asarray(field)))) for field in (spec.scale, spec.bias, spec.margin)
     )
@@ -90,6 +103,16 @@ def _flat_mask(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
     if len(mask) > 1 and mask.strides[0] == 0:
         return np.ascontiguousarray(mask[0]), 0
     return np.ascontiguousarray(mask).reshape(-1), mask.shape[1]
+
+
+def shifts_only(affine: types.Type) -> bool:
+    """Whether a loop is compiled for u = z, or for z plus a bias: du/dz is 1."""
+    return isinstance(affine, types.NoneType) or is_shift(affine)
+
+
+def is_shift(affine: types.Type) -> bool:
+    """Whether a loop is compiled for a `Shift`."""
+    return getattr(affine, "instance_class", None) is Shift
 
 
 # ---- loads: a whole vector, or what is left of a row ----
@@ -126,7 +149,7 @@ def scratch(affine, z, size):
 
 @allocating_overload(scratch)
 def _scratch(affine, z, size):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, z, size: (None, None)
     if z.dtype == types.float64:
         return lambda affine, z, size: (np.empty(size), np.empty(size if affine.cap > 0.0 else 0))
@@ -153,6 +176,22 @@ def peak_of(z, base, n):
     return max_lanes(maximum(maximum(a, b), maximum(c, d)))
 
 
+@inlined
+def peak_of_shifted(bias, z, offset, first, n):
+    """Largest entry of z[offset : offset + n] with the bias of the classes from ``first`` on."""
+    a = b = splat(-np.inf)
+    k = 0
+    while k + 2 * WIDTH <= n:
+        a = maximum(load(z, offset + k) + load(bias, first + k), a)
+        b = maximum(load(z, offset + k + WIDTH) + load(bias, first + k + WIDTH), b)
+        k += 2 * WIDTH
+    while k < n:
+        count = min(WIDTH, n - k)
+        a = maximum(load_some(z, offset + k, count, -np.inf) + load_some(bias, first + k, count, 0.0), a)
+        k += WIDTH
+    return max_lanes(maximum(a, b))
+
+
 def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
     """Return the maximum of u T over a chunk, the classes first ... first + n - 1 of a row that starts at z[base].
 
@@ -163,7 +202,9 @@ def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
 
 @called_overload(prepared)
 def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
-    if isinstance(affine, types.NoneType):
+    if is_shift(affine):
+        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of_shifted(affine.bias, z, base + first, first, n)
+    if shifts_only(affine):
         return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of(z, base + first, n)
 
     def transform(affine, z, row, base, first, n, y, held, lows, caps, place):
@@ -277,13 +318,22 @@ def _capped(z, x, cap):
 
 
 def loaded(affine, z, offset, held, lows, place, count, fill):
-    """Return u T and its rounding error for up to eight entries: z[offset:], or what ``prepared`` left at held[place:]."""
+    """Return u T and its rounding error for up to eight entries: z[offset:], or what ``prepared`` left at held[place:].
+
+    A row with a `Shift` is held as a whole, so that ``place`` is the class.
+    """
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(loaded)
 def _loaded(affine, z, offset, held, lows, place, count, fill):
-    if isinstance(affine, types.NoneType):
+    if is_shift(affine):
+
+        def with_bias(affine, z, offset, held, lows, place, count, fill):
+            return load_some(z, offset, count, fill) + load_some(affine.bias, place, count, 0.0), splat(0.0)
+
+        return with_bias
+    if shifts_only(affine):
         return lambda affine, z, offset, held, lows, place, count, fill: (load_some(z, offset, count, fill), splat(0.0))
     if z.dtype != types.float64:
         return lambda affine, z, offset, held, lows, place, count, fill: (load_some(held, place, count, fill), splat(0.0))
@@ -301,7 +351,7 @@ def difference(affine, z, x, low, peak):
 
 @inlined_overload(difference)
 def _difference(affine, z, x, low, peak):
-    plain = isinstance(affine, types.NoneType)
+    plain = shifts_only(affine)
     if z.dtype != types.float64:
         if plain:
             return lambda affine, z, x, low, peak: (x - peak, low)
@@ -374,7 +424,9 @@ def target_of(affine, z, offset, held, lows, place):
 
 @inlined_overload(target_of)
 def _target_of(affine, z, offset, held, lows, place):
-    if isinstance(affine, types.NoneType):
+    if is_shift(affine):
+        return lambda affine, z, offset, held, lows, place: (entry(z, offset) + affine.bias[place], 0.0)
+    if shifts_only(affine):
         return lambda affine, z, offset, held, lows, place: (entry(z, offset), 0.0)
     if z.dtype == types.float64:
         return lambda affine, z, offset, held, lows, place: (held[place], lows[place])
@@ -388,7 +440,7 @@ def below(affine, x, low, peak):
 
 @inlined_overload(below)
 def _below(affine, x, low, peak):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, x, low, peak: two_difference(x, peak)
 
     def with_temperature(affine, x, low, peak):
@@ -409,7 +461,7 @@ def exp_below(affine, a, b):
 
 @inlined_overload(exp_below)
 def _exp_below(affine, a, b):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, a, b: exp_difference(a, b)
 
     def with_temperature(affine, a, b):
@@ -427,7 +479,7 @@ def inverse_temperature(affine):
 
 @inlined_overload(inverse_temperature)
 def _inverse_temperature(affine):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine: 1.0
     return lambda affine: affine.inverse
 
@@ -442,7 +494,7 @@ def slopes(affine, first, caps, place, count):
 
 @inlined_overload(slopes)
 def _slopes(affine, first, caps, place, count):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, first, caps, place, count: splat(1.0)
 
     def chain(affine, first, caps, place, count):
@@ -461,7 +513,7 @@ def through(affine, row, first, caps, place, count, g):
 
 @inlined_overload(through)
 def _through(affine, row, first, caps, place, count, g):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, row, first, caps, place, count, g: g
 
     def chain(affine, row, first, caps, place, count, g):
@@ -477,7 +529,7 @@ def masked(affine, row, first, count, x, fill):
 
 @inlined_overload(masked)
 def _masked(affine, row, first, count, x, fill):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, row, first, count, x, fill: x
 
     def where_kept(affine, row, first, count, x, fill):
@@ -496,7 +548,7 @@ def bends(affine, z, offset, count):
 
 @inlined_overload(bends)
 def _bends(affine, z, offset, count):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, z, offset, count: splat(0.0)
 
     def of_the_cap(affine, z, offset, count):

@@ -11,9 +11,21 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .affine import capped, difference, exponential, inverse_temperature, keep_low, less_log, plus, scratch, times
+from .affine import (
+    capped,
+    difference,
+    exponential,
+    inverse_temperature,
+    is_shift,
+    keep_low,
+    less_log,
+    plus,
+    scratch,
+    shifts_only,
+    times,
+)
 from .compiler import allocating, called_overload, compiled, inlined, inlined_overload
-from .exponential import log1p
+from .exponential import double, log1p
 from .loss import row_terms, soft_terms
 from .rows import accumulate
 from .simd import (
@@ -27,6 +39,7 @@ from .simd import (
     store_strided,
     store_tile,
     where_equal,
+    where_less,
 )
 from .target import prior_of, smoothing_of
 
@@ -69,7 +82,14 @@ def transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane
 
 @called_overload(transform)
 def _transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
-    if isinstance(affine, types.NoneType):
+    if is_shift(affine):
+
+        def add_bias(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
+            for k in range(num_classes):
+                store(rows, k * WIDTH, load(rows, k * WIDTH) + splat(affine.bias[k]))
+
+        return add_bias
+    if shifts_only(affine):
         return lambda affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin: None
 
     def eight_rows(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin):
@@ -107,7 +127,7 @@ def masked_lanes(affine, lane, row, count, k, x, fill):
 
 @inlined_overload(masked_lanes)
 def _masked_lanes(affine, lane, row, count, k, x, fill):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, lane, row, count, k, x, fill: x
 
     def where_kept(affine, lane, row, count, k, x, fill):
@@ -283,7 +303,7 @@ def through_lanes(affine, lane, row, count, k, caps, g):
 
 @inlined_overload(through_lanes)
 def _through_lanes(affine, lane, row, count, k, caps, g):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, lane, row, count, k, caps, g: g
 
     def chain(affine, lane, row, count, k, caps, g):
@@ -296,7 +316,7 @@ def _through_lanes(affine, lane, row, count, k, caps, g):
 
 
 @compiled
-def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
     """Value and gradient of rows start ... stop - 1: arguments as in ``rows.cross_entropy``."""
     rows = np.empty(_room(num_classes))
     given = np.empty(len(rows) if smoothing_of(smooth, 0)[1] else 0)
@@ -319,7 +339,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             target[i] = y
             r_target[i] = prior_of(smooth, y, 1.0)
             if len(weights):
-                row_weights[i] = weights[n]
+                row_weights[i] = weights[n if soft else y]
             if len(factors):
                 row_factors[i] = factor * factors[n]
         _gather(z, base, num_classes, count, rows)
@@ -342,8 +362,8 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             value, alpha, beta = _soft_lanes(others, log_total, peak, affine, eps, r_d, r_sum, t_d, t_sum, row_weights, row_factors, z_loss)
             at_target, t_factor = zero, beta * (one - eps)
         elif gamma != 0.0 or z_loss != 0.0:
-            value, alpha, beta, at_target = _scalar_lanes(
-                others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, row_weights, row_factors, gamma, z_loss
+            value, alpha, beta, at_target, w = _scalar_lanes(
+                others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, row_weights, power, row_factors, gamma, z_loss
             )
             t_factor = zero
         else:
@@ -352,6 +372,8 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             at_top = where_equal(d_y, zero, one, zero)
             log_x = log1p(where_equal(at_top, one, others / e_y, (others - one) + e_y))
             value = where_equal(at_top, one, log_x, (log_x - low_y) - d_y)
+            if power != 0.0:
+                w = _gated(w, value, power)
             smoothed = log_x + where_equal(at_top, one, low_y, zero) - r_d / r_sum
             value = where_equal(eps, one, zero, (one - eps) * value) + where_equal(eps, zero, zero, eps * smoothed)
             value = (w * f) * value
@@ -359,8 +381,10 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             at_target = where_equal(eps, zero, zero, beta * (one - load(r_target, 0) / r_sum)) - alpha * others
             t_factor = zero
         if ignored:  # 0, and not the NaN that an ignored row may hold
-            value = where_equal(load(live, 0), zero, zero, value)
+            value, w = where_equal(load(live, 0), zero, zero, value), where_equal(load(live, 0), zero, zero, w)
         store_strided(values, row, 1, count, value)
+        if len(opened):
+            store_strided(opened, row, 1, count, w)
         if not wanted:
             continue
         r_factor = where_equal(beta * eps, zero, zero, beta / r_sum if not soft else beta * eps / r_sum)
@@ -374,6 +398,16 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
         _scatter(out, base, num_classes, count, rows)
 
 
+@inlined
+def _gated(log_weight, cross, power):
+    """w = W^(q_y^g) of eight rows: see ``loss.gated``."""
+    zero = splat(0.0)
+    fit = double(splat(-power) * cross, zero)
+    # beyond e^709 there is no number; a weight so large is its own trouble
+    exponent = where_less(splat(709.0), fit * log_weight, splat(709.0), fit * log_weight)
+    return double(where_equal(fit, zero, zero, exponent), zero)
+
+
 @allocating
 def _numbers(lanes):
     """Eight lanes as an array: for a formula with powers, which no vector instruction has."""
@@ -383,17 +417,17 @@ def _numbers(lanes):
 
 
 @allocating
-def _scalar_lanes(others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, weights, factors, gamma, z_loss):
+def _scalar_lanes(others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, weights, power, factors, gamma, z_loss):
     """The row formula lane by lane."""
     o, dy, ly, m, rd, rs = _numbers(others), _numbers(d_y), _numbers(low_y), _numbers(peak), _numbers(r_d), _numbers(r_sum)
-    value, alpha, beta, at_target = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
+    value, alpha, beta, at_target, w = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
     for i in range(WIDTH):
         r_y, mean_d = (r_target[i] / rs[i], rd[i] / rs[i]) if smoothing[i] != 0.0 else (0.0, 0.0)
         shift = m[i] * inverse_temperature(affine)
-        value[i], alpha[i], beta[i], at_target[i] = row_terms(
-            o[i], dy[i], ly[i], shift, smoothing[i], r_y, mean_d, weights[i], factors[i], gamma, z_loss
+        value[i], alpha[i], beta[i], at_target[i], w[i] = row_terms(
+            o[i], dy[i], ly[i], shift, smoothing[i], r_y, mean_d, weights[i], power, factors[i], gamma, z_loss
         )
-    return load(value, 0), load(alpha, 0), load(beta, 0), load(at_target, 0)
+    return load(value, 0), load(alpha, 0), load(beta, 0), load(at_target, 0), load(w, 0)
 
 
 @allocating

@@ -65,13 +65,23 @@ def cross_of(others, d_y, low):
     return (log_total - low) - d_y, log_total, e_y
 
 
-@helper
-def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, scale, gamma, z_loss):
-    """Return (value, alpha, beta, gradient at the target) of one row; ``scale`` multiplies all four.
+@inlined
+def gated(log_weight, cross, power):
+    """w = W^(q_y^g), from log W and -log q_y."""
+    fit = math.exp(-power * cross)
+    return math.exp(fit * log_weight) if fit != 0.0 else 1.0  # also where W is 0
 
-    ``others`` is E, ``r_d`` is R, ``shift`` the maximum that d is relative to, over T; ``weight`` is w.
+
+@helper
+def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, power, scale, gamma, z_loss):
+    """Return (value, alpha, beta, gradient at the target, w) of one row; ``scale`` multiplies the first four.
+
+    ``others`` is E, ``r_d`` is R, ``shift`` the maximum that d is relative to, over T; ``weight`` is w, or log W where there is a gate,
+    whose g is ``power``.
     """
     cross, log_total, e_y = cross_of(others, d_y, low)
+    if power != 0.0:
+        weight = gated(weight, cross, power)
     total = others + e_y
     o, q_y = others / total, e_y / total
     if eps != 0.0:
@@ -92,7 +102,7 @@ def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, scale, gamma, z_lo
     beta = scale * weight * phi * eps
     # the other components' sum with its sign reversed: a gradient without z-loss adds up to zero
     at_target = beta * (1.0 - r_y) - base * others + scale * push * q_y
-    return scale * value, alpha, beta, at_target
+    return scale * value, alpha, beta, at_target, weight
 
 
 @helper
@@ -109,7 +119,7 @@ def soft_terms(total, log_total, shift, s_sum, s_d, weight, scale, z_loss):
 
 @helper
 def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weight, scale, gamma, z_loss):
-    """Return (a, b, c, component at the target) of a row's Hessian-vector product; ``r_tau`` is sum r_k tau_k."""
+    """Return (a, b, c, component at the target) of a row's Hessian-vector product; ``r_tau`` is sum r_k tau_k, ``weight`` is w."""
     cross, log_total, e_y = cross_of(others, d_y, low)
     total = others + e_y
     o, q_y = others / total, e_y / total

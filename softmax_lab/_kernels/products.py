@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from .affine import (
+    HELD,
     below,
     bends,
     exp_below,
@@ -21,6 +22,7 @@ from .affine import (
     masked,
     prepared,
     scratch,
+    shifts_only,
     slopes,
     store_some,
     target_of,
@@ -28,8 +30,8 @@ from .affine import (
 )
 from .compiler import compiled, helper, inlined, inlined_overload
 from .exponential import two_sum
-from .loss import product_terms, row_terms, soft_product_terms, soft_terms
-from .rows import CHUNK, HELD, exponentials, fill, reference, shared_peak, total_of
+from .loss import cross_of, gated, product_terms, row_terms, soft_product_terms, soft_terms
+from .rows import CHUNK, exponentials, fill, reference, shared_peak, total_of
 from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
 from .target import less_target, prior_of, products, smoothing_of, weighted_sums
 
@@ -130,7 +132,7 @@ def cap_term(affine, z, offset, count, t, g):
 
 @inlined_overload(cap_term)
 def _cap_term(affine, z, offset, count, t, g):
-    if isinstance(affine, types.NoneType):
+    if shifts_only(affine):
         return lambda affine, z, offset, count, t, g: splat(0.0)
 
     def curved(affine, z, offset, count, t, g):
@@ -140,7 +142,7 @@ def _cap_term(affine, z, offset, count, t, g):
 
 
 @compiled
-def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
     """Hessian times tangent of rows start ... stop - 1 of flat arrays, to out, which may be z: arguments as ``rows.cross_entropy``."""
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
@@ -190,7 +192,7 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, fact
         others = total_of(affine, peaks, sums, peak)
         total = total_of(affine, peaks, all_sums, peak)
         mean = moment / total
-        w = weights[row] if len(weights) else 1.0
+        w = weights[row if soft else y] if len(weights) else 1.0
         scale = factor * factors[row] if len(factors) else factor
         lse_shift = peak * inverse_temperature(affine)
         beta, at_target, g_beta, g_target, g_alpha, r_y = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -204,10 +206,12 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, fact
             if eps != 0.0:
                 r_d, r_tau = r_d / r_sum, r_tau / r_sum - mean
             d_y, low = below(affine, u_y, low_y, peak)
+            if power != 0.0:
+                w = gated(w, cross_of(others, d_y, low)[0], power)
             tau_factor, constant, beta, at_target = product_terms(
                 others, d_y, low, lse_shift, eps, r_y, r_d, (t_y - t_0) - mean, r_tau, t_0 + mean, w, scale, gamma, z_loss
             )
-            _, g_alpha, g_beta, g_target = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, scale, gamma, z_loss)
+            _, g_alpha, g_beta, g_target, _ = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, 0.0, scale, gamma, z_loss)
         r_factor = beta / r_sum if beta != 0.0 else 0.0
         g_t_factor = g_beta * (1.0 - eps) if soft else 0.0
         g_r_factor = (g_beta * eps if soft else g_beta) / r_sum if eps != 0.0 else 0.0

@@ -18,14 +18,17 @@ import numpy as np
 from numba import types
 
 from .affine import (
+    HELD,
     below,
     exp_below,
     inverse_temperature,
+    load_some,
     log_relative,
     masked,
     prepared,
     relative,
     scratch,
+    store_some,
     target_of,
     through,
 )
@@ -49,7 +52,6 @@ from .simd import (
 from .target import less_target, prior_of, products, smoothing_of
 
 CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
-HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB
 
 
 @inlined
@@ -338,11 +340,12 @@ def _gradient(affine, smooth, row, base, first, y, at_target, held, caps, place,
 
 
 @compiled
-def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
     """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where ``wanted``, to out.
 
-    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is w per row or empty; ``factor`` times ``factors``
-    (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return.
+    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is W by target class, with a given distribution w per row, or
+    empty; with a gate, whose g is ``power``, it is log W, and ``opened`` gets each row's w where it is not empty. ``factor`` times
+    ``factors`` (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return.
     """
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
@@ -353,6 +356,8 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
         base, y, peak = row * num_classes, labels[row], -np.inf
         if y == ignore:
             values[row] = 0.0
+            if len(opened):
+                opened[row] = 0.0
             if wanted:
                 fill(out, base, num_classes, 0.0)
             continue
@@ -377,7 +382,7 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             shift = below(affine, start_at, 0.0, reference(peak))[0]
             r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + shift * t_b, t_sum + t_b
         others = total_of(affine, peaks, sums, peak)
-        w = weights[row] if len(weights) else 1.0
+        w = weights[row if soft else y] if len(weights) else 1.0
         scale = factor * factors[row] if len(factors) else factor
         lse_shift = peak * inverse_temperature(affine)
         beta, at_target = 0.0, 0.0
@@ -396,9 +401,11 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
             if eps != 0.0:
                 r_d /= r_sum
             d_y, low = below(affine, u_y, low_y, peak)
-            value, alpha, beta, at_target = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, scale, gamma, z_loss)
+            value, alpha, beta, at_target, w = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, power, scale, gamma, z_loss)
             t_factor, r_factor = 0.0, beta / r_sum if eps != 0.0 else 0.0
         values[row] = value
+        if len(opened):
+            opened[row] = w
         if not wanted:
             continue
         for c in range(chunks):
@@ -413,3 +420,20 @@ def cross_entropy(z, out, streaming, wanted, labels, ignore, values, weights, fa
                 held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming,
             )  # fmt: skip
     settle()
+
+
+@compiled
+def rescale(out, factor, start, stop):
+    """Multiply entries start ... stop - 1 of a flat array."""
+    f, k = splat(factor), start
+    while k + 4 * WIDTH <= stop:
+        a, b, c, d = (load(out, k), load(out, k + WIDTH), load(out, k + 2 * WIDTH), load(out, k + 3 * WIDTH))
+        store(out, k, a * f)
+        store(out, k + WIDTH, b * f)
+        store(out, k + 2 * WIDTH, c * f)
+        store(out, k + 3 * WIDTH, d * f)
+        k += 4 * WIDTH
+    while k < stop:
+        count = min(WIDTH, stop - k)
+        store_some(out, k, count, load_some(out, k, count, 0.0) * f)
+        k += WIDTH

@@ -42,19 +42,28 @@ def smooth_of(spec: LossSpec, soft: NDArray[Any] | None) -> Smooth | None:
     return Smooth(read_only(np.atleast_1d(np.asarray(spec.smoothing))), read_only(prior), read_only(rows))
 
 
+@inlined
+def _moment(affine, z, offset, held, lows, row, place, first, count, peak, array, at, is_mass):
+    """Return a_k d_k and a_k of up to eight classes."""
+    zero = splat(0.0)
+    a = load_some(array, at, count, 0.0) if is_mass else prior_at(affine, array, row, first, count)
+    d = log_relative(affine, z, offset, held, lows, place, count, peak, zero)
+    return where_equal(a, zero, zero, a * d), a
+
+
 @helper
 def _moments(affine, z, offset, held, lows, row, place, first, n, peak, array, at, is_mass):
     """Return sum a_k d_k and sum a_k of a chunk, where 0 * -inf is 0; the prior is taken over the classes that take part."""
-    m, zero = splat(peak), splat(0.0)
-    product = total = zero
+    m = splat(peak)
+    product = total = splat(0.0)
     k = 0
-    while k < n:
-        count = min(WIDTH, n - k)
-        a = load_some(array, at + k, count, 0.0) if is_mass else prior_at(affine, array, row, first + k, count)
-        d = log_relative(affine, z, offset + k, held, lows, place + k, count, m, zero)
-        product += where_equal(a, zero, zero, a * d)
-        total += a
+    while k + WIDTH <= n:  # whole vectors by themselves: no question is asked inside
+        p, a = _moment(affine, z, offset + k, held, lows, row, place + k, first + k, WIDTH, m, array, at + k, is_mass)
+        product, total = product + p, total + a
         k += WIDTH
+    if k < n:
+        p, a = _moment(affine, z, offset + k, held, lows, row, place + k, first + k, n - k, m, array, at + k, is_mass)
+        product, total = product + p, total + a
     return sum_lanes(product), sum_lanes(total)
 
 

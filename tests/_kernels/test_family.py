@@ -37,6 +37,7 @@ def _specs(k: int) -> dict[str, LossSpec]:
         "uniform": LossSpec(smoothing=0.1),
         "ldam": LossSpec(margin=0.5, temperature=1 / 30),
         "gate": LossSpec(class_weight=per_class(1, 20), gate=2.0),
+        "balanced": LossSpec(bias=per_class(-2, 1), class_weight=per_class(1, 20), gate=4.0, smoothing=per_class(0, 0.1), prior=prior),
         "everything": LossSpec(**fields, gate=1.5, prior=prior),
     }
     if k <= 100:
@@ -89,7 +90,7 @@ CASES = [(6, "float64"), (49, "float32"), (70, "float64"), (5000, "float32"), (4
 @pytest.mark.parametrize("name", list(_specs(2)))
 def test_class_indices(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
     specs = _specs(k)
-    if name not in specs or (k > 10_000 and name not in ("plain", "prior", "everything")):
+    if name not in specs or (k > 10_000 and name not in ("plain", "bias", "prior", "everything")):
         pytest.skip("a K x K bias, or one more field, of very long rows says nothing new")
     z, y = _rows(k, dtype)
     t = np.random.default_rng(0).normal(size=z.shape).astype(z.dtype)
@@ -210,3 +211,120 @@ def test_a_moved_axis_is_not_copied_as_a_whole(axis: int) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 0.35 * z.nbytes  # values, labels, and a piece or two a thread
+
+
+# ---- a gate under a mean: divided when all rows are done ----
+
+
+def _gated(k: int, dtype: str) -> tuple[np.ndarray, np.ndarray, LossSpec]:
+    z, y = _rows(k, dtype)
+    return z, y, LossSpec(class_weight=np.random.default_rng(k).uniform(1, 100, k), gate=4.0)
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [("float64", 1), ("float32", 1), ("float16", 2), ("bfloat16", 2)])
+@pytest.mark.parametrize("k", [6, 60])
+def test_how_often_the_rows_are_passed_over(monkeypatch: pytest.MonkeyPatch, k: int, dtype: str, passes: int) -> None:
+    """Half precision would show the second rounding, and is divided as it is written."""
+    z, y, spec = _gated(k, dtype)
+    expected_passes = {"mean": passes, "sum": 1, "none": 1}
+    real, calls = _dispatch.run, []
+    monkeypatch.setattr(_dispatch, "run", lambda *arguments: (calls.append(arguments[1]), real(*arguments)))
+    for reduction in expected_passes:
+        calls.clear()
+        sl.cross_entropy_grad(z, y, spec, reduction=reduction)  # type: ignore[arg-type]
+        assert calls == ["cross_entropy"] * expected_passes[reduction]
+    calls.clear()
+    sl.cross_entropy(z, y, spec)
+    assert calls == ["cross_entropy"]
+
+
+@pytest.mark.parametrize("k", [6, 60])
+def test_heavy_weights_neither_overflow_nor_vanish(k: int) -> None:
+    """What is written before the division is known is at most one: weights beyond float32 pass through."""
+    z, y, spec = _gated(k, "float32")
+    heavy = LossSpec(class_weight=np.asarray(spec.class_weight) * 1e60)  # no gate: all weights 1e60 as large, and the mean the same
+    for a, b in zip(
+        sl.cross_entropy_grad(z, y, heavy, sample_weight=np.full(len(z), 1e9)),
+        sl.cross_entropy_grad(z, y, LossSpec(class_weight=spec.class_weight)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12)
+    open_gate = LossSpec(class_weight=heavy.class_weight, gate=1e-3)  # open for nearly every row
+    z64 = z.astype(np.float64)
+    value, gradient = sl.cross_entropy_grad(z, y, open_gate, sample_weight=np.full(len(z), 1e9))
+    exact, expected = sl.cross_entropy_grad(z64, y, open_gate, sample_weight=np.full(len(z), 1e9))
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [6, 60])
+def test_a_class_of_no_weight_behind_a_gate(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """0^(q^g) is 1 where q underflows, and falls to 0 as the row is fit."""
+    z = np.zeros((3, k))
+    z[0, 0], z[1, 0] = -2000.0, 2000.0
+    spec = LossSpec(class_weight=np.where(np.arange(k) == 0, 0.0, 2.0), gate=2.0)
+    weights = _both(monkeypatch, lambda: sl.cross_entropy(z, np.zeros(3, int), spec, reduction="none"))
+    np.testing.assert_allclose(*weights, rtol=1e-14)
+    assert weights[0][0] == 2000.0 + np.log(k - 1)
+    assert weights[0][1] == 0.0
+
+
+def test_the_division_reaches_results_that_are_not_contiguous() -> None:
+    z, y, spec = _gated(60, "float32")
+    _, expected = sl.cross_entropy_grad(z, y, spec)
+    for out in (np.empty((60, len(z)), np.float32).T, np.empty((len(z), 120), np.float32)[:, ::2]):
+        _, gradient = sl.cross_entropy_grad(z, y, spec, out=out)
+        assert gradient is out
+        np.testing.assert_array_equal(out, expected)
+
+
+# ---- a bias alone ----
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fields", "shifts"),
+    [
+        ("float32", {}, True),
+        ("float16", {}, True),
+        ("float64", {}, False),  # the sum's rounding error is kept
+        ("float32", {"temperature": 2.0}, False),
+        ("float32", {"margin": 0.1}, False),
+        ("float32", {"scale": 2.0}, False),
+        ("float32", {"softcap": 30.0}, False),
+        ("float32", {"bias": np.zeros((70, 70)) + np.eye(70)}, False),
+        ("float32", {"class_weight": np.arange(1.0, 71.0), "smoothing": 0.1}, True),
+    ],
+)
+def test_a_bias_alone_is_added_where_logits_are_read(dtype: str, fields: dict[str, Any], shifts: bool) -> None:
+    loops = _dispatch.kernels()
+    assert loops is not None
+    spec = LossSpec(**{"bias": np.linspace(-1, 1, 70), **fields})
+    found = loops.affine.affine_of(spec, None, narrow=dtype != "float64")
+    assert isinstance(found, loops.affine.Shift) is shifts
+
+
+def test_a_bias_of_very_long_rows_is_held_in_pieces() -> None:
+    loops = _dispatch.kernels()
+    assert loops is not None
+    for k in (loops.affine.HELD, loops.affine.HELD + 1):
+        found = loops.affine.affine_of(LossSpec(bias=np.linspace(-1, 1, k)), None, narrow=True)
+        assert isinstance(found, loops.affine.Shift) is (k == loops.affine.HELD)
+
+
+@pytest.mark.parametrize("k", [6, 60, 3000])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_bias_alone_gives_what_logits_with_it_give(k: int, dtype: str) -> None:
+    """Ties, -inf, NaN and +inf among the rows; float64 logits of the same sum go through the loops without a bias."""
+    rng = np.random.default_rng(k)
+    z, y = rng.normal(0, 3, (20, k)).astype(dtype_of(dtype)), rng.integers(0, k, 20)
+    bias = rng.normal(size=k)
+    bias[1] = bias[0]
+    z[0, :2], y[0] = 30.0, 0  # a tie at the top
+    z[1] = -np.inf
+    z[2, 2], z[3, 3], z[4, 1] = np.nan, np.inf, -np.inf
+    z[5, y[5]] = 60.0  # confident
+    value, gradient = sl.cross_entropy_grad(z, y, LossSpec(bias=bias), reduction="none")
+    exact, expected = sl.cross_entropy_grad(z.astype(np.float64) + bias, y, reduction="none")
+    np.testing.assert_array_equal(np.isnan(value), np.isnan(exact))
+    _agree(np.atleast_1d(value), exact, value.dtype, 4)
+    _agree(gradient, expected, z.dtype, 4)
