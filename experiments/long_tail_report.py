@@ -33,10 +33,13 @@ __all__ = [
     "gate_picture",
     "main_table",
     "moved_decisions",
+    "paired_picture",
     "paired_table",
     "paired_with_best",
     "plain_matches",
     "regret_picture",
+    "regret_table",
+    "setting_name",
     "study_table",
     "words",
 ]
@@ -133,8 +136,9 @@ def plain_matches(table: pd.DataFrame) -> bool:
     return bool((wide["plain"] == wide[OURS[0]]).all())
 
 
-def study_table(table: pd.DataFrame, study: str) -> pd.DataFrame:
+def study_table(table: pd.DataFrame, study: str, dataset: str = "digits", protocol: str = "mlp") -> pd.DataFrame:
     """Return the balanced accuracy under label noise, an absent class or a permuted order, beside that without, a row a loss."""
+    table = table[(table["dataset"] == dataset) & (table["protocol"] == protocol)]
     keep = {"noise": table["noise"] > 0, "absent": table["absent"] > 0, "permuted": table["permuted"]}[study]
     here = table[keep]
     places = here[PLACE].drop_duplicates()
@@ -147,10 +151,9 @@ def study_table(table: pd.DataFrame, study: str) -> pd.DataFrame:
     return result.sort_values(result.columns[-1], ascending=False)
 
 
-def ablation_table(rows: Rows) -> pd.DataFrame:
+def ablation_table(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> pd.DataFrame:
     """Return the balanced accuracy and ECE of ours as one of its numbers moves from its default, paired with the default."""
-    table = clean(long_tail.frame(rows))
-    table = table[table["loss"] == OURS[0]]
+    table = _varied(rows, dataset, protocol)
     lines = {}
     for name, values in long_tail.VARIED.items():
         for value in values:
@@ -159,31 +162,74 @@ def ablation_table(rows: Rows) -> pd.DataFrame:
                 continue
             mean = part.groupby(PLACE)[["balanced_accuracy", "head", "tail", "ece"]].mean()
             for place, line in mean.iterrows():
-                lines[(*place, name, value)] = line
-    index = pd.MultiIndex.from_tuples(lines, names=[*PLACE, "number", "value"])
+                lines[(place[-1], name, value)] = line
+    index = pd.MultiIndex.from_tuples(lines, names=["rho", "number", "value"])
     return pd.DataFrame(list(lines.values()), index=index, columns=["balanced_accuracy", "head", "tail", "ece"])
 
 
-def regret_picture(table: pd.DataFrame, *, worst: float = 12.0) -> Figure:
-    """Draw how far each loss is below the best fixed one, a column a setting; what lies beyond ``worst`` points is drawn there."""
-    regret = long_tail.regret(clean(table)).droplevel(["noise", "absent", "permuted"])
-    regret = regret.loc[:, regret.mean().sort_values(ascending=False).index]
-    places = list(regret.index)
-    figure = Figure(figsize=(7.6, 0.24 * len(regret.columns) + 1.3), layout="constrained")
+def regret_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many points each loss is below the best fixed one, a row a loss and a column a setting; the smallest worst first.
+
+    Negative is above it; NaN was not run.
+    """
+    regret = long_tail.regret(clean(table)).droplevel(["noise", "absent", "permuted"]).T
+    return regret.loc[regret.max(axis=1).sort_values(kind="stable").index]
+
+
+def setting_name(place: tuple[str, str, float]) -> str:
+    """Return how a picture names a setting."""
+    dataset, protocol, rho = place
+    network = {"mlp": "MLP", "convnet": "ConvNet", "convnet_augmented": "ConvNet, augmented", "resnet32": "ResNet-32"}[protocol]
+    return f"{dataset}, {network}, ρ = {rho:g}"
+
+
+def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
+    """Draw `regret_table` in colours that end at ``most`` points, with its numbers and a last column for the worst of each row."""
+    regret = regret_table(table)
+    values = np.column_stack([regret.to_numpy(), regret.max(axis=1)])
+    figure = Figure(figsize=(2.6 + 0.44 * values.shape[1], 2.4 + 0.25 * len(values)), layout="constrained")
     axis = figure.subplots()
-    markers = "osD^vPX*"
-    colours = [COLORS[name] for name in ("blue", "vermillion", "green", "purple", "sky", "orange", "grey", "yellow")]
-    for i, place in enumerate(places):
-        values = np.clip(regret.loc[place].to_numpy(), None, worst)
-        label = f"{place[0]}, {place[1]}, rho = {place[2]:g}"
-        axis.plot(values, np.arange(len(values)), markers[i % 8], color=colours[i % 8], markersize=5, alpha=0.85, label=label)
-    axis.axvline(0.0, color="0.4", linewidth=1, linestyle="--")
-    axis.set_yticks(np.arange(len(regret.columns)), regret.columns)
+    axis.set_facecolor("0.92")  # what was not run
+    image = axis.imshow(values, cmap="cividis_r", vmin=0.0, vmax=most, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            shade = "white" if value > 0.55 * most else "black"
+            axis.text(column, row, f"{round(value, 1) + 0.0:.1f}".replace("-", "−"), ha="center", va="center", fontsize=7, color=shade)
+    axis.axvline(values.shape[1] - 1.5, color="white", linewidth=4)
+    axis.set_xticks(range(values.shape[1]), [*map(setting_name, regret.columns), "the worst of them"], rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(values)), regret.index, fontsize=8)
     for tick in axis.get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
-    axis.set_xlabel("balanced accuracy below the best fixed loss (points)")
-    axis.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    axis.grid(False)
+    figure.colorbar(image, label="points below the best fixed loss", extend="max", shrink=0.6)
+    return figure
+
+
+def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figure:
+    """Draw ours less the best fixed loss with 95 % intervals, a row a setting, and beside it the calibration errors of all of them."""
+    found = {name: paired_with_best(table, name) for name in ours}
+    places = list(next(iter(found.values())).index)
+    figure = Figure(figsize=(8.4, 1.5 + 0.42 * len(places)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    at = np.arange(len(places), dtype=float)
+    left.axvspan(-1.0, 1.0, color="0.92", zorder=0)
+    left.axvline(0.0, color="0.4", linewidth=1, linestyle="--")
+    styles = zip(found.items(), ("blue", "vermillion"), "os", (-0.14, 0.14), strict=False)
+    for (name, paired), color, marker, shift in styles:
+        difference = paired["difference"].to_numpy()
+        reach = np.abs(paired[["low", "high"]].to_numpy().T - difference)
+        look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none"}
+        left.errorbar(difference, at + shift, xerr=reach, elinewidth=1.3, label=name, **look)
+        right.plot(paired["ECE"], at + shift, **look)
+    other = next(iter(found.values()))
+    right.plot(other["ECE of the best fixed"], at, color="0.3", marker="|", markersize=12, linestyle="none", label="the best fixed loss")
+    names = [f"{setting_name(place)}\nagainst {best}" for place, best in zip(places, other["best fixed"], strict=True)]
+    left.set_yticks(at, names, fontsize=8)
+    left.invert_yaxis()
+    left.set_xlabel("ours − the best fixed loss\n(points of balanced accuracy)")
+    right.set_xlabel("expected calibration error (%)")
+    right.set_xlim(left=0.0)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -308,13 +354,22 @@ def words(table: pd.DataFrame) -> dict[str, str]:
     }  # fmt: skip
 
 
-def ablation_words(rows: Rows) -> dict[str, str]:
-    """Return how far the numbers of the ablation lie apart, and the standard error of one of them."""
+def _varied(rows: Rows, dataset: str, protocol: str) -> pd.DataFrame:
+    """Return the rows of the ablation: ours, with one number moved or at its default."""
     table = clean(long_tail.frame(rows))
     varied = {json.dumps({name: value}) for name, values in long_tail.VARIED.items() for value in values}
-    table = table[(table["loss"] == OURS[0]) & table["settings"].isin(varied)]
-    grouped = table.groupby([*PLACE, "settings"])["balanced_accuracy"]
-    return {"ablation-spread": f"{np.ptp(grouped.mean()):.1f}", "ablation-error": f"{grouped.sem().mean():.1f}"}
+    here = (table["dataset"] == dataset) & (table["protocol"] == protocol) & (table["loss"] == OURS[0])
+    return table[here & table["settings"].isin(varied)]
+
+
+def ablation_words(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> dict[str, str]:
+    """Return how far the numbers of the ablation lie apart, and the standard error of one of them; nothing where it was not run."""
+    table = _varied(rows, dataset, protocol)
+    if table.empty:
+        return {}
+    grouped = table.groupby("settings")["balanced_accuracy"]
+    name = f"ablation-{dataset.split('-')[0]}"
+    return {f"{name}-spread": f"{np.ptp(grouped.mean()):.1f}", f"{name}-error": f"{grouped.sem().mean():.1f}"}
 
 
 def noise_words(table: pd.DataFrame) -> dict[str, str]:

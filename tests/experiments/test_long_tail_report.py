@@ -64,8 +64,17 @@ def test_tables(rows: list[dict[str, str]]) -> None:
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
     assert report.study_table(table, "absent").empty
+    assert report.study_table(table, "noise", "cifar10").empty
     ablation = report.ablation_table(rows)
-    assert (ablation["balanced_accuracy"].drop(("digits", "mlp", 100.0, "tau", 1.1), errors="ignore") <= 77).all()
+    assert (ablation["balanced_accuracy"].drop((100.0, "tau", 1.1), errors="ignore") <= 77).all()
+    assert report.ablation_table(rows, "cifar10").empty
+
+
+def test_regret(rows: list[dict[str, str]]) -> None:
+    table = report.regret_table(report.chosen_rows(rows))
+    assert table.index.tolist() == ["focal", "gradient_balanced_smoothed", "gradient_balanced", "plain"]  # by the worst: 0, 1, 4, 4
+    assert table.loc["gradient_balanced"].tolist() == [4.0, -1.0]  # above the best fixed one at rho = 100
+    assert report.setting_name(table.columns[0]) == "digits, MLP, ρ = 1"
 
 
 def test_words(rows: list[dict[str, str]]) -> None:
@@ -74,11 +83,16 @@ def test_words(rows: list[dict[str, str]]) -> None:
     assert words["within"] == "1 of 2"
     assert words["ahead"] == "1"
     assert words["noise"] == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4"
-    assert float(report.ablation_words(rows)["ablation-spread"]) > 0
+    assert float(report.ablation_words(rows)["ablation-digits-spread"]) > 0
+    assert report.ablation_words(rows, "cifar10") == {}
 
 
 def test_pictures(rows: list[dict[str, str]]) -> None:
-    assert isinstance(report.regret_picture(report.chosen_rows(rows)), Figure)
+    regret = report.regret_picture(report.chosen_rows(rows))
+    assert [text.get_text() for text in regret.axes[0].texts[6:9]] == ["4.0", "−1.0", "4.0"]
+    left, right = report.paired_picture(report.chosen_rows(rows)).axes
+    assert left.get_yticklabels()[1].get_text() == "digits, MLP, ρ = 100\nagainst focal"
+    assert right.get_xlabel().startswith("expected calibration error")
     assert isinstance(report.gate_picture(), Figure)
     films = report.film(("plain", "gradient_balanced"), rho=10.0, epochs=2, every=2)
     assert set(films) == {"plain", "gradient_balanced"}
