@@ -22,6 +22,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 import softmax_lab as sl
@@ -117,7 +118,7 @@ class Interactive:
 
 
 def _draw(axis: Any, panel: Panel) -> None:
-    """Draw a panel with matplotlib: lines, markers, bars and a heat map are all that the panels here have."""
+    """Draw a panel with matplotlib: lines, markers, bars, words and a heat map are all that the panels here have."""
     layout = panel["layout"]
     for trace in panel["data"]:
         if trace["type"] == "heatmap":
@@ -133,6 +134,9 @@ def _draw(axis: Any, panel: Panel) -> None:
                 )
         elif trace["type"] == "bar":
             axis.bar(trace["x"], np.array(trace["y"], dtype=float), color=trace["marker"]["color"], label=trace.get("name"))
+        elif trace["mode"] == "text":
+            for x, y, word in zip(trace["x"], trace["y"], trace["text"], strict=True):
+                axis.text(x, y, word, ha="center", va="center", fontsize=8)
         else:
             x, y = (np.array(trace[name], dtype=float) for name in "xy")
             points = "markers" in trace["mode"]
@@ -147,6 +151,8 @@ def _draw(axis: Any, panel: Panel) -> None:
         getattr(axis, f"set_{name}label")(of.get("title", {}).get("text", ""))
         if of.get("type") == "log":
             getattr(axis, f"set_{name}scale")("log")
+        elif "dtick" in of:
+            getattr(axis, f"{name}axis").set_major_locator(MultipleLocator(of["dtick"]))
         if "range" in of:
             low, high = (10.0**e if of.get("type") == "log" else e for e in of["range"])
             getattr(axis, f"set_{name}lim")(low, high)
@@ -167,10 +173,10 @@ def _panel(title: str, data: list[Any], *, x: Any = None, y: Any = None, legend:
 
 
 def _axis(
-    title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, dtick: int = 1, **more: Any
+    title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, **more: Any
 ) -> dict[str, Any]:
     limits = {} if low is None or high is None else {"range": [float(np.log10(v)) if log else v for v in (low, high)]}
-    return {"title": {"text": title}, **({"type": "log", "exponentformat": "power", "dtick": dtick} if log else {}), **limits, **more}
+    return {"title": {"text": title}, **({"type": "log", "exponentformat": "power", "dtick": 1} if log else {}), **limits, **more}
 
 
 def _line(x: Any, y: Any, color: str, name: str = "", *, width: float = 2.0, dash: str = "solid") -> dict[str, Any]:
@@ -187,6 +193,10 @@ def _line(x: Any, y: Any, color: str, name: str = "", *, width: float = 2.0, das
 def _point(x: Any, y: Any, color: str = "vermillion", name: str = "") -> dict[str, Any]:
     look = {"color": COLORS[color], "size": 12}
     return {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": name, "showlegend": bool(name), "marker": look}
+
+
+def _words(x: Any, y: Any, text: list[str]) -> dict[str, Any]:
+    return {"type": "scatter", "mode": "text", "x": x, "y": y, "text": text, "showlegend": False}
 
 
 def _bars(x: Any, y: Any, color: str, name: str = "") -> dict[str, Any]:
@@ -240,7 +250,8 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
     corners = np.array([_on_simplex(row) for row in np.eye(3)[[0, 1, 2, 0]]])
     hidden = _axis(visible=False, low=-0.08, high=1.08)
     panels = (
-        _panel("probabilities p", [_bars(names, [0, 0, 0], "blue")], x=_axis("class", type="category"), y=_axis(low=0.0, high=1.0)),
+        _panel("probabilities p", [_bars(names, [0, 0, 0], "blue")],
+               x=_axis("class", type="category"), y=_axis("probability", low=0.0, high=1.0)),
         _panel(
             "Jacobian diag(p) − p pᵀ",
             [
@@ -251,11 +262,13 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
             ],
             x=_axis("input j", dtick=1), y=_axis("output i", dtick=1, autorange="reversed"),
         ),
-        _panel("eigenvalues of the Jacobian", [_bars(names, [0, 0, 0], "green")], x=_axis(type="category"), y=_axis(low=0.0, high=0.55)),
+        _panel("eigenvalues of the Jacobian", [_bars(names, [0, 0, 0], "green")],
+               x=_axis("the largest first", type="category"), y=_axis("eigenvalue", low=0.0, high=0.55)),
         _panel(
             "the simplex: where descent moves p",
-            [_line(_rounded(corners[:, 0]), _rounded(corners[:, 1]), "grey"), _line([], [], "sky", width=1.5), _point([0], [0])],
-            x=hidden, y={**hidden, "scaleanchor": "x", "range": [-0.08, 1.0]},
+            [_line(_rounded(corners[:, 0]), _rounded(corners[:, 1]), "grey"), _line([], [], "sky", width=1.5), _point([0], [0]),
+             _words(_rounded(1.13 * corners[:3, 0] - 0.065), _rounded(1.16 * corners[:3, 1] - 0.06), [f"p = e{k}" for k in "₁₂₃"])],
+            x={**hidden, "range": [-0.15, 1.15]}, y={**hidden, "scaleanchor": "x", "range": [-0.12, 1.02]},
         ),
     )  # fmt: skip
     by = ("z1", "z2", "z3")
@@ -329,7 +342,7 @@ def temperature(
     ticks, axis = _seen(temperatures), _axis("temperature T", low=0.1, high=100.0, log=True)
     panels = (
         _panel("softmax(z / T)", [_bars([str(k + 1) for k in range(classes)], [0.0] * classes, "blue")],
-               x=_axis("class", type="category"), y=_axis(low=0.0, high=1.0)),
+               x=_axis("class", type="category"), y=_axis("probability", low=0.0, high=1.0)),
         _panel("entropy / log K", [_line(ticks, _rounded(entropy / np.log(classes)), "green"), _point([1], [0])],
                x=axis, y=_axis(low=0.0, high=1.05)),
         _panel("gradient of the loss",
