@@ -172,9 +172,7 @@ def _panel(title: str, data: list[Any], *, x: Any = None, y: Any = None, legend:
     return {"data": data, "layout": {"title": {"text": title}, "xaxis": x or {}, "yaxis": y or {}, "showlegend": legend}}
 
 
-def _axis(
-    title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, **more: Any
-) -> dict[str, Any]:
+def _axis(title: str = "", *, low: float | None = None, high: float | None = None, log: bool = False, **more: Any) -> dict[str, Any]:
     limits = {} if low is None or high is None else {"range": [float(np.log10(v)) if log else v for v in (low, high)]}
     return {"title": {"text": title}, **({"type": "log", "exponentformat": "power", "dtick": 1} if log else {}), **limits, **more}
 
