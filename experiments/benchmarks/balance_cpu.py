@@ -13,6 +13,7 @@ import csv
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,18 @@ def loss_call(loss: Callable[..., torch.Tensor], n: int, k: int) -> Call:
 
 
 def loss_rows(budget: float) -> Iterator[dict[str, Any]]:
-    """Yield the costs of the balancing loss: with counts given, smoothed, and gathered."""
+    """Yield the costs of the balancing loss: with counts given, summed instead of averaged, smoothed, and counts gathered."""
     for n, k in SHAPES:
         counts = np.maximum(1, (5000 * 0.01 ** (np.arange(k) / (k - 1))).astype(int))
         cases: dict[str, Callable[..., torch.Tensor]] = {
             "counts given": slt.GradientBalancedLoss(counts),
+            "summed": slt.GradientBalancedLoss(counts, reduction="sum"),
             "smoothed": slt.GradientBalancedLoss(counts, eps=0.05),
             "counts gathered": slt.GradientBalancedLoss(k),
         }
         for case, loss in cases.items():
-            found = ratio(loss_call(loss, n, k), loss_call(slt.cross_entropy, n, k), budget=budget)
+            plain = partial(slt.cross_entropy, reduction="sum" if case == "summed" else "mean")
+            found = ratio(loss_call(loss, n, k), loss_call(plain, n, k), budget=budget)
             yield {"task": "loss", "case": case, "n": n, "k": k} | found
 
 
