@@ -82,7 +82,7 @@ def test_words(rows: list[dict[str, str]]) -> None:
     words = report.words(table)
     assert words["ours-within"] == "1 of 2"
     assert words["ours-ahead"] == words["ours-clear"] == words["ours-behind"] == "1"  # -4 and +1, without spread
-    assert words["smoothed-within"] == "1 of 2"
+    assert words["smoothed-within"] == "2 of 2"
     assert words["worst-ours"] == "4.0"
     assert (words["worst-fixed"], words["worst-fixed-name"]) == ("0.0", "focal")
     assert words["few"] == "Every setting has all 4 losses."
