@@ -382,7 +382,7 @@ def _standing(table: pd.DataFrame) -> dict[str, str]:
 
     A loss that was not run everywhere may do worse elsewhere: of a fixed one this is the least that its worst can be.
     """
-    worst = regret_table(table).max(axis=1)
+    worst = regret_table(table).max(axis=1).round(1) + 0.0  # no -0.0
     fixed = worst[[name for name in worst.index if not str(name).startswith(OURS[0])]]
     return {
         "worst-ours": f"{worst[OURS[0]]:.1f}",
