@@ -31,6 +31,7 @@ __all__ = [
     "film",
     "film_picture",
     "gate_picture",
+    "grid_table",
     "main_table",
     "moved_decisions",
     "paired_picture",
@@ -89,8 +90,21 @@ def main_table(table: pd.DataFrame, dataset: str, protocol: str, measure: str = 
     grouped = rows.groupby(["loss", "rho"])[measure]
     mean, error = grouped.mean().unstack("rho"), grouped.sem().unstack("rho")
     order = mean.mean(axis=1).sort_values(ascending=measure in ("ece", "nll")).index
-    shown = mean.map("{:.1f}".format) + " ± " + error.map("{:.1f}".format)
+    digits = "{:.3f}" if measure == "nll" else "{:.1f}"
+    shown = mean.map(digits.format) + " ± " + error.map(digits.format)
     return shown.loc[order].rename(columns=lambda rho: f"rho = {rho:g}")
+
+
+def grid_table() -> pd.DataFrame:
+    """Return what tuning tries, a row a loss that has a choice: the hyper-parameters and their values, place by place."""
+    lines = {}
+    for loss, settings in long_tail.GRIDS.items():
+        names = dict.fromkeys(name for setting in settings for name, _ in setting)
+        lines[loss] = {"varies": ", ".join(names)} | {
+            f"setting {i + 1}": ", ".join(f"{value:g}" for _, value in setting) for i, setting in enumerate(settings) if setting
+        }
+    table = pd.DataFrame.from_dict(lines, orient="index").rename_axis("loss").fillna("")
+    return table[table["varies"] != ""]
 
 
 def best_fixed(table: pd.DataFrame) -> pd.Series:
@@ -136,19 +150,25 @@ def plain_matches(table: pd.DataFrame) -> bool:
     return bool((wide["plain"] == wide[OURS[0]]).all())
 
 
-def study_table(table: pd.DataFrame, study: str, dataset: str = "digits", protocol: str = "mlp") -> pd.DataFrame:
-    """Return the balanced accuracy under label noise, an absent class or a permuted order, beside that without, a row a loss."""
+def study_table(
+    table: pd.DataFrame, study: str, dataset: str = "digits", protocol: str = "mlp", *, best: int | None = None
+) -> pd.DataFrame:
+    """Return the balanced accuracy under label noise, an absent class or a permuted order, beside that without, a row a loss.
+
+    With ``best`` only so many losses, and plain cross-entropy.
+    """
     table = table[(table["dataset"] == dataset) & (table["protocol"] == protocol)]
     keep = {"noise": table["noise"] > 0, "absent": table["absent"] > 0, "permuted": table["permuted"]}[study]
     here = table[keep]
     places = here[PLACE].drop_duplicates()
     without = clean(table).merge(places, on=PLACE)
-    columns = {"without": without.groupby("loss")["balanced_accuracy"].mean()}
+    columns = {"unchanged": without.groupby("loss")["balanced_accuracy"].mean()}
     for value, part in here.groupby(study):
         name = f"{value:.0%} wrong" if study == "noise" else {"absent": "rarest absent", "permuted": "permuted"}[study]
         columns[name] = part.groupby("loss")["balanced_accuracy"].mean()
     result = pd.DataFrame(columns).dropna()
-    return result.sort_values(result.columns[-1], ascending=False)
+    result = result.sort_values(result.columns[-1], ascending=False)
+    return result if best is None else result[[i < best or name == "plain" for i, name in enumerate(result.index)]]
 
 
 def ablation_table(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> pd.DataFrame:
@@ -296,7 +316,7 @@ def _watched(config: Config, every: int, data: str | None) -> pd.DataFrame:
     seen: list[slt.GradientMonitor] = []
 
     def watch(network: Any, module: Any) -> None:
-        seen.append(slt.GradientMonitor(module, classifier=network[-1], momentum=0.95, every=every))
+        seen.append(slt.GradientMonitor(module, classifier=network[-1], momentum=0.8, every=every))
 
     train(config, make_problem(config, data), watch=watch)
     seen[0].close()
@@ -319,6 +339,7 @@ def film_picture(films: dict[str, pd.DataFrame], *, names: Callable[[str], str] 
             ratio = np.log10(table["positive_mass"] / table["negative_mass"])
         grid = table.assign(ratio=ratio).pivot(index="class", columns="step", values="ratio")
         mesh = axis.pcolormesh(grid.columns, grid.index, grid.to_numpy(), cmap=DIVERGING, norm=norm, shading="nearest", rasterized=True)
+        axis.set_facecolor("0.8")
         axis.set(title=names(loss), ylabel="class", yticks=range(0, len(grid.index), max(1, len(grid.index) // 5)))
         axis.invert_yaxis()
         axis.grid(False)
@@ -419,11 +440,12 @@ def noise_words(table: pd.DataFrame) -> dict[str, str]:
         return {}
     places = {name: int(noise[name].rank(ascending=False, method="min")[OURS[0]]) for name in noise.columns}
     first, last = noise.columns[1], noise.columns[-1]
-    behind = noise[last].max() - noise.loc[OURS[0], last]
+    behind, smoothed = (noise[last].max() - noise.loc[name, last] for name in OURS[:2])
     return {
         "noise": f"with {last.replace(' wrong', '')} of the labels wrong it is {behind:.1f} points behind the best, "
-        f"place {places[last]} of {len(noise)}",
+        f"place {places[last]} of {len(noise)}, and smoothed {smoothed:.1f}",
         "noise-first": f"{places[first]} of {len(noise)} with {first.replace(' wrong', '')} wrong",
         "noise-last": f"{places[last]} of {len(noise)} with {last.replace(' wrong', '')}",
         "noise-best": str(noise[last].idxmax()),
+        "noise-smoothed": f"{int(noise[last].rank(ascending=False, method='min')[OURS[1]])} of {len(noise)}",
     }  # fmt: skip

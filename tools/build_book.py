@@ -3,11 +3,12 @@
     python tools/build_book.py             execute the notebooks of _toc.yml, then render
     python tools/build_book.py --again     execute them all, whatever has been executed before
     python tools/build_book.py --stored    render the outputs stored in the notebooks
+    python tools/build_book.py --store book/09-balancing ...    execute these notebooks where they are, and render nothing
 
-The tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. A chapter that was executed before is
-taken from ``.book_cache`` if nothing has changed that it could depend on: its own source, every file of the package and of the
-experiments with their results, the claims, the pinned versions and the interpreter. (The cache of Jupyter Book itself is keyed on the
-cells alone, and does not see a change in the package.)
+But for the last, tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. A chapter that was
+executed before is taken from ``.book_cache`` if nothing has changed that it could depend on: its own source, every file of the package
+and of the experiments with their results, the claims, the pinned versions and the interpreter. (The cache of Jupyter Book itself is
+keyed on the cells alone, and does not see a change in the package.)
 """
 
 from __future__ import annotations
@@ -209,6 +210,14 @@ def prune(site: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def store(root: Path, chapters: Sequence[str]) -> None:
+    """Execute notebooks and write their outputs into them; one that fails is left as it was."""
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with tqdm(chapters, unit="chapter") as progress:
+        for chapter in progress:
+            execute_chapter(root, chapter.removesuffix(".ipynb"), progress)
+
+
 def build(root: Path, *, stored: bool, again: bool = False) -> Path:
     """Build the book at ``root``; return the opening page."""
     documents = read_toc(root)
@@ -228,10 +237,14 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Execute the chapters and render the book into _build/html.")
     parser.add_argument("--stored", action="store_true", help="render the stored outputs, execute nothing")
     parser.add_argument("--again", action="store_true", help="execute every chapter, changed or not")
+    parser.add_argument("--store", nargs="+", metavar="CHAPTER", help="execute these notebooks and write their outputs into them")
     options = parser.parse_args(arguments)
     try:
+        if options.store:
+            store(root, options.store)
+            return 0
         index = build(root, stored=options.stored, again=options.again)
-    except BuildError as error:
+    except (BuildError, FileNotFoundError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

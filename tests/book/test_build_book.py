@@ -99,3 +99,15 @@ def test_only_what_no_page_loads_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("<script src='../_static/mathjax/tex-chtml.js'></script>", encoding="utf-8")
     prune(tmp_path)
     assert [name for name in (*kept, *unused) if (tmp_path / name).exists()] == kept
+
+
+def test_outputs_are_stored_on_demand(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (book / "book" / f"{name}.ipynb" for name in ("one", "two"))
+    before = two.read_bytes()
+    assert main(["--store", "book/one", "book/two.ipynb"], root=book) == 1
+    cell = nbformat.read(one, as_version=4).cells[1]
+    assert (cell.outputs[0].text, cell.execution_count) == ("# Book\n\n", 1)
+    assert "numerator / 0" in capsys.readouterr().err
+    assert two.read_bytes() == before
+    assert main(["--store", "book/three"], root=book) == 1
+    assert not (book / "_build").exists()

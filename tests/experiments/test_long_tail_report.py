@@ -63,11 +63,18 @@ def test_tables(rows: list[dict[str, str]]) -> None:
     assert report.plain_matches(table)
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
+    assert report.study_table(table, "noise", best=1).index.tolist() == ["gradient_balanced", "plain"]
     assert report.study_table(table, "absent").empty
     assert report.study_table(table, "noise", "cifar10").empty
     ablation = report.ablation_table(rows)
     assert (ablation["balanced_accuracy"].drop((100.0, "tau", 1.1), errors="ignore") <= 77).all()
     assert report.ablation_table(rows, "cifar10").empty
+
+
+def test_what_tuning_tries(rows: list[dict[str, str]]) -> None:
+    grid = report.grid_table()
+    assert grid.loc["focal"].tolist() == ["gamma", "1", "2"]
+    assert "plain" not in grid.index
 
 
 def test_regret(rows: list[dict[str, str]]) -> None:
@@ -88,7 +95,7 @@ def test_words(rows: list[dict[str, str]]) -> None:
     assert words["few"] == "Every setting has all 4 losses."
     part = table[(table["rho"] == 1) | (table["loss"] != "plain")]
     assert report.words(part)["few"] == "All 4 were run in 1 of the 2 settings, 3 or more in the others, which take longest."
-    assert words["noise"] == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4"
+    assert words["noise"] == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4, and smoothed 2.0"
     assert float(report.ablation_words(rows)["ablation-digits-spread"]) > 0
     assert report.ablation_words(rows, "cifar10") == {}
 
