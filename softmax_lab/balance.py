@@ -126,8 +126,8 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
 
     .. math::
 
-        \text{positive}_k = n_k (1 - q_k), \qquad \text{negative}_k = (N - n_k)\, q_k, \qquad
-        \frac{\text{positive}_k}{\text{negative}_k} = \frac{\pi_k / (1 - \pi_k)}{q_k / (1 - q_k)},
+        \text{positive}_k &= n_k (1 - q_k), \qquad \text{negative}_k = (N - n_k)\, q_k, \\
+        \frac{\text{positive}_k}{\text{negative}_k} &= \frac{\pi_k / (1 - \pi_k)}{q_k / (1 - q_k)},
 
     the odds of the class over the odds that the model starts with. It is 1 for every class exactly where q = pi, that is for
     b = log pi (+ a constant) and no other bias.
@@ -279,8 +279,8 @@ def prior_response(logits: ArrayLike, target: ArrayLike, log_prior: ArrayLike) -
 
     .. math::
 
-        \frac{d}{d\delta} (-\log q_y) = \sum_k q_k l_k - l_y, \qquad
-        \frac{d^2}{d\delta^2} (-\log q_y) = \sum_k q_k l_k^2 - \Bigl(\sum_k q_k l_k\Bigr)^2 \ge 0,
+        \frac{d}{d\delta} (-\log q_y) &= \sum_k q_k l_k - l_y, \\
+        \frac{d^2}{d\delta^2} (-\log q_y) &= \sum_k q_k l_k^2 - \Bigl(\sum_k q_k l_k\Bigr)^2 \ge 0,
 
     convex in delta. Averaged over the classes (not the rows: the balanced loss), the slope is 0 where the log-frequency that the
     model predicts is, on average, that of the labels. A positive slope: the model still favours the head, and a larger tau in

@@ -9,6 +9,7 @@ Whatever is wrong with the ledger or with a directive is a warning, so that a bu
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -125,10 +126,17 @@ class LedgerTable(LedgerDirective):
         )
         return row(
             [nodes.paragraph("", "", link)],
-            [*self.markdown(claim.article), *original(claim)],
+            [*self.markdown(claim.article), *self.original(claim)],
             [nodes.paragraph("", "", badge(claim.verdict))],
             self.markdown(claim.statement),
         )
+
+    def original(self, claim: Claim) -> list[nodes.Node]:
+        """Return the article's own words, marked as Chinese for those who have the page read to them; docutils has no node for that."""
+        if not claim.original:
+            return []
+        opening, closing = (nodes.raw("", text, format="html") for text in ('<div class="ledger-original" lang="zh">', "</div>"))
+        return [opening, *self.markdown(claim.original), closing]
 
 
 class LedgerCounts(LedgerDirective):
@@ -149,20 +157,18 @@ def badge(verdict: str) -> nodes.inline:
     return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["ledger-badge", f"ledger-{verdict}"])
 
 
-def original(claim: Claim) -> list[nodes.Node]:
-    """Return the article's own words, marked as Chinese for those who have the page read to them; docutils has no node for that."""
-    if not claim.original:
-        return []
-    return [nodes.raw("", f'<p class="ledger-original" lang="zh">{escape(claim.original)}</p>', format="html")]
-
-
 def evidence(claim: Claim) -> nodes.paragraph:
     """Return the line that names the tests, ready to be given to pytest."""
     paragraph = nodes.paragraph("", "Evidence: ", classes=["ledger-evidence"])
     for number, test in enumerate(claim.evidence):
         paragraph += [nodes.Text(", ")] if number else []
-        paragraph += nodes.literal("", test)
+        paragraph += nodes.raw("", f"<code>{breakable(test)}</code>", format="html")
     return paragraph
+
+
+def breakable(name: str) -> str:
+    """Return a name as HTML that may be broken after its folders and underscores, and nowhere else while there is room."""
+    return re.sub(r"(::|[/_])", r"\1<wbr>", escape(name))
 
 
 def row(*cells: list[nodes.Node]) -> nodes.row:

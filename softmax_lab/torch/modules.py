@@ -183,11 +183,12 @@ class SeesawLoss(nn.Module):
     .. math::
 
         u_k &= z_k + \log M_{yk} + \log C_k \qquad (k \ne y) \\
-        M_{yk} &= \min(1, n_k / n_y)^p, \qquad C_k = \max(1, \sigma_k / \max(\sigma_y, \text{min\_score}))^q, \quad
-        \sigma = \operatorname{softmax}(z)
+        M_{yk} &= \min(1, n_k / n_y)^p, \qquad \sigma = \operatorname{softmax}(z) \\
+        C_k &= \max(1, \sigma_k / \max(\sigma_y, s_{\min}))^q
 
     Mitigation M is that of :func:`softmax_lab.losses.seesaw`, here with the counts n of the training samples seen so far;
-    compensation C gives the push back where the scores show a mistake. Both are constants in the derivative, q - e_y.
+    compensation C gives the push back where the scores show a mistake; s_min is ``min_score``. Both are constants in the derivative,
+    q - e_y.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ CLAIMS = """
   evidence: tests/a.py::test_a
 - id: "1.2"
   article: "It is $b$."
+  original: "是 $b_1$"
   verdict: wrong
   statement: "It is $c$."
   chapter: one
@@ -77,15 +78,23 @@ def test_verdict_shows_word_statement_and_evidence(tmp_path: Path) -> None:
     pages, warnings = build(tmp_path)
     assert warnings == ""
     first = pages["one"].partition('id="claim-1-1"')[2].partition('id="claim-1-2"')[0]
-    for part in ("Claim 1.1", "ledger-holds", "holds", "<strong>is</strong>", r"\(a\)", "tests/a.py::test_a"):
+    for part in ("Claim 1.1", "ledger-holds", "holds", "<strong>is</strong>", r"\(a\)", "tests/<wbr>a.py::<wbr>test_<wbr>a"):
         assert part in first
-    assert "tests/a.py::test_c" in pages["one"]
+    assert "tests/a.py::test_c" in pages["one"].replace("<wbr>", "")
 
 
 def test_table_links_each_claim_to_its_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
     for part in ('href="one.html#claim-1-1"', 'href="one.html#claim-1-2"', r"\(b\)", r"\(c\)", "ledger-wrong"):
         assert part in pages["index"]
+
+
+def test_original_is_marked_as_chinese_and_its_formulas_are_typeset(tmp_path: Path) -> None:
+    pages, _ = build(tmp_path)
+    original = pages["index"].partition('<div class="ledger-original" lang="zh">')[2].partition("</div>")[0]
+    assert "是" in original
+    assert r"\(b_1\)" in original
+    assert pages["index"].count('class="ledger-original"') == 1  # the first claim has none
 
 
 def test_counts_are_by_verdict(tmp_path: Path) -> None:

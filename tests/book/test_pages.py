@@ -50,6 +50,7 @@ def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     def go(path: Path) -> tuple[Any, list[str]]:
         page.goto(path.as_uri())
         page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise : null")
+        page.wait_for_function("() => document.documentElement.dataset.settled")
         return page, complaints
 
     yield go
@@ -75,6 +76,18 @@ PROBLEMS = """() => {
     }
     return found;
 }"""
+#: formulas that are cut: displayed ones that need to be scrolled, and those in a line that reach out of it
+CUT = """() => {
+    const cut = [], said = e => e.querySelector('mjx-assistive-mml')?.textContent.slice(0, 60);
+    for (const e of document.querySelectorAll('div.math mjx-container'))
+        if (e.scrollWidth > e.clientWidth + 1) cut.push('displayed: ' + said(e));
+    for (const e of document.querySelectorAll('article span.math:not(.is-wide) mjx-container')) {
+        const block = e.closest('p, li, td, dd, figcaption, h1, h2, h3, h4');
+        const beyond = block && e.offsetParent ? e.getBoundingClientRect().right - block.getBoundingClientRect().right : 0;
+        if (beyond > 2) cut.push('in a line: ' + said(e));
+    }
+    return cut;
+}"""
 SIDEWAYS = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -83,6 +96,22 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     page, complaints = open_page(path)
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(SIDEWAYS) <= 0
+    cut = page.evaluate(CUT)
+    if page.viewport_size["width"] > 1000:
+        assert cut == []
+    else:  # what does not fit a telephone can be scrolled, and says so by a shadow
+        assert [formula for formula in cut if formula.startswith("in a line")] == []
+        assert page.evaluate("() => document.querySelectorAll('div.math mjx-container.scrolls-sideways').length") == len(cut)
+    assert complaints == []
+
+
+def test_a_figure_opens_by_itself(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "intro.html")
+    link = page.locator("a.whole-picture").first
+    assert link.locator("img").get_attribute("alt")
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/_images/*.png")
     assert complaints == []
 
 

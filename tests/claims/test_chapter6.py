@@ -117,6 +117,22 @@ def test_claim_6_2_peak_of_the_gradient(num_classes: int) -> None:
     assert u == pytest.approx(1 + lambertw((num_classes - 1) / math.e).real, rel=1e-5)
 
 
+def test_a_wrong_row_has_a_peak_only_with_very_many_classes() -> None:
+    """Its label nearly ties with the top class, and the crowd of the others takes its probability within a narrow range of T."""
+    temperatures = np.geomspace(0.5, 2.0, 40)
+    for num_classes, rises in ((10, False), (1000, False), (50_000, True)):
+        z = np.r_[10.0, 9.99, np.zeros(num_classes - 2)]
+        norms = [np.linalg.norm(_gradient(z, 1, T)) for T in temperatures]
+        assert (np.diff(norms) > 0).any() == rises
+
+
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=8), st.floats(0.1, 10))
+def test_a_wrong_row_is_at_least_half_the_square_away(z: list[float], temperature: float) -> None:
+    q = sl.softmax(z, temperature=temperature)
+    wrong = temperature * np.linalg.norm(_gradient(z, int(np.argmin(q)), temperature))
+    assert np.sqrt(0.5) * (1 - 1e-12) <= wrong <= np.sqrt(2) * (1 + 1e-12)
+
+
 def test_claim_6_2_two_classes() -> None:
     assert _peak(lambda T: _spectral([4.0, 0.0], T)) == pytest.approx(1.5434, abs=1e-4)
     wrong = [np.linalg.norm(_gradient([4.0, 0.0], 1, T)) for T in np.geomspace(0.02, 100, 100)]
@@ -188,7 +204,7 @@ def test_claim_9_2_gradient_needs_the_square_of_the_temperature(seed: int, num_c
 
 @pytest.fixture(scope="module")
 def students(problems: dd.Students) -> pd.DataFrame:
-    methods = [("alone", 1.0), *(("distilled", T) for T in CONFIG.temperatures), ("distilled, no T^2", 16.0)]
+    methods = [("alone", 1.0), *(("distilled", T) for T in CONFIG.temperatures), ("distilled, no T^2", 2.0), ("distilled, no T^2", 16.0)]
     return pd.concat([dd.fit(method, T, problems, CONFIG) for method, T in methods], ignore_index=True)
 
 
@@ -196,6 +212,11 @@ def test_claim_9_2_helps_a_student_that_sees_few_rows(students: pd.DataFrame) ->
     picked = dd.chosen(students)
     assert (dd.against_alone(picked, "test_error", 100, "distilled") < -0.02).all()
     assert picked.loc[(100, "distilled"), "test_error"].mean() < 0.5 * picked.loc[(100, "alone"), "test_error"].mean()
+
+
+def test_claim_9_2_at_a_low_temperature_it_helps_without_the_factor(students: pd.DataFrame) -> None:
+    few = students[students["student_rows"] == 100].set_index(["method", "temperature", "seed"])["test_error"]
+    assert few.loc["distilled, no T^2", 2.0].max() < few.loc["alone", 1.0].min() - 0.01
 
 
 def test_claim_9_2_helps_less_if_the_teacher_saw_the_same_rows(students: pd.DataFrame) -> None:

@@ -56,19 +56,37 @@ def test_claim_9_3_most_of_the_gain_is_neither_scaling_nor_smoothing(recall: pd.
     assert (gain[SMOOTHED]["all"] - gain["gradient_balanced"]["all"] < spread).all()
 
 
-def test_claim_9_3_tuned_alike_it_is_level_with_the_best() -> None:
-    """The stored grid: ahead of plain cross-entropy seed by seed, and of the best other loss by no more than chance."""
+def _complete() -> pd.DataFrame:
+    """Return the rows of the stored grid in the settings in which ours, plain cross-entropy and the log-prior have all their seeds."""
     table = long_tail_report.clean(long_tail_report.chosen_rows(long_tail.read()))
-    table = table[(table["dataset"] == "digits") & (table["protocol"] == "mlp")]
-    ours = table[table["loss"].isin(["plain", "gradient_balanced"])]
-    wide = ours.pivot(index=["rho", "seed"], columns="loss", values="balanced_accuracy")
-    gain = (wide["gradient_balanced"] - wide["plain"]).unstack("seed")
-    assert gain.shape == (4, 5)
-    assert (gain.loc[[100.0, 200.0]] > 3).all(axis=None)
-    assert gain.loc[10.0].mean() > 0
-    assert (gain.loc[1.0] == 0).all()
-    for name in long_tail_report.OURS[:2]:
-        paired = long_tail_report.paired_with_best(table, name).droplevel(["dataset", "protocol"]).loc[[100.0, 200.0]]
-        assert (paired["low"] < 0).all()
-        assert (paired["high"] > 0).all()
-        assert (paired["best fixed"] == "balanced_softmax_drw").all()
+    needed = table[table["loss"].isin(["plain", "balanced_softmax", *long_tail_report.OURS[:2]])]
+    runs = needed.groupby(long_tail_report.PLACE).size()
+    return table.merge(runs[runs == 4 * len(long_tail.FINAL_SEEDS)].index.to_frame(index=False))
+
+
+def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
+    """Ahead of plain cross-entropy seed by seed; near the best other loss everywhere, and hardly anywhere clearly ahead of it."""
+    table = _complete()
+    assert {"digits", "cifar10-jpeg"} <= set(table["dataset"])
+    wide = table.pivot(index=[*long_tail_report.PLACE, "seed"], columns="loss", values=["balanced_accuracy", "head"])
+    accuracy, head = (wide[measure].sub(wide[measure]["plain"], axis=0) for measure in ("balanced_accuracy", "head"))
+    gain, prior = (accuracy[loss].dropna().unstack("seed") for loss in ("gradient_balanced", "balanced_softmax"))
+    rho = gain.index.get_level_values("rho")
+    assert gain.shape[1] == 5
+    assert (gain[rho >= 100] > 3).all(axis=None)
+    assert (head["gradient_balanced"].unstack("seed")[rho >= 100].mean(axis=1) < 0).all()
+    assert (prior[rho >= 100].mean(axis=1) > 0.7 * gain[rho >= 100].mean(axis=1)).all()
+    assert (gain[rho == 10].mean(axis=1) > 0).all()
+    assert (gain[rho == 1] == 0).all(axis=None)
+    ours, smoothed = (long_tail_report.paired_with_best(table, name) for name in long_tail_report.OURS[:2])
+    for paired in (ours, smoothed):
+        assert (paired["difference"] > -1.5).all()
+        assert (paired["low"] > 0).mean() < 0.2
+        assert paired["best fixed"].nunique() > 1
+    assert (ours["high"] < 0).any()
+    by_smoothing = long_tail.paired(table, "gradient_balanced_smoothed", "gradient_balanced")
+    assert (by_smoothing["difference"] < 1.25).all()
+    assert by_smoothing["difference"].mean() > 0
+    long = by_smoothing.loc["digits"].loc[(slice(None), [100.0, 200.0]), :]
+    assert (long["low"] < 0).all()
+    assert (long["high"] > 0).all()

@@ -1,0 +1,50 @@
+// What the theme leaves undone on every page: formulas that fit, a hint where something scrolls sideways, pictures that open by themselves.
+(() => {
+  const SMALLEST = 0.7; // of a formula's usual size: below it one has to scroll
+
+  function fit(formula) {
+    const usual = (formula.dataset.usual ??= formula.style.fontSize || "100%");
+    formula.style.fontSize = usual;
+    const ratio = formula.clientWidth / formula.scrollWidth;
+    if (ratio < 1) formula.style.fontSize = `calc(${usual} * ${Math.max(ratio * 0.99, SMALLEST)})`;
+  }
+
+  // A full stop after a formula may otherwise begin the next line.
+  function keepTogether(formula) {
+    const next = formula.nextSibling, mark = next?.nodeType === 3 && next.data.match(/^[.,;:!?)\]]+/);
+    if (!mark) return;
+    next.splitText(mark[0].length);
+    const both = Object.assign(document.createElement("span"), { className: "keep-together" });
+    formula.replaceWith(both);
+    both.append(formula, next);
+  }
+
+  function hint(box) {
+    box.classList.toggle("scrolls-sideways", box.scrollWidth > box.clientWidth + 1);
+  }
+
+  function measure() {
+    document.querySelectorAll("div.math mjx-container").forEach(fit);
+    for (const formula of document.querySelectorAll("article span.math")) {
+      const inner = formula.querySelector("mjx-container"), block = formula.closest("p, li, td, dd, figcaption, h1, h2, h3, h4");
+      formula.classList.toggle("is-wide", Boolean(inner && block && inner.scrollWidth > block.clientWidth));
+    }
+    document.querySelectorAll("div.math mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre").forEach(hint);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const picture of document.querySelectorAll("article .cell_output img, article figure img")) {
+      if (picture.closest("a, .interactive")) continue;
+      const link = Object.assign(document.createElement("a"), { className: "whole-picture", href: picture.src, title: "Open the picture by itself" });
+      picture.replaceWith(link);
+      link.append(picture);
+    }
+    const start = () => {
+      document.querySelectorAll("article span.math").forEach(keepTogether);
+      measure();
+      window.addEventListener("resize", measure);
+      document.documentElement.dataset.settled = "yes"; // for tests: nothing moves from here on
+    };
+    window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(start));
+  });
+})();
