@@ -289,7 +289,8 @@ def step_seconds(problem: Problem, rates: Rates, network: Network) -> dict[str, 
         + \underbrace{2 (P-1) \Bigl(\tau + \frac{b N D \beta}{P}\Bigr)}_{\text{hidden gradient}}
 
     N rows, D width, K classes, P workers; F, E and U the rates, C chunks of rows, tau the latency of a hop, beta the time a
-    byte, b bytes a number. The row numbers are one maximum and two sums a row, in float64.
+    byte, b bytes a number. The row numbers are one maximum and two sums a row, in float64. These are the 2 C + 1 all-reduces of a
+    call that is given ``sizes``; without, there is one more of six integers a worker, which is left out.
     """
     p, n, d = problem.workers, problem.rows, problem.width
     hops = 2 * (p - 1)

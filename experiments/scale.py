@@ -22,6 +22,7 @@ __all__ = [
     "memory_table",
     "network_picture",
     "run_table",
+    "shown",
     "training_picture",
 ]
 
@@ -48,11 +49,18 @@ def run_table() -> pd.DataFrame:
                     "type": dtype, "processes": processes, "steps": len(run), "first loss": run[0].loss, "last loss": run[-1].loss,
                     "largest relative difference": lv.largest_difference(records(1, dtype), run),
                     "ms a step": 1e3 * float(np.median([r.seconds for r in run])), "peak MB a process": run[-1].peak_mb,
-                    "collectives a step": run[-1].calls, "kB reduced a step": run[-1].kilobytes,
+                    "all-reduces a step": run[-1].calls, "kB reduced a step": run[-1].kilobytes,
                     "ms in them": 1e3 * float(np.median([r.waited for r in run])),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows).set_index(["type", "processes"])
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `run_table` as text, to be read: a column a run."""
+    formats = {"steps": ",.0f", "first loss": ".3f", "last loss": ".3f", "largest relative difference": ".0e", "all-reduces a step": ".0f"}
+    text = {name: [f"{value:{formats.get(name, ',.1f')}}" if value else "0" for value in table[name]] for name in table}
+    return pd.DataFrame(text, index=table.index).T
 
 
 def measured_network(processes: int = 2) -> lv.Network:
@@ -85,7 +93,7 @@ def cost_table(problem: lv.Problem = TARGET, workers: Sequence[int] = (1, 8, 64,
     """Return the seconds of a step by part, a column a number of workers, from the measured rates and network."""
     rates, network = measured_rates(), measured_network()
     parts = {p: lv.step_seconds(replace(problem, workers=p), rates, network) for p in workers}
-    table = pd.DataFrame(parts).rename_axis(columns="workers")
+    table = pd.DataFrame(parts).rename_axis(index="seconds a step", columns="workers")
     table.loc["whole step"] = table.sum()
     return table
 

@@ -1,9 +1,10 @@
 r"""How fast, and how accurate at that speed? (chapter 10)
 
 ``python -m experiments.benchmarks.cpu`` measures and appends to ``results/cpu.csv``. Here that file is read (of every measurement
-the newest counts), compared, put into words and drawn: nothing that the chapter says of it is typed. Two small things are
-measured when asked: what a logit costs on one thread, and what an ordinary store costs in memory traffic. The sources of the
-compiled loops are looked up by the names in `LISTINGS`.
+the newest counts), compared, put into words and drawn: nothing that the chapter says of it is typed. Two times whose middle
+three fifths overlap are level: neither is called the faster. Two small things are measured when asked: what a logit costs on one
+thread, and what an ordinary store costs in memory traffic. The sources of the compiled loops are looked up by the names in
+`LISTINGS`.
 """
 
 from __future__ import annotations
@@ -42,16 +43,20 @@ __all__ = [
     "autograd",
     "bandwidth",
     "bandwidth_picture",
+    "brief",
     "circumstances",
     "classes_picture",
     "comparison",
     "constant",
+    "copy_scatter",
     "cost",
     "cost_picture",
     "family_costs",
+    "family_scatter",
     "linear_layers",
     "listing",
     "margins",
+    "origin",
     "polynomial_error",
     "product_gains",
     "read",
@@ -61,6 +66,7 @@ __all__ = [
     "spread",
     "standing",
     "store_traffic",
+    "store_words",
     "verdict",
 ]
 
@@ -111,7 +117,9 @@ CONSTANTS = {
 def read(path: Path = cpu.RESULTS, *, threads: int = 2) -> pd.DataFrame:
     """Return the newest measurement of each (task, dtype, N, K, provider), with its nanoseconds a logit as ``ns``.
 
-    Of all rows those with ``threads`` threads count, from the processor that was measured last.
+    Of all rows those with ``threads`` threads count, from the processor that was measured last. The benchmark times two copies of
+    a shape: one before everything, which its file counts in, and one among the providers, which has a row. ``copies`` is the
+    multiple of the second, so that one shape has one unit everywhere; ``copies_before`` that of the first.
 
     Raises
     ------
@@ -126,7 +134,9 @@ def read(path: Path = cpu.RESULTS, *, threads: int = 2) -> pd.DataFrame:
         found = ", ".join(str(count) for count in sorted(set(table["threads"]))) or "none"
         raise ValueError(f"{path.name} must hold rows with {threads} threads, it has {found}: {_command(f'--threads {threads}')}")
     own = own[own["processor"] == own["processor"].iloc[-1]].drop_duplicates(KEY, keep="last")
-    return own.assign(ns=1e6 * own["ms"] / (own["n"] * own["k"])).reset_index(drop=True)
+    floor = own[own["provider"] == FLOOR].set_index(PLACE)["ms"].rename("floor")
+    copies = own["ms"] / own.join(floor, on=PLACE)["floor"]
+    return own.assign(ns=1e6 * own["ms"] / (own["n"] * own["k"]), copies_before=own["copies"], copies=copies).reset_index(drop=True)
 
 
 def _command(options: str) -> str:
@@ -167,31 +177,64 @@ def spread(table: pd.DataFrame) -> pd.Series:
     return (table["ms_80"] - table["ms_20"]) / table["ms"]
 
 
+def copy_scatter(table: pd.DataFrame) -> pd.Series:
+    """Return how many times as long the slower of a shape's two copies took as the faster: a row a (dtype, N, K)."""
+    twice = table[table["provider"] == FLOOR].set_index(PLACE)["copies_before"]
+    return twice.where(twice >= 1, 1 / twice).rename("slower / faster")
+
+
+def origin(path: Path) -> str:
+    """Say when, on what and with what the rows of a benchmark's file that count were measured."""
+    table = pd.read_csv(path)
+    keys = [name for name in ("task", "dtype", "n", "k", "d", "v", "provider") if name in table]
+    table = table.drop_duplicates(keys, keep="last")
+    days = sorted({when[:10] for when in table["when"]})
+    where = " and ".join(dict.fromkeys(table["processor"]))
+    threads = " and ".join(str(count) for count in dict.fromkeys(table["threads"]))
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{when}, with {threads} threads of a processor that the system calls {where}"
+
+
 # ---- comparisons ----
 
 
 def comparison(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> pd.DataFrame:
     """Return a row a (dtype, N, K): the package's ``ms``, ``copies`` and ``max_ulp``, and each peer's time over the package's.
 
-    ``best`` is the smallest of these ratios and ``peer`` whose it is: above one the package is ahead of all.
+    ``best`` is the smallest of these ratios and ``peer`` whose it is. Column ``torch is``, and so for every peer, says whether it is
+    "faster" or "slower" than the package, or "level": the middle three fifths of the two times overlap. ``softmax_lab is`` the
+    "fastest" where every peer is slower, "slower" where one is faster, else "level".
     """
     rows = _at(table[table["task"] == task], shapes)
-    own = rows[rows["provider"] == OURS].set_index(PLACE)[["ms", "copies", "max_ulp"]]
-    times = rows[rows["provider"].isin(PEERS)].pivot_table(index=PLACE, columns="provider", values="ms", sort=False)
-    ratios = times[[name for name in PEERS if name in times]].reindex(own.index).div(own["ms"], axis=0)
+    own = rows[rows["provider"] == OURS].set_index(PLACE)[["ms", "ms_20", "ms_80", "copies", "copies_before", "max_ulp"]]
+    rows = rows[rows["provider"].isin(PEERS)]
+    names = [name for name in PEERS if name in set(rows["provider"])]
+    low, ms, high = (
+        rows.pivot_table(index=PLACE, columns="provider", values=value, sort=False).reindex(index=own.index, columns=names)
+        for value in ("ms_20", "ms", "ms_80")
+    )
+    ratios = ms.div(own["ms"], axis=0)
     if ratios.isna().all(axis=None):
         raise ValueError(f"no peer of {OURS} was measured in {task}: install softmax-lab[frameworks], then {_command('')}")
+    faster, slower = high.lt(own["ms_20"], axis=0), low.gt(own["ms_80"], axis=0)
+    sides = pd.DataFrame(np.select([faster, slower], ["faster", "slower"], "level"), own.index, names).where(ratios.notna())
+    ours = np.select([faster.any(axis=1), (slower | ratios.isna()).all(axis=1)], ["slower", "fastest"], "level")
     known = ratios.dropna(how="all")
-    return own.join(ratios).assign(best=known.min(axis=1), peer=known.idxmin(axis=1))
+    found = own.drop(columns=["ms_20", "ms_80"]).join(ratios).assign(best=known.min(axis=1), peer=known.idxmin(axis=1))
+    return found.join(sides.add_suffix(" is")).assign(**{f"{OURS} is": ours})
+
+
+#: how the tables mark a peer that is not slower than the package
+_MARKS = {"faster": "*", "level": "~"}
 
 
 def shown(compared: pd.DataFrame) -> pd.DataFrame:
-    """Return `comparison` as text, to be read: an asterisk marks a peer that is faster than the package."""
+    """Return `comparison` as text, to be read: an asterisk marks a peer that is faster than the package, a tilde one that is level."""
     peers = [name for name in PEERS if name in compared]
     formats = {"ms": ".3g", "copies": ".2f", "max_ulp": ".2f"} | dict.fromkeys(peers, ".2f")
     text = {name: [_number(value, form) for value in compared[name]] for name, form in formats.items()}
     for name in peers:
-        text[name] = [f"{number}*" if ratio < 1 else number for number, ratio in zip(text[name], compared[name], strict=True)]
+        text[name] = [number + _MARKS.get(side, "") for number, side in zip(text[name], compared[f"{name} is"], strict=True)]
     index = pd.MultiIndex.from_tuples([(dtype, _words((n, k))) for dtype, n, k in compared.index], names=["type", "N x K"])
     return pd.DataFrame(text, index=index).rename(columns={"max_ulp": "ulp"})
 
@@ -201,17 +244,41 @@ def _number(value: float, form: str) -> str:
 
 
 def verdict(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
-    """Say on how many of the shapes and types the package is the fastest, and where a peer is faster, by how much."""
-    compared = comparison(table, task, shapes)
-    behind = compared[compared["best"] < 1].reset_index()
-    words = f"{OURS} is the fastest in {len(compared) - len(behind)} of {len(compared)} cases"
-    if behind.empty:
-        return words
-    cases = [
-        f"{peer} takes {_range(rows['best'])} of its time at K = {', '.join(str(k) for k in rows['k'])} ({dtype})"
-        for (dtype, peer), rows in behind.groupby(["dtype", "peer"], sort=False)
-    ]
-    return f"{words}; in the others {', '.join(cases)}"
+    """Say on how many of the shapes and types the package is the fastest, level and slower, and by how much."""
+    compared = comparison(table, task, shapes).reset_index()
+    level, behind = (compared[compared[f"{OURS} is"] == side] for side in ("level", "slower"))
+    said = [f"{OURS} is the fastest in {_counts(compared)['fastest']} of {len(compared)} cases"]
+    if len(level):
+        said.append(f"level with the fastest peer in {len(level)} (which takes {_range(level['best'])} of its time)")
+    if len(behind):
+        cases = [
+            f"{peer} takes {_range(rows['best'])} of its time at K = {', '.join(f'{k:,}' for k in rows['k'])} ({dtype})"
+            for (dtype, peer), rows in behind.groupby(["dtype", "peer"], sort=False)
+        ]
+        said.append(f"slower in {len(behind)}: {'; '.join(cases)}")
+    return _listed(said)
+
+
+def brief(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
+    """Return the counts of `verdict`, and the worst ratio where a peer takes less time, within the scatter or beyond it."""
+    compared = comparison(table, task, shapes).reset_index()
+    counts = _counts(compared)
+    said = [f"the fastest in {counts['fastest']} of {len(compared)} cases"]
+    said += [f"level with the fastest peer in {counts['level']}"] * (counts["level"] > 0)
+    said += [f"slower in {counts['slower']}"] * (counts["slower"] > 0)
+    worst = compared.loc[compared["best"].idxmin()]
+    if worst["best"] >= 1:
+        return _listed(said)
+    place = f"at {worst['k']:,} classes in {worst['dtype']}"
+    return f"{_listed(said)} (at worst {1 / worst['best']:.1f} times as long as {worst['peer']}, {place})"
+
+
+def _counts(compared: pd.DataFrame) -> dict[str, int]:
+    return {side: int((compared[f"{OURS} is"] == side).sum()) for side in ("fastest", "level", "slower")}
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _range(values: pd.Series) -> str:
@@ -220,10 +287,17 @@ def _range(values: pd.Series) -> str:
 
 
 def margins(table: pd.DataFrame, shapes: Sequence[Shape] = cpu.SWEEP) -> pd.DataFrame:
-    """Return the fastest peer's time over the package's as text: a row a number of classes, a column a (task, type)."""
-    best = {words: comparison(table, task, shapes)["best"].droplevel("n").unstack("dtype") for task, words in TASKS.items()}
-    found = pd.concat(best, axis=1, names=["of", "type"]).map(lambda value: _number(value, ".2f"))
-    return found.rename(index="{:,}".format).rename_axis(index="K")
+    """Return the fastest peer's time over the package's as text: a row a number of classes, a column a (task, type).
+
+    An asterisk marks where a peer is faster, a tilde where the package is level with the fastest.
+    """
+    marks = {"slower": _MARKS["faster"], "level": _MARKS["level"], "fastest": ""}
+    found = {}
+    for task, words in TASKS.items():
+        compared = comparison(table, task, shapes).droplevel("n")
+        text = [_number(best, ".2f") + marks[side] for best, side in zip(compared["best"], compared[f"{OURS} is"], strict=True)]
+        found[words] = pd.Series(text, compared.index).unstack("dtype", fill_value="–").reindex(dict.fromkeys(k for _, k in shapes))
+    return pd.concat(found, axis=1, names=["of", "type"]).rename(index="{:,}".format).rename_axis(index="K")
 
 
 def short_rows(table: pd.DataFrame, few: int, many: int) -> pd.Series:
@@ -237,14 +311,17 @@ def short_rows(table: pd.DataFrame, few: int, many: int) -> pd.Series:
 _ASKED: dict[str, str] = {
     "torch": "at least {:g} times as fast as eager PyTorch",
     "best": "at least {:g} times as fast as the fastest peer",
-    "copies": "at most {:g} copies",
+    "copies": "at most {:g} copies",  # by either of a shape's two copies
     "max_ulp": "at most {:g} ulp",
 }
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A bar set before the loops were written: a column of `comparison`, at its worst over the shapes of some widths."""
+    """A bar set before the loops were written: a column of `comparison`, at its worst over the shapes of some widths.
+
+    One in copies is judged by both copies that are timed at a shape, and met if it is met by both.
+    """
 
     tasks: tuple[str, ...]
     dtype: str
@@ -256,6 +333,11 @@ class Aim:
     def asked(self) -> str:
         """The bar in words."""
         return _ASKED[self.column].format(self.bound).replace("1 times as fast as", "as fast as")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `comparison` that are judged."""
+        return ("copies", "copies_before") if self.column == "copies" else (self.column,)
 
     @property
     def at_least(self) -> bool:
@@ -278,21 +360,29 @@ AIMS = (
 
 
 def aims(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what was asked of the loops, the worst that was measured and where, and whether that is enough."""
+    """Return the targets, the worst that was measured and where, and whether that is enough.
+
+    A target in copies has two worst values, by the copy that has a row and by the one before; where only one of them is enough, it
+    is met "by one copy of two".
+    """
     return pd.DataFrame([_judged(table, aim) for aim in AIMS])
 
 
 def _judged(table: pd.DataFrame, aim: Aim) -> dict[str, str]:
     compared = pd.concat({task: comparison(table, task) for task in aim.tasks}, names=["task"]).reset_index()
     rows = compared[(compared["dtype"] == aim.dtype) & compared["k"].isin(aim.classes)]
-    asked = {"of": ", ".join(TASKS[task] for task in aim.tasks), "type": aim.dtype, "asked": aim.asked}
-    values = rows[aim.column].dropna() if aim.column in rows else pd.Series(dtype=float)
-    if values.empty:
-        return asked | {"at K": _widths(aim.classes), "worst": "not measured", "where": "–", "met": "–"}
-    place = values.idxmin() if aim.at_least else values.idxmax()
-    worst, where = float(values[place]), _words((rows.loc[place, "n"], rows.loc[place, "k"]))
-    met = worst >= aim.bound if aim.at_least else worst <= aim.bound
-    return asked | {"at K": _widths(aim.classes), "worst": f"{worst:.2f}", "where": where, "met": "yes" if met else "no"}
+    target = {"of": ", ".join(TASKS[task] for task in aim.tasks), "type": aim.dtype, "target": aim.asked, "at K": _widths(aim.classes)}
+    columns = [rows[name].dropna() for name in aim.columns if name in rows]
+    if not columns or any(values.empty for values in columns):
+        return target | {"worst": "not measured", "where": "–", "met": "–"}
+    places = [values.idxmin() if aim.at_least else values.idxmax() for values in columns]
+    worst = [float(values[place]) for values, place in zip(columns, places, strict=True)]
+    where = dict.fromkeys(_words((rows.loc[place, "n"], rows.loc[place, "k"])) for place in places)
+    met = [value >= aim.bound if aim.at_least else value <= aim.bound for value in worst]
+    return target | {
+        "worst": " or ".join(f"{value:.2f}" for value in worst), "where": " or ".join(where),
+        "met": "yes" if all(met) else "by one copy of two" if any(met) else "no",
+    }  # fmt: skip
 
 
 def _widths(classes: tuple[int, ...]) -> str:
@@ -300,7 +390,10 @@ def _widths(classes: tuple[int, ...]) -> str:
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:
-    """Return who is fastest, who most accurate, and whom nobody beats in both at once: a row a task, type and shape with known errors."""
+    """Return who is fastest, who most accurate, and whom nobody beats in both at once: a row a task, type and shape with known errors.
+
+    Whoever is level with the fastest is named after it.
+    """
     rows = _at(table[table["provider"] != FLOOR], cpu.SHAPES).dropna(subset="max_ulp")
     order = {task: place for place, task in enumerate(TASKS)}
     rows = rows.assign(place=rows["task"].map(order)).sort_values(["dtype", "place"], kind="stable")
@@ -309,14 +402,15 @@ def standing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standing(own: pd.DataFrame) -> dict[str, str]:
-    time_, error, names = own["ms"].to_numpy(), own["max_ulp"].to_numpy(), own["provider"].to_numpy()
+    own = own.sort_values("ms", kind="stable")
+    low, high, error, names = (own[name].to_numpy() for name in ("ms_20", "ms_80", "max_ulp", "provider"))
+    faster = high[:, None] < low  # [i, j]: i than j
     # beaten: another one is no worse in either and better in one
-    no_worse = (time_[:, None] <= time_) & (error[:, None] <= error)
-    better = (time_[:, None] < time_) | (error[:, None] < error)
+    beaten = ~faster.T & (error[:, None] <= error) & (faster | (error[:, None] < error))
     return {
-        "fastest": str(names[time_.argmin()]),
+        "fastest, or level with it": ", ".join(names[~faster[0]]),
         "most accurate": ", ".join(names[error == error.min()]),
-        "beaten by none": ", ".join(names[~(no_worse & better).any(axis=0)]),
+        "beaten by none": ", ".join(names[~beaten.any(axis=0)]),
     }
 
 
@@ -360,7 +454,7 @@ def store_traffic(logits: int = 1 << 24, *, budget: float = 0.3) -> pd.Series:
     """Return nanoseconds a float32 logit on one thread: copied, negated into another array, negated in place.
 
     The second stores in the ordinary way, so every line of the result is read before it is written; the third has no line to
-    read that it does not need. How the copy stores is the system's choice.
+    read that it does not need (and half of the memory). How the copy stores is the system's choice.
     """
     z = np.ones(logits, dtype=np.float32)
     out = np.ones_like(z)
@@ -370,6 +464,28 @@ def store_traffic(logits: int = 1 << 24, *, budget: float = 0.3) -> pd.Series:
         "negated in place": lambda: np.negative(z, out=z),
     }
     return pd.Series({name: 1e9 * _best(call, budget) / logits for name, call in calls.items()}, name="ns a logit")
+
+
+STREAMED = 12 / 8  # bytes a float32 logit with ordinary stores over those with streaming ones
+_FITS = 1.2  # a measured ratio within this factor of the one that bytes give
+
+
+def store_words(stores: pd.Series) -> str:
+    """Say which stores the copy of `store_traffic` has, where the count of bytes explains the three times; else that it does not."""
+    copy, ordinary, in_place = stores
+    found = f"the array negated into another takes {ordinary / in_place:.2f} times as long as the one negated in place"
+    level = [floor for floor, other in (("1 copy, or 0.67", ordinary), ("1.5 copies, or 1", in_place)) if _near(copy / other, 1)]
+    if not _near(ordinary / in_place, STREAMED) or len(level) != 1:
+        return (
+            f"{found}, where the count of bytes says {STREAMED:g}, and the copy {copy / ordinary:.2f} and {copy / in_place:.2f} times "
+            "as long as these two: the count does not explain these times, so they do not tell which stores the copy has"
+        )
+    kind = "with ordinary stores" if level[0].startswith("1 copy") else "that streams"
+    return f"{found}, as the count of bytes says, and the copy is one {kind}: the floor of a kernel is {level[0]} where it streams"
+
+
+def _near(ratio: float, expected: float) -> bool:
+    return bool(1 / _FITS <= ratio / expected <= _FITS)
 
 
 # ---- the loops' own source ----
@@ -563,13 +679,28 @@ def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Fi
 
 def family_costs(path: Path = family.RESULTS) -> pd.DataFrame:
     """Return the time of each member over the plain loss of the same run, float32, a column a shape; of several runs the last."""
-    table = pd.read_csv(path)
-    table = table[(table["peer"] == "plain loss") & (table["dtype"] == "float32")].drop_duplicates(["task", "n", "k"], keep="last")
+    table = _family_rows(path)
     ratios = table.pivot(index="task", columns=["n", "k"], values="ratio")
     wanted = list(dict.fromkeys(zip(table["n"], table["k"], strict=True)))
     ratios = ratios.loc[list(dict.fromkeys(table["task"])), wanted]
     ratios.columns = [_words(shape) for shape in wanted]
     return ratios.rename_axis(index="field")
+
+
+def _family_rows(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    return table[(table["peer"] == "plain loss") & (table["dtype"] == "float32")].drop_duplicates(["task", "n", "k"], keep="last")
+
+
+def family_scatter(path: Path = family.RESULTS) -> pd.Series:
+    """Return the longest over the shortest time of the plain loss, which is measured anew beside every member: a row a shape.
+
+    A distribution as target has arrays of its own, so the plain loss beside it is left out.
+    """
+    table = _family_rows(path)
+    of_shape = table[table["task"] != "distribution as target"].groupby(["n", "k"], sort=False)["peer_ms"]
+    found = of_shape.max() / of_shape.min()
+    return found.set_axis([_words(shape) for shape in found.index])
 
 
 def product_gains(path: Path = family.RESULTS) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from docstrings import escape_initials, skip_aliases
 
 from softmax_lab.balance import ClassGradients
 
-HOOK: Any = (None, "function", "name", None, None)
+HOOK: tuple[Any, Any, Any, Any, Any] = (None, "function", "name", None, None)
 
 
 def test_an_initial_begins_no_list() -> None:

@@ -15,8 +15,16 @@ def test_runs_agree_and_share_memory() -> None:
     table = scale.run_table()
     assert list(table.index) == [("float32", 1), ("float32", 2), ("float64", 1), ("float64", 2)]
     assert (table["largest relative difference"] < 1e-6).all()
-    assert (table.loc[(slice(None), 1), "collectives a step"] == 0).all()
+    assert (table.loc[(slice(None), 1), "all-reduces a step"] == 0).all()
     assert table.loc[("float32", 2), "peak MB a process"] < table.loc[("float32", 1), "peak MB a process"]
+
+
+def test_what_is_shown_of_the_runs() -> None:
+    text = scale.shown(scale.run_table())
+    assert list(text.columns) == list(scale.run_table().index)
+    assert text.loc["largest relative difference", ("float32", 1)] == "0"
+    assert 0 < float(text.loc["largest relative difference", ("float32", 2)]) < 1e-6
+    assert "." not in "".join(text.loc["all-reduces a step"])
 
 
 def test_the_formula_stands_beside_measured_steps() -> None:
