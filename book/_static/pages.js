@@ -26,8 +26,10 @@
   function measure() {
     document.querySelectorAll("div.math mjx-container").forEach(fit);
     for (const formula of document.querySelectorAll("article span.math")) {
-      const inner = formula.querySelector("mjx-container"), block = formula.closest("p, li, td, dd, figcaption, h1, h2, h3, h4");
-      formula.classList.toggle("is-wide", Boolean(inner && block && inner.scrollWidth > block.clientWidth));
+      formula.classList.remove("is-wide");
+      const inner = formula.querySelector("mjx-container"), block = formula.closest("p, li, td, th, dd, dt, figcaption, h1, h2, h3, h4");
+      const width = inner?.getBoundingClientRect().width + 8; // a comma may be kept beside it
+      formula.classList.toggle("is-wide", Boolean(block) && width > block.clientWidth);
     }
     document.querySelectorAll("div.math mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre").forEach(hint);
   }
