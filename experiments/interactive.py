@@ -59,13 +59,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Interactive:
-    """Panels, controls and changes; ``said`` is a sentence for each position of *all* controls, for those who cannot see the panels."""
+    """Panels, controls and changes, and a ``caption`` below them.
+
+    ``said`` is a sentence for each position of *all* controls, for those who cannot see the panels.
+    """
 
     panels: tuple[Panel, ...]
     controls: tuple[Control, ...]
     changes: tuple[Change, ...]
     said: tuple[str, ...]
     alt: str
+    caption: str
 
     def __post_init__(self) -> None:
         length = {control.name: len(control.values) for control in self.controls}
@@ -111,15 +115,17 @@ class Interactive:
         text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
         source = base64.b64encode(picture.getvalue()).decode()
         return (
-            '<div class="interactive">'
+            '<figure class="align-default"><div class="interactive">'
             f'<img class="interactive-still" alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
             f'<script type="application/json">{text}</script></div>'
+            f'<figcaption><p><span class="caption-text">{html.escape(self.caption)}</span></p></figcaption></figure>'
         )
 
 
 def _draw(axis: Any, panel: Panel) -> None:
     """Draw a panel with matplotlib: lines, markers, bars, words and a heat map are all that the panels here have."""
     layout = panel["layout"]
+    bars = [trace for trace in panel["data"] if trace["type"] == "bar"]
     for trace in panel["data"]:
         if trace["type"] == "heatmap":
             axis.imshow(trace["z"], cmap=DIVERGING, vmin=trace["zmin"], vmax=trace["zmax"], extent=(0.5, 3.5, 3.5, 0.5))
@@ -133,7 +139,10 @@ def _draw(axis: Any, panel: Panel) -> None:
                     color="white" if abs(value) > 0.6 * trace["zmax"] else "black",
                 )
         elif trace["type"] == "bar":
-            axis.bar(trace["x"], np.array(trace["y"], dtype=float), color=trace["marker"]["color"], label=trace.get("name"))
+            width = 0.8 / len(bars)
+            place = np.arange(len(trace["x"])) + width * (bars.index(trace) - (len(bars) - 1) / 2)  # side by side, as Plotly has them
+            axis.bar(place, np.array(trace["y"], dtype=float), width, color=trace["marker"]["color"], label=trace.get("name"))
+            axis.set_xticks(range(len(trace["x"])), trace["x"])
         elif trace["mode"] == "text":
             for x, y, word in zip(trace["x"], trace["y"], trace["text"], strict=True):
                 axis.text(x, y, word, ha="center", va="center", fontsize=8)
@@ -142,7 +151,12 @@ def _draw(axis: Any, panel: Panel) -> None:
             points = "markers" in trace["mode"]
             look = trace["marker"] if points else trace["line"]
             if points:
-                axis.scatter(x, y, 40, look["color"], {"x": "x"}.get(look.get("symbol", ""), "o"), label=trace["name"] or None, zorder=3)
+                marker = {"x": "X"}.get(look.get("symbol", ""), "o")
+                rim = look.get("line", {"color": "none", "width": 0})
+                axis.scatter(
+                    x, y, 40, look["color"], marker, label=trace["name"] or None, zorder=3,
+                    edgecolors=rim["color"], linewidths=rim["width"], clip_on=trace.get("cliponaxis", True),
+                )  # fmt: skip
             else:
                 style = {"solid": "-", "dash": "--", "longdash": (0, (8, 3)), "dot": ":", "dashdot": "-."}[look["dash"]]
                 axis.plot(x, y, color=look["color"], linewidth=look["width"], linestyle=style, label=trace.get("name"))
@@ -237,7 +251,7 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
     words = tuple(f"{level:g}" for level in levels)
     controls = (
         *(Control(f"z{k}", f"logit of class {k}", words, len(words) // 2 + shift) for k, shift in ((1, 2), (2, 1), (3, -1))),
-        Control("y", "label of the field", tuple(names), choice=True),
+        Control("y", "label y, for the arrows", tuple(names), choice=True),
     )
     p = sl.softmax(np.array(list(product(levels, repeat=3)), dtype=np.float64))
     jacobians = [sl.softmax_jacobian(row) for row in p]
@@ -284,7 +298,11 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
         "Four panels for the logits 2, 1 and −1: bars of the probabilities; the Jacobian as a table of colours, positive on the diagonal "
         "and negative off it; its three eigenvalues, of which the last is 0; a triangle with arrows that all lead to the corner of class 1."
     )
-    return Interactive(panels, controls, changes, tuple(sentence for sentence in said for _ in names), alt)
+    caption = (
+        "Three logits, and what follows from them. The dot in the triangle is the p of the sliders; the arrows depend on the label alone. "
+        "Each row of the Jacobian adds up to 0, and so one eigenvalue is 0."
+    )
+    return Interactive(panels, controls, changes, tuple(sentence for sentence in said for _ in names), alt, caption)
 
 
 def _on_simplex(p: Any) -> tuple[float, float]:
@@ -349,7 +367,7 @@ def temperature(
                x=axis, y=_axis("norm", low=1e-4, high=20.0, log=True), legend=True),
         _panel("gradient of distillation",
                [_line(ticks, _seen(distilled), "purple", "as it is"), _line(ticks, _seen(distilled * temperatures**2), "green", "times T²"),
-                _line([0.1, 100.0], [_rounded(limit)] * 2, "grey", "limit of it", width=1.0, dash="dot"), _point([1, 1], [1, 1])],
+                _line([0.1, 100.0], [_rounded(limit)] * 2, "grey", "limit of T² times it", width=1.0, dash="dot"), _point([1, 1], [1, 1])],
                x=axis, y=_axis("norm", low=1e-4, high=20.0, log=True), legend=True),
     )  # fmt: skip
     by = ("T",)
@@ -374,13 +392,18 @@ def temperature(
         "the gradient of the loss, a hump for the largest logit as label and a falling line for the smallest; the gradient of "
         "distillation, which falls like 1/T² while T² times it levels off."
     )
-    return Interactive(panels, (control,), changes, said, alt)
+    rows = ("(" + ", ".join(f"{value:g}" for value in row).replace("-", "−") + ")" for row in (z, v))
+    caption = (
+        "The logits z = {} at the temperature T. The gradient of the loss is shown for two labels, the classes of the largest and of the "
+        "smallest logit; that of distillation for the teacher's logits v = {}."
+    ).format(*rows)
+    return Interactive(panels, (control,), changes, said, alt, caption)
 
 
-#: the ways of the third picture: what the adapters of the audit call them, and the look of each
+#: the ways of the last picture: what the adapters of the audit call them, and the look of each; a curve lies on the wider ones before it
 WAYS = {
-    "softmax_lab": ("softmax_lab", "blue", "solid"), "jax": ("JAX", "sky", "longdash"), "tensorflow": ("TensorFlow", "purple", "dashdot"),
-    "torch": ("torch", "orange", "dash"), "numpy": ("naive", "vermillion", "dot"),
+    "softmax_lab": ("softmax_lab", "blue", 9.0), "jax": ("JAX", "sky", 7.0), "tensorflow": ("TensorFlow", "purple", 5.0),
+    "torch": ("torch", "orange", 3.0), "numpy": ("textbook", "vermillion", 1.2),
 }  # fmt: skip
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -393,17 +416,18 @@ def precision(positions: int = 57, ways: Sequence[str] = tuple(WAYS)) -> Interac
     labels = ("the larger logit", "the smaller logit")
     values = {(dtype, y): _both_ways(gaps, dtype, y, subjects) for dtype in DTYPES for y in (0, 1)}
     x, colors = _seen(gaps), [COLORS[WAYS[way][1]] for way in ways]
-    looks = [_line(x, [], "grey", "exact", width=6.0), *(_line(x, [], WAYS[w][1], WAYS[w][0], dash=WAYS[w][2]) for w in ways)]
+    looks = [_line(x, [], "grey", "exact", width=12.0), *(_line(x, [], WAYS[w][1], WAYS[w][0], width=WAYS[w][2]) for w in ways)]
     axis = _axis("gap between the logits", low=0.5, high=2000.0, log=True)
-    low, high = 1e-46, 1e4
+    low, high = 1e-50, 1e5
     panels = tuple(
         _panel(title, [*(dict(look) for look in looks), _line([1, 1], [low, high], "grey", "the slider", width=1.0)],
-               x=axis, y=_axis(low=low, high=high, log=True, dtick=10), legend=legend)
-        for title, legend in (("−log p of the label", True), ("size of the gradient at the label", False))
+               x=axis, y=_axis(name, low=low, high=high, log=True, dtick=10), legend=True)
+        for title, name in (("−log p of the label", "loss"), ("size of the gradient at the label", "size"))
     )  # fmt: skip
     by = ("dtype", "label")
     for panel in panels:
-        panel["data"].append({**_point([], [], name="last seen"), "marker": {"color": colors, "size": 9, "symbol": "x"}})
+        marks = {"color": colors, "size": 9, "symbol": "x", "line": {"color": "white", "width": 1}}
+        panel["data"].append({**_point([], [], name="last seen"), "marker": marks, "cliponaxis": False})
     ends = [[_last(x, values[dtype, y][panel][1:], low) for dtype in DTYPES for y in (0, 1)] for panel in (0, 1)]
     changes = [
         Change(panel, len(ways) + 2, name, by, tuple(end[i] for end in ends[panel])) for panel in (0, 1) for i, name in enumerate("xy")
@@ -431,9 +455,13 @@ def precision(positions: int = 57, ways: Sequence[str] = tuple(WAYS)) -> Interac
     )
     alt = (
         "Two panels over the gap between two logits, in float32, the label on the larger: minus log p, and the size of the gradient. The "
-        "exact curve falls like exp(−gap); the naive and the frameworks' curves end near a gap of 17; that of softmax_lab goes on to 103."
+        "exact curve falls like exp(−gap); the textbook's and the frameworks' curves end near a gap of 16; that of softmax_lab goes on to 103."
     )
-    return Interactive(panels, controls, tuple(changes), said, alt)
+    caption = (
+        "Two logits, a gap apart. The curves lie on one another where they agree, the wider below. A cross marks where each is last seen "
+        "finite and above zero, inside the picture; gaps are on a grid, so that a cross may stand a step too early."
+    )
+    return Interactive(panels, controls, tuple(changes), said, alt, caption)
 
 
 def _both_ways(gaps: Array, dtype: str, y: int, subjects: dict[str, Any]) -> tuple[list[Array], list[Array]]:
@@ -490,10 +518,14 @@ def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
     )
     controls = (
         Control("loss", "loss", losses, choice=True),
-        Control("step", "training step", tuple(str(step) for step in steps), len(steps) // 2),
+        Control("step", "training step", tuple(str(step) for step in steps)),
     )
     alt = (
-        f"Two panels over the classes from the most frequent to the rarest, in the midst of training with the loss {losses[0]}: "
+        f"Two panels over the classes from the most frequent to the rarest, at the start of training with the loss {losses[0]}: "
         "bars of the mass that pulls logits up and of the mass that pushes them down, and their ratio."
     )
-    return Interactive(panels, controls, changes, said, alt)
+    caption = (
+        "Gradient mass of each class at a step of training: what its own rows pull its logit up by, what the other rows push it down by, "
+        "and the ratio of the two, 1 (the line) in balance."
+    )
+    return Interactive(panels, controls, changes, said, alt, caption)

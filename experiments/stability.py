@@ -50,6 +50,7 @@ __all__ = [
     "read_timings",
     "relative_error",
     "rows",
+    "shifted_softmax",
     "tempered",
     "ulps",
     "unit_roundoff",
@@ -80,7 +81,7 @@ def naive_softmax(z: Rows) -> Rows:
 
 
 def shifted_softmax(z: Rows) -> Rows:
-    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method."""
+    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method, and the textbook program of every chapter."""
     return naive_softmax(z - _peak(z))
 
 

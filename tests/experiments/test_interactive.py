@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -48,6 +49,8 @@ def test_html_is_strict_json_and_has_a_still(picture: interactive.Interactive) -
     spec = json.loads(data)
     assert len(spec["said"]) == np.prod([len(control["values"]) for control in spec["controls"]])
     assert re.search(r'<img class="interactive-still" alt="[^"]{40,}" src="data:image/png;base64,[^"]{1000,}"', text)
+    (caption,) = re.findall(r'</div><figcaption><p><span class="caption-text">(.*)</span></p></figcaption></figure>$', text)
+    assert html.unescape(caption) == picture.caption
 
 
 def test_a_change_of_the_wrong_length_is_refused(picture: interactive.Interactive) -> None:
@@ -69,9 +72,25 @@ def test_three_classes_show_the_package() -> None:
 
 def test_only_ours_goes_on() -> None:
     picture = interactive.precision(57, ("softmax_lab", "numpy"))
-    ours, naive = picture.at_start()[0]["data"][-1]["x"]
+    ours, textbook = picture.at_start()[0]["data"][-1]["x"]
     assert 90 < ours < 110
-    assert 10 < naive < 20
+    assert 10 < textbook < 20
+
+
+def test_bars_of_a_still_stand_side_by_side() -> None:
+    axis = PICTURES["film"]().still().axes[0]
+    sides = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches)
+    assert len(sides) == 6
+    assert all(right <= left + 1e-9 for (_, right), (left, _) in zip(sides, sides[1:], strict=False))
+
+
+def test_with_the_label_on_the_smaller_logit_only_the_textbook_ends() -> None:
+    picture = interactive.precision(57, ("softmax_lab", "numpy"))
+    change = next(change for change in picture.changes if (change.panel, change.trace, change.field) == (0, 4, "x"))
+    assert change.by == ("dtype", "label")
+    ours, textbook = change.values[2 * interactive.DTYPES.index("float32") + 1]
+    assert ours == 2000
+    assert 80 < textbook < 104  # where exp(-gap) underflows
 
 
 def test_what_a_logarithm_cannot_show_is_left_out() -> None:
