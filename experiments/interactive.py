@@ -115,7 +115,7 @@ class Interactive:
         text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
         source = base64.b64encode(picture.getvalue()).decode()
         return (
-            '<figure class="align-default"><div class="interactive">'
+            '<figure><div class="interactive">'
             f'<img class="interactive-still" alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
             f'<script type="application/json">{text}</script></div>'
             f'<figcaption><p><span class="caption-text">{html.escape(self.caption)}</span></p></figcaption></figure>'
@@ -455,7 +455,7 @@ def precision(positions: int = 57, ways: Sequence[str] = tuple(WAYS)) -> Interac
     )
     alt = (
         "Two panels over the gap between two logits, in float32, the label on the larger: minus log p, and the size of the gradient. The "
-        "exact curve falls like exp(−gap); the textbook's and the frameworks' curves end near a gap of 16; that of softmax_lab goes on to 103."
+        "exact curve falls like exp(−gap); the textbook's and the frameworks' end near a gap of 16; that of softmax_lab goes on to 103."
     )
     caption = (
         "Two logits, a gap apart. The curves lie on one another where they agree, the wider below. A cross marks where each is last seen "
@@ -518,14 +518,14 @@ def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
     )
     controls = (
         Control("loss", "loss", losses, choice=True),
-        Control("step", "training step", tuple(str(step) for step in steps)),
+        Control("step", "training step", tuple(str(step) for step in steps), len(steps) // 4),
     )
     alt = (
-        f"Two panels over the classes from the most frequent to the rarest, at the start of training with the loss {losses[0]}: "
+        f"Two panels over the classes from the most frequent to the rarest, early in training with the loss {losses[0]}: "
         "bars of the mass that pulls logits up and of the mass that pushes them down, and their ratio."
     )
     caption = (
         "Gradient mass of each class at a step of training: what its own rows pull its logit up by, what the other rows push it down by, "
-        "and the ratio of the two, 1 (the line) in balance."
+        "and the ratio of the two, 1 (the line) in balance. Moving averages over the steps; a class without rows so far has no pull."
     )
     return Interactive(panels, controls, changes, said, alt, caption)

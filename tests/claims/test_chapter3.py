@@ -169,6 +169,14 @@ def test_claim_3_6_smallest_spectral_norm(num_classes: int) -> None:
     assert (smallest < 0.2 / SLACK) == (num_classes >= 6)
 
 
+@pytest.mark.parametrize("num_classes", [2, 5, 6, 23, 24, 1000])
+def test_claim_3_6_frobenius_norm_at_equal_logits(num_classes: int) -> None:
+    """The other norm leaves the interval later: below 0.2 at equal logits from K = 24."""
+    norm = float(sl.softmax_jacobian_norm(sl.softmax(np.zeros(num_classes)), ord="fro"))
+    assert norm == pytest.approx(math.sqrt(num_classes - 1) / num_classes)
+    assert (norm < 0.2) == (num_classes >= 24)
+
+
 @pytest.mark.parametrize("num_classes", [2, 3, 10, 100, 1000])
 def test_claim_3_6_cross_entropy_leaves_the_interval(num_classes: int) -> None:
     """The gradient p - y: above 1 at a corner of the box for every K here, below 0.2 at another for K = 2."""

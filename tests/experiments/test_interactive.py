@@ -6,6 +6,7 @@ import html
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,9 @@ def test_only_ours_goes_on() -> None:
 
 def test_bars_of_a_still_stand_side_by_side() -> None:
     axis = PICTURES["film"]().still().axes[0]
-    sides = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches)
+    sides = sorted((bar.get_extents().x0, bar.get_extents().x1) for bar in axis.patches)
     assert len(sides) == 6
-    assert all(right <= left + 1e-9 for (_, right), (left, _) in zip(sides, sides[1:], strict=False))
+    assert all(right <= left + 1e-6 for (_, right), (left, _) in pairwise(sides))
 
 
 def test_with_the_label_on_the_smaller_logit_only_the_textbook_ends() -> None:
