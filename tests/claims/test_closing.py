@@ -75,7 +75,7 @@ def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
     assert gain.shape[1] == 5
     assert (gain[rho >= 100] > 3).all(axis=None)
     assert (head["gradient_balanced"].unstack("seed")[rho >= 100].mean(axis=1) < 0).all()
-    assert (prior[rho >= 100].mean(axis=1) > 0.7 * gain[rho >= 100].mean(axis=1)).all()
+    assert (prior[rho >= 100].mean(axis=1) > 0.5 * gain[rho >= 100].mean(axis=1)).all()
     assert (gain[rho == 10].mean(axis=1) > 0).all()
     assert (gain[rho == 1] == 0).all(axis=None)
     ours, smoothed = (long_tail_report.paired_with_best(table, name) for name in long_tail_report.OURS[:2])
