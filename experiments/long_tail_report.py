@@ -48,6 +48,7 @@ __all__ = [
 #: the balancing loss: as it is, smoothed, with counts gathered while training, and with its controller
 OURS = ("gradient_balanced", "gradient_balanced_smoothed", "gradient_balanced_gathered", "gradient_balanced_steered")
 PLACE = ["dataset", "protocol", "rho"]
+GLUE = "\N{NO-BREAK SPACE}"  # a number and its error stay on one line, however narrow the table
 Rows = Sequence[dict[str, str]]
 
 
@@ -84,14 +85,18 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_table(table: pd.DataFrame, dataset: str, protocol: str, measure: str = "balanced_accuracy") -> pd.DataFrame:
-    """Return mean and standard error of a measure, a row a loss and a column a rho, sorted by the mean over the columns."""
+    """Return mean and standard error of a measure, a row a loss and a column a rho.
+
+    The rows are sorted by the mean over those columns in which every loss was run; a cell is empty where one was not.
+    """
     rows = clean(table)
     rows = rows[(rows["dataset"] == dataset) & (rows["protocol"] == protocol)]
     grouped = rows.groupby(["loss", "rho"])[measure]
     mean, error = grouped.mean().unstack("rho"), grouped.sem().unstack("rho")
-    order = mean.mean(axis=1).sort_values(ascending=measure in ("ece", "nll")).index
+    everywhere = mean.dropna(axis="columns")
+    order = (mean if everywhere.empty else everywhere).mean(axis=1).sort_values(ascending=measure in ("ece", "nll")).index
     digits = "{:.3f}" if measure == "nll" else "{:.1f}"
-    shown = mean.map(digits.format) + " ± " + error.map(digits.format)
+    shown = (mean.map(digits.format) + f"{GLUE}±{GLUE}" + error.map(digits.format)).where(mean.notna(), "")
     return shown.loc[order].rename(columns=lambda rho: f"rho = {rho:g}")
 
 
@@ -137,7 +142,7 @@ def paired_with_best(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
 def paired_table(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
     """Return `paired_with_best` as it is printed."""
     paired = paired_with_best(table, ours)
-    interval = [f"{low:.2f} to {high:.2f}" for low, high in zip(paired["low"], paired["high"], strict=True)]
+    interval = [f"{low:.2f}{GLUE}to{GLUE}{high:.2f}" for low, high in zip(paired["low"], paired["high"], strict=True)]
     shown = paired[["best fixed"]].assign(**{"difference": paired["difference"].map("{:+.2f}".format), "95 % interval": interval})
     return shown.assign(ECE=paired["ECE"].map("{:.1f}".format), **{"ECE, other": paired["ECE of the best fixed"].map("{:.1f}".format)})
 
@@ -207,7 +212,7 @@ def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
     """Draw `regret_table` in colours that end at ``most`` points, with its numbers and a last column for the worst of each row."""
     regret = regret_table(table)
     values = np.column_stack([regret.to_numpy(), regret.max(axis=1)])
-    figure = Figure(figsize=(2.6 + 0.44 * values.shape[1], 2.4 + 0.25 * len(values)), layout="constrained")
+    figure = Figure(figsize=(2.0 + 0.34 * values.shape[1], 3.2 + 0.25 * len(values)), layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("0.92")  # what was not run
     image = axis.imshow(values, cmap="cividis_r", vmin=0.0, vmax=most, aspect="auto")
@@ -221,7 +226,9 @@ def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
     for tick in axis.get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
     axis.grid(False)
-    figure.colorbar(image, label="points below the best fixed loss", extend="max", shrink=0.6)
+    bar = figure.colorbar(image, extend="max", location="top", shrink=0.7, aspect=40)
+    bar.set_label("points below the best fixed loss", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 
@@ -411,6 +418,8 @@ def _standing(table: pd.DataFrame) -> dict[str, str]:
         "worst-fixed": f"{fixed.min():.1f}",
         "worst-fixed-name": str(fixed.idxmin()),
         "worst-balanced-softmax": f"{worst.get('balanced_softmax', np.nan):.1f}",
+        "worst-vs": f"{worst.get('vs', np.nan):.1f}",
+        "best-vs": _number(int((best_fixed(table) == "vs").sum())),
         "worst-deferred": f"{worst.get('balanced_softmax_drw', np.nan):.1f}",
     }
 

@@ -2,6 +2,8 @@
 (() => {
   const SMALLEST = 0.7; // of a formula's usual size: below it one has to scroll
 
+  const SCROLLED = "div.math mjx-container, span.math.is-wide mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre";
+
   function fit(formula) {
     const usual = (formula.dataset.usual ??= formula.style.fontSize || "100%");
     formula.style.fontSize = usual;
@@ -19,8 +21,9 @@
     both.append(formula, next);
   }
 
+  // Marked while there is more to the right.
   function hint(box) {
-    box.classList.toggle("scrolls-sideways", box.scrollWidth > box.clientWidth + 1);
+    box.classList.toggle("scrolls-sideways", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
   }
 
   function measure() {
@@ -31,7 +34,7 @@
       const width = inner?.getBoundingClientRect().width + 8; // a comma may be kept beside it
       formula.classList.toggle("is-wide", Boolean(block) && width > block.clientWidth);
     }
-    document.querySelectorAll("div.math mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre").forEach(hint);
+    document.querySelectorAll(SCROLLED).forEach(hint);
   }
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -44,7 +47,16 @@
     const start = () => {
       document.querySelectorAll("article span.math").forEach(keepTogether);
       measure();
-      window.addEventListener("resize", measure);
+      document.addEventListener("scroll", ({ target }) => target.matches?.(SCROLLED) && hint(target), { capture: true, passive: true });
+      // Not when the window is resized: the sidebars give their room to the text later, in a transition of their own.
+      const article = document.querySelector("article");
+      let width = article?.clientWidth;
+      const changed = () => {
+        if (article.clientWidth === width) return; // only higher or lower, as after every measurement
+        width = article.clientWidth;
+        measure();
+      };
+      if (article) new ResizeObserver(changed).observe(article);
       document.documentElement.dataset.settled = "yes"; // for tests: nothing moves from here on
     };
     window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(start));

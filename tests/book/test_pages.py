@@ -99,9 +99,28 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     cut = page.evaluate(CUT)
     if page.viewport_size["width"] > 1000:
         assert cut == []
-    else:  # what does not fit a telephone can be scrolled, and says so by a shadow
+    else:  # what does not fit a telephone can be scrolled, and fades to say so
         assert [formula for formula in cut if formula.startswith("in a line")] == []
         assert page.evaluate("() => document.querySelectorAll('div.math mjx-container.scrolls-sideways').length") == len(cut)
+    assert complaints == []
+
+
+def test_formulas_fit_again_when_the_window_grows(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "07-balance.html")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function(f"() => ({CUT})().length > 0")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function(f"() => ({CUT})().length === 0", timeout=5000)
+    assert complaints == []
+
+
+def test_what_is_scrolled_to_its_end_fades_no_more(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "09-balancing.html")
+    code = page.locator("pre.scrolls-sideways").first
+    assert "gradient" in code.evaluate("e => getComputedStyle(e).maskImage")
+    handle = code.element_handle()
+    handle.evaluate("e => e.scrollLeft = e.scrollWidth")
+    page.wait_for_function("e => getComputedStyle(e).maskImage === 'none'", arg=handle)
     assert complaints == []
 
 

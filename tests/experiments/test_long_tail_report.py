@@ -52,14 +52,14 @@ def test_only_what_was_chosen_counts(rows: list[dict[str, str]]) -> None:
 
 
 def test_tables(rows: list[dict[str, str]]) -> None:
-    table = report.chosen_rows(rows)
-    assert report.main_table(table, "digits", "mlp").loc["focal"].tolist() == ["76.0 ± 0.7", "76.0 ± 0.7"]
+    table, glue = report.chosen_rows(rows), report.GLUE
+    assert report.main_table(table, "digits", "mlp").loc["focal"].tolist() == [f"76.0{glue}±{glue}0.7"] * 2
     assert report.main_table(table, "digits", "mlp").index[0] == "focal"
     assert set(report.best_fixed(table)) == {"focal"}
     paired = report.paired_with_best(table)
     assert paired["difference"].tolist() == [-4.0, 1.0]
     assert (paired["ECE"] < paired["ECE of the best fixed"]).tolist() == [False, True]
-    assert report.paired_table(table)["95 % interval"].tolist() == ["-4.00 to -4.00", "1.00 to 1.00"]
+    assert report.paired_table(table)["95 % interval"].tolist() == [f"-4.00{glue}to{glue}-4.00", f"1.00{glue}to{glue}1.00"]
     assert report.plain_matches(table)
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
