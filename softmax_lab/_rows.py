@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from . import _twofloat
 from ._twofloat import Array, divide, finite_or_zero, row_sum, small_or_zero, two_sum
 
+#: Numbers that are kept of a row of the loss whose gradient is made later: what its exponentials are relative to, the factors of its
+#: exponentials and of the prior's entries, the component at the target (the factor of a given distribution's entries), and its weight w.
+KEPT = 5
+
 _BLOCK = 1 << 16  # entries a block: 512 KiB of float64, so that its temporaries stay in a core's L2 cache
 
 

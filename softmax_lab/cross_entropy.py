@@ -20,7 +20,7 @@ mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t, d lse = mu, everything is agai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
-from ._rows import RowWriter, Shifted, as_rows, blocks, detached, read_only, shifted_exp, take
+from ._rows import KEPT, RowWriter, Shifted, as_rows, blocks, detached, read_only, shifted_exp, take
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
 from .spec import LossSpec, active
@@ -146,6 +146,39 @@ def cross_entropy_grad(
 
     gradient = problem.write(gradients(), out)
     return problem.reduce(values), gradient
+
+
+def cross_entropy_forward(logits: ArrayLike, target: ArrayLike, spec: LossSpec = LossSpec(), **options: Any) -> tuple[Any, Array]:
+    """Return the loss, and what :func:`cross_entropy_backward` needs of its rows: ``(N, KEPT)`` float64.
+
+    Arguments as in :func:`cross_entropy`. Five numbers a row take the place of a gradient that would have to wait, rounded, for the
+    factors that are known only later.
+    """
+    problem = _prepared(logits, target, spec, options)
+    values, kept = problem.forward()
+    return problem.reduce(values), kept
+
+
+def cross_entropy_backward(
+    logits: ArrayLike,
+    target: ArrayLike,
+    kept: Array,
+    upstream: Array,
+    spec: LossSpec = LossSpec(),
+    *,
+    out: NDArray[Any] | None = None,
+    **options: Any,
+) -> NDArray[Any]:
+    """Return the gradient of the loss times ``upstream``: (1,) for all rows, or (N,) one a row; rounded once, after every factor.
+
+    Arguments as in :func:`cross_entropy_forward`, which has returned ``kept``, and ``out`` as in :func:`cross_entropy_grad`.
+    """
+    problem = _prepared(logits, target, spec, options, out=out)
+    if problem.path == "reference":
+        return problem.write(((block, row.gradient()) for block, row in problem.evaluate(upstream)), out)
+    result = _checks.output(out, problem.shape, problem.logits.dtype)
+    problem.backward(kept, upstream, result)
+    return result
 
 
 def cross_entropy_hvp(
@@ -344,7 +377,7 @@ def _times(per_row: Array | float, rows: Array) -> Array:
 
 _LARGE = 1e38  # within the range of float32
 _NONE = read_only(np.zeros(0))  # in a compiled loop's arguments: every row's is 1
-_NO_WEIGHTS = np.zeros(0)  # where a compiled loop need not say what it weighed the rows with
+_NOTHING_KEPT = np.zeros((0, KEPT))  # where a compiled loop need not say what its rows came to
 
 
 def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
@@ -425,24 +458,57 @@ class _Problem:
         """Fill ``values`` (N,), and the gradient in the logits' shape where one is wanted, by a compiled loop.
 
         What divides a mean over gated weights is known when all rows are done, and what has been written is multiplied then: for
-        float32 and float64 that costs a second rounding and spares a pass that takes every exponential twice.
+        float32 and float64 that costs a second rounding and spares a pass that takes every exponential twice. Half precision, which
+        is rounded once, takes that pass.
         """
-        if self.reduction != "mean" or not self.gated or (gradient is not None and gradient.itemsize < 4):
-            self._run(gradient, values, self._factor, _NO_WEIGHTS)
+        if self.reduction != "mean" or not self.gated:
+            self._run(gradient, values, self._factor, _NOTHING_KEPT)
             return
-        weights, at_first = np.empty(self.num_rows), self._below_one
-        self._run(gradient, values, at_first, weights)
-        self.__dict__["weights"] = weights  # for the cached property: a pass of its own would find the same
-        ratio = self._factor / at_first
+        if gradient is not None and gradient.itemsize < 4:
+            values[:], kept = self.forward()
+            self.backward(kept, np.ones(1), gradient)
+            return
+        kept, at_first = np.empty((self.num_rows, KEPT)), self._below_one
+        self._run(gradient, values, at_first, kept)
+        ratio = self._divide(kept) / at_first
         values *= ratio
         if gradient is not None:
             _dispatch.rescale(gradient, ratio)
 
-    def _run(self, gradient: NDArray[Any] | None, values: Array, factor: float, opened: Array) -> None:
+    def forward(self) -> tuple[Array, Array]:
+        """Return the values of all rows (N,), and what is kept of them for :meth:`backward`: nothing by the reference."""
+        values, kept = np.empty(self.num_rows), np.zeros((self.num_rows, KEPT))
+        if self.path == "reference":
+            return self.values(), kept
+        late = self.reduction == "mean" and self.gated
+        self._run(None, values, 1.0 if late else self._factor, kept)
+        if late:
+            ratio = self._divide(kept)
+            values *= ratio
+            kept[:, 1:-1] *= ratio
+        return values, kept
+
+    def backward(self, kept: Array, upstream: Array, gradient: NDArray[Any]) -> None:
+        """Fill the gradient times ``upstream``, one number or one a row, by a compiled loop."""
+        labels, ignore = self._compiled_labels()
+        fields, per_row = self._compiled_fields(), len(upstream) > 1
+        labels, kept, upstream = read_only(labels), read_only(kept), read_only(upstream)
+
+        def arguments(some: slice) -> tuple[Any, ...]:
+            return kept[some].reshape(-1), upstream[some] if per_row else upstream, labels[some], ignore, *fields(some)
+
+        _dispatch.run(self.path, "cross_entropy_gradient", self.logits, self.axis, gradient, arguments)
+
+    def _divide(self, kept: Array) -> float:
+        """Return what a mean over gated weights multiplies rows by, from the weights that a loop has kept."""
+        self.__dict__["weights"] = kept[:, -1]  # for the cached property: a pass of its own would find the same
+        return self._factor
+
+    def _run(self, gradient: NDArray[Any] | None, values: Array, factor: float, kept: Array) -> None:
         common = self._compiled_arguments(factor)
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            return (gradient is not None, values[some], opened[some] if len(opened) else opened, *common(some))
+            return (gradient is not None, values[some], kept[some].reshape(-1) if len(kept) else kept.reshape(-1), *common(some))
 
         _dispatch.run(self.path, "cross_entropy", self.logits, self.axis, gradient, arguments)
 
@@ -465,23 +531,30 @@ class _Problem:
 
     def _compiled_arguments(self, factor: float) -> Callable[[slice], tuple[Any, ...]]:
         """Return what gives a slice of rows as the compiled loops take them, all multiplied by ``factor``."""
-        loops, spec = _dispatch.kernels(), self.spec
-        assert loops is not None
+        spec = self.spec
         labels, ignore = self._compiled_labels()
-        labels = read_only(labels)
-        narrow = self.logits.dtype != np.float64
+        labels, fields = read_only(labels), self._compiled_fields()
         power = spec.gate if self.gated else 0.0
         weights, by_row = self._compiled_weights(), self.soft is not None
         factors = _NONE if self.sample_weight is None else read_only(self.sample_weight)
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            affine = loops.affine.affine_of(spec, None if self.kept is None else self.kept[some], narrow=narrow)
-            smooth = loops.target.smooth_of(spec, None if self.soft is None else self.soft[some])
             some_weights = weights[some] if by_row and len(weights) else weights
             some_factors = factors[some] if len(factors) else factors
-            return labels[some], ignore, some_weights, power, factor, some_factors, affine, smooth, spec.gamma, spec.z_loss
+            return labels[some], ignore, some_weights, power, factor, some_factors, *fields(some), spec.gamma, spec.z_loss
 
         return arguments
+
+    def _compiled_fields(self) -> Callable[[slice], tuple[Any, Any]]:
+        """Return what gives, for a slice of rows, what acts on their logits and what their targets are."""
+        loops, narrow = _dispatch.kernels(), self.logits.dtype != np.float64
+        assert loops is not None
+
+        def fields(some: slice) -> tuple[Any, Any]:
+            affine = loops.affine.affine_of(self.spec, None if self.kept is None else self.kept[some], narrow=narrow)
+            return affine, loops.target.smooth_of(self.spec, None if self.soft is None else self.soft[some])
+
+        return fields
 
     def _compiled_weights(self) -> Array:
         """Return W by class, its logarithm where there is a gate, or with a given distribution w by row; empty where all are one."""
@@ -503,9 +576,9 @@ class _Problem:
             return self.given, self.ignore_index
         return np.where(self.live, self.given, self.ignore_index), self.ignore_index
 
-    def evaluate(self) -> Iterator[tuple[slice, _Row]]:
-        """Yield each block of rows with everything about it computed, scaled for the reduction."""
-        scale = np.full(self.num_rows, self._factor)
+    def evaluate(self, upstream: Array | float = 1.0) -> Iterator[tuple[slice, _Row]]:
+        """Yield each block of rows with everything about it computed, scaled for the reduction and by the upstream gradient."""
+        scale = np.full(self.num_rows, self._factor) * upstream
         if self.sample_weight is not None:
             scale *= self.sample_weight
         with np.errstate(all="ignore"):
@@ -529,9 +602,9 @@ class _Problem:
         """w per row, 0 for rows that do not count: the class weight, through the gate where there is one."""
         class_weight = np.asarray(self.spec.class_weight)
         if self.gated and self.path != "reference":
-            weights = np.empty(self.num_rows)
-            self._run(None, np.empty(self.num_rows), 1.0, weights)
-            return weights
+            kept = np.empty((self.num_rows, KEPT))
+            self._run(None, np.empty(self.num_rows), 1.0, kept)
+            return kept[:, -1]
         if self.soft is not None:
             weights = _mean_weight(self.soft, class_weight)
         else:
@@ -643,6 +716,17 @@ def _prior(spec: LossSpec, kept: NDArray[np.bool_] | None, shape: tuple[int, ...
     if kept is not None:
         prior = np.where(kept, prior, 0.0)
     return prior / row_sum(np.ascontiguousarray(prior))[:, None]
+
+
+def _prepared(
+    logits: ArrayLike, target: ArrayLike, spec: LossSpec, options: Mapping[str, Any], *, out: NDArray[Any] | None = None
+) -> _Problem:
+    """Do what :func:`_prepare` does, for options by name."""
+    given = _DEFAULTS | options
+    return _prepare(logits, target, spec, *(given[name] for name in _DEFAULTS), out=out)
+
+
+_DEFAULTS = {"reduction": "mean", "sample_weight": None, "ignore_index": -100, "where": None, "axis": -1, "empty": "nan"}
 
 
 def _prepare(

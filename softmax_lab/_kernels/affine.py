@@ -236,6 +236,34 @@ def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
     return transform
 
 
+def transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
+    """Do what ``prepared`` does, where the maximum is known: nothing, where the logits are taken as they are or with a bias."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(transformed)
+def _transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
+    if shifts_only(affine):
+        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: None
+
+    def all_fields(affine, z, row, base, first, n, y, held, lows, caps, place):
+        prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
+
+    return all_fields
+
+
+def window(affine, num_classes, chunk):
+    """Return how many entries of a row are held where a chunk at a time would do: all of them with a `Shift`, see ``loaded``."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(window)
+def _window(affine, num_classes, chunk):
+    if is_shift(affine):
+        return lambda affine, num_classes, chunk: num_classes
+    return lambda affine, num_classes, chunk: min(num_classes, chunk)
+
+
 def keep_low(lows, place, count, low):
     """Store the rounding errors where they are kept."""
     raise NotImplementedError("compiled only")

@@ -23,7 +23,7 @@ def _digest() -> str:
     """Digest of every source file of the kernels, of the constants that they share, and of the version that compiles them."""
     data = hashlib.sha256(f"{numba.__version__}".encode())
     folder = Path(__file__).parent
-    for path in [*sorted(folder.glob("*.py")), folder.parent / "_twofloat.py"]:
+    for path in [*sorted(folder.glob("*.py")), folder.parent / "_rows.py", folder.parent / "_twofloat.py"]:
         data.update(path.read_bytes())
     return data.hexdigest()
 

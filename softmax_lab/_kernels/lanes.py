@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from .._rows import KEPT
 from .affine import (
     capped,
     difference,
@@ -263,8 +264,7 @@ def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, 
         zero = splat(0.0)
         r_d = r_sum = t_d = t_sum = zero
         soft = len(smooth.rows) > 0
-        if soft:
-            _gather(smooth.rows, row * num_classes, num_classes, count, given)
+        gather_given(smooth, row, num_classes, count, given)
         for k in range(num_classes):
             d, _ = _difference(affine, z, rows, lows, k, peak)
             r = masked_lanes(affine, lane, row, count, k, splat(smooth.prior[k if len(smooth.prior) > 1 else 0]), 0.0)
@@ -275,6 +275,23 @@ def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, 
         return r_d, r_sum, t_d, t_sum
 
     return sums
+
+
+def gather_given(smooth, row, num_classes, count, given):
+    """Copy the given distributions of eight rows to ``given``, where there are any."""
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(gather_given)
+def _gather_given(smooth, row, num_classes, count, given):
+    if isinstance(smooth, types.NoneType):
+        return lambda smooth, row, num_classes, count, given: None
+
+    def copy(smooth, row, num_classes, count, given):
+        if len(smooth.rows):
+            _gather(smooth.rows, row * num_classes, num_classes, count, given)
+
+    return copy
 
 
 def less_targets(smooth, affine, row, count, k, given, g, r_factor, t_factor):
@@ -316,7 +333,7 @@ def _through_lanes(affine, lane, row, count, k, caps, g):
 
 
 @compiled
-def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
     """Value and gradient of rows start ... stop - 1: arguments as in ``rows.cross_entropy``."""
     rows = np.empty(_room(num_classes))
     given = np.empty(len(rows) if smoothing_of(smooth, 0)[1] else 0)
@@ -383,15 +400,65 @@ def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, wei
         if ignored:  # 0, and not the NaN that an ignored row may hold
             value, w = where_equal(load(live, 0), zero, zero, value), where_equal(load(live, 0), zero, zero, w)
         store_strided(values, row, 1, count, value)
-        if len(opened):
-            store_strided(opened, row, 1, count, w)
+        r_factor = where_equal(beta * eps, zero, zero, beta / r_sum if not soft else beta * eps / r_sum)
+        if len(kept):
+            _keep(kept, row, count, peak, alpha, r_factor, t_factor if soft else at_target, w)
         if not wanted:
             continue
-        r_factor = where_equal(beta * eps, zero, zero, beta / r_sum if not soft else beta * eps / r_sum)
         for k in range(num_classes):
             g = less_targets(smooth, affine, row, count, k, given, alpha * load(rows, k * WIDTH), r_factor, t_factor)
             g = where_equal(splat(float(k)), y, at_target, g)
             g = through_lanes(affine, lane, row, count, k, caps, g)
+            if ignored:
+                g = where_equal(load(live, 0), zero, zero, g)
+            store(rows, k * WIDTH, g)
+        _scatter(out, base, num_classes, count, rows)
+
+
+@inlined
+def _keep(kept, row, count, peak, alpha, r_factor, own, w):
+    """Store what is kept of eight rows."""
+    place = row * KEPT
+    store_strided(kept, place, KEPT, count, peak)
+    store_strided(kept, place + 1, KEPT, count, alpha)
+    store_strided(kept, place + 2, KEPT, count, r_factor)
+    store_strided(kept, place + 3, KEPT, count, own)
+    store_strided(kept, place + 4, KEPT, count, w)
+
+
+@compiled
+def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop):
+    """Gradient of rows start ... stop - 1 from what ``cross_entropy`` kept of them: arguments as in ``rows.cross_entropy_gradient``."""
+    rows = np.empty(_room(num_classes))
+    _, soft = smoothing_of(smooth, 0)
+    given = np.empty(len(rows) if soft else 0)
+    lows, caps = scratch(affine, z, len(rows))
+    lane, margin = np.empty(WIDTH), np.empty(WIDTH)
+    target, live, factors = np.zeros(WIDTH), np.ones(WIDTH), np.full(WIDTH, upstream[0])
+    zero = splat(0.0)
+    for row in range(start, stop, WIDTH):
+        base, count, place = row * num_classes, min(WIDTH, stop - row), row * KEPT
+        ignored = False
+        for i in range(WIDTH):
+            n = row + min(i, count - 1)
+            y = labels[n]
+            live[i] = 1.0
+            if y == ignore:
+                ignored, live[i], y = True, 0.0, 0
+            target[i] = y
+            if len(upstream) > 1:
+                factors[i] = upstream[n]
+        _gather(z, base, num_classes, count, rows)
+        transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
+        gather_given(smooth, row, num_classes, count, given)
+        f, peak = load(factors, 0), load_strided(kept, place, KEPT, count)
+        alpha, r_factor = load_strided(kept, place + 1, KEPT, count) * f, load_strided(kept, place + 2, KEPT, count) * f
+        own = load_strided(kept, place + 3, KEPT, count) * f
+        y, t_factor = splat(-1.0) if soft else load(target, 0), own
+        for k in range(num_classes):
+            d, low = _difference(affine, z, rows, lows, k, peak)
+            g = less_targets(smooth, affine, row, count, k, given, alpha * exponential(z, d, low), r_factor, t_factor)
+            g = through_lanes(affine, lane, row, count, k, caps, where_equal(splat(float(k)), y, own, g))
             if ignored:
                 g = where_equal(load(live, 0), zero, zero, g)
             store(rows, k * WIDTH, g)

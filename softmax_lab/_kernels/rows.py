@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numba import types
 
+from .._rows import KEPT
 from .affine import (
     HELD,
     below,
@@ -31,6 +32,8 @@ from .affine import (
     store_some,
     target_of,
     through,
+    transformed,
+    window,
 )
 from .compiler import called_overload, compiled, helper, inlined, inlined_overload
 from .loss import part, row_terms, soft_terms
@@ -340,12 +343,13 @@ def _gradient(affine, smooth, row, base, first, y, at_target, held, caps, place,
 
 
 @compiled
-def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
+def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
     """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where ``wanted``, to out.
 
     ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is W by target class, with a given distribution w per row, or
-    empty; with a gate, whose g is ``power``, it is log W, and ``opened`` gets each row's w where it is not empty. ``factor`` times
-    ``factors`` (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return.
+    empty; with a gate, whose g is ``power``, it is log W. ``factor`` times ``factors`` (per row, or empty) multiplies the whole row;
+    ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row:
+    what ``cross_entropy_gradient`` needs, and the row's w.
     """
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
@@ -356,8 +360,8 @@ def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, wei
         base, y, peak = row * num_classes, labels[row], -np.inf
         if y == ignore:
             values[row] = 0.0
-            if len(opened):
-                opened[row] = 0.0
+            if len(kept):
+                kept[row * KEPT : (row + 1) * KEPT] = 0.0
             if wanted:
                 fill(out, base, num_classes, 0.0)
             continue
@@ -404,8 +408,10 @@ def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, wei
             value, alpha, beta, at_target, w = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, power, scale, gamma, z_loss)
             t_factor, r_factor = 0.0, beta / r_sum if eps != 0.0 else 0.0
         values[row] = value
-        if len(opened):
-            opened[row] = w
+        if len(kept):
+            place = row * KEPT
+            kept[place], kept[place + 1], kept[place + 2] = peak, alpha, r_factor
+            kept[place + 3], kept[place + 4] = t_factor if soft else at_target, w
         if not wanted:
             continue
         for c in range(chunks):
@@ -418,6 +424,35 @@ def cross_entropy(z, out, streaming, wanted, values, opened, labels, ignore, wei
             _gradient(
                 affine, smooth, row, base, first, skipped - first, at_target,
                 held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming,
+            )  # fmt: skip
+    settle()
+
+
+@compiled
+def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop):
+    """Gradient of rows start ... stop - 1 to ``out``, which may be z: from what ``cross_entropy`` kept of them.
+
+    ``upstream`` (one number, or one a row) multiplies it before anything is rounded. One exponential a logit; no maximum, no sum.
+    """
+    held = np.empty(window(affine, num_classes, CHUNK))
+    lows, caps = scratch(affine, z, len(held))
+    for row in range(start, stop):
+        base, y = row * num_classes, labels[row]
+        if y == ignore:
+            fill(out, base, num_classes, 0.0)
+            continue
+        _ask_for_ends(out, base, num_classes, streaming)
+        _, soft = smoothing_of(smooth, y)
+        factor, place = upstream[row if len(upstream) > 1 else 0], row * KEPT
+        peak, alpha, r_factor, own = reference(kept[place]), factor * kept[place + 1], factor * kept[place + 2], factor * kept[place + 3]
+        t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
+        for first in range(0, num_classes, CHUNK):
+            n, at = min(CHUNK, num_classes - first), first if len(held) == num_classes else 0
+            transformed(affine, z, row, base, first, n, y, held, lows, caps, at)
+            exponentials(affine, z, base + first, n, peak, -1, held, lows, at, True)
+            _gradient(
+                affine, smooth, row, base, first, marked - first, at_target,
+                held, caps, at, out, n, alpha, r_factor, t_factor, streaming,
             )  # fmt: skip
     settle()
 

@@ -10,7 +10,8 @@ factors f (sample weight, upstream gradient) and G (n, V), the gradient of each 
     \bar W \mathrel{+}= G^\top (\operatorname{diag}(f) H), \qquad \bar b \mathrel{+}= G^\top f
 
 The factors multiply the small side (n, D), never the chunk. What all rows share (the divisor of a mean, the upstream
-gradient of the reduced loss) is applied once at the end, so half precision does not lose small gradients to it.
+gradient of the reduced loss) is applied once at the end, to sums in float32, and rounded then: half precision does not lose small
+gradients to it. Rounded before are only G, for its products, and on the CPU each product.
 
 The weight's gradient is read and written once a chunk, beside 2 n V D operations: larger chunks cost memory and save time.
 Cut cross-entropy (Wijmans et al. 2025) and Liger-Kernel (Hsu et al. 2024) rest on the same idea.
@@ -30,11 +31,14 @@ from . import _checks as _torch_checks
 from ._composite import Options, loss_dtype
 
 __all__ = [
-    "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_rows",
+    "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_budget", "chunk_rows",
     "evaluate", "once_differentiable", "outside_of_graphs", "parts", "prepare", "reduced", "run", "wants_gradient", "weighted",
 ]  # fmt: skip
 
-CHUNK_BYTES = 48 << 20  # 192 rows of 65536 float32 classes: beyond that the products hardly run faster
+CHUNK_BYTES = 48 << 20  # on a CPU, 192 rows of 65536 float32 classes: beyond that the products hardly run faster
+# On other devices a chunk must be worth reading and writing the weight's gradient once more: at 256,000 classes an H100 took 368 ms
+# with 48 MiB, 76 with 512, 65 with 1024, and the same memory in all three.
+LARGE_CHUNK_BYTES = 1 << 30
 _WIDE = (torch.float32, torch.float64)
 _CACHED = 1 << 17  # entries a block of what plain torch does on the CPU: its temporaries stay in a core's cache
 _ELSEWHERE = 1 << 24  # and on other devices: enough work a launch
@@ -121,6 +125,13 @@ def check_classes(rows: Rows, target: Tensor, spec: LossSpec, num_classes: int) 
     """Check the spec's arrays and the labels that count against the number of classes, of all processes together."""
     _torch_checks._spec(spec, num_classes)
     _torch_checks.labels(target, num_classes, rows.options.ignore_index)
+
+
+def chunk_budget(chunk_bytes: int | None, device: torch.device) -> int:
+    """Return the bytes that a chunk of logits may take: those asked for, or what suits the device."""
+    if chunk_bytes is not None:
+        return chunk_bytes
+    return CHUNK_BYTES if device.type == "cpu" else LARGE_CHUNK_BYTES
 
 
 def chunk_rows(num_classes: int, dtype: torch.dtype, chunk_bytes: int, *, narrow: bool = False) -> int:
@@ -221,24 +232,22 @@ def once_differentiable(gradients: Sequence[Tensor | None], *sources: Tensor | N
 class Gradients(NamedTuple):
     """Sums over the chunks so far; None where no gradient is wanted."""
 
-    hidden: Tensor | None  # (N, D), in hidden's type: a row is complete at once
+    hidden: Tensor | None  # (N, D), float32 at least: a row is complete at once, but its last factor is not known
     weight: Tensor | None  # (V, D), float32 at least
     bias: Tensor | None  # (V,), float32 at least
 
     @classmethod
     def zeros(cls, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Wanted) -> Gradients:
-        types = hidden.dtype, loss_dtype(weight.dtype), loss_dtype(weight.dtype)
-        tensors = (hidden, weight, bias)
         made = (
-            torch.zeros(t.shape, dtype=d, device=t.device) if w and t is not None else None
-            for t, d, w in zip(tensors, types, wanted, strict=True)
+            torch.zeros(t.shape, dtype=loss_dtype(t.dtype), device=t.device) if w and t is not None else None
+            for t, w in zip((hidden, weight, bias), wanted, strict=True)
         )
         return cls(*made)
 
     def add(self, part: slice | Tensor, h: Tensor, g: Chunk, weight: Tensor, factor: Tensor) -> None:
         """Add one chunk: ``g`` holds the gradient of each row's own value, ``factor`` (n,) multiplies it."""
         if self.hidden is not None:
-            self.hidden[part] = ((g.rounded() @ weight) * factor[:, None]).to(h.dtype)
+            self.hidden[part] = _wide_product(g.rounded(), weight) * factor[:, None]
         if self.weight is not None:
             g.add_product(self.weight, h * factor[:, None])
         if self.bias is not None:
@@ -285,10 +294,10 @@ class Chunk(NamedTuple):
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two halves in float32, not rounded in between where torch offers that (from 2.8 on)."""
-    if "dtype" in torch.ops.aten.mm.overloads():
+    """Return a product in float32 at least, halves not rounded in between where torch offers that (on a GPU, from 2.8 on)."""
+    if a.is_cuda and a.dtype not in _WIDE and "dtype" in torch.ops.aten.mm.overloads():
         return torch.mm(a, b, out_dtype=torch.float32)
-    return torch.mm(a, b).float()
+    return torch.mm(a, b).to(loss_dtype(a.dtype))
 
 
 def run(

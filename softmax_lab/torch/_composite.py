@@ -16,7 +16,18 @@ from . import _family
 from ._family import SpecTensors
 from ._shared import loss_dtype
 
-__all__ = ["Options", "hvp", "log_softmax", "log_softmax_vjp", "loss", "loss_and_gradient", "loss_dtype", "softmax", "softmax_vjp"]
+__all__ = [
+    "Options",
+    "gradient",
+    "hvp",
+    "log_softmax",
+    "log_softmax_vjp",
+    "loss",
+    "loss_and_gradient",
+    "loss_dtype",
+    "softmax",
+    "softmax_vjp",
+]
 
 
 class Options(NamedTuple):
@@ -91,6 +102,13 @@ def loss_and_gradient(
     return _reduced(values, scale, total, rows, options), _unrowed(_scaled(gradient, scale, rows), logits, options)
 
 
+def gradient(logits: Tensor, upstream: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
+    """Return the gradient times ``upstream`` (one number, or with "none" one a row) by the closed form, rounded once."""
+    wide = logits.to(loss_dtype(logits.dtype))
+    _, found = loss_and_gradient(wide, target, spec, sample_weight, options)
+    return (found * (upstream.unsqueeze(options.dim) if upstream.ndim else upstream)).to(logits.dtype)
+
+
 def hvp(logits: Tensor, target: Tensor, tangent: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
     """Return the Hessian of the loss times ``tangent`` by the closed form."""
     rows = _rows(logits, target, spec, sample_weight, options)
@@ -149,10 +167,11 @@ def _map_rows(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tens
 
 def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
     """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its 1 - p."""
-    top = probs.argmax(dim, keepdim=True)
-    g = upstream - upstream.gather(dim, top)
-    mean = (probs * g).sum(dim, keepdim=True)
-    return probs * (g - mean) / temperature
+    wide = loss_dtype(probs.dtype)
+    p, g = probs.to(wide), upstream.to(wide)
+    g = g - g.gather(dim, p.argmax(dim, keepdim=True))
+    mean = (p * g).sum(dim, keepdim=True)
+    return (p * (g - mean) / temperature).to(probs.dtype)
 
 
 def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None) -> Tensor:
@@ -160,10 +179,12 @@ def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: 
 
     ``top`` is that class, where the caller knows it.
     """
+    wide, dtype = loss_dtype(log_probs.dtype), log_probs.dtype
+    if temperature != 1.0:  # rounded once, after the division
+        log_probs, upstream = log_probs.to(wide), upstream.to(wide)
     result = torch._log_softmax_backward_data(upstream, log_probs, dim, log_probs.dtype)
     top = log_probs.argmax(dim, keepdim=True) if top is None else top
-    wide = loss_dtype(log_probs.dtype)
     g, log_p = upstream.gather(dim, top).to(wide), log_probs.gather(dim, top).to(wide)
     at_top = -g * torch.expm1(log_p) - torch.exp(log_p) * (upstream.sum(dim, keepdim=True, dtype=wide) - g)
     result = result.scatter_(dim, top, at_top.to(result.dtype))
-    return result if temperature == 1.0 else result / temperature
+    return result if temperature == 1.0 else (result / temperature).to(dtype)

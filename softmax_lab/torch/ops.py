@@ -3,12 +3,16 @@
 Three ways lead through here, since no one mechanism of torch gives every kind of derivative:
 
 - eager mode: an ``autograd.Function`` around the operator, which knows when the gradient that the forward pass computed is its own
-  to give away;
+  to give away, or when the logits' memory may be written over;
 - the compiler: the operator itself, with its registered derivative;
 - functorch, forward mode and third derivatives: the plain-torch formula of :mod:`._composite`, and no operator at all.
 
-The loss's operator returns (loss, gradient). The gradient is an output that autograd knows of, and what flows back through *it* is a
-Hessian-vector product: that is the whole of double backward.
+In float32 and float64 the loss's operator returns (loss, gradient). The gradient is an output that autograd knows of, and what flows
+back through *it* is a Hessian-vector product: that is the whole of double backward.
+
+In half precision a gradient must not be rounded before its last factor is known: with a mean's 1 / N in it and without the loss scale
+most of it would be 0. There the forward pass keeps a few numbers a row, and the backward pass makes the gradient from them and the
+logits (``cross_entropy_forward`` and ``cross_entropy_backward``). The same two write the gradient over the logits, in any type.
 
 CPU tensors run the loops of the NumPy package on shared memory; tensors on a GPU the kernels of :mod:`.triton`, where Triton is
 installed and the type is not float64; all others the closed form in plain torch.
@@ -27,7 +31,8 @@ import torch
 from torch import Tensor
 
 from .. import calculus
-from ..cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
+from .._rows import KEPT
+from ..cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward, cross_entropy_grad, cross_entropy_hvp
 from ..softmax import log_softmax as _numpy_log_softmax
 from ..softmax import softmax as _numpy_softmax
 from ..spec import LossSpec
@@ -43,6 +48,9 @@ _LIBRARY = torch.library.Library("softmax_lab", "DEF")
 _FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
 _OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim"
 _LIBRARY.define(f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, Tensor)")
+_LIBRARY.define(f"cross_entropy_forward(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}) -> (Tensor, Tensor)")
+_BACKWARD = f"Tensor kept, Tensor upstream, Tensor target, {_FIELDS}, {_OPTIONS}"
+_LIBRARY.define(f"cross_entropy_backward(Tensor logits, {_BACKWARD}) -> Tensor")
 _LIBRARY.define(f"cross_entropy_hvp(Tensor logits, Tensor tangent, Tensor target, {_FIELDS}, {_OPTIONS}) -> Tensor")
 for _name in ("softmax", "log_softmax"):
     # the temperature is a tensor for the same reason as the numbers of a spec: a float would be compiled in
@@ -50,6 +58,8 @@ for _name in ("softmax", "log_softmax"):
     _LIBRARY.define(f"{_name}_vjp(Tensor result, Tensor upstream, Tensor temperature, int dim) -> Tensor")
 _OPS = torch.ops.softmax_lab
 
+#: types in which a gradient waits for its last factor
+_HALF = (torch.float16, torch.bfloat16)
 #: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty, ignore_index, dim
 Arguments = tuple[Any, ...]
 _TENSORS = 9  # of them, the first nine are tensors or None
@@ -71,11 +81,11 @@ def _numpy_arguments(arguments: Arguments) -> tuple[np.ndarray[Any, Any], dict[s
     return as_array(target), {"spec": numpy_spec(fields), "sample_weight": weights, **named}
 
 
-def _loss_on_cpu(logits: Tensor, *arguments: Any, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _loss_on_cpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     target, named = _numpy_arguments(arguments[:-1])
     if not arguments[-1]:
         return as_tensor(cross_entropy(as_array(logits), target, **named)), logits.new_empty(0)
-    value, gradient = cross_entropy_grad(as_array(logits), target, out=None if out is None else as_array(out), **named)
+    value, gradient = cross_entropy_grad(as_array(logits), target, **named)
     return as_tensor(value), as_tensor(gradient)
 
 
@@ -97,13 +107,13 @@ def gpu_kernels(tensor: Tensor) -> Any:
     return _triton() if tensor.is_cuda and tensor.dtype != torch.float64 else None
 
 
-def _loss_on_gpu(logits: Tensor, *arguments: Any, inplace: bool = False) -> tuple[Tensor, Tensor]:
+def _loss_on_gpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     kernels = gpu_kernels(logits)
     if kernels is None:
         return _loss_elsewhere(logits, *arguments)
     named = _named(arguments[:-1])
     if arguments[-1]:
-        value, gradient = kernels.loss_and_gradient(logits, *named, inplace=inplace)
+        value, gradient = kernels.loss_and_gradient(logits, *named)
         return value, gradient
     return kernels.loss(logits, *named), logits.new_empty(0)
 
@@ -113,6 +123,61 @@ def _loss_shapes(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     rows = logits.movedim(dim, -1).shape[:-1] if reduction == "none" else ()
     gradient = logits.new_empty(logits.shape if with_gradient else (0,))
     return logits.new_empty(rows, dtype=loss_dtype(logits.dtype)), gradient
+
+
+# ---- the loss whose gradient is made in the backward pass ----
+
+
+def _forward_on_cpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    target, named = _numpy_arguments(arguments)
+    value, kept = cross_entropy_forward(as_array(logits), target, **named)
+    return as_tensor(value), as_tensor(kept)
+
+
+def _forward_elsewhere(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    """Plain torch keeps nothing: it computes a row again."""
+    return _composite.loss(logits, *_named(arguments)), _nothing_kept(logits)
+
+
+def _forward_on_gpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    kernels = gpu_kernels(logits)
+    if kernels is None:
+        return _forward_elsewhere(logits, *arguments)
+    value, kept = kernels.loss_and_kept(logits, *_named(arguments))
+    return value, kept
+
+
+def _forward_shapes(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    value, _ = _loss_shapes(logits, *arguments, False)
+    num_rows = logits.numel() // logits.shape[arguments[_TENSORS + 3]]
+    if logits.device.type == "cpu":
+        return value, logits.new_empty((num_rows, KEPT), dtype=torch.float64)
+    if gpu_kernels(logits) is not None:
+        return value, logits.new_empty((num_rows, KEPT), dtype=torch.float32)
+    return value, _nothing_kept(logits)
+
+
+def _nothing_kept(logits: Tensor) -> Tensor:
+    return logits.new_empty((0, KEPT), dtype=torch.float32)
+
+
+def _backward_on_cpu(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
+    target, named = _numpy_arguments(arguments)
+    factors = as_array(upstream.detach().to(torch.float64).reshape(-1))
+    written = None if out is None else as_array(out)
+    return as_tensor(cross_entropy_backward(as_array(logits), target, as_array(kept), factors, out=written, **named))
+
+
+def _backward_elsewhere(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any) -> Tensor:
+    return _composite.gradient(logits, upstream, *_named(arguments))
+
+
+def _backward_on_gpu(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
+    kernels = gpu_kernels(logits)
+    if kernels is None:
+        return _backward_elsewhere(logits, kept, upstream, *arguments)
+    gradient: Tensor = kernels.gradient(logits, kept, upstream, *_named(arguments), out=out)
+    return gradient
 
 
 def _hvp_on_cpu(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
@@ -179,6 +244,8 @@ def _register(
 
 
 _register("cross_entropy", cpu=_loss_on_cpu, gpu=_loss_on_gpu, elsewhere=_loss_elsewhere, shapes=_loss_shapes)
+_register("cross_entropy_forward", cpu=_forward_on_cpu, gpu=_forward_on_gpu, elsewhere=_forward_elsewhere, shapes=_forward_shapes)
+_register("cross_entropy_backward", cpu=_backward_on_cpu, gpu=_backward_on_gpu, elsewhere=_backward_elsewhere)
 _register("cross_entropy_hvp", cpu=_hvp_on_cpu, gpu=_hvp_on_gpu, elsewhere=_hvp_elsewhere)
 for _name, _cpu in (
     ("softmax", _map_on_cpu(_numpy_softmax)),
@@ -206,6 +273,51 @@ def _loss_derivative(ctx: Any, upstream: Tensor | None, tangent: Tensor | None) 
         product = _OPS.cross_entropy_hvp(logits, tangent, *arguments, *ctx.options)
         result = product if result is None else result + product
     return result, *[None] * (_TENSORS + len(ctx.options) + 1)
+
+
+def _save_forward(ctx: Any, inputs: Arguments, output: tuple[Tensor, Tensor]) -> None:
+    logits, *arguments = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(logits, output[1], *arguments[:_TENSORS])
+    ctx.options = Options(*arguments[_TENSORS:])
+
+
+def _forward_derivative(ctx: Any, upstream: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    logits, kept, *arguments = ctx.saved_tensors
+    gradient = None
+    if upstream is not None:
+        gradient = _OPS.cross_entropy_backward(logits, kept, upstream, *arguments, *ctx.options)
+    return gradient, *[None] * (_TENSORS + len(ctx.options))
+
+
+def _save_backward(ctx: Any, inputs: Arguments, output: Tensor) -> None:
+    logits, _, upstream, *arguments = inputs
+    ctx.save_for_backward(logits, upstream, *arguments[:_TENSORS])
+    ctx.options = Options(*arguments[_TENSORS:])
+
+
+def _backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
+    """What flows back through a gradient: to the logits a Hessian-vector product, to the upstream gradient a dot product a row."""
+    logits, upstream, *arguments = ctx.saved_tensors
+    to_logits = to_upstream = None
+    if ctx.needs_input_grad[0]:
+        product = tangent.to(_widest(tangent)) * _factor(tangent, upstream, ctx.options)  # wide: a loss scale is not to overflow
+        to_logits = _OPS.cross_entropy_hvp(logits, product, *arguments, *ctx.options)
+    if ctx.needs_input_grad[2]:
+        _, gradient = _OPS.cross_entropy(logits.to(loss_dtype(logits.dtype)), *arguments, *ctx.options, True)
+        to_upstream = _dotted(gradient, tangent, ctx.options).to(upstream.dtype)
+    return to_logits, None, to_upstream, *[None] * (_TENSORS + len(ctx.options))
+
+
+def _widest(tensor: Tensor) -> torch.dtype:
+    """Return the type in which a product with a half-precision number loses nothing, where the device has it."""
+    return torch.float64 if tensor.device.type == "cpu" else loss_dtype(tensor.dtype)
+
+
+def _dotted(gradient: Tensor, tangent: Tensor, options: Options) -> Tensor:
+    """Return the sum of products over all entries, or with "none" over each row's."""
+    product = gradient * tangent
+    return product.sum(options.dim) if options.reduction == "none" else product.sum()
 
 
 def _save_hvp(ctx: Any, inputs: Arguments, output: Tensor) -> None:
@@ -247,6 +359,8 @@ def _factor(gradient: Tensor, upstream: Tensor, options: Options) -> Tensor:
 
 
 torch.library.register_autograd("softmax_lab::cross_entropy", _loss_derivative, setup_context=_save_loss, lib=_LIBRARY)
+torch.library.register_autograd("softmax_lab::cross_entropy_forward", _forward_derivative, setup_context=_save_forward, lib=_LIBRARY)
+torch.library.register_autograd("softmax_lab::cross_entropy_backward", _backward_derivative, setup_context=_save_backward, lib=_LIBRARY)
 torch.library.register_autograd("softmax_lab::cross_entropy_hvp", _hvp_derivative, setup_context=_save_hvp, lib=_LIBRARY)
 for _name, _plain in (("softmax", _composite.softmax_vjp), ("log_softmax", _composite.log_softmax_vjp)):
     _derivative = _map_derivative(getattr(_OPS, f"{_name}_vjp"), _plain)
@@ -260,18 +374,9 @@ class _CrossEntropy(torch.autograd.Function):
     """The operator in eager mode: the same derivative, but a gradient that is this node's own is given away uncopied."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, arguments: Arguments, inplace: bool) -> Any:
+    def forward(ctx: Any, logits: Tensor, arguments: Arguments) -> Any:
         ctx.set_materialize_grads(False)
-        ctx.options, ctx.inplace, ctx.watched = Options(*arguments[_TENSORS:]), inplace, _watched()
-        if inplace:
-            if gpu_kernels(logits) is not None:
-                value, _ = _loss_on_gpu(logits, *arguments, True, inplace=True)
-            else:
-                value, _ = _loss_on_cpu(logits, *arguments, True, out=logits)
-            gradient = logits.detach()  # the same version counter: autograd sees it if someone writes to the logits now
-            torch.autograd.graph.increment_version(logits)
-            ctx.save_for_backward(gradient)
-            return value, None
+        ctx.options, ctx.watched = Options(*arguments[_TENSORS:]), _watched()
         with _below_autograd():  # this node is the derivative
             value, gradient = _OPS.cross_entropy(logits, *arguments, True)
         ctx.save_for_backward(logits, gradient, *arguments[:_TENSORS])
@@ -279,17 +384,71 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, tangent: Tensor | None) -> Any:
-        if ctx.inplace:
-            if torch.is_grad_enabled():
-                raise RuntimeError("inplace=True overwrites the logits, and a second derivative needs them; use inplace=False")
-            (gradient,) = ctx.saved_tensors
-            return _given(gradient, upstream, ctx), None, None
         logits, gradient, *arguments = ctx.saved_tensors
         result = _given(gradient, upstream, ctx)
         if tangent is not None:
             product = _hvp(logits, tangent, (*arguments, *ctx.options))
             result = product if result is None else result + product
-        return result, None, None
+        return result, None
+
+
+class _Later(torch.autograd.Function):
+    """The loss whose gradient is made in the backward pass: rounded once, after every factor, and over the logits where asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, arguments: Arguments, inplace: bool) -> Tensor:
+        ctx.options, ctx.inplace = Options(*arguments[_TENSORS:]), inplace
+        with _below_autograd():
+            value, kept = _OPS.cross_entropy_forward(logits, *arguments)
+        ctx.save_for_backward(logits, kept, *arguments[:_TENSORS])
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        logits, kept, *arguments = ctx.saved_tensors
+        given = (logits, kept, upstream, *arguments, *ctx.options)
+        if ctx.inplace:
+            if torch.is_grad_enabled():
+                raise RuntimeError("inplace=True overwrites the logits, and a second derivative needs them; use inplace=False")
+            return _over_the_logits(*given), None, None
+        if torch.is_grad_enabled():
+            return _Gradient.apply(*given), None, None  # type: ignore[no-untyped-call]
+        if _transformed():
+            return _backward_elsewhere(*given), None, None
+        with _below_autograd():
+            return _OPS.cross_entropy_backward(*given), None, None
+
+
+def _over_the_logits(logits: Tensor, *given: Any) -> Tensor:
+    """Return the gradient in the logits' memory; who has saved the logits and reads them later gets an error from autograd."""
+    own = logits.detach()
+    (_backward_on_cpu if gpu_kernels(own) is None else _backward_on_gpu)(own, *given, out=own)
+    torch.autograd.graph.increment_version(logits)
+    return own
+
+
+class _Gradient(torch.autograd.Function):
+    """A gradient as a node of the graph, for the second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any) -> Tensor:
+        with _below_autograd():
+            gradient: Tensor = _OPS.cross_entropy_backward(logits, kept, upstream, *arguments)
+        _save_backward(ctx, (logits, kept, upstream, *arguments), gradient)
+        return gradient
+
+    @staticmethod
+    def backward(ctx: Any, tangent: Tensor) -> Any:
+        if not torch.is_grad_enabled() and not _transformed():
+            with _below_autograd():
+                return _backward_derivative(ctx, tangent)
+        logits, upstream, *arguments = ctx.saved_tensors
+        value = _composite.loss(logits, *_named((*arguments, *ctx.options)))
+        (gradient,) = torch.autograd.grad(value, logits, upstream, create_graph=True)
+        of = [tensor for tensor, wanted in ((logits, ctx.needs_input_grad[0]), (upstream, ctx.needs_input_grad[2])) if wanted]
+        found = iter(torch.autograd.grad(gradient, of, tangent, create_graph=True))
+        to_logits, to_upstream = (next(found) if ctx.needs_input_grad[i] else None for i in (0, 2))
+        return to_logits, None, to_upstream, *[None] * (_TENSORS + len(ctx.options))
 
 
 def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None:
@@ -361,11 +520,16 @@ def loss(
         return _composite.loss(logits, target, fields_of(spec, logits), sample_weight, options)
     arguments = (target, *packed(spec, logits), sample_weight, *options)
     wanted = torch.is_grad_enabled() and logits.requires_grad
+    later = wanted and logits.dtype in _HALF
     value: Tensor
     if torch.compiler.is_compiling():
-        value, _ = _OPS.cross_entropy(logits, *arguments, wanted)
+        value, _ = _OPS.cross_entropy_forward(logits, *arguments) if later else _OPS.cross_entropy(logits, *arguments, wanted)
     elif wanted:
-        value, _ = _CrossEntropy.apply(logits, arguments, inplace and _may_overwrite(logits, options.dim))  # type: ignore[no-untyped-call]
+        over = inplace and _may_overwrite(logits, options.dim)
+        if over or later:
+            value = _Later.apply(logits, arguments, over)  # type: ignore[no-untyped-call]
+        else:
+            value, _ = _CrossEntropy.apply(logits, arguments)  # type: ignore[no-untyped-call]
     else:
         with _below_autograd():
             value, _ = _OPS.cross_entropy(logits, *arguments, False)
@@ -406,7 +570,12 @@ def is_concrete(tensor: Tensor) -> bool:
 
 
 def _may_overwrite(logits: Tensor, dim: int) -> bool:
-    """Whether the gradient may take the logits' memory: theirs alone, and not that of a parameter."""
+    """Whether the gradient may take the logits' memory: theirs alone, and not that of a parameter.
+
+    Hooks on saved tensors may hand out memory that others still read, of which autograd then keeps no count.
+    """
+    if _watched():
+        return False
     base = logits if logits._base is None else logits._base
     on_gpu = gpu_kernels(logits) is not None and type(logits) in PLAIN_TYPES and dim == logits.ndim - 1
     return (is_concrete(logits) or on_gpu) and logits.is_contiguous() and not base.is_leaf

@@ -45,7 +45,7 @@ from torch import Tensor
 from .._checks import Empty, Reduction
 from ..spec import LossSpec, active
 from . import _chunks, _family
-from ._chunks import CHUNK_BYTES, Rows
+from ._chunks import Rows
 from ._composite import Options, loss_dtype
 
 __all__ = ["cross_entropy", "linear_cross_entropy"]
@@ -152,7 +152,7 @@ def linear_cross_entropy(
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     empty: Empty = "nan",
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> Tensor:
     """Return ``slt.linear_cross_entropy`` of a weight whose rows are spread over ``group``; every rank gets the same value.
 
@@ -203,7 +203,7 @@ def _linear(
     sizes: Sequence[int] | None,
     sample_weight: Tensor | None,
     options: Options,
-    chunk_bytes: int,
+    chunk_bytes: int | None,
 ) -> Tensor:
     hidden, local_weight, local_bias = _chunks.autocast(hidden, local_weight, local_bias)
     _chunks.check_layer(hidden, local_weight, local_bias)
@@ -211,7 +211,8 @@ def _linear(
     rows = _chunks.prepare(logits, target, spec, sample_weight, options)
     alike = ("linear_cross_entropy", hidden.dtype, options, chunk_bytes, _chunks.wants_gradient(hidden))
     shard = _agree(rows, target, spec, len(local_weight), sizes, group, alike)
-    step = _chunks.chunk_rows(max(shard.sizes), hidden.dtype, chunk_bytes)  # the largest shard's, for the same chunks on every rank
+    budget = _chunks.chunk_budget(chunk_bytes, hidden.device)
+    step = _chunks.chunk_rows(max(shard.sizes), hidden.dtype, budget)  # the largest shard's, for the same chunks on every rank
     task = _chunks.Task(rows, partial(_kernel, shard, spec), step, shard.sum)
     return _chunks.evaluate(task, hidden, local_weight, local_bias)
 

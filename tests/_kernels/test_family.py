@@ -11,6 +11,7 @@ import pytest
 import softmax_lab as sl
 from softmax_lab import LossSpec, _dispatch
 from softmax_lab._twofloat import round_once
+from softmax_lab.cross_entropy import cross_entropy_backward, cross_entropy_forward
 
 from ..ulps import dtype_of
 
@@ -224,7 +225,7 @@ def _gated(k: int, dtype: str) -> tuple[np.ndarray, np.ndarray, LossSpec]:
 @pytest.mark.parametrize(("dtype", "passes"), [("float64", 1), ("float32", 1), ("float16", 2), ("bfloat16", 2)])
 @pytest.mark.parametrize("k", [6, 60])
 def test_how_often_the_rows_are_passed_over(monkeypatch: pytest.MonkeyPatch, k: int, dtype: str, passes: int) -> None:
-    """Half precision would show the second rounding, and is divided as it is written."""
+    """Half precision would show the second rounding: its gradient is made when the divisor is known."""
     z, y, spec = _gated(k, dtype)
     expected_passes = {"mean": passes, "sum": 1, "none": 1}
     real, calls = _dispatch.run, []
@@ -232,7 +233,7 @@ def test_how_often_the_rows_are_passed_over(monkeypatch: pytest.MonkeyPatch, k: 
     for reduction in expected_passes:
         calls.clear()
         sl.cross_entropy_grad(z, y, spec, reduction=reduction)  # type: ignore[arg-type]
-        assert calls == ["cross_entropy"] * expected_passes[reduction]
+        assert calls == ["cross_entropy", "cross_entropy_gradient"][: expected_passes[reduction]]
     calls.clear()
     sl.cross_entropy(z, y, spec)
     assert calls == ["cross_entropy"]
@@ -328,3 +329,31 @@ def test_a_bias_alone_gives_what_logits_with_it_give(k: int, dtype: str) -> None
     np.testing.assert_array_equal(np.isnan(value), np.isnan(exact))
     _agree(np.atleast_1d(value), exact, value.dtype, 4)
     _agree(gradient, expected, z.dtype, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("k", [1, 5, 48, 300, 2100])
+def test_a_gradient_from_what_was_kept_is_the_gradient(k: int, dtype: str) -> None:
+    """Two passes or one, the same values to the bit, and the same gradient but for the order of two multiplications."""
+    z, y = _rows(k, dtype)
+    bar = {"float64": 8 * 2.0**-52, "float32": 2.0**-23}.get(dtype, 0.0)
+    for name, spec in _specs(k).items():
+        value, expected = sl.cross_entropy_grad(z, y, spec)
+        found, kept = cross_entropy_forward(z, y, spec)
+        gradient = cross_entropy_backward(z, y, kept, np.ones(1), spec)
+        np.testing.assert_array_equal(found, value, err_msg=name)
+        size = np.abs(np.nan_to_num(expected.astype(np.float64))).max()
+        np.testing.assert_allclose(gradient.astype(np.float64), expected.astype(np.float64), rtol=bar, atol=bar * size, err_msg=name)
+
+
+@pytest.mark.parametrize("k", [6, 3000])
+def test_kept_rows_without_a_distribution_are_nan_and_no_others(k: int) -> None:
+    z, y = np.zeros((12, k), np.float16), np.zeros(12, np.int64)
+    z[1, 2], z[3, 0], z[5], y[7] = np.nan, np.inf, -np.inf, -100
+    _, expected = sl.cross_entropy_grad(z, y)
+    for spec in (LossSpec(), LossSpec(smoothing=0.1), LossSpec(bias=np.zeros(k) + 1.0)):
+        _, kept = cross_entropy_forward(z, y, spec)
+        gradient = cross_entropy_backward(z, y, kept, np.linspace(1, 2, 12), spec)
+        np.testing.assert_array_equal(np.isnan(gradient).all(1), np.isnan(expected).all(1))
+        np.testing.assert_array_equal(np.isnan(gradient).any(1), np.isnan(expected).any(1))
+        assert not gradient[7].any()

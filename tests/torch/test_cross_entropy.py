@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -440,7 +441,7 @@ def test_inplace_writes_over_the_logits() -> None:
     (gradient,) = torch.autograd.grad(value, hidden)
     assert gradient.data_ptr() == hidden.data_ptr()
     expected, expected_gradient = sl.cross_entropy_grad(as_array(logits), as_array(target))
-    np.testing.assert_array_equal(gradient, expected_gradient)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=4e-16)
     assert value.item() == expected
 
 
@@ -465,6 +466,54 @@ def test_inplace_never_gives_a_wrong_number_to_who_still_needs_the_logits() -> N
     hidden = logits * 1.0
     with pytest.raises(RuntimeError, match="second derivative"):
         torch.autograd.grad(slt.cross_entropy(hidden, target, inplace=True), hidden, create_graph=True)
+
+
+def test_inplace_leaves_the_logits_alone_until_the_backward_pass() -> None:
+    logits, target = problem()
+    hidden = logits * 1.0
+    value = slt.cross_entropy(hidden, target, inplace=True)
+    assert torch.equal(hidden, logits)
+    assert value.item() == sl.cross_entropy(as_array(logits), as_array(target))
+
+
+def test_inplace_with_logits_that_are_used_afterwards() -> None:
+    """Whoever reads them in the forward pass reads them as they were; whose derivative comes later is told."""
+    logits, target = problem()
+    hidden = logits * 1.0
+    value = slt.cross_entropy(hidden, target, inplace=True) + hidden.logsumexp(-1).mean()
+    value.backward()
+    expected = logits.detach().clone().requires_grad_()
+    plain = slt.cross_entropy(expected, target) + expected.logsumexp(-1).mean()
+    plain.backward()
+    assert value.item() == plain.item()
+    torch.testing.assert_close(logits.grad, expected.grad, rtol=1e-14, atol=0)
+    hidden = logits * 1.0
+    first = hidden.logsumexp(-1).mean()  # its backward pass runs after the loss's
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (first + slt.cross_entropy(hidden, target, inplace=True)).backward()
+
+
+def test_inplace_twice_over_one_graph_is_an_error() -> None:
+    logits, target = problem()
+    value = slt.cross_entropy(logits * 1.0, target, inplace=True)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_inplace_inside_a_checkpoint_overwrites_nothing() -> None:
+    """What is computed again for one operation is handed to others too, and autograd keeps no count of it."""
+    logits, target = problem()
+
+    def both(z: Tensor) -> Tensor:
+        hidden = z * 1.0
+        return hidden.logsumexp(-1).mean() + slt.cross_entropy(hidden, target, inplace=True)
+
+    value = torch.utils.checkpoint.checkpoint(both, logits, use_reentrant=False)
+    value.backward()
+    expected = logits.detach().clone().requires_grad_()
+    (expected.logsumexp(-1).mean() + slt.cross_entropy(expected, target)).backward()
+    torch.testing.assert_close(logits.grad, expected.grad, rtol=1e-14, atol=0)
 
 
 # ---- threads and processes ----

@@ -7,17 +7,19 @@ formulas of :mod:`softmax_lab._kernels.loss`), a kernel with its launcher a file
 
 from __future__ import annotations
 
-from .family import loss, loss_and_gradient, rows_in_place
+from .family import gradient, loss, loss_and_gradient, loss_and_kept, rows_in_place
 from .maps import log_softmax, log_softmax_vjp, softmax, softmax_vjp
 from .product import hvp
 from .rescale import rescale_
 
 __all__ = [
+    "gradient",
     "hvp",
     "log_softmax",
     "log_softmax_vjp",
     "loss",
     "loss_and_gradient",
+    "loss_and_kept",
     "rescale_",
     "rows_in_place",
     "softmax",

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..._rows import KEPT
 from .._composite import Options
 from .._family import SpecTensors
 from .._shared import loss_dtype
@@ -20,7 +21,7 @@ from .launch import as_rows, from_rows, launch
 from .rows import at, exponentials, finite_or_zero, label_of, load_tile, online, prior_of, relative, slopes, target_of, transformed
 from .terms import cross_of, factor_of, row_terms, soft_terms, weight_of
 
-__all__ = ["Arguments", "Prepared", "loss", "loss_and_gradient", "prepare", "rows_in_place", "total_weight"]
+__all__ = ["Arguments", "Prepared", "gradient", "loss", "loss_and_gradient", "loss_and_kept", "prepare", "rows_in_place", "total_weight"]
 
 
 # ---- on the device ----
@@ -70,15 +71,15 @@ def gradient_of(
 
 @triton.jit
 def loss_kernel(
-    values, weights, gradient, logits, targets, sample_weights, total,
+    values, kept, gradient, logits, targets, sample_weights, total,
     scales, biases, margins, smoothings, priors, class_weights,
     temperature, scale, bias, margin, smoothing, class_weight, gate, gamma, z_loss, softcap,
     ignore_index, logits_stride, targets_stride, gradient_stride, n, k,
     SOFT: tl.constexpr, SCALED: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, MARGIN: tl.constexpr, SMOOTHING: tl.constexpr,
     GATE: tl.constexpr, GAMMA: tl.constexpr, Z_LOSS: tl.constexpr, CAP: tl.constexpr, GRADIENT: tl.constexpr, MEAN: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
+    KEEP: tl.constexpr, KEPT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """values (n,) and weights (n,) float32, gradient (n, K) where GRADIENT, each row's already times its factor."""
+    """values (n,), (n, KEPT) float32 where KEEP, gradient (n, K) where GRADIENT; all but the weights times each row's factor."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < n
     starts = rows * logits_stride
@@ -164,12 +165,18 @@ def loss_kernel(
             ties, below, d_y, e_y, scaled_peak, eps, r_y, a_d, own_weight, gamma, z_loss, SMOOTHING, GAMMA, Z_LOSS
         )
     tl.store(values + rows, tl.where(live, value * factor, 0.0), mask=inside)
-    tl.store(weights + rows, tl.where(live, own_weight, 0.0), mask=inside)
+    alpha, beta, at_target = alpha * factor, beta * factor, at_target * factor
+    if KEEP:
+        place = kept + rows * KEPT
+        tl.store(place, peak, mask=inside)
+        tl.store(place + 1, alpha, mask=inside)
+        tl.store(place + 2, beta, mask=inside)
+        tl.store(place + 3, at_target, mask=inside)
+        tl.store(place + 4, tl.where(live, own_weight, 0.0), mask=inside)
 
     # ---- the gradient ----
     if GRADIENT:
-        alpha, beta = (alpha * factor)[:, None], (beta * factor)[:, None]
-        at_target = (at_target * factor)[:, None]
+        alpha, beta, at_target = alpha[:, None], beta[:, None], at_target[:, None]
         if WHOLE:
             g = gradient_of(
                 e, z, s, lanes, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
@@ -192,6 +199,47 @@ def loss_kernel(
                     SOFT, SCALED, SCALE, SMOOTHING, CAP,
                 )  # fmt: skip
                 tl.store(gradient + (rows * gradient_stride)[:, None] + cols[None, :], g.to(gradient.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def gradient_kernel(
+    gradient, logits, kept, upstream, targets,
+    scales, biases, margins, smoothings, priors, class_weights,
+    temperature, scale, bias, margin, smoothing, class_weight, gate, gamma, z_loss, softcap,
+    ignore_index, per_row, logits_stride, targets_stride, gradient_stride, n, k,
+    SOFT: tl.constexpr, SCALED: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, MARGIN: tl.constexpr, SMOOTHING: tl.constexpr,
+    GATE: tl.constexpr, GAMMA: tl.constexpr, Z_LOSS: tl.constexpr, CAP: tl.constexpr,
+    KEPT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """gradient (n, K), from what ``loss_kernel`` kept, times the upstream gradient: one read of the logits, and one rounding."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = rows < n
+    lanes = tl.arange(0, BLOCK)
+    CARRY: tl.constexpr = logits.dtype.element_ty == tl.float32
+    label, live = tl.zeros_like(rows).to(tl.int32), inside
+    if not SOFT:
+        label, live = label_of(targets, rows, inside, ignore_index, k)
+    own_margin = at(margins, margin, label)
+    factor = tl.load(upstream + rows * per_row, mask=inside, other=0.0).to(tl.float32)
+    place = kept + rows * KEPT
+    peak = tl.load(place, mask=inside, other=0.0)
+    alpha = (tl.load(place + 1, mask=inside, other=0.0) * factor)[:, None]
+    beta = (tl.load(place + 2, mask=inside, other=0.0) * factor)[:, None]
+    at_target = (tl.load(place + 3, mask=inside, other=0.0) * factor)[:, None]
+    for start in range(0, k, BLOCK):
+        cols = start + lanes
+        mask = inside[:, None] & (cols < k)[None, :]
+        z = load_tile(logits, rows * logits_stride, cols, mask, -float("inf"))
+        u = transformed(z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
+        _d, e = exponentials(u, peak, temperature, SCALED, CARRY)
+        s = e
+        if SOFT:
+            _t, s = target_of(targets, rows * targets_stride, cols, mask, priors, smoothing, k, SMOOTHING)
+        g = gradient_of(
+            e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
+            SOFT, SCALED, SCALE, SMOOTHING, CAP,
+        )  # fmt: skip
+        tl.store(gradient + (rows * gradient_stride)[:, None] + cols[None, :], g.to(gradient.dtype.element_ty), mask=mask)
 
 
 # ---- from the host ----
@@ -251,17 +299,17 @@ def prepare(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Te
     return Prepared(as_rows(logits, options.dim), rows, weights, spec, arguments_of(spec, soft), soft)
 
 
-def _run(p: Prepared, ignore_index: int, total: Tensor | None, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return values, times each row's factor, and weights: (n,) float32."""
+def _run(p: Prepared, ignore_index: int, total: Tensor | None, gradient: Tensor | None, *, keep: bool) -> tuple[Tensor, Tensor]:
+    """Return values (n,) and where ``keep`` what is kept of the rows (n, KEPT): float32, all but the weights times each row's factor."""
     n = len(p.z)
-    values, weights = p.z.new_empty((2, n), dtype=torch.float32)
+    values, kept = p.z.new_empty(n, dtype=torch.float32), p.z.new_empty((n if keep else 0, KEPT), dtype=torch.float32)
     strides = p.z.stride(0), p.target.stride(0), p.z.stride(0) if gradient is None else gradient.stride(0)
     launch(
-        loss_kernel, p.z, values, weights, p.z if gradient is None else gradient, p.z, p.target, p.sample_weight, total,
+        loss_kernel, p.z, values, kept, p.z if gradient is None else gradient, p.z, p.target, p.sample_weight, total,
         *p.arguments.arrays, *p.arguments.numbers, ignore_index, *strides,
-        **p.arguments.modes, GRADIENT=gradient is not None, MEAN=total is not None,
+        **p.arguments.modes, GRADIENT=gradient is not None, MEAN=total is not None, KEEP=keep, KEPT=KEPT,
     )  # fmt: skip
-    return values, weights
+    return values, kept
 
 
 def total_weight(p: Prepared, options: Options) -> Tensor | None:
@@ -271,8 +319,8 @@ def total_weight(p: Prepared, options: Options) -> Tensor | None:
     """
     if options.reduction != "mean":
         return None
-    if p.spec.gate or (p.soft and _mode(p.spec.class_weight, 1.0)):
-        _, weights = _run(p, options.ignore_index, None, None)
+    if _weighed_by_the_kernel(p):
+        weights = _run(p, options.ignore_index, None, None, keep=True)[1][:, -1]
     elif p.soft:
         weights = p.z.new_ones(len(p.z), dtype=torch.float32)
     else:
@@ -283,6 +331,15 @@ def total_weight(p: Prepared, options: Options) -> Tensor | None:
             weights = torch.where(live, p.spec.class_weight[label], 0.0)
         else:
             weights = live.float() * p.spec.class_weight
+    return _sum_of(weights, p)
+
+
+def _weighed_by_the_kernel(p: Prepared) -> bool:
+    return bool(p.spec.gate or (p.soft and _mode(p.spec.class_weight, 1.0)))
+
+
+def _sum_of(weights: Tensor, p: Prepared) -> Tensor:
+    """Return the sum of the rows' weights times their sample weights; a NaN row's does not count."""
     return (weights if p.sample_weight is None else weights * p.sample_weight).nansum(dtype=torch.float64)
 
 
@@ -301,26 +358,63 @@ def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tenso
     """Return the reduced loss of checked arguments."""
     p = prepare(logits, target, spec, sample_weight, options)
     total = total_weight(p, options)
-    values, _ = _run(p, options.ignore_index, total, None)
+    values, _ = _run(p, options.ignore_index, total, None, keep=False)
     return _reduced(values, total, logits, options)
 
 
 def loss_and_gradient(
-    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options, *, inplace: bool = False
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor]:
-    """Return the reduced loss and its gradient; with "none", the gradient of each row's own value.
-
-    ``inplace`` lets the gradient overwrite the logits, where their rows are a view of them.
-    """
+    """Return the reduced loss and its gradient; with "none", the gradient of each row's own value."""
     p = prepare(logits, target, spec, sample_weight, options)
     total = total_weight(p, options)
-    own = inplace and p.z.data_ptr() == logits.data_ptr() and logits.is_contiguous()
-    gradient = p.z if own else torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device)
-    values, _ = _run(p, options.ignore_index, total, gradient)
-    return _reduced(values, total, logits, options), logits if own else from_rows(gradient, logits, options.dim)
+    gradient = torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device)
+    values, _ = _run(p, options.ignore_index, total, gradient, keep=False)
+    return _reduced(values, total, logits, options), from_rows(gradient, logits, options.dim)
+
+
+def loss_and_kept(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> tuple[Tensor, Tensor]:
+    """Return the reduced loss, and what :func:`gradient` needs of the rows: (n, KEPT) float32.
+
+    Where the kernel itself finds the rows' weights, what it has written is divided by their sum afterwards, and nothing runs twice.
+    """
+    p = prepare(logits, target, spec, sample_weight, options)
+    late = options.reduction == "mean" and _weighed_by_the_kernel(p)
+    total = None if late else total_weight(p, options)
+    values, kept = _run(p, options.ignore_index, total, None, keep=True)
+    if late:
+        total = _sum_of(kept[:, -1], p)
+        share = torch.where(total == 0, 0.0, 1.0 / torch.where(total == 0, 1.0, total))
+        values = values * share
+        kept[:, 1:-1] *= share
+    return _reduced(values, total, logits, options), kept
+
+
+def gradient(
+    logits: Tensor,
+    kept: Tensor,
+    upstream: Tensor,
+    target: Tensor,
+    spec: SpecTensors,
+    sample_weight: Tensor | None,
+    options: Options,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return the gradient times ``upstream``, one number or one a row; ``out`` may be the logits themselves, contiguous, classes last."""
+    p = prepare(logits, target, spec, sample_weight, options)
+    result = torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device) if out is None else p.z
+    launch(
+        gradient_kernel, p.z, result, p.z, kept, upstream.reshape(-1), p.target, *p.arguments.arrays, *p.arguments.numbers,
+        options.ignore_index, int(upstream.ndim > 0), p.z.stride(0), p.target.stride(0), result.stride(0), **p.arguments.modes, KEPT=KEPT,
+    )  # fmt: skip
+    return from_rows(result, logits, options.dim) if out is None else out
 
 
 def rows_in_place(z: Tensor, target: Tensor, spec: SpecTensors, gradient: bool) -> tuple[Tensor, Tensor]:
     """Return values and weights (n,) of rows z (n, K), and where ``gradient`` is set leave that of each row's own value in z."""
     p = prepare(z, target, spec, None, Options(reduction="none"))
-    return _run(p, -100, None, z if gradient else None)
+    values, kept = _run(p, -100, None, z if gradient else None, keep=True)
+    return values, kept[:, -1]

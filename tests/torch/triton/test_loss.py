@@ -206,14 +206,45 @@ def test_offsets_beyond_two_to_the_31() -> None:
     assert torch.equal(values, kernels.loss(z.clone(), torch.tensor([3, 3]), fields(sl.LossSpec()), None, Options(reduction="none")))
 
 
-def test_in_place_is_the_same_gradient(each_plan: str) -> None:
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("name", [*INDEX_SPECS, *(f"{name}, distributions" for name in SOFT_SPECS)])
+def test_the_gradient_from_what_was_kept(name: str, reduction: str, each_plan: str) -> None:
+    """The backward pass of half precision, and of a gradient over the logits: the upstream gradient comes before the rounding."""
+    spec, options = INDEX_SPECS[name.removesuffix(", distributions")], Options(reduction=reduction)
+    z = rows().nan_to_num(neginf=0.3)
+    target = torch.rand(7, K, generator=torch.Generator().manual_seed(2)) if name.endswith("distributions") else LABELS
+    upstream = torch.linspace(-3.0, 700.0, 7) if reduction == "none" else torch.tensor(21845.3)
+    weights = torch.rand(7, generator=torch.Generator().manual_seed(1))
+    value, kept = kernels.loss_and_kept(z, target, fields(spec), weights, options)
+    gradient = kernels.gradient(z, kept, upstream, target, fields(spec), weights, options)
+    wide = target.double() if target.is_floating_point() else target
+    expected = _composite.loss_and_gradient(z.double(), wide, fields(spec, torch.float64), weights, options)
+    assert_close(value, expected[0])
+    assert_close(gradient, expected[1] * (upstream[:, None] if upstream.ndim else upstream))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_loss_scale_is_no_second_rounding(dtype: torch.dtype, each_plan: str) -> None:
+    z, labels = (3 * torch.randn(64, 700, generator=torch.Generator().manual_seed(0))).to(dtype), torch.arange(64) * 10
+    scale = torch.tensor(65536 / 3)
+    _, kept = kernels.loss_and_kept(z, labels, fields(sl.LossSpec()), None, Options())
+    gradient = kernels.gradient(z, kept, scale, labels, fields(sl.LossSpec()), None, Options())
+    expected = _composite.loss_and_gradient(z.double(), labels, fields(sl.LossSpec(), torch.float64), None, Options())[1] * scale.double()
+    unit = 0.51 * torch.finfo(dtype).eps * expected.abs().clamp_min(torch.finfo(dtype).smallest_normal)
+    assert bool(((gradient.double() - expected).abs() <= unit).all())
+
+
+def test_over_the_logits_is_the_same_gradient(each_plan: str) -> None:
     z = rows()
-    own = z.clone()
-    value, gradient = kernels.loss_and_gradient(own, LABELS, fields(sl.LossSpec()), None, Options(), inplace=True)
-    assert gradient is own
-    expected = kernels.loss_and_gradient(z, LABELS, fields(sl.LossSpec()), None, Options())
-    assert torch.equal(value, expected[0])
-    assert torch.equal(own, expected[1])
-    _, weights = kernels.rows_in_place(z.clone(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"]), False)
-    _, expected_weights = _family.value(z.double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64))
-    assert_close(weights, expected_weights)
+    spec, upstream = fields(sl.LossSpec()), torch.tensor(1.0)
+    _, kept = kernels.loss_and_kept(z, LABELS, spec, None, Options())
+    expected, own = kernels.gradient(z, kept, upstream, LABELS, spec, None, Options()), z.clone()
+    assert kernels.gradient(own, kept, upstream, LABELS, spec, None, Options(), out=own) is own
+    assert torch.equal(own, expected)
+    assert_close(expected, kernels.loss_and_gradient(z, LABELS, spec, None, Options())[1].double())
+
+
+def test_rows_in_place_have_their_weights(each_plan: str) -> None:
+    _, weights = kernels.rows_in_place(rows(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"]), False)
+    _, expected = _family.value(rows().double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64))
+    assert_close(weights, expected)
