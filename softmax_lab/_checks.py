@@ -40,6 +40,13 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that holds both: NumPy's own, and float32 for float16 and bfloat16, for which NumPy has none."""
+    if one.itemsize == other.itemsize == 2 and one != other:
+        return np.dtype(np.float32)
+    return np.result_type(one, other)
+
+
 def class_axis(name: str, array: NDArray[Any], axis: int) -> int:
     """Return ``axis`` as a non-negative index, and refuse an array without classes."""
     if array.ndim == 0:

@@ -61,7 +61,8 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     Parameters
     ----------
     probs, tangent : array_like, shape ``(..., K)``
-        Probabilities, and the direction (or the upstream gradient); they broadcast against each other.
+        Probabilities, and the direction (or the upstream gradient); they broadcast against each other. Of two types the
+        result has the one that holds both: float32 for float16 and bfloat16.
     temperature : float
         The T with which the probabilities were made.
 
@@ -84,7 +85,7 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     if p.dtype == t.dtype and _dispatch.choose(p.shape[-1], product=True) != "reference":
         return _compiled_product(p, t, temperature)
     _checks.probabilities("probs", p)
-    dtype = np.result_type(p.dtype, t.dtype)
+    dtype = _checks.common_type(p.dtype, t.dtype)
     wide_p, wide_t = np.broadcast_arrays(p.astype(np.float64), t.astype(np.float64))
     rows, tangents = wide_p.reshape(-1, p.shape[-1]), wide_t.reshape(-1, p.shape[-1])
     return round_once(rows * centred(rows, tangents) / temperature, dtype).reshape(wide_p.shape)

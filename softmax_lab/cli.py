@@ -1,30 +1,48 @@
 """The command ``softmax-lab``: the audit from the shell.
 
-Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be carried out.
+Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be carried out;
+130: interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import __version__
 from ._checks import FLOAT_DTYPES
+from ._extras import absent, missing
+from ._files import check_writable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["main"]
 
-_EXAMPLES = """examples:
+_EPILOG = """an implementation of your own is an object (a module, a class, a namespace) with any of
+  softmax(z), log_softmax(z)     z: logits, NumPy rows (N, K); returns (N, K)
+  cross_entropy(z, y)            y: labels (N,), or distributions (N, K); returns one loss a row, (N,)
+  cross_entropy_grad(z, y)       its gradient to the logits, (N, K)
+or a bare function of one of these names. The keywords where, label_smoothing and class_weight, where a function
+names them, bring further cases; what raises NotImplementedError is left out.
+
+examples:
   softmax-lab audit softmax_lab numpy                 two built-in implementations
   softmax-lab audit my_module:my_object               your own, from ./my_module.py
+  softmax-lab audit my_module:softmax                 one function of your own
   softmax-lab audit torch --dtype float32 --html audit.html
+  softmax-lab audit torch --json - | jq .versions     a report on standard output, the summary on standard error
 """
+
+_KINDS = ("json", "csv", "html")
+_STANDARD = "-"  # standard output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _CannotRunError as error:
         print(f"softmax-lab: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("softmax-lab: interrupted", file=sys.stderr)
+        return 130
 
 
 class _CannotRunError(Exception):
@@ -57,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "audit",
         help="check implementations of softmax and cross-entropy against exact arithmetic",
         description="Check implementations of softmax and cross-entropy, with its gradient, against exact arithmetic.",
-        epilog=_EXAMPLES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -66,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--dtype", action="append", choices=FLOAT_DTYPES, help="may be repeated; all by default")
     audit.add_argument("--function", action="append", choices=_FUNCTIONS, help="may be repeated; all by default")
     audit.add_argument("--limit-ulp", type=_limit, default=4.0, metavar="ULP", help="the largest error that passes (default: %(default)g)")
-    for kind in ("json", "csv", "html"):
-        audit.add_argument(f"--{kind}", type=_file, metavar="FILE", help=f"write the result as {kind.upper()}")
+    for kind in _KINDS:
+        audit.add_argument(f"--{kind}", type=_file, metavar="FILE", help=f"write the result as {kind.upper()}; - is standard output")
     audit.add_argument("--quiet", action="store_true", help="print nothing but errors; the exit status tells")
     return parser
 
@@ -86,14 +107,16 @@ def _limit(text: str) -> float:
     return value
 
 
-def _file(text: str) -> Path:
+def _file(text: str) -> str:
     """Refuse what cannot be written before minutes are spent on the audit."""
-    path = Path(text)
-    if path.is_dir() or not text:
-        raise argparse.ArgumentTypeError(f"must be a file; got the directory {text!r}" if text else "must be a file; got nothing")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"the directory {str(path.parent)!r} does not exist")
-    return path
+    if not text:
+        raise argparse.ArgumentTypeError("must be a file; got nothing")
+    if text != _STANDARD:
+        try:
+            check_writable(Path(text))
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"must be a file that can be written; {error.filename!r}: {error.strerror}") from error
+    return text
 
 
 def _list() -> int:
@@ -101,33 +124,58 @@ def _list() -> int:
     from .audit import CHECKS, adapters
 
     width = max(map(len, adapters.ADAPTERS))
-    print("implementations")
-    for name in adapters.ADAPTERS:
-        print(f"  {name:{width}}  {'installed' if adapters.installed(name) else 'not installed'}")
+    lines = ["implementations"]
+    lines += [f"  {name:{width}}  {'installed' if adapters.installed(name) else 'not installed'}" for name in adapters.ADAPTERS]
     width = max(len(check.name) for check in CHECKS)
-    print("cases")
-    for check in CHECKS:
-        print(f"  {check.name:{width}}  {check.reason}")
+    _say("\n".join([*lines, "cases", *(f"  {check.name:{width}}  {check.reason}" for check in CHECKS)]))
     return 0
 
 
 def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not arguments.names:
         parser.error("audit: name at least one implementation, or use --list")
+    targets = _targets(arguments)
     _need_extras()
-    from .audit import run
-
-    objects = {name: _made(name) for name in arguments.names}
-    try:
-        frame = run(
-            objects, limit_ulp=arguments.limit_ulp, dtypes=arguments.dtype, functions=arguments.function, progress=not arguments.quiet
-        )
-    except TypeError as error:  # an object with nothing to audit; what an audited function raises is a finding, not an error
-        raise _CannotRunError(error) from error
-    if frame.empty:
-        raise _CannotRunError("nothing to audit: no implementation named has the chosen functions and types")
-    _write(frame, arguments)
+    with _standard_output_kept() if sys.stdout in targets.values() else contextlib.nullcontext():
+        frame = _audited({name: _made(name) for name in arguments.names}, arguments)
+    _write(frame, targets, arguments)
     return 0 if frame["ok"].all() else 1
+
+
+def _targets(arguments: argparse.Namespace) -> dict[str, str | TextIO]:
+    """Return kind -> path or stream of the files asked for, no two of them the same."""
+    named: dict[str, str] = {kind: path for kind in _KINDS if (path := getattr(arguments, kind)) is not None}
+    targets: dict[str, str | TextIO] = {kind: sys.stdout if _is_standard(path) else path for kind, path in named.items()}
+    places = [place if place is sys.stdout else os.path.realpath(named[kind]) for kind, place in targets.items()]
+    if len(set(places)) < len(places):
+        raise _CannotRunError(f"{' and '.join(f'--{kind}' for kind in targets)} must name different files")
+    if None in targets.values():
+        raise _CannotRunError("standard output is closed")
+    return targets
+
+
+def _is_standard(path: str) -> bool:
+    """Whether a path is standard output, by whatever name: ``-``, ``/dev/stdout``, or the file that the shell sends it to."""
+    if path == _STANDARD:
+        return True
+    try:
+        return os.path.samestat(Path(path).stat(), os.fstat(sys.stdout.fileno()))
+    except (AttributeError, OSError):  # nothing there yet; closed, or no file
+        return False
+
+
+@contextlib.contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """Send what audited code prints, from Python or below it, to standard error: standard output is the report's alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _made(name: str) -> Any:
@@ -135,35 +183,73 @@ def _made(name: str) -> Any:
 
     try:
         return adapters.make(name)
-    except (adapters.MissingFramework, ValueError) as error:
+    except (adapters.MissingFramework, adapters.ExitError, ValueError) as error:
         raise _CannotRunError(error) from error
     except Exception as error:  # a module of the user's may raise anything; status 1 would say that it was audited
         raise _CannotRunError(f"importing {name!r} raises {type(error).__name__}: {error}") from error
 
 
-def _write(frame: pd.DataFrame, arguments: argparse.Namespace) -> None:
-    from .audit import report
+def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataFrame:
+    """Return the findings; at least one for every implementation, or a status of 0 would say of it what nobody has seen."""
+    from .audit import run
+    from .audit.adapters import ExitError
+    from .audit.run import NothingToAuditError
 
     try:
-        if arguments.json:
-            report.to_json(frame, arguments.json)
-        if arguments.csv:
-            report.to_csv(frame, arguments.csv)
-        if arguments.html:
-            report.to_html(frame, arguments.html, limit_ulp=arguments.limit_ulp)
+        frame = run(
+            objects, limit_ulp=arguments.limit_ulp, dtypes=arguments.dtype, functions=arguments.function, progress=not arguments.quiet
+        )
+    except (NothingToAuditError, ExitError) as error:
+        raise _CannotRunError(error) from error
+    if left_out := [name for name in objects if name not in set(frame["implementation"])]:
+        raise _CannotRunError(f"nothing to audit in {', '.join(left_out)}: none of the chosen functions takes the chosen types")
+    return frame
+
+
+def _write(frame: pd.DataFrame, targets: dict[str, str | TextIO], arguments: argparse.Namespace) -> None:
+    """Write the files, and the summary where it mixes with none of them."""
+    from .audit import report
+
+    writers: dict[str, Callable[..., None]] = {
+        "json": report.to_json,
+        "csv": report.to_csv,
+        "html": partial(report.to_html, limit_ulp=arguments.limit_ulp),
+    }
+    for kind, target in targets.items():
+        with _failure_told(target):
+            writers[kind](frame, target)
+    if arguments.quiet:
+        return
+    if sys.stdout in targets.values():
+        print(report.summary(frame), file=sys.stderr)
+    else:
+        _say(report.summary(frame))
+
+
+def _say(text: str) -> None:
+    """Print on standard output, in what characters it has."""
+    with _failure_told(sys.stdout):
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+@contextlib.contextmanager
+def _failure_told(target: str | TextIO) -> Iterator[None]:
+    """Turn a failure to write, to a full disk or a pipe that nobody reads, into the command's own error."""
+    try:
+        yield
     except OSError as error:
-        raise _CannotRunError(f"cannot write {error.filename or 'the report'}: {error.strerror or error}") from error
-    if not arguments.quiet:
-        print(report.summary(frame))
+        if not isinstance(target, str):  # what is left in its buffer would fail once more as the program ends
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
+        name = target if isinstance(target, str) else "standard output"
+        raise _CannotRunError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 def _need_extras() -> None:
     """The audit needs more than the base install; say what, once, instead of failing at the first import."""
-    import importlib.util
-
-    missing = [name for name in ("ml_dtypes", "mpmath", "pandas", "tqdm") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise _CannotRunError(f"the audit needs {', '.join(missing)}: pip install 'softmax-lab[audit]'")
+    if lacks := absent("ml_dtypes", "mpmath", "pandas", "tqdm"):
+        raise _CannotRunError(missing(f"the audit needs {', '.join(lacks)}", *lacks))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
+from ._extras import load
 from ._ulp import ulp_distance
 from .spec import LossSpec
 
@@ -29,6 +29,8 @@ __all__ = [
     "two_floats",
     "ulp_error",
 ]
+
+mpmath = load("mpmath", "exact values are computed by mpmath")
 
 DIGITS = 400  # decimal digits of every calculation: a gap of 900 between logits leaves nothing unseen
 

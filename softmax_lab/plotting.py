@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._extras import load
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -27,6 +29,7 @@ COLORS: dict[str, str] = {
 }
 SEQUENTIAL = "cividis"  # perceptually uniform, and nearly the same to colour-blind readers
 DIVERGING = "PuOr"
+_DRAWN = "pictures are drawn by matplotlib"
 
 _STYLE: dict[str, Any] = {
     "figure.figsize": (7.0, 3.6),
@@ -50,10 +53,10 @@ _STYLE: dict[str, Any] = {
 
 def use_style() -> None:
     """Make the book's style the default of every matplotlib figure drawn from here on."""
-    import matplotlib as mpl
+    mpl = load("matplotlib", _DRAWN)
     from cycler import cycler
 
-    mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]  # the keys are matplotlib's own
+    mpl.rcParams.update(_STYLE)
     mpl.rcParams["axes.prop_cycle"] = cycler(color=[c for name, c in COLORS.items() if name not in ("yellow", "grey")])
 
 
@@ -85,6 +88,7 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
     >>> frame = sl.audit.run(["softmax_lab"], dtypes=["float32"], functions=["softmax"], progress=False)
     >>> figure = sl.plotting.heat_map(frame, function="softmax", dtypes=["float32"])
     """
+    load("matplotlib", _DRAWN)
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 

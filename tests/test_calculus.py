@@ -420,3 +420,16 @@ def test_batches_that_do_not_broadcast() -> None:
 def test_bad_tangent_dtype() -> None:
     with pytest.raises(TypeError, match=r"tangent must be .*; got dtype complex128"):
         sl.softmax_jvp([0.5, 0.5], np.array([1j, 0]))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_two_half_types_meet_in_float32(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr("softmax_lab._dispatch.kernels", lambda: None)
+    p, t = np.array([0.5, 0.25, 0.25]), np.array([1.0, 0.5, -2.0])
+    half = {kind: (p.astype(kind), t.astype(kind)) for kind in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))}
+    for (probs, _), (_, tangent) in (tuple(half.values()), tuple(half.values())[::-1]):
+        for product in (sl.softmax_jvp, sl.softmax_vjp):
+            result = product(probs, tangent)
+            assert result.dtype == np.float32
+            np.testing.assert_array_equal(result, sl.softmax_jvp(p, t))  # the numbers are exact in every type

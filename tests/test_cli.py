@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,8 +95,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["audit", "numpy", "--limit-ulp", "nan"], "a finite number >= 0; got 'nan'"),
         (["audit", "numpy", "--limit-ulp", "four"], "a finite number >= 0; got 'four'"),
         (["audit", "numpy", "--json", "absent/audit.json"], "'absent' does not exist"),
-        (["audit", "numpy", "--html", "."], "got the directory '.'"),
-        (["audit", "scipy", "--function", "cross_entropy_grad"], "nothing to audit"),
+        (["audit", "numpy", "--html", "."], "'.': is a directory"),
+        (["audit", "numpy", "--csv", ""], "must be a file; got nothing"),
+        (["audit", "numpy", "--csv", "-", "--json", "-"], "--json and --csv must name different files"),
+        (["audit", "numpy", "--csv", "one", "--html", "./one"], "--csv and --html must name different files"),
+        (["audit", "scipy", "--function", "cross_entropy_grad"], "nothing to audit in scipy"),
+        (["audit", "numpy", "numpy:tanh", "--function", "softmax"], "numpy:tanh must have at least one callable of softmax"),
         (["audit", "json:decoder"], "json:decoder must have at least one callable of softmax"),
         (["audit", "absent_module:x"], "no module 'absent_module'"),
     ],
@@ -107,14 +115,34 @@ def test_what_cannot_be_run_is_status_2(argv: list[str], message: str, capsys: p
 def test_a_missing_framework_is_status_2(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert status("audit", "torch") == 2
-    assert capsys.readouterr().err == "softmax-lab: error: torch is not installed: pip install 'softmax-lab[frameworks]'\n"
+    assert capsys.readouterr().err == (
+        "softmax-lab: error: the audit of torch needs torch; install it with: pip install 'softmax-lab[torch]'\n"
+    )
 
 
 @pytest.mark.parametrize("argv", [["audit", "numpy"], ["audit", "--list"]])
-def test_a_missing_extra_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", None)
+@pytest.mark.parametrize(
+    ("lacks", "words"),
+    [
+        (["pandas"], "the audit needs pandas; install it with: pip install 'softmax-lab[pandas]'"),
+        (["tqdm", "mpmath"], "the audit needs mpmath, tqdm; install them with: pip install 'softmax-lab[audit]'"),
+    ],
+)
+def test_a_missing_extra_is_status_2(
+    argv: list[str], lacks: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in lacks:
+        monkeypatch.setitem(sys.modules, module, None)
     assert status(*argv) == 2
-    assert capsys.readouterr().err == "softmax-lab: error: the audit needs pandas: pip install 'softmax-lab[audit]'\n"
+    assert capsys.readouterr().err == f"softmax-lab: error: {words}\n"
+
+
+def test_the_help_names_the_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("audit", "--help") == 0
+    out = capsys.readouterr().out
+    for function in FUNCTIONS:
+        assert re.search(rf"\b{function}\(z(, y)?\)", out)
+    assert "bare function" in out
 
 
 def test_ones_own_implementation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,3 +183,147 @@ def test_functions_are_those_of_the_audit() -> None:
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "softmax_lab.cli", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"softmax-lab {sl.__version__}\n")
+
+
+# ---- audited code that would end, or stop, the program ----
+
+SOFTMAX = """
+import os
+import sys
+import numpy as np
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Write a module of one's own into the current directory, and return its name."""
+    monkeypatch.chdir(tmp_path)
+    name = "own_" + re.sub(r"\W", "_", request.node.name)
+
+    def write(code: str) -> str:
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "code", ["sys.exit(0)", "raise SystemExit", "class Own:\n    def __init__(self):\n        sys.exit()\nown = Own()"]
+)
+def test_a_module_that_ends_the_program_is_status_2(code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = own(f"{SOFTMAX}\n\n{code}\n")
+    assert status("audit", f"{name}:softmax", *QUICK) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"softmax-lab: error: importing '{name}:softmax' raises SystemExit (")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_a_function_that_ends_the_program_is_status_1(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = own("import sys\n\n\ndef softmax(z):\n    sys.exit(0)\n")
+    assert status("audit", f"{name}:softmax", *QUICK) == 1
+    assert "raises SystemExit (0), which ends the program" in capsys.readouterr().out
+
+
+def test_types_that_end_the_program_are_status_2(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = "class Own:\n    def softmax(self, z):\n        return z\n    @property\n    def dtypes(self):\n        raise SystemExit(0)\n"
+    name = own(f"{code}\n\nown = Own()\n")
+    assert status("audit", f"{name}:own", *QUICK) == 2
+    assert "raises SystemExit (0)" in capsys.readouterr().err
+
+
+def test_one_implementation_without_a_finding_is_status_2(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = own("def softmax(z):\n    raise NotImplementedError\n")
+    assert status("audit", "softmax_lab", f"{name}:softmax", *QUICK) == 2
+    assert f"nothing to audit in {name}:softmax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "def softmax(z):\n    raise KeyboardInterrupt"])
+def test_an_interruption_is_one_line_and_status_130(code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = own(code)
+    assert status("audit", f"{name}:softmax", *QUICK, "--json", "out.json") == 130
+    assert capsys.readouterr() == ("", "softmax-lab: interrupted\n")
+    assert not Path("out.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_ctrl_c_in_an_audit_is_one_line_and_status_130(own: Callable[[str], str]) -> None:
+    name = own("import os\nimport signal\n\n\ndef softmax(z):\n    os.kill(os.getpid(), signal.SIGINT)\n    signal.pause()\n")
+    done = program("audit", f"{name}:softmax", *QUICK, "--csv", "out.csv")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "softmax-lab: interrupted\n")
+    assert not Path("out.csv").exists()
+
+
+def test_a_bare_function_is_audited(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = own(SOFTMAX)
+    assert status("audit", f"{name}:softmax", "--dtype", "float32") == 1
+    out = capsys.readouterr().out
+    assert f"{name}:softmax softmax (float32:" in out
+    assert "log_softmax" not in out
+
+
+# ---- standard output ----
+
+
+def program(*argv: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).resolve().parents[1])
+    environment = os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "softmax_lab.cli", *argv]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=300)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "html"])
+def test_a_report_on_standard_output_stands_alone(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("audit", "numpy", *QUICK, f"--{kind}", "-") == 1
+    captured = capsys.readouterr()
+    starts = {"json": "{\n", "csv": "implementation,function,", "html": "<!DOCTYPE html>"}
+    assert captured.out.startswith(starts[kind])
+    assert "numpy softmax (float32:" not in captured.out
+    assert "numpy softmax (float32:" in captured.err
+    assert not Path("-").exists()
+
+
+NOISY = SOFTMAX.replace("    e =", "    print('in a call')\n    os.write(1, b'below')\n    e =") + "\nprint('at import')\n"
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+@pytest.mark.parametrize("target", ["-", "/dev/stdout"])
+def test_what_audited_code_prints_stays_out_of_the_report(target: str, own: Callable[[str], str]) -> None:
+    name = own(NOISY)
+    done = program("audit", f"{name}:softmax", *QUICK, "--quiet", "--json", target)
+    assert {row["function"] for row in json.loads(done.stdout)["results"]} == {"softmax"}
+    assert done.returncode == 1
+    assert all(words in done.stderr for words in ("at import", "in a call", "below"))
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+def test_a_file_that_the_shell_sends_standard_output_to_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    with path.open("w") as file:
+        done = program("audit", "softmax_lab", *QUICK, "--json", str(path), stdout=file)
+    assert done.returncode == 0
+    assert "no problems" in done.stderr
+    assert len(json.loads(path.read_text(encoding="utf-8"))["results"]) > 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("argv", [["audit", "--list"], ["audit", "softmax_lab", *QUICK], ["audit", "softmax_lab", *QUICK, "--csv", "-"]])
+def test_a_full_disk_behind_standard_output_is_status_2(argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = program(*argv, stdout=full)
+    assert done.returncode == 2
+    assert "softmax-lab: error: cannot write standard output: No space left on device\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_summary_takes_the_characters_that_there_are(own: Callable[[str], str]) -> None:
+    name = own("def softmax(z):\n    return None\n")
+    done = program("audit", f"{name}:softmax", *QUICK)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "? ulp: softmax" in done.stdout

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._extras import load
 from .compiler import inlined
 from .simd import absolute, exponent, fma, mantissa, maximum, scale_exponent, splat, where_less, where_ordered, with_sign
 
@@ -60,8 +61,7 @@ LOWEST_DOUBLE = -708.39641853226408  # log 2^-1022
 
 def log_coefficients(degree: int) -> list[float]:
     """Fit (2 atanh(s) - 2 s) / s^3 as a polynomial in s^2, highest power first."""
-    import mpmath
-
+    mpmath = load("mpmath", "the coefficients are fitted with mpmath")
     with mpmath.workdps(50):
         most = ((mpmath.sqrt(2) - 1) / (mpmath.sqrt(2) + 1)) ** 2 * mpmath.mpf("1.001")
 
@@ -74,8 +74,7 @@ def log_coefficients(degree: int) -> list[float]:
 
 def coefficients(degree: int, terms: int) -> list[float]:
     """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2, highest power first."""
-    import mpmath
-
+    mpmath = load("mpmath", "the coefficients are fitted with mpmath")
     with mpmath.workdps(50):
         half = mpmath.log(2) / 2 * mpmath.mpf("1.0001")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import load
 from ..calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum
 from ..cross_entropy import cross_entropy_grad, cross_entropy_hvp
 from ..softmax import log_softmax, logsumexp, softmax
@@ -44,8 +45,7 @@ def worst_errors(dtypes: Sequence[str] = ("float32", "float64")) -> pd.DataFrame
     >>> bool(sl.audit.worst_errors(["float32"])["float32", "ulp"].max() < 2)
     True
     """
-    import pandas as pd
-
+    pd = load("pandas", "the table is made by pandas")
     worst: dict[tuple[str, str], tuple[float, str]] = {}
     for dtype in dtypes:
         for case in HARD_ROWS:
@@ -86,8 +86,7 @@ def _of_logits(z: NDArray[Any]) -> Errors:
 
 def _of_derivatives(z: NDArray[Any]) -> Errors:
     """The Jacobian twice: against the probabilities that it was given, and end to end from the logits."""
-    import mpmath
-
+    mpmath = load("mpmath", "the exact values are computed by mpmath")
     from .. import exact
 
     p, jacobian = softmax(z), exact.softmax_jacobian(z)
@@ -109,8 +108,7 @@ def _of_derivatives(z: NDArray[Any]) -> Errors:
 
 def _jacobian_of(p: NDArray[Any]) -> list[Any]:
     """p_i (sum of the others) and -p_i p_j of probabilities as they are given, row by row."""
-    import mpmath
-
+    mpmath = load("mpmath", "the exact values are computed by mpmath")
     from .. import exact
 
     with mpmath.workdps(exact.DIGITS):

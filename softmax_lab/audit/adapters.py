@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import tempfile
@@ -24,7 +23,10 @@ from numpy.typing import NDArray
 
 import softmax_lab as sl
 
-__all__ = ["ADAPTERS", "MissingFramework", "installed", "make", "versions"]
+from .._extras import absent, bfloat16, load
+from .subject import ExitError, contained, first_line
+
+__all__ = ["ADAPTERS", "ExitError", "MissingFramework", "installed", "make", "versions"]
 
 Rows = NDArray[Any]
 
@@ -143,7 +145,7 @@ class Torch:
 
     def _numpy(self, tensor: Any) -> Rows:
         if tensor.dtype == self._torch.bfloat16:
-            return np.asarray(tensor.view(self._torch.int16).numpy()).view(_bfloat16())
+            return np.asarray(tensor.view(self._torch.int16).numpy()).view(bfloat16())
         return np.asarray(tensor.numpy())
 
 
@@ -188,7 +190,7 @@ class TorchCompiled(Torch):
         try:
             self.softmax(np.zeros((2, 3), np.float32))
         except Exception as error:  # whatever a broken tool chain raises
-            raise MissingFramework(f"torch.compile does not work here (it needs a C++ compiler): {_first_line(error)}") from error
+            raise MissingFramework(f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}") from error
 
     def softmax(self, z: Rows) -> Rows:
         return super().softmax(_two_by_two(z))[: len(z)]
@@ -409,6 +411,8 @@ def make(name: str) -> Any:
         Where the framework is not installed, saying how to install it.
     ValueError
         On a name that is neither.
+    ExitError
+        Where the import, or the constructor, would end the program, as ``sys.exit`` does.
 
     Examples
     --------
@@ -416,16 +420,18 @@ def make(name: str) -> Any:
     >>> make("softmax_lab").softmax(np.array([[40.0, 0.0]]))
     array([[1.00000000e+00, 4.24835426e-18]])
     """
-    if ":" in name:
-        return _load(name)
-    if name not in ADAPTERS:
+    if ":" not in name and name not in ADAPTERS:
         raise ValueError(f"an implementation must be one of {', '.join(ADAPTERS)}, or module:object of your own; got {name!r}")
-    return ADAPTERS[name]()
+    try:
+        with contained():
+            return _load(name) if ":" in name else ADAPTERS[name]()
+    except ExitError as error:
+        raise ExitError(f"importing {name!r} {error}") from error
 
 
 def installed(name: str) -> bool:
     """Whether the framework of a built-in adapter is there to import; imports nothing."""
-    return importlib.util.find_spec(_MODULES[name]) is not None
+    return not absent(_MODULES[name])
 
 
 def versions() -> dict[str, str]:
@@ -440,13 +446,11 @@ def versions() -> dict[str, str]:
 
 def _import(module: str) -> Any:
     """Import a framework, or say how to install it."""
+    top = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        return load(module, f"the audit of {top} needs {top}")
     except ModuleNotFoundError as error:
-        top = module.partition(".")[0]
-        if error.name is not None and error.name.partition(".")[0] != top:
-            raise MissingFramework(f"{top} is installed but lacks {error.name}: pip install 'softmax-lab[frameworks]'") from error
-        raise MissingFramework(f"{top} is not installed: pip install 'softmax-lab[frameworks]'") from error
+        raise MissingFramework(str(error)) from error
 
 
 def _load(reference: str) -> Any:
@@ -521,13 +525,3 @@ def _held_stream() -> Iterator[None]:
 def _enable_x64(jax: Any) -> Any:
     """The context manager that switches 64-bit types on and off; older releases keep it elsewhere."""
     return jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
-
-
-def _bfloat16() -> np.dtype[Any]:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return, unused-ignore]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

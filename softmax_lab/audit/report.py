@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import platform
 import re
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files import Target, write_text
 from .adapters import versions
 from .run import COLUMNS
 
@@ -95,16 +93,18 @@ def ulp_text(ulp: float) -> str:
     return f"{ulp:.2f}" if ulp < 10 else f"{ulp:.0f}" if ulp < 1e4 else f"{ulp:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
-def to_json(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def to_json(frame: pd.DataFrame, path: Target) -> None:
     """Write versions, platform and one object a row.
+
+    ``path`` may be an open text stream, here and below. A regular file is whole or as it was; links, pipes and devices are
+    written through.
 
     JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", one that does not apply is null.
     """
     _check(frame)
     rows = [{name: _plain(value) for name, value in zip(COLUMNS, row, strict=True)} for row in frame[list(COLUMNS)].itertuples(index=False)]
     content = {"versions": versions(), "platform": _platform(), "results": rows}
-    with _replacing(path) as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -115,14 +115,13 @@ def _plain(value: Any) -> Any:
     return bool(value)
 
 
-def to_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def to_csv(frame: pd.DataFrame, path: Target) -> None:
     """Write one line a row; ``max_ulp`` is "inf" where infinite and empty where it does not apply."""
     _check(frame)
-    with _replacing(path) as file:
-        frame[list(COLUMNS)].to_csv(file, index=False, lineterminator="\n")
+    write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
-def to_html(frame: pd.DataFrame, path: str | os.PathLike[str], *, limit_ulp: float) -> None:
+def to_html(frame: pd.DataFrame, path: Target, *, limit_ulp: float) -> None:
     """Write one page that needs nothing beside it: heat maps (case by implementation), and every problem in words.
 
     Parameters
@@ -131,27 +130,13 @@ def to_html(frame: pd.DataFrame, path: str | os.PathLike[str], *, limit_ulp: flo
         The limit that the audit ran with; it is only shown.
     """
     _check(frame)
-    with _replacing(path) as file:
-        file.writelines(_page(frame, limit_ulp))
+    write_text(path, "".join(_page(frame, limit_ulp)))
 
 
 def _check(frame: pd.DataFrame) -> None:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"frame must have the columns that audit.run returns, {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
-
-
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield a text file that takes the place of ``path`` once it is whole: nobody reads half a report."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")  # beside it: a rename across file systems is a copy
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _platform() -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _checks
+from .._extras import bfloat16, load
 from .checks import CHECKS, Check, Finding
-from .subject import BrokenError, NotOfferedError, Subject
+from .subject import BrokenError, NotOfferedError, Subject, contained
 from .values import FUNCTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "run"]
+__all__ = ["COLUMNS", "NothingToAuditError", "run"]
 
 COLUMNS = ("implementation", "function", "dtype", "case", "max_ulp", "ok", "problem", "reason")
+
+
+class NothingToAuditError(TypeError):
+    """An object has none of the functions, or does not say its types as it must."""
 
 
 def run(
@@ -34,10 +41,10 @@ def run(
     ----------
     implementations : mapping or sequence of str
         Names mapped to objects with any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row) and
-        ``cross_entropy_grad(z, y)``, NumPy rows (N, K) in and NumPy out; or names of the built-in adapters, such as
-        ``["torch", "jax"]``. Keywords ``where``, ``label_smoothing`` and ``class_weight``, where a function names them,
-        bring further cases; what raises ``NotImplementedError`` is left out; an attribute ``dtypes`` says which types
-        the object takes.
+        ``cross_entropy_grad(z, y)``, NumPy rows (N, K) in and NumPy out, or to a bare function that has, or is mapped from,
+        one of these names; or names of the built-in adapters, such as ``["torch", "jax"]``.
+        Keywords ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases; what
+        raises ``NotImplementedError`` is left out; an attribute ``dtypes`` says which types the object takes.
     limit_ulp : float
         The largest error that passes, in ulp of the input's type.
     dtypes : sequence of str, optional
@@ -51,7 +58,16 @@ def run(
     -------
     pandas.DataFrame
         A row a (implementation, function, dtype, case): ``max_ulp`` (NaN where ulps are not the matter), ``ok``,
-        ``problem`` in words, and the case's ``reason``.
+        ``problem`` in words, and the case's ``reason``. Whatever a function raises or returns is a finding, never an error.
+
+    Raises
+    ------
+    TypeError
+        On an object with nothing to audit, or with ``dtypes`` that are no names of types.
+    ValueError
+        On an option out of its range, or a name that is no implementation.
+    ModuleNotFoundError
+        Where pandas, ml_dtypes (for bfloat16) or tqdm (for progress) is missing, saying how it is installed.
 
     Examples
     --------
@@ -60,23 +76,23 @@ def run(
     >>> bool(frame.ok.all())
     True
     """
-    import pandas as pd
-
+    pd = load("pandas", "the audit's table is made by pandas")
     limit_ulp = _checks.number("limit_ulp", limit_ulp, low=0.0)
     chosen_dtypes = _chosen("dtypes", dtypes, _checks.FLOAT_DTYPES)
     chosen_functions = _chosen("functions", functions, FUNCTIONS)
+    kinds = {dtype: bfloat16() if dtype == "bfloat16" else np.dtype(dtype) for dtype in chosen_dtypes}
     subjects = [
         (name, Subject(implementation, function), dtype)
         for name, implementation in _objects(implementations).items()
         for function in chosen_functions
-        if callable(getattr(implementation, function, None))
-        for dtype in chosen_dtypes
-        if dtype in getattr(implementation, "dtypes", _checks.FLOAT_DTYPES)
+        if Subject(implementation, function).offered
+        for dtype in _dtypes_of(name, implementation)
+        if dtype in kinds
     ]
     rows = [
         (name, subject.function, dtype, check.name, *finding, check.reason)
         for name, subject, dtype in _with_progress(subjects, progress)
-        for check, finding in _findings(subject, dtype, limit_ulp)
+        for check, finding in _findings(subject, kinds[dtype], limit_ulp)
     ]
     frame = pd.DataFrame(rows, columns=["implementation", "function", "dtype", "case", "max_ulp", "problem", "reason"])
     frame["ok"] = frame["problem"] == ""
@@ -104,29 +120,47 @@ def _objects(implementations: Mapping[str, Any] | Sequence[str] | str) -> dict[s
         objects = {name: adapters.make(name) for name in names}
     if not objects:
         raise ValueError("implementations must name at least one; got none")
-    for name, implementation in objects.items():
-        if not any(callable(getattr(implementation, function, None)) for function in FUNCTIONS):
-            raise TypeError(
-                f"{name} must have at least one callable of {', '.join(FUNCTIONS)}; got {type(implementation).__name__} with none"
-            )
-    return objects
+    return {name: _with_names(name, implementation) for name, implementation in objects.items()}
+
+
+def _with_names(name: str, implementation: Any) -> Any:
+    """Return an object that has some of the functions; a function that is called as one of them becomes an object with it alone."""
+    if any(Subject(implementation, function).offered for function in FUNCTIONS):
+        return implementation
+    called = (re.split("[.:]", name)[-1], getattr(implementation, "__name__", None))
+    function = next((each for each in called if each in FUNCTIONS), None)
+    if function is None or not callable(implementation):
+        raise NothingToAuditError(
+            f"{name} must have at least one callable of {', '.join(FUNCTIONS)}, or be a function of one of these names; "
+            f"got {type(implementation).__name__} with none"
+        )
+    return SimpleNamespace(**{function: implementation, "dtypes": getattr(implementation, "dtypes", _checks.FLOAT_DTYPES)})
+
+
+def _dtypes_of(name: str, implementation: Any) -> list[str]:
+    """Return the types that an object says it takes: all, where it says nothing."""
+    with contained():
+        said = getattr(implementation, "dtypes", _checks.FLOAT_DTYPES)
+        names = list(said) if isinstance(said, Iterable) and not isinstance(said, str) else [said]
+    for each in names:
+        if each not in _checks.FLOAT_DTYPES:
+            raise NothingToAuditError(f"{name}.dtypes must hold names of {', '.join(_checks.FLOAT_DTYPES)}; got {each!r}")
+    return [dtype for dtype in _checks.FLOAT_DTYPES if dtype in names]
 
 
 def _with_progress(subjects: list[tuple[str, Subject, str]], progress: bool) -> Iterator[tuple[str, Subject, str]]:
     if not progress:
         yield from subjects
         return
-    from tqdm import tqdm
-
+    tqdm = load("tqdm", "the audit's progress, unless progress=False, is shown by tqdm").tqdm
     with tqdm(subjects, unit="function", disable=None) as bar:  # disable=None: silent where there is no terminal
         for name, subject, dtype in bar:
             bar.set_postfix_str(f"{name} {subject.function} {dtype}")
             yield name, subject, dtype
 
 
-def _findings(subject: Subject, dtype: str, limit: float) -> Iterator[tuple[Check, Finding]]:
+def _findings(subject: Subject, kind: np.dtype[Any], limit: float) -> Iterator[tuple[Check, Finding]]:
     """Yield what every check that applies finds; one that needs what is not offered is left out."""
-    kind = _dtype(dtype)
     for check in CHECKS:
         if subject.function not in check.functions:
             continue
@@ -136,11 +170,3 @@ def _findings(subject: Subject, dtype: str, limit: float) -> Iterator[tuple[Chec
             continue
         except BrokenError as broken:
             yield check, Finding(float("inf"), str(broken))
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return, unused-ignore]
-    return np.dtype(name)

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BrokenError", "NotOfferedError", "Subject"]
+__all__ = ["BrokenError", "ExitError", "NotOfferedError", "RaisedError", "Subject", "contained", "first_line"]
 
 
 class BrokenError(Exception):
     """The implementation raised, or returned something of the wrong form; the message is the verdict."""
 
 
+class RaisedError(BrokenError):
+    """The implementation raised an error, which a caller can catch."""
+
+
 class NotOfferedError(Exception):
     """The implementation does not offer what the case needs: no verdict."""
+
+
+class ExitError(RuntimeError):
+    """What was imported or called would have ended the program; the message says how."""
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Turn what ``except Exception`` lets through, ``SystemExit`` above all, into ``ExitError``; an interruption stays one."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ExitError(f"raises {type(error).__name__} ({first_line(error)}), which ends the program: raise an Exception") from error
 
 
 @dataclass(frozen=True)
@@ -31,11 +53,21 @@ class Subject:
     def takes_labels(self) -> bool:
         return self.function.startswith("cross_entropy")
 
+    @property
+    def offered(self) -> bool:
+        """Whether the implementation has the function; one that raises as it is looked up is there, and broken."""
+        try:
+            with contained():
+                return callable(getattr(self.implementation, self.function, None))
+        except Exception:
+            return True
+
     def accepts(self, *keywords: str) -> bool:
         """Whether the function names these keywords (``**kwargs`` does not count: it promises nothing)."""
         try:
-            parameters = inspect.signature(self._callable).parameters
-        except (TypeError, ValueError):  # built-in callables may have no signature
+            with contained():
+                parameters = inspect.signature(self._callable).parameters
+        except Exception:  # built-in callables may have no signature; what cannot be looked up shows when it is called
             return False
         return all(keyword in parameters for keyword in keywords)
 
@@ -47,27 +79,50 @@ class Subject:
         """Return the answer as float64: (N, K), or (N,) for the loss; raise ``BrokenError`` for any other form."""
         with np.errstate(all="ignore"):
             try:
-                result = self._callable(z, **keywords) if y is None else self._callable(z, y, **keywords)
+                with contained():
+                    result = self._callable(z, **keywords) if y is None else self._callable(z, y, **keywords)
             except NotImplementedError as error:
                 raise NotOfferedError(str(error)) from error
+            except ExitError as error:
+                raise BrokenError(str(error)) from error
             except Exception as error:  # whatever it raises is the finding
-                raise BrokenError(f"raises {type(error).__name__}: {_first_line(error)}") from error
-        return self._formed(result, z)
+                raise RaisedError(f"raises {type(error).__name__}: {first_line(error)}") from error
+            return self._formed(result, z)
 
     def _formed(self, result: Any, z: NDArray[Any]) -> NDArray[np.float64]:
         if self.function == "cross_entropy_grad" and isinstance(result, tuple) and len(result) == 2:
             result = result[1]  # (value, gradient)
-        array = np.asarray(result)
+        array = _real(result)
         shape = z.shape[:1] if self.function == "cross_entropy" else z.shape
         if array.shape != shape and not (array.size == 1 and shape == (1,)):
             what = "one loss a row" if self.function == "cross_entropy" else "one entry a logit"
             raise BrokenError(f"returns shape {array.shape} for {z.shape} logits; expected {shape}, {what}")
-        try:
-            return array.astype(np.float64).reshape(shape)
-        except (TypeError, ValueError):
-            raise BrokenError(f"returns {array.dtype} entries; expected real numbers") from None
+        return array.reshape(shape)
 
 
-def _first_line(error: Exception) -> str:
+def _real(result: Any) -> NDArray[np.float64]:
+    """Return what a function returned as float64, or say why it is no array of real numbers."""
+    kind = type(result).__name__
+    try:
+        with contained():
+            array = np.asarray(result)
+            if _holds_reals(array) and not np.ma.is_masked(result):
+                return array.astype(np.float64)
+    except Exception as error:  # ragged lists, tensors with a gradient or on a GPU: each library has its own error
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise BrokenError(f"returns a {kind} that NumPy cannot read ({said}); expected an array of real numbers") from error
+    masked = " and masked entries" if np.ma.is_masked(result) else ""
+    raise BrokenError(f"returns a {kind} with dtype {array.dtype}{masked}; expected an array of real numbers")
+
+
+def _holds_reals(array: NDArray[Any]) -> bool:
+    """Whether the entries are real numbers: not truth values, text that reads like numbers, or complex ones cut down."""
+    if array.dtype == object:
+        return all(isinstance(entry, numbers.Real) and not isinstance(entry, bool) for entry in array.flat)
+    return array.dtype != np.bool_ and np.can_cast(array.dtype, np.float64, "same_kind")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, cut to a length that fits a table."""
     text = str(error).strip().splitlines()
     return (text[0] if text else "no message")[:160]

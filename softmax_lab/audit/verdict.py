@@ -26,6 +26,7 @@ class Evidence:
     computed: NDArray[np.float64]
     exact: Exact
     ulps: NDArray[np.float64]
+    limit: float
     labels: NDArray[Any] | None = None
     whole: bool = True  # rows are whole: their probabilities may be added up
 
@@ -45,6 +46,25 @@ class Evidence:
 def diagnose(evidence: Evidence) -> str:
     """Say what is wrong with the worst entry, and what to do about it; the first rule that fits speaks."""
     return next(words for rule in _RULES if (words := rule(evidence)))
+
+
+def told_apart(one: float, other: float, digits: int) -> tuple[str, str]:
+    """Return two numbers in the fewest digits, from ``digits`` on, that tell them apart: unequal numbers never look equal."""
+    for count in range(digits, 18):
+        texts = f"{one:.{count}g}", f"{other:.{count}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def _both(e: Evidence, digits: int) -> tuple[str, str]:
+    """The worst entry's computed and exact value, told apart also where the exact one differs from every float."""
+    computed, exact, _ = _entry(e)
+    low = float(e.exact.low[e.worst])
+    if computed != exact or not low:
+        return told_apart(computed, exact, digits)
+    sign = "+" if low > 0 else "-"
+    return f"{computed:.17g}", f"{exact:.17g} {sign} {abs(low):.2g}"
 
 
 def _entry(e: Evidence) -> tuple[float, float, str]:
@@ -100,15 +120,16 @@ def _lost_confidence(e: Evidence) -> str:
     small = abs(exact) < 0.5 and abs(computed - exact) <= 4 * float_format(e.dtype).eps
     if not small:
         return ""
+    shown, true = _both(e, 4)
     if e.at_target:
         return (
-            f"the gradient at the target, {place}, is returned as {computed:.4g}; its true value is {exact:.4g}: "
+            f"the gradient at the target, {place}, is returned as {shown}; its true value is {true}: "
             "take minus the sum of the other probabilities, not p_y - 1"
         )
     if e.function in ("log_softmax", "cross_entropy"):
         what = "log p" if e.function == "log_softmax" else "the loss"
         return (
-            f"{what} of a confident class, {place}, is returned as {computed:.4g}; its true value is {exact:.4g}: "
+            f"{what} of a confident class, {place}, is returned as {shown}; its true value is {true}: "
             "keep the maximum's term out of the sum and use log1p"
         )
     return ""
@@ -170,7 +191,7 @@ def _unnormalised(e: Evidence) -> str:
 def _inaccurate(e: Evidence) -> str:
     computed, exact, place = _entry(e)
     relative = abs(computed - exact) / abs(exact) if exact else np.inf
-    digits = f"{computed:.17g} where {exact:.17g} is exact" if relative < 1e-6 else f"{computed:.6g} where {exact:.6g} is exact"
+    digits = "{} where {} is exact".format(*_both(e, 6))
     if relative > _NEARBY:
         return f"wrong beyond rounding at {place}: {digits}"
     advice = (
@@ -178,7 +199,7 @@ def _inaccurate(e: Evidence) -> str:
         if float_format(e.dtype).bits >= 24
         else "compute in float32 or wider and round once"
     )
-    return f"{e.ulps[e.worst]:.3g} ulp off at {place} (relative {relative:.1e}): {digits}; {advice}"
+    return f"{told_apart(float(e.ulps[e.worst]), e.limit, 3)[0]} ulp off at {place} (relative {relative:.1e}): {digits}; {advice}"
 
 
 _RULES: tuple[Callable[[Evidence], str], ...] = (

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import load
+
 __all__ = ["Cifar", "cache_folder", "cifar10", "cifar100"]
 
 SIDE = 32  # pixels
@@ -306,13 +308,10 @@ def _read_folder(files: list[Path], root: Path, layout: Layout, progress: bool) 
 
 def _images(files: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
     """Yield each image as (32, 32, 3)."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("folders of images are read by Pillow; install it with: pip install 'softmax-lab[book]'") from error
+    pillow = load("PIL.Image", "folders of images are read by Pillow")
     for file in files:
         try:
-            with Image.open(file, formats=("JPEG", "PNG")) as image:
+            with pillow.open(file, formats=("JPEG", "PNG")) as image:
                 if image.size != (SIDE, SIDE):  # known from the header: nothing large is decoded
                     raise ValueError(f"{file} must be {SIDE} x {SIDE} pixels; got {image.size[0]} x {image.size[1]}")
                 yield np.asarray(image.convert("RGB"), dtype=np.uint8)
@@ -350,10 +349,7 @@ def _into_cache(kept: Path, found: Cifar) -> None:
 
 def _bar(total: int, words: str, progress: bool, *, bytes_: bool = False) -> Any:
     if progress:
-        try:
-            from tqdm import tqdm
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("progress is shown by tqdm; install softmax-lab[book], or give progress=False") from error
+        tqdm = load("tqdm", "progress, unless progress=False, is shown by tqdm").tqdm
         return tqdm(total=total, desc=words, unit="B" if bytes_ else "image", unit_scale=bytes_)
     return _Silent()
 

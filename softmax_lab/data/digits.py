@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import load
+
 __all__ = ["digits"]
 
 
@@ -34,8 +36,4 @@ def digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def _load() -> Any:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the digits come with scikit-learn; install it with: pip install 'softmax-lab[book]'") from error
-    return load_digits()
+    return load("sklearn.datasets", "the digits come with scikit-learn").load_digits()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._extras import bfloat16
 from ..spec import LossSpec
 from ._family import SpecTensors, outside_of_modes, spec_tensors
 
@@ -50,7 +51,7 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
         array: NDArray[Any] = tensor.numpy()
         return array
     bits: NDArray[Any] = tensor.view(torch.uint16).numpy()
-    return bits.view(_bfloat16())
+    return bits.view(bfloat16())
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -59,15 +60,6 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     if array.dtype.kind == "V":  # no kind of NumPy's own: bfloat16
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def _bfloat16() -> np.dtype[Any]:
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError("bfloat16 tensors on the CPU need the package ml_dtypes; install softmax-lab[torch]") from None
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return dtype
 
 
 Packed = tuple[Tensor | None, ...]

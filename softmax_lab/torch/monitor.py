@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .. import _checks as _numpy_checks
+from .._extras import load
 from ..spec import LossSpec
 from . import _checks, _family
 from ._composite import Options
@@ -316,8 +317,7 @@ class GradientMonitor:
 
     def frame(self) -> pd.DataFrame:
         """Return a row a measured step and class: ``step``, ``class``, and the columns of `STATISTICS`."""
-        import pandas as pd
-
+        pd = load("pandas", "the frame is made by pandas")
         steps, values = self._stacked()
         classes = values.shape[2]
         columns = {name: values[:, i].ravel() for i, name in enumerate(STATISTICS)}
@@ -334,7 +334,7 @@ class GradientMonitor:
 
         Classes are sorted by their rows so far and cut into at most ``groups`` groups; a line is their mean.
         """
-        import matplotlib as mpl
+        mpl = load("matplotlib", "the figure is drawn by matplotlib")
         from matplotlib.figure import Figure
 
         from .. import plotting
@@ -392,8 +392,7 @@ def _closed_form(
 
 def _draw(figure: Any, steps: Any, values: dict[str, Any], groups: int, colours: str) -> None:
     """Four panels, a line a group of classes."""
-    import matplotlib as mpl
-
+    mpl = load("matplotlib", "the figure is drawn by matplotlib")
     panels: Sequence[tuple[str, Any, str]] = (
         ("|sum of the class's gradients|", values["sum_norm"], "log"),
         ("mean |gradient| of its rows", values["sample_norm"], "log"),

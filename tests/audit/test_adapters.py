@@ -210,7 +210,7 @@ def test_a_missing_framework_is_named_with_its_extra(name: str, monkeypatch: pyt
     top = {"torch.compile": "torch", "tf.function": "tensorflow", "jax.jit": "jax"}.get(name, name)
     for module in {top, FRAMEWORKS[top]}:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingFramework, match=rf"^{top} is not installed: pip install 'softmax-lab\[frameworks\]'$"):
+    with pytest.raises(MissingFramework, match=rf"^the audit of {top} needs {top}; install it with: pip install 'softmax-lab\[{top}\]'$"):
         make(name)
     assert not adapters.installed(name)
 
@@ -219,7 +219,7 @@ def test_a_framework_that_lacks_a_part_says_which(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "torch.py").write_text("import a_part_that_is_missing\n", encoding="utf-8")
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingFramework, match="torch is installed but lacks a_part_that_is_missing"):
+    with pytest.raises(MissingFramework, match=r"needs torch, which lacks a_part_that_is_missing; .*\[torch\]"):
         make("torch")
 
 
@@ -293,3 +293,22 @@ def test_what_ones_own_module_fails_to_import_is_not_hidden(own: Path) -> None:
     (own / "own_module_c.py").write_text("import something_not_there\n", encoding="utf-8")
     with pytest.raises(ModuleNotFoundError, match="something_not_there"):
         make("own_module_c:x")
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(0)", "import sys; sys.exit()", "class Own:\n    pass\nraise BaseException('gone')"])
+def test_what_ends_the_program_as_it_is_imported_is_an_error(code: str, own: Path) -> None:
+    (own / "own_module_d.py").write_text(code, encoding="utf-8")
+    with pytest.raises(adapters.ExitError, match=r"^importing 'own_module_d:x' raises \w+ \(.*\), which ends the program"):
+        make("own_module_d:x")
+
+
+def test_a_constructor_that_ends_the_program_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADAPTERS, "torch", lambda: sys.exit(0))
+    with pytest.raises(adapters.ExitError, match=r"^importing 'torch' raises SystemExit \(0\), which ends the program"):
+        make("torch")
+
+
+def test_an_interruption_of_an_import_stays_one(own: Path) -> None:
+    (own / "own_module_e.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        make("own_module_e:x")

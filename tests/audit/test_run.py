@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import sys
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ import softmax_lab as sl
 from softmax_lab import LossSpec, audit
 from softmax_lab.audit.subject import BrokenError, Subject
 from softmax_lab.audit.values import FUNCTIONS, exact_values
+
+from ..ulps import dtype_of
 
 Array = np.ndarray
 FAST = {"dtypes": ["float32", "float64"], "progress": False}
@@ -365,21 +370,157 @@ def test_bad_options(options: dict[str, Any], match: str) -> None:
         audit.run({"good": Good()}, **options)
 
 
-def test_forms_of_an_answer() -> None:
-    z = np.zeros((1, 3))
+class Unreadable:
+    """As a tensor with a gradient, or one on a GPU, is to NumPy."""
 
-    class Odd:
-        softmax = staticmethod(lambda z: "text")
-        log_softmax = staticmethod(lambda z: z[:, :1])
-        cross_entropy = staticmethod(lambda z, y: 1.5)
-        cross_entropy_grad = staticmethod(lambda z, y: (0.0, z))
+    def __array__(self, *arguments: Any, **keywords: Any) -> Array:
+        raise RuntimeError("call detach() first\nand more")
 
-    with pytest.raises(BrokenError, match="returns shape"):
-        Subject(Odd, "softmax")(z)
-    with pytest.raises(BrokenError, match=r"returns shape \(1, 1\) for \(1, 3\) logits"):
-        Subject(Odd, "log_softmax")(z)
-    assert Subject(Odd, "cross_entropy")(z, np.zeros(1, int)).tolist() == [1.5]
-    assert Subject(Odd, "cross_entropy_grad")(z, np.zeros(1, int)).shape == (1, 3)
+
+class Exits:
+    def __array__(self, *arguments: Any, **keywords: Any) -> Array:
+        raise SystemExit(0)
+
+
+Z = np.zeros((2, 3))
+#: what a softmax may return -> the finding
+ANSWERS: dict[str, tuple[Any, str]] = {
+    "text": ("text", "returns a str with dtype <U4; expected an array of real numbers"),
+    "numbers in text": ([["0.1"] * 3] * 2, "returns a list with dtype <U3; expected"),
+    "nothing": (None, "returns a NoneType with dtype object; expected"),
+    "a dictionary": ({"p": Z}, "returns a dict with dtype object; expected"),
+    "a generator": ((row for row in Z), "returns a generator with dtype object; expected"),
+    "ragged lists": ([[1.0], [1.0, 2.0]], "returns a list that NumPy cannot read (ValueError: "),
+    "two answers": ((Z, Z[0]), "returns a tuple that NumPy cannot read (ValueError: "),
+    "a tensor with a gradient": (Unreadable(), "returns a Unreadable that NumPy cannot read (RuntimeError: call detach() first); expected"),
+    "what ends the program": (Exits(), "returns a Exits that NumPy cannot read (ExitError: raises SystemExit (0), which ends"),
+    "complex numbers": (Z + 0j, "returns a ndarray with dtype complex128; expected"),
+    "truth values": (Z == 0, "returns a ndarray with dtype bool; expected"),
+    "dates": (Z.astype("M8[s]"), "returns a ndarray with dtype datetime64[s]; expected"),
+    "a hole among numbers": ([[0.5, 0.5, None]] * 2, "returns a list with dtype object; expected"),
+    "a number beyond every float": ([[10**400, 0, 0]] * 2, "returns a list that NumPy cannot read (OverflowError: "),
+    "masked entries": (np.ma.masked_equal(Z, 0), "returns a MaskedArray with dtype float64 and masked entries; expected"),
+    "a column": (Z[:, :1], "returns shape (2, 1) for (2, 3) logits; expected (2, 3), one entry a logit"),
+    "one number": (1.5, "returns shape () for (2, 3) logits; expected (2, 3), one entry a logit"),
+    "an empty list": ([], "returns shape (0,) for (2, 3) logits; expected (2, 3), one entry a logit"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.filterwarnings("error")
+def test_an_answer_of_the_wrong_form_is_a_finding(answer: str) -> None:
+    returned, words = ANSWERS[answer]
+    with pytest.raises(BrokenError) as found:
+        Subject(SimpleNamespace(softmax=lambda z: returned), "softmax")(Z)
+    assert str(found.value).startswith(words)
+    assert "\n" not in str(found.value)
+
+
+def test_a_torch_tensor_is_read_where_numpy_can() -> None:
+    torch = pytest.importorskip("torch", reason="needs torch")
+    answers = {"plain": torch.zeros(2, 3), "graph": torch.zeros(2, 3, requires_grad=True), "bf16": torch.zeros(2, 3, dtype=torch.bfloat16)}
+    subject = {name: Subject(SimpleNamespace(softmax=lambda z, a=answer: a), "softmax") for name, answer in answers.items()}
+    np.testing.assert_array_equal(subject["plain"](Z), Z)
+    for name, error in (("graph", "RuntimeError: .*requires grad"), ("bf16", "TypeError: .*BFloat16")):
+        with pytest.raises(BrokenError, match=rf"returns a Tensor that NumPy cannot read \({error}"):
+            subject[name](Z)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[[0.0] * 3] * 2, Z.astype(int), Z.astype(np.longdouble), Z.astype(dtype_of("bfloat16")), [[Fraction(0)] * 3] * 2, np.ma.array(Z)],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_an_answer_of_real_numbers_is_taken(answer: Any) -> None:
+    result = Subject(SimpleNamespace(softmax=lambda z: answer), "softmax")(Z)
+    assert result.dtype == np.float64
+    np.testing.assert_array_equal(result, Z)
+
+
+def test_one_row_may_have_a_loss_without_an_axis_and_a_gradient_beside_its_value() -> None:
+    z, y = np.zeros((1, 3)), np.zeros(1, int)
+    odd = SimpleNamespace(cross_entropy=lambda z, y: 1.5, cross_entropy_grad=lambda z, y: (0.0, z))
+    assert Subject(odd, "cross_entropy")(z, y).tolist() == [1.5]
+    assert Subject(odd, "cross_entropy_grad")(z, y).shape == (1, 3)
+
+
+def _gone(*arguments: Any, **keywords: Any) -> Any:
+    sys.exit(0)
+
+
+class GoneWhenLookedUp:
+    @property
+    def softmax(self) -> Any:
+        sys.exit(0)
+
+
+@pytest.mark.parametrize("implementation", [SimpleNamespace(softmax=_gone), GoneWhenLookedUp()], ids=["called", "looked up"])
+def test_a_function_that_ends_the_program_fails_every_case(implementation: Any) -> None:
+    frame = audit.run({"gone": implementation}, dtypes=["float32"], functions=["softmax"], progress=False)
+    assert len(frame) > 20
+    assert not frame.ok.any()
+    assert set(frame.problem) == {"raises SystemExit (0), which ends the program: raise an Exception"}
+
+
+def test_a_label_out_of_range_must_not_end_the_program() -> None:
+    class Strict(Good):
+        def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+            if y.ndim == 1 and ((y < 0) | (y >= z.shape[1])).any():
+                sys.exit("label out of range")
+            return super().cross_entropy(z, y, **options)
+
+    frame = audit.run({"strict": Strict()}, dtypes=["float32"], functions=["cross_entropy"], progress=False)
+    assert set(frame[~frame.ok].case) == {"label K", "label -1"}
+    assert frame[~frame.ok].problem.str.startswith("raises SystemExit (label out of range), which ends the program").all()
+
+
+def test_an_interruption_is_no_finding() -> None:
+    def interrupted(z: Array) -> Array:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit.run({"slow": SimpleNamespace(softmax=interrupted)}, progress=False)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_bare_function_is_an_implementation_of_what_it_is_called(function: str) -> None:
+    bare = getattr(Good(), function)
+    for name, given in (("mine", bare), (f"my_module:inner.{function}", lambda *arguments: bare(*arguments)), (function, bare)):
+        frame = audit.run({name: given}, dtypes=["float64"], progress=False)
+        assert set(frame.function) == {function}
+        assert set(frame.implementation) == {name}
+        assert frame.ok.all(), frame[~frame.ok].to_string()
+
+
+@pytest.mark.parametrize("given", [np.tanh, lambda z: z, 3, "softmax"])
+def test_a_function_of_another_name_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"mine must have at least one callable of softmax, .*, or be a function of one of these names"):
+        audit.run({"mine": given})
+
+
+@pytest.mark.parametrize(("dtypes", "got"), [("float8", "'float8'"), ((np.float32,), "<class"), (3, "3"), (np, "<module")])
+def test_types_that_are_no_names_are_refused(dtypes: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"mine.dtypes must hold names of float16, bfloat16, float32, float64; got {got}"):
+        audit.run({"mine": SimpleNamespace(softmax=sl.softmax, dtypes=dtypes)})
+
+
+def test_one_type_may_be_named_alone() -> None:
+    frame = audit.run({"half": SimpleNamespace(softmax=sl.softmax, dtypes="bfloat16")}, progress=False)
+    assert set(frame.dtype) == {"bfloat16"}  # and not float16, whose name is a part of it
+
+
+def test_the_masked_case_needs_no_common_type_of_half_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy 1.26 knows none for bfloat16 and a float: nothing of the audit's own may ask for one."""
+
+    def where(condition: Any, one: Any, other: Any) -> Array:
+        assert getattr(one, "dtype", np.dtype(float)).itemsize > 2, "np.where of half precision"
+        return original(condition, one, other)
+
+    original = np.where
+    monkeypatch.setattr(np, "where", where)
+    frame = audit.run({"good": Good()}, dtypes=["bfloat16", "float16"], functions=["softmax"], progress=False)
+    assert frame.ok.all()
+    assert "mask" in set(frame.case)
 
 
 def test_columns_and_order() -> None:
