@@ -139,6 +139,10 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     assert complaints == []
 
 
+#: for a test that visits every width by itself
+ONCE = pytest.mark.parametrize("open_page", [("desktop", "light")], indirect=True, ids="-".join)
+
+
 def comes_right(page: Any, problems: str) -> list[str]:
     """Return what is still wrong when the page had time to come to rest: its sidebars move in a transition of their own."""
     page.evaluate(FRAMES)
@@ -149,10 +153,9 @@ def comes_right(page: Any, problems: str) -> list[str]:
     return list(found)
 
 
+@ONCE
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
-def test_what_fades_goes_on_and_words_stay_whole_whatever_came_before(path: Path, open_page: Any, request: pytest.FixtureRequest) -> None:
-    if "desktop-light" not in request.node.name:
-        pytest.skip("every width is visited from one")
+def test_what_fades_goes_on_and_words_stay_whole_whatever_came_before(path: Path, open_page: Any) -> None:
     page, complaints = open_page(path)
     page.evaluate("() => document.querySelectorAll('article details').forEach(part => { part.open = true; })")
     assert comes_right(page, MARKED_WRONG) == []
@@ -165,6 +168,7 @@ def test_what_fades_goes_on_and_words_stay_whole_whatever_came_before(path: Path
     assert complaints == []
 
 
+@ONCE
 @pytest.mark.parametrize("name", ["intro", "04-frameworks", "10-speed"])
 def test_print_fades_nowhere_and_leaves_the_marks_right(name: str, open_page: Any) -> None:
     page, complaints = open_page(SITE / "book" / f"{name}.html")
@@ -178,6 +182,7 @@ def test_print_fades_nowhere_and_leaves_the_marks_right(name: str, open_page: An
     assert complaints == []
 
 
+@ONCE
 def test_another_font_is_measured_anew(open_page: Any) -> None:
     page, complaints = open_page(SITE / "book" / "04-frameworks.html")
     before = page.evaluate(FADING)
