@@ -2,14 +2,10 @@
 (() => {
   const SMALLEST = 0.7; // of a formula's usual size: below it one has to scroll
 
-  const SCROLLED = "div.math mjx-container, span.math.is-wide mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre";
-
-  function fit(formula) {
-    const usual = (formula.dataset.usual ??= formula.style.fontSize || "100%");
-    formula.style.fontSize = usual;
-    const ratio = formula.clientWidth / formula.scrollWidth;
-    if (ratio < 1) formula.style.fontSize = `calc(${usual} * ${Math.max(ratio * 0.99, SMALLEST)})`;
-  }
+  const DISPLAYED = "article div.math mjx-container", INLINE = "article span.math";
+  const BLOCK = "p, li, td, th, dd, dt, figcaption, h1, h2, h3, h4";
+  const BOXES = "article mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre"; // what may scroll
+  const LONG = 18; // letters: up to here the name of a row stays in one line on a telephone
 
   // A full stop after a formula may otherwise begin the next line.
   function keepTogether(formula) {
@@ -21,20 +17,78 @@
     both.append(formula, next);
   }
 
-  // Marked while there is more to the right.
-  function hint(box) {
-    box.classList.toggle("scrolls-sideways", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  // A long call may go on in the next line after a dot or a bracket, a long name after an underscore: between words, never inside of one.
+  const parts = (word) => (word.length > LONG ? word.split(/(?<=[.,(\[=/])(?=[\p{L}_])/u) : [word]);
+  const pieces = (part) => (part.length > LONG ? part.split(/(?<=_)(?=[^_])/) : [part]);
+
+  function breakable(text) {
+    const places = text.data.split(/(?<=\s)/).flatMap((word) => parts(word).flatMap(pieces));
+    const begins = (i) => i === 0 || /\s$/.test(places[i - 1]);
+    text.replaceWith(...places.flatMap((place, i) => (begins(i) ? [place] : [document.createElement("wbr"), place])));
   }
 
-  function measure() {
-    document.querySelectorAll("div.math mjx-container").forEach(fit);
-    for (const formula of document.querySelectorAll("article span.math")) {
-      formula.classList.remove("is-wide");
-      const inner = formula.querySelector("mjx-container"), block = formula.closest("p, li, td, th, dd, dt, figcaption, h1, h2, h3, h4");
-      const width = inner?.getBoundingClientRect().width + 8; // a comma may be kept beside it
-      formula.classList.toggle("is-wide", Boolean(block) && width > block.clientWidth);
+  // In a table of numbers, what has no space in it is one thing: an exponent does not leave its number.
+  function keepWords(cell) {
+    const text = cell.textContent.trim(), isName = cell.matches("tbody th");
+    if (!isName) cell.classList.toggle("keep-together", !/\s/.test(text));
+    else if (text.length <= LONG) cell.classList.add("keep-together");
+    else {
+      cell.classList.add("is-long");
+      if (cell.firstChild.nodeType === Node.TEXT_NODE) breakable(cell.firstChild);
     }
-    document.querySelectorAll(SCROLLED).forEach(hint);
+  }
+
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
+  // Of a formula that is folded away, nothing can be said yet.
+  function isTooWide(formula) {
+    const inner = formula.querySelector("mjx-math"), block = formula.closest(BLOCK);
+    return Boolean(block && inner?.offsetParent) && inner.getBoundingClientRect().width + 8 > block.clientWidth; // 8: a comma may be kept beside it
+  }
+
+  // Can be scrolled, and there is more to the right. What stands in the line of the text cannot, and has no width of its own.
+  function goesOn(box) {
+    const { display, overflowX } = getComputedStyle(box);
+    return display !== "inline" && /auto|scroll/.test(overflowX) && box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+  }
+
+  function hint(boxes) {
+    const marks = boxes.map(goesOn);
+    boxes.forEach((box, i) => box.classList.toggle("scrolls-sideways", marks[i]));
+  }
+
+  // Sizes and marks depend on the page as it is, never on what they were: all are reset, then all are read, then all are written.
+  function measure() {
+    const displayed = all(DISPLAYED), inline = all(INLINE);
+    for (const formula of displayed) formula.style.fontSize = formula.dataset.usual ??= formula.style.fontSize || "100%";
+    const ratios = displayed.map((formula) => formula.clientWidth / formula.scrollWidth), wide = inline.map(isTooWide);
+    displayed.forEach((formula, i) => {
+      if (ratios[i] < 1) formula.style.fontSize = `calc(${formula.dataset.usual} * ${Math.max(ratios[i] * 0.99, SMALLEST)})`;
+    });
+    inline.forEach((formula, i) => formula.classList.toggle("is-wide", wide[i]));
+    hint(all(BOXES));
+  }
+
+  // Sidebars, folded parts, fonts, the window: each changes a box, what is in it or the block around it. The window alone would not do.
+  function watch(changed) {
+    const observer = new ResizeObserver(changed), boxes = all(BOXES), blocks = all(INLINE).map((formula) => formula.closest(BLOCK));
+    for (const box of new Set([...boxes, ...boxes.flatMap((box) => [...box.children]), ...blocks])) if (box) observer.observe(box);
+    document.fonts.addEventListener("loadingdone", changed); // a line of code has no box that grows with it
+    matchMedia("print").addEventListener("change", changed);
+    document.addEventListener("scroll", ({ target }) => target.matches?.(BOXES) && hint([target]), { capture: true, passive: true });
+  }
+
+  // Measuring changes sizes, and so is done once more: in the next frame, not within the observer's own.
+  function oncePerFrame(task) {
+    let due = false;
+    return () => {
+      if (due) return;
+      due = true;
+      requestAnimationFrame(() => {
+        due = false;
+        task();
+      });
+    };
   }
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -44,19 +98,12 @@
       picture.replaceWith(link);
       link.append(picture);
     }
+    for (const code of document.querySelectorAll("article :is(td, th) code .pre")) breakable(code.firstChild);
+    document.querySelectorAll("table.dataframe :is(td, th)").forEach(keepWords);
     const start = () => {
       document.querySelectorAll("article span.math").forEach(keepTogether);
       measure();
-      document.addEventListener("scroll", ({ target }) => target.matches?.(SCROLLED) && hint(target), { capture: true, passive: true });
-      // Not when the window is resized: the sidebars give their room to the text later, in a transition of their own.
-      const article = document.querySelector("article");
-      let width = article?.clientWidth;
-      const changed = () => {
-        if (article.clientWidth === width) return; // only higher or lower, as after every measurement
-        width = article.clientWidth;
-        measure();
-      };
-      if (article) new ResizeObserver(changed).observe(article);
+      watch(oncePerFrame(measure));
       document.documentElement.dataset.settled = "yes"; // for tests: nothing moves from here on
     };
     window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(start));

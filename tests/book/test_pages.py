@@ -42,6 +42,7 @@ def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
     context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
     page, complaints = context.new_page(), []
+    page.set_default_timeout(120_000)  # others may use the machine
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda sent: complaints.append(f"failed: {sent.url}"))
@@ -88,6 +89,37 @@ CUT = """() => {
     }
     return cut;
 }"""
+#: boxes that fade and have nothing more to the right, and those that have and do not fade: any element of the page, by its geometry
+MARKED_WRONG = """() => {
+    const wrong = [];
+    for (const e of document.querySelectorAll('article *')) {
+        const style = getComputedStyle(e), fades = style.maskImage !== 'none';
+        const scrolls = style.display !== 'inline' && /auto|scroll/.test(style.overflowX) && e.getClientRects().length > 0;
+        const more = scrolls && e.scrollLeft + e.clientWidth < e.scrollWidth - 1;
+        if (fades !== more) wrong.push(`${fades ? 'fades' : 'does not fade'}: ${e.tagName} ${e.textContent.slice(0, 40)}`);
+    }
+    return wrong;
+}"""
+#: words and numbers in tables that begin in one line and end in another
+BROKEN = r"""() => {
+    const broken = [], range = document.createRange(), one = /[-+]?\d[\d.,]*(e[-+]?\d+)?|[\p{Script=Latin}\p{N}]+/giu;
+    for (const cell of document.querySelectorAll('article :is(td, th)')) {
+        const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        for (let text; (text = texts.nextNode());) {
+            if (text.parentElement.closest('mjx-container')) continue;
+            for (const word of text.data.matchAll(one)) {
+                range.setStart(text, word.index);
+                range.setEnd(text, word.index + word[0].length);
+                const lines = new Set([...range.getClientRects()].filter(r => r.width > 0).map(r => Math.round(r.top)));
+                if (lines.size > 1) broken.push(`${word[0]} in ${lines.size} lines of: ${cell.textContent.trim().slice(0, 40)}`);
+            }
+        }
+    }
+    return broken;
+}"""
+#: boxes that fade in the medium of the moment
+FADING = "() => [...document.querySelectorAll('article *')].filter(e => getComputedStyle(e).maskImage !== 'none').length"
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
 SIDEWAYS = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -96,12 +128,70 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     page, complaints = open_page(path)
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(SIDEWAYS) <= 0
+    assert comes_right(page, MARKED_WRONG) == []
+    assert page.evaluate(BROKEN) == []
     cut = page.evaluate(CUT)
     if page.viewport_size["width"] > 1000:
         assert cut == []
     else:  # what does not fit a telephone can be scrolled, and fades to say so
         assert [formula for formula in cut if formula.startswith("in a line")] == []
         assert page.evaluate("() => document.querySelectorAll('div.math mjx-container.scrolls-sideways').length") == len(cut)
+    assert complaints == []
+
+
+#: for a test that visits every width by itself
+ONCE = pytest.mark.parametrize("open_page", [("desktop", "light")], indirect=True, ids="-".join)
+
+
+def comes_right(page: Any, problems: str) -> list[str]:
+    """Return what is still wrong when the page had time to come to rest: its sidebars move in a transition of their own."""
+    page.evaluate(FRAMES)
+    for _ in range(20):
+        if not (found := page.evaluate(problems)):
+            break
+        page.wait_for_timeout(250)
+    return list(found)
+
+
+@ONCE
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
+def test_what_fades_goes_on_and_words_stay_whole_whatever_came_before(path: Path, open_page: Any) -> None:
+    page, complaints = open_page(path)
+    page.evaluate("() => document.querySelectorAll('article details').forEach(part => { part.open = true; })")
+    assert comes_right(page, MARKED_WRONG) == []
+    for width in (390, 1280, 390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert comes_right(page, MARKED_WRONG) == [], width
+        assert page.evaluate(BROKEN) == [], width
+    page.pdf()
+    assert comes_right(page, MARKED_WRONG) == []
+    assert complaints == []
+
+
+@ONCE
+@pytest.mark.parametrize("name", ["intro", "04-frameworks", "10-speed"])
+def test_print_fades_nowhere_and_leaves_the_marks_right(name: str, open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / f"{name}.html")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(media="print")
+        page.evaluate(FRAMES)
+        assert page.evaluate(FADING) == 0
+        page.emulate_media(media="screen")
+        assert comes_right(page, MARKED_WRONG) == []
+    assert complaints == []
+
+
+@ONCE
+def test_another_font_is_measured_anew(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "04-frameworks.html")
+    before = page.evaluate(FADING)
+    page.add_style_tag(content="article :is(pre, table, mjx-container) { font-size: 300% !important; }")
+    assert comes_right(page, MARKED_WRONG) == []
+    assert page.evaluate(FADING) > before
+    page.evaluate("() => document.head.lastElementChild.remove()")
+    assert comes_right(page, MARKED_WRONG) == []
+    assert page.evaluate(FADING) == before
     assert complaints == []
 
 
