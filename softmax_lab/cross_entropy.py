@@ -722,7 +722,7 @@ def _prepared(
     logits: ArrayLike, target: ArrayLike, spec: LossSpec, options: Mapping[str, Any], *, out: NDArray[Any] | None = None
 ) -> _Problem:
     """Do what :func:`_prepare` does, for options by name."""
-    given = _DEFAULTS | options
+    given: dict[str, Any] = {**_DEFAULTS, **options}
     return _prepare(logits, target, spec, *(given[name] for name in _DEFAULTS), out=out)
 
 

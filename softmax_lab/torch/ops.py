@@ -398,6 +398,7 @@ class _Later(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, arguments: Arguments, inplace: bool) -> Tensor:
         ctx.options, ctx.inplace = Options(*arguments[_TENSORS:]), inplace
+        value: Tensor
         with _below_autograd():
             value, kept = _OPS.cross_entropy_forward(logits, *arguments)
         ctx.save_for_backward(logits, kept, *arguments[:_TENSORS])

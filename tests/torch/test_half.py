@@ -15,9 +15,10 @@ from torch.nn import functional as torch_functional
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec, _dispatch, exact
-from softmax_lab.torch import _composite, ops
+from softmax_lab._checks import Reduction
+from softmax_lab.torch import _composite
 from softmax_lab.torch._composite import Options
-from softmax_lab.torch._shared import as_array, fields_of
+from softmax_lab.torch._shared import as_array, fields_of, packed
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 HALF = (torch.float16, torch.bfloat16)
@@ -91,7 +92,7 @@ def test_the_drop_in_under_autocast_and_a_loss_scale(way: str, dtype: torch.dtyp
         return function(z, y, **{name: v.to(z.dtype) if isinstance(v, Tensor) else v for name, v in options.items()})
 
     wide = labels.double() if way == "probabilities" else labels
-    wide_weight = {"weight": weight.to(dtype).double()} if way == "weight" else options
+    wide_weight: dict[str, Any] = {"weight": weight.to(dtype).double()} if way == "weight" else options
     leaf = logits.detach().double().requires_grad_()
     (torch_functional.cross_entropy(leaf, wide, **wide_weight) * SCALE).backward()
     with torch.autocast("cpu", dtype=dtype):
@@ -167,7 +168,7 @@ def test_plain_torch_rounds_once_too(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_the_second_derivative_is_rounded_once(reduction: str, dtype: torch.dtype) -> None:
+def test_the_second_derivative_is_rounded_once(reduction: Reduction, dtype: torch.dtype) -> None:
     """To the logits, and to the upstream gradient; a tangent times a loss scale of 65536 would overflow float16."""
     logits, target = problem(dtype, 8, K)
     scale = torch.full((8,) if reduction == "none" else (), 65536.0)
@@ -226,7 +227,7 @@ def test_the_maps_divide_by_the_temperature_before_the_rounding(name: str, creat
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_linear_layer_keeps_small_gradients(reduction: str, dtype: torch.dtype) -> None:
+def test_a_linear_layer_keeps_small_gradients(reduction: Reduction, dtype: torch.dtype) -> None:
     """A batch so large that 1 / N alone would leave the hidden gradient below float16; the loss scale brings it back."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(512, 16, generator=generator).to(dtype).requires_grad_()
@@ -284,7 +285,7 @@ def test_numpy_gated_means_are_rounded_once() -> None:
 
 def test_opcheck_of_both_passes() -> None:
     logits, target = problem(torch.float32, 4, K)
-    arguments = (target, *ops.packed(INDEX_SPECS["everything"], logits), torch.linspace(0.5, 2.0, 4), *Options())
+    arguments = (target, *packed(INDEX_SPECS["everything"], logits), torch.linspace(0.5, 2.0, 4), *Options())
     forward, backward = torch.ops.softmax_lab.cross_entropy_forward, torch.ops.softmax_lab.cross_entropy_backward
     assert set(torch.library.opcheck(forward.default, (logits, *arguments)).values()) == {"SUCCESS"}
     _, kept = forward(logits.detach(), *arguments)
