@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test lint format clean
+.PHONY: help env book test long ci lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ book: $(STAMP) ## Execute the chapters that have changed and render the book int
 test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the rendered site checked
 	$(BIN)/python tools/run_tests.py
 
+long: $(STAMP) ## What takes longer: real programs, compiled modes, lowest and newest versions, other Pythons
+	$(BIN)/python tools/run_tests.py long
+
+ci: $(STAMP) ## `make test` and `make long`
+	$(BIN)/python tools/run_tests.py test long
+
 lint: $(STAMP) ## Only ruff and mypy
 	$(BIN)/python tools/run_tests.py ruff format mypy
 
@@ -37,5 +43,5 @@ format: $(STAMP) ## Let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what was built, but not .venv
-	rm -rf _build .book_cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis ./*.egg-info
+	rm -rf .environments dist _build .book_cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis ./*.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,10 +1,17 @@
-"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the NumPy reference."""
+"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the NumPy reference.
+
+Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is there and fails, NumPy
+takes over too, and one warning says so.
+"""
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from functools import cache, wraps
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +19,7 @@ from numpy.typing import NDArray
 from ._rows import read_only
 from ._threads import share
 
-__all__ = ["Path", "choose", "kernels", "rescale", "run"]
+__all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
 
 Path = Literal["lanes", "rows", "products", "reference"]
 
@@ -35,24 +42,88 @@ class Kernels(NamedTuple):
     target: Any
 
 
+class LoopError(RuntimeError):
+    """A loop did not compile: nothing has been written, and :func:`choose` says "reference" from now on."""
+
+
+class _State:
+    """Whether the loops have failed in this process."""
+
+    lock = threading.Lock()
+    failed = False
+
+
 @cache
 def kernels() -> Kernels | None:
-    """Return the compiled loops, or None where Numba cannot be had. Imported on the first call only."""
+    """Return the compiled loops, or None where Numba cannot be had or does not compile. Imported on the first call only."""
+    if find_spec("numba") is None:
+        return None
     try:
+        import numba
+
+        if getattr(numba.config, "DISABLE_JIT", False):  # for a debugger or a profile: the loops have no form without the compiler
+            return None
         from ._kernels import affine, lanes, products, rows, target
-    except ImportError:
+    except Exception as error:  # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
+        _give_up(error)
         return None
     return Kernels(lanes, rows, products, affine, target)
+
+
+def _give_up(error: Exception) -> None:
+    """Leave everything to NumPy from now on, and say so once."""
+    with _State.lock:
+        first, _State.failed = not _State.failed, True
+    if first:
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            f"softmax_lab's compiled loops fail here, and NumPy takes over, slower ({type(error).__name__}: {reason})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def falls_back(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Do a function's work again, by the reference, where its loop does not compile."""
+
+    @wraps(function)
+    def either(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except LoopError:
+            return function(*args, **kwargs)
+
+    return either
 
 
 def choose(num_classes: int, *, product: bool = False) -> Path:
     """Return the loop for rows of a number of classes; products with a derivative have one for every length."""
     loops = kernels()
-    if loops is None:
+    if loops is None or _State.failed:
         return "reference"
     if product:
         return "products"
     return "lanes" if num_classes <= loops.lanes.MOST_CLASSES else "rows"
+
+
+def _call(loop: Callable[..., None], *arguments: Any) -> None:
+    """Call a loop whose last arguments are its first row and the one after its last; :class:`LoopError` where it does not compile.
+
+    What does not compile fails on no rows, too. Any other error is the caller's.
+    """
+    try:
+        loop(*arguments)
+    except Exception as error:
+        try:
+            loop(*arguments[:-2], 0, 0)
+        except Exception:
+            _give_up(error)
+            raise LoopError("the compiled loops fail here: call again, and NumPy does the work") from error
+        raise
 
 
 def as_stored(array: NDArray[Any]) -> NDArray[Any]:
@@ -85,7 +156,9 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
         streaming = large and not np.may_share_memory(source, target)
         given = arguments(slice(None))
         share(
-            lambda start, stop: loop(source, target, streaming, *given, num_classes, start, stop), source.size // num_classes, num_classes
+            lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
+            source.size // num_classes,
+            num_classes,
         )
         return
 
@@ -94,7 +167,7 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
             source = np.require(rows[index], requirements=("C", "ALIGNED"))
             target = np.empty(0, source.dtype) if written is None else np.empty_like(source)
             flat = as_stored(target).reshape(-1)
-            loop(read_only(as_stored(source).reshape(-1)), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
+            _call(loop, read_only(as_stored(source).reshape(-1)), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
             if written is not None:
                 written[index] = target
 
@@ -111,7 +184,10 @@ def rescale(result: NDArray[Any], factor: float) -> None:
         return
     flat = result.reshape(-1)
     groups = -(-flat.size // 8)  # a multiplication costs an eighth of what the work on a logit does
-    share(lambda start, stop: loops.rows.rescale(flat, factor, 8 * start, min(8 * stop, flat.size)), groups, 1)
+    try:
+        share(lambda start, stop: _call(loops.rows.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)), groups, 1)
+    except LoopError:  # what has been computed stays
+        np.multiply(result, factor, out=result, dtype=np.float64, casting="same_kind")
 
 
 def _in_place(array: NDArray[Any]) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from . import _checks
 
@@ -101,8 +101,11 @@ def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: 
         return
     own = parts - parts // threads * (threads - 1)
     waiting = [_pool(threads - 1).submit(loop, edges[i], edges[i + 1]) for i in range(own, parts)]
-    for i in range(own):
-        loop(edges[i], edges[i + 1])
+    try:
+        for i in range(own):
+            loop(edges[i], edges[i + 1])
+    finally:
+        wait(waiting)  # whoever sees an error may use the arrays again
     for part in waiting:
         part.result()
 

@@ -82,6 +82,11 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     t = _checks.floating("tangent", tangent)
     if t.ndim == 0 or t.shape[-1] != p.shape[-1]:
         raise ValueError(f"tangent must have shape (..., {p.shape[-1]}) as probs {p.shape}; got {t.shape}")
+    return _product(p, t, temperature)
+
+
+@_dispatch.falls_back
+def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
     if p.dtype == t.dtype and _dispatch.choose(p.shape[-1], product=True) != "reference":
         return _compiled_product(p, t, temperature)
     _checks.probabilities("probs", p)

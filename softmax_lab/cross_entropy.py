@@ -133,11 +133,28 @@ def cross_entropy_grad(
     array([[-4.24835426e-18,  4.24835426e-18]])
     """
     problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
+    values, gradient = _values_and_gradient(problem, out)
+    return problem.reduce(values), gradient
+
+
+@_dispatch.falls_back
+def _values(problem: _Problem) -> Array:
+    values = np.empty(problem.num_rows)
+    if problem.path != "reference":
+        problem.run_compiled(None, values)
+    else:
+        for block, row in problem.evaluate():
+            values[block] = row.value
+    return values
+
+
+@_dispatch.falls_back
+def _values_and_gradient(problem: _Problem, out: NDArray[Any] | None) -> tuple[Array, NDArray[Any]]:
     values = np.empty(problem.num_rows)
     if problem.path != "reference":
         result = _checks.output(out, problem.shape, problem.logits.dtype)
         problem.run_compiled(result, values)
-        return problem.reduce(values), result
+        return values, result
 
     def gradients() -> Iterator[tuple[slice, Array]]:
         for block, row in problem.evaluate():
@@ -145,7 +162,7 @@ def cross_entropy_grad(
             yield block, row.gradient()
 
     gradient = problem.write(gradients(), out)
-    return problem.reduce(values), gradient
+    return values, gradient
 
 
 def cross_entropy_forward(logits: ArrayLike, target: ArrayLike, spec: LossSpec = LossSpec(), **options: Any) -> tuple[Any, Array]:
@@ -215,7 +232,11 @@ def cross_entropy_hvp(
     t = _checks.floating("tangent", tangent)
     if t.shape != problem.shape:
         raise ValueError(f"tangent must have the logits' shape {problem.shape}; got {t.shape}")
-    tangents = detached(t, out)
+    return _product(problem, detached(t, out), out)
+
+
+@_dispatch.falls_back
+def _product(problem: _Problem, tangents: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     if _dispatch.choose(problem.num_classes, product=True) != "reference":
         result = _checks.output(out, problem.shape, problem.logits.dtype)
         problem.run_compiled_hvp(tangents, result)
@@ -441,13 +462,7 @@ class _Problem:
 
     def values(self) -> Array:
         """Return the value of every row."""
-        values = np.empty(self.num_rows)
-        if self.path != "reference":
-            self.run_compiled(None, values)
-        else:
-            for block, row in self.evaluate():
-                values[block] = row.value
-        return values
+        return _values(self)
 
     @property
     def gated(self) -> bool:

@@ -128,16 +128,22 @@ def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = No
     z = _checks.floating("logits", logits)
     axis = _checks.class_axis("logits", z, axis)
     mask = _checks.mask(where, z.shape)
-    result = np.empty(z.size // z.shape[axis])
-    path = _dispatch.choose(z.shape[axis])
-    if path != "reference":
-        rows = None if mask is None else as_rows(mask, axis)
-        _dispatch.run(path, "logsumexp", z, axis, None, lambda some: (result[some], _affine(1.0, rows, some)))
-    else:
-        _reference_logsumexp(as_rows(z, axis), None if mask is None else as_rows(mask, axis), result)
+    result = _logsumexp_rows(z, axis, None if mask is None else as_rows(mask, axis))
     reduced = z.shape[:axis] + z.shape[axis + 1 :]
     shape = (*z.shape[:axis], 1, *z.shape[axis + 1 :]) if keepdims else reduced
     return round_once(result, z.dtype).reshape(shape)[()]
+
+
+@_dispatch.falls_back
+def _logsumexp_rows(z: NDArray[Any], axis: int, mask: NDArray[np.bool_] | None) -> Array:
+    """Return a number for every row, in float64."""
+    result = np.empty(z.size // z.shape[axis])
+    path = _dispatch.choose(z.shape[axis])
+    if path != "reference":
+        _dispatch.run(path, "logsumexp", z, axis, None, lambda some: (result[some], _affine(1.0, mask, some)))
+    else:
+        _reference_logsumexp(as_rows(z, axis), mask, result)
+    return result
 
 
 def _reference_logsumexp(rows: NDArray[Any], mask: NDArray[np.bool_] | None, result: Array) -> None:
@@ -155,6 +161,7 @@ _ENTRIES: dict[str, tuple[Callable[[Shifted], Array], float]] = {
 }
 
 
+@_dispatch.falls_back
 def _map_rows(
     name: str, logits: ArrayLike, axis: int, temperature: float, where: ArrayLike | None, out: NDArray[Any] | None
 ) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -233,3 +234,107 @@ def test_an_edit_in_a_helper_is_seen(tmp_path: Path) -> None:
     assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == "0.5"
     helper.write_text(text, encoding="utf-8")
     assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == RIGHT
+
+
+EVERYTHING = """
+import sys, warnings, numpy as np, softmax_lab as sl
+from softmax_lab import _dispatch
+
+{first}
+z, y, gate = np.array([[40.0, 0.0], [1.0, 2.0]]), [0, 1], sl.LossSpec(class_weight=[1.0, 2.0], gate=1.0)
+
+def results():
+    yield from (sl.softmax(z), sl.log_softmax(z), sl.logsumexp(z), sl.softmax_jvp([0.5, 0.5], [1.0, 0.0]))
+    for spec in (sl.LossSpec(), gate):
+        yield from (sl.cross_entropy(z, y, spec), *sl.cross_entropy_grad(z, y, spec), sl.cross_entropy_hvp(z, y, np.eye(2), spec))
+        own = z.copy()
+        yield sl.cross_entropy_grad(own, y, spec, out=own)[1]
+    yield sl.softmax(np.zeros((4, 1000, 40), np.float32), axis=1)  # in pieces, and by several threads
+
+sl.set_num_threads(3)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    found = list(results())
+print(_dispatch.choose(2), len(seen), *(str(each.message) for each in seen))
+_dispatch.kernels = lambda: None
+for ours, reference in zip(found, results(), strict=True):
+    np.testing.assert_array_equal(ours, reference)
+"""
+
+WITHOUT_A_COMPILER = {
+    "imports": "import numba\ndel numba.njit",
+    "types": """
+from numba.core import dispatcher, errors
+def fail(*_): raise errors.TypingError("no such type\\nand more")
+dispatcher.Dispatcher.compile = fail
+""",
+    "lowering": """
+from numba.core import codegen
+def fail(*_): raise RuntimeError("LLVM knows no such processor")
+codegen.CodeLibrary.finalize = codegen.CPUCodeLibrary.finalize = fail
+""",
+}
+
+
+def _everything(tmp_path: Path, first: str, **environment: str) -> str:
+    """Run every loop in a process of its own, without code cached before; the results must be the reference's."""
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environment}
+    code = EVERYTHING.format(first=first)
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_numpy_works_where_numba_is_told_not_to_compile(tmp_path: Path) -> None:
+    assert _everything(tmp_path, "", NUMBA_DISABLE_JIT="1") == "reference 0"
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("imports", "AttributeError: module 'numba' has no attribute 'njit'"),
+        ("types", "TypingError: no such type"),
+        ("lowering", "RuntimeError: LLVM knows no such processor"),
+    ],
+)
+def test_numpy_works_with_one_warning_where_the_loops_do_not_compile(tmp_path: Path, broken: str, reason: str) -> None:
+    warning = f"softmax_lab's compiled loops fail here, and NumPy takes over, slower ({reason})"
+    assert _everything(tmp_path, WITHOUT_A_COMPILER[broken]) == f"reference 1 {warning}"
+
+
+def test_an_error_of_a_call_is_not_taken_for_a_failed_compilation() -> None:
+    def loop(start: int, stop: int) -> None:
+        if stop > start:
+            raise MemoryError("in the loop")
+
+    with pytest.raises(MemoryError, match="in the loop"):
+        _dispatch._call(loop, 0, 8)
+    assert _dispatch.choose(2) == "lanes"
+
+
+def test_what_runs_goes_on_to_its_end_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever catches the error may use the arrays again."""
+    monkeypatch.setattr(_threads._State, "threads", 2)
+    done: list[int] = []
+
+    def loop(start: int, stop: int) -> None:
+        if start == 0:
+            raise RuntimeError("in the loop")
+        time.sleep(0.01)
+        done.append(start)
+
+    with pytest.raises(RuntimeError, match="in the loop"):
+        _threads.share(loop, 1000, 1000)
+    seen = len(done)
+    time.sleep(0.1)
+    assert len(done) == seen > 0
+
+
+def test_a_full_disk_costs_the_cache_alone(tmp_path: Path) -> None:
+    first = """
+from numba.core import caching
+def full(*_): raise OSError(28, "No space left on device")
+caching.IndexDataCacheFile.save = full
+"""
+    code = f"import warnings; warnings.simplefilter('error')\n{first}\n{CODE}"
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == RIGHT

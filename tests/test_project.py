@@ -78,7 +78,7 @@ def test_base_needs_only_numpy_and_numba() -> None:
     assert {requirement.name for requirement in requirements()} == {"numpy", "numba"}
 
 
-@pytest.mark.parametrize("extra", ["audit", "book", "frameworks", "test", "torch"])
+@pytest.mark.parametrize("extra", ["audit", "book", "clients", "frameworks", "test", "torch"])
 def test_constraints_pin_every_requirement_within_its_range(extra: str) -> None:
     pinned = constraints()
     for requirement in requirements(extra):

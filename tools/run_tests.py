@@ -1,7 +1,8 @@
-"""Run the stages of `make test` in order, timed, and stop at the first that fails.
+"""Run stages of the tests in order, timed, and stop at the first that fails.
 
-python tools/run_tests.py               every stage
-python tools/run_tests.py ruff mypy     only these
+python tools/run_tests.py               the group `test`: what `make test` runs
+python tools/run_tests.py long          the group `long`: real programs, compiled modes, other versions
+python tools/run_tests.py ruff mypy     only these stages
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,10 @@ TYPED = ("softmax_lab", "tools", "tests", "experiments", "book/_ext")
 NOTEBOOKS = ("book", "experiments")
 # nbval's own pytest run: the options and the warnings of the unit tests are not meant for it.
 NBVAL = ("-o", "addopts=", "-o", "filterwarnings=", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/book/sanitise.cfg")
+GROUPS = {
+    "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
+    "long": ("compiled", "clients", "lowest", "newest", "python3.12", "python3.13"),
+}
 
 
 def stages() -> dict[str, list[str]]:
@@ -26,17 +31,28 @@ def stages() -> dict[str, list[str]]:
         "ruff": ["-m", "ruff", "check", "."],
         "format": ["-m", "ruff", "format", "--check", "."],
         "mypy": ["-m", "mypy", *(folder for folder in TYPED if any((ROOT / folder).rglob("*.py")))],
-        "pytest": ["-m", "pytest", "-n", "2", "-m", "not site"],
+        "pytest": ["-m", "pytest", "-n", "2", "-m", "not site and not long and not clients"],
         "notebooks": ["-m", "pytest", *NBVAL, "-n", "2", "--dist", "loadfile", *notebooks()],
         "book": ["tools/build_book.py", "--stored"],
         "links": ["tools/check_site.py"],
         "pages": ["-m", "pytest", "-n", "2", "-m", "site", "tests/book/test_pages.py"],
+        "compiled": ["-m", "pytest", "-n", "2", "-m", "long and not clients"],
+        "clients": ["tools/versions.py", "clients"],
+        "lowest": ["tools/versions.py", "lowest"],
+        "newest": ["tools/versions.py", "newest"],
+        "python3.12": ["tools/versions.py", "without-torch", "3.12"],
+        "python3.13": ["tools/versions.py", "without-torch", "3.13"],
     }
 
 
 def notebooks() -> list[str]:
     """Return every notebook of the project, relative to its root."""
     return [str(path.relative_to(ROOT)) for folder in NOTEBOOKS for path in sorted((ROOT / folder).glob("*.ipynb"))]
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Return the stages that groups and stages stand for, each once."""
+    return list(dict.fromkeys(stage for name in names or ("test",) for stage in GROUPS.get(name, (name,))))
 
 
 def run_stage(name: str, command: Sequence[str]) -> tuple[int, float]:
@@ -49,22 +65,26 @@ def run_stage(name: str, command: Sequence[str]) -> tuple[int, float]:
     return status, time.perf_counter() - start
 
 
+def table(seconds: Mapping[str, float]) -> Iterable[str]:
+    """Return a line a stage: its seconds and its name."""
+    return (f"{value:8.1f} s  {name}" for name, value in [*seconds.items(), ("total", sum(seconds.values()))])
+
+
 def main(names: Sequence[str]) -> int:
-    """Run the named stages, or all; return the exit status of the first that fails, else 0."""
+    """Run the named groups and stages; return the exit status of the first that fails, else 0."""
     commands = stages()
-    if unknown := set(names) - commands.keys():
-        print(f"No stage {', '.join(sorted(unknown))}; there are {', '.join(commands)}.", file=sys.stderr)
+    if unknown := set(names) - commands.keys() - GROUPS.keys():
+        print(f"No stage {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *commands])}.", file=sys.stderr)
         return 2
     seconds: dict[str, float] = {}
-    for name in names or commands:
+    outcome, status = "all passed", 0
+    for name in chosen(names):
         status, seconds[name] = run_stage(name, commands[name])
         if status:
-            print(f"\n=== {name} failed with status {status} after {seconds[name]:.1f} s", file=sys.stderr)
-            return status
-    print(
-        "\n=== all passed\n" + "\n".join(f"{value:8.1f} s  {name}" for name, value in [*seconds.items(), ("total", sum(seconds.values()))])
-    )
-    return 0
+            outcome = f"{name} failed with status {status}"
+            break
+    print("\n".join([f"\n=== {outcome}", *table(seconds)]), flush=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class _CacheImplementation(caching.CompileResultCacheImpl):
 
 class _Cache(caching.FunctionCache):
     _impl_class = _CacheImplementation
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        """Store a compiled function; on a full disk it serves this process alone."""
+        with suppress(OSError):
+            super().save_overload(signature, data)
 
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
