@@ -456,7 +456,7 @@ def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None
     """Return gradient times upstream: in the gradient's own memory where nobody else will ever look at it."""
     if upstream is None:
         return None
-    if torch.is_grad_enabled() or _transformed() or ctx.watched or _keep_graph():
+    if torch.is_grad_enabled() or _transformed() or _is_batched(upstream) or ctx.watched or _keep_graph():
         return _scaled(gradient, upstream, ctx.options)
     own = gradient.detach()  # as an output of the node it would carry its history along
     kernels = gpu_kernels(own)
@@ -491,6 +491,11 @@ def _watched() -> bool:
     return _top_hooks(False) is not None
 
 
+def _is_batched(upstream: Tensor) -> bool:
+    """Whether it stands for many, as in ``torch.autograd.grad(..., is_grads_batched=True)``, which says so nowhere else."""
+    return bool(_legacy_batch(upstream))
+
+
 def _transformed() -> bool:
     """Whether a functorch transform is at work."""
     return bool(torch._C._are_functorch_transforms_active())
@@ -499,6 +504,7 @@ def _transformed() -> bool:
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 #: whether the backward pass that runs leaves the graph usable for another (retain_graph=True)
 _keep_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_legacy_batch: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
 _top_hooks: Callable[[bool], Any] = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True)
 
 

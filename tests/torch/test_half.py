@@ -187,7 +187,8 @@ def test_the_second_derivative_is_rounded_once(reduction: Reduction, dtype: torc
     tangent = tangent.to(dtype).float()
     (to_logits, to_upstream), (exact_logits, exact_upstream) = second(logits), second(logits.double())
     assert ulps(to_logits, exact_logits) <= ONCE
-    torch.testing.assert_close(to_upstream.double(), exact_upstream, rtol=1e-6, atol=1e-6 * float(exact_upstream.abs().max()))
+    # the dot product cancels: float32's roundings of terms of order one
+    torch.testing.assert_close(to_upstream.double(), exact_upstream, rtol=0, atol=1e-7)
 
 
 def test_a_third_derivative_in_half_precision() -> None:

@@ -133,7 +133,7 @@ def forward_mode(function: Function, z: Tensor) -> Found:
     """The gradient one entry at a time, by Jacobian-vector products."""
     units = torch.eye(z.numel(), dtype=z.dtype).view(-1, *z.shape)
     columns = [torch.func.jvp(lambda x: weighed(function(x)), (z,), (unit,))[1] for unit in units]
-    return Found(torch.func.jvp(function, (z,), (z,))[0], torch.stack(columns).view_as(z))
+    return Found(torch.func.jvp(function, (z,), (z,))[0], torch.stack(columns).view_as(z).to(z.dtype))
 
 
 def checkpointed(reentrant: bool) -> Callable[[Function, Tensor], Found]:
@@ -210,7 +210,8 @@ def assert_the_numbers_of_float64(mode: str, name: str, dtype: torch.dtype) -> N
     if found.gradient is not None:
         assert found.gradient.dtype == dtype
         row = expected.gradient.abs().amax(1, keepdim=True)
-        assert bool(((found.gradient.double() - expected.gradient).abs() <= relative * row + 1e-7 * (dtype != torch.float32)).all())
+        smallest = 1e-7 if dtype != torch.float32 else torch.finfo(dtype).smallest_normal
+        assert bool(((found.gradient.double() - expected.gradient).abs() <= relative * row + smallest).all())
     if name.endswith("cross_entropy, none"):  # a confident row's loss is its own, and not torch's 0
         assert float(found.value[0].detach()) > 0 or dtype == torch.float16
 
