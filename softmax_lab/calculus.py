@@ -49,7 +49,7 @@ def softmax_jacobian(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
     p, rows, temperature = _prepare(probs, temperature)
     jacobian = -rows[:, :, None] * rows[:, None, :]
     k = np.arange(rows.shape[1])
-    jacobian[:, k, k] = rows * _sum_of_others(rows)
+    jacobian[:, k, k] = rows * sum_of_others(rows)
     return round_once(jacobian / temperature, p.dtype).reshape(*p.shape, p.shape[-1])
 
 
@@ -168,7 +168,7 @@ def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", tempera
     if ord == "fro":
         norms = _frobenius(rows)
     elif ord in (1, math.inf):
-        norms = (2.0 * rows * _sum_of_others(rows)).max(axis=1)
+        norms = (2.0 * rows * sum_of_others(rows)).max(axis=1)
     elif ord == 2:
         norms = np.array([_largest_eigenvalue(row) for row in rows])
     else:
@@ -184,7 +184,7 @@ def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array,
     return p, rows, temperature
 
 
-def _sum_of_others(rows: Array) -> Array:
+def sum_of_others(rows: Array) -> Array:
     """Return sum_{j != k} x_j for every k of non-negative rows (n, K), to a few ulp.
 
     For all but the largest entry, total - x loses at most one bit (x is at most half the total); the largest
@@ -214,7 +214,7 @@ def _frobenius(rows: Array) -> Array:
     squares = others**2
     total = row_sum(squares)
     at_top_squared = rows[at_top] ** 2 * (row_sum(others) ** 2 + 2.0 * total)  # the top's diagonal entry, row and column
-    elsewhere = row_sum(squares * (_sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares)))
+    elsewhere = row_sum(squares * (sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares)))
     return np.asarray(unit * np.sqrt(at_top_squared + elsewhere))
 
 

@@ -145,6 +145,12 @@ def test_only_the_log_prior_starts_in_balance(counts: list[int], move: float, pl
     assert (np.abs(initial_mass_ratio(counts, other) - 1) > 1e-3 * move).any()
 
 
+def test_a_start_that_is_sure_of_a_class_keeps_its_ratio() -> None:
+    """Positive over negative mass is the odds of the class over e^(b_k - the others' lse): 1 - q_k would be 0 there, or all that is left."""
+    np.testing.assert_allclose(initial_mass_ratio([90, 10], [40.0, 0.0]), [9 * np.exp(-40), np.exp(40) / 9], rtol=1e-13)
+    assert initial_mass_ratio([1, 1], [800.0, 0.0]).tolist() == [0.0, np.inf]
+
+
 @given(seed=st.integers(0, 2**32 - 1), gate=st.sampled_from([0.0, 0.5, 1.0, 4.0]))
 def test_the_gate_is_that_of_the_loss(seed: int, gate: float) -> None:
     rng = np.random.default_rng(seed)

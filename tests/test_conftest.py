@@ -41,3 +41,10 @@ def test_examples_do_not_depend_on_the_modules_that_are_imported(tmp_path: Path)
     assert len(set(alone)) > 100
     assert draws(tmp_path, "constants", "softmax_lab.audit.cases") == alone
     assert draws(tmp_path, CI="true") == alone
+
+
+def test_a_module_named_like_its_function_is_tested_alone() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "softmax_lab/data/long_tail.py"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
