@@ -22,7 +22,9 @@ from .ulps import Record, table
 # Hypothesis draws one number in twenty from constants, half of them those of the local modules that are imported so far: a test would
 # see other examples alone than after its neighbours. Older releases do not know these constants.
 if hasattr(providers, "_get_local_constants"):
-    _no_constants = providers.Constants()
+    from hypothesis.internal.constants_ast import Constants
+
+    _no_constants = Constants()
     providers._get_local_constants = lambda: _no_constants
 
 # Every profile says all that matters: what it leaves open it inherits from one that hypothesis chooses by the environment.
