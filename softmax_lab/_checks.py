@@ -19,6 +19,7 @@ REDUCTIONS = ("none", "mean", "sum")
 EMPTY_RULES = ("nan", "zero")
 
 MOST_SAMPLES = 2.0**53  # a count beyond it is not held exactly
+SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-250, 2.0**250  # of such numbers the square of a quotient is a float64
 
 Reduction = Literal["none", "mean", "sum"]
 Empty = Literal["nan", "zero"]
@@ -126,6 +127,11 @@ def whole(name: str, value: Any, *, low: int) -> int:
     if result < low:
         raise ValueError(f"{name} must be >= {low}; got {value!r}")
     return result
+
+
+def moderate(value: float) -> bool:
+    """Whether float64 has room for the square of a quotient of two such numbers, so that no order of the factors overflows."""
+    return SMALLEST_FACTOR <= value <= LARGEST_FACTOR
 
 
 def domain(low: float, high: float, open_low: bool) -> str:

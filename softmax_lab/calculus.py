@@ -50,7 +50,7 @@ def softmax_jacobian(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
     jacobian = -rows[:, :, None] * rows[:, None, :]
     k = np.arange(rows.shape[1])
     jacobian[:, k, k] = rows * sum_of_others(rows)
-    return round_once(jacobian / temperature, p.dtype).reshape(*p.shape, p.shape[-1])
+    return round_once(_over(jacobian, temperature), p.dtype).reshape(*p.shape, p.shape[-1])
 
 
 def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.0) -> NDArray[Any]:
@@ -81,13 +81,13 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     t = _checks.floating("tangent", tangent)
     if t.ndim == 0 or t.shape[-1] != p.shape[-1]:
         raise ValueError(f"tangent must have shape (..., {p.shape[-1]}) as probs {p.shape}; got {t.shape}")
-    if p.dtype == t.dtype and _dispatch.choose(p.shape[-1], product=True) != "reference":
+    if p.dtype == t.dtype and _checks.moderate(temperature) and _dispatch.choose(p.shape[-1], product=True) != "reference":
         return _compiled_product(p, t, temperature)
     _checks.probabilities("probs", p)
     dtype = np.result_type(p.dtype, t.dtype)
     wide_p, wide_t = np.broadcast_arrays(p.astype(np.float64), t.astype(np.float64))
     rows, tangents = wide_p.reshape(-1, p.shape[-1]), wide_t.reshape(-1, p.shape[-1])
-    return round_once(rows * centred(rows, tangents) / temperature, dtype).reshape(wide_p.shape)
+    return round_once(_over(rows * centred(rows, tangents), temperature), dtype).reshape(wide_p.shape)
 
 
 def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
@@ -141,7 +141,7 @@ def softmax_spectrum(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
     """
     p, rows, temperature = _prepare(probs, temperature)
     values = np.stack([_row_spectrum(row) for row in rows]) if len(rows) else np.empty_like(rows)
-    return round_once(values / temperature, p.dtype).reshape(p.shape)
+    return round_once(_over(values, temperature), p.dtype).reshape(p.shape)
 
 
 def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", temperature: float = 1.0) -> Any:
@@ -173,7 +173,7 @@ def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", tempera
         norms = np.array([_largest_eigenvalue(row) for row in rows])
     else:
         raise ValueError(f"ord must be 'fro', 1, 2 or inf; got {ord!r}")
-    return round_once(norms / temperature, p.dtype).reshape(p.shape[:-1])[()]
+    return round_once(_over(norms, temperature), p.dtype).reshape(p.shape[:-1])[()]
 
 
 def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array, float]:
@@ -182,6 +182,12 @@ def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array,
     rows = p.reshape(-1, p.shape[-1]).astype(np.float64)
     rows[np.isnan(rows).any(axis=1)] = np.nan  # one NaN leaves no entry of its row defined
     return p, rows, temperature
+
+
+def _over(values: Array, temperature: float) -> Array:
+    """Divide by T, never multiply by 1/T, which may overflow: 0 / T is 0, and what is infinite is so in truth."""
+    with np.errstate(over="ignore"):
+        return values / temperature
 
 
 def sum_of_others(rows: Array) -> Array:
