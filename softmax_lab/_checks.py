@@ -18,8 +18,24 @@ _NATIVE = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float
 REDUCTIONS = ("none", "mean", "sum")
 EMPTY_RULES = ("nan", "zero")
 
+MOST_SAMPLES = 2.0**53  # a count beyond it is not held exactly
+SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-250, 2.0**250  # of such numbers the square of a quotient is a float64
+
 Reduction = Literal["none", "mean", "sum"]
 Empty = Literal["nan", "zero"]
+
+
+def array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return ``value`` as an array: the one place where arrays come in.
+
+    A masked array raises ``TypeError``: what lies under its mask would be read as if it counted.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be a plain array: the mask of a masked array would be lost; "
+            "pass its .data, and what takes part as where=~mask where the function has it"
+        )
+    return np.asarray(value)
 
 
 def floating(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -28,16 +44,16 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
     Integers become float64, as everywhere in NumPy. Anything else (bool, complex, object, long double)
     raises ``TypeError``: long double would silently lose its extra digits.
     """
-    array = np.asarray(value)
-    if array.dtype in _NATIVE:
-        return array
-    if array.dtype.kind in "iu":
-        return array.astype(np.float64)
-    if not array.dtype.isnative:  # another byte order is another way to store the same numbers
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.name not in FLOAT_DTYPES:
-        raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {array.dtype.name}")
-    return array
+    given = array(name, value)
+    if given.dtype in _NATIVE:
+        return given
+    if given.dtype.kind in "iu":
+        return given.astype(np.float64)
+    if not given.dtype.isnative:  # another byte order is another way to store the same numbers
+        given = given.astype(given.dtype.newbyteorder("="))
+    if given.dtype.name not in FLOAT_DTYPES:
+        raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {given.dtype.name}")
+    return given
 
 
 def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
@@ -47,40 +63,40 @@ def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(one, other)
 
 
-def class_axis(name: str, array: NDArray[Any], axis: int) -> int:
+def class_axis(name: str, rows: NDArray[Any], axis: int) -> int:
     """Return ``axis`` as a non-negative index, and refuse an array without classes."""
-    if array.ndim == 0:
+    if rows.ndim == 0:
         raise ValueError(f"{name} must have at least one axis (the classes); got a scalar")
     if type(axis) is not int:
         try:
             axis = operator.index(axis)
         except TypeError:
             raise TypeError(f"axis must be one integer; got {axis!r}") from None
-    if not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"axis must lie in [{-array.ndim}, {array.ndim}) for shape {array.shape}; got {axis}")
-    if array.shape[axis] == 0:
-        raise ValueError(f"{name} must have at least one class along axis {axis}; got shape {array.shape}")
-    return axis % array.ndim
+    if not -rows.ndim <= axis < rows.ndim:
+        raise ValueError(f"axis must lie in [{-rows.ndim}, {rows.ndim}) for shape {rows.shape}; got {axis}")
+    if rows.shape[axis] == 0:
+        raise ValueError(f"{name} must have at least one class along axis {axis}; got shape {rows.shape}")
+    return axis % rows.ndim
 
 
 def mask(where: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """Return ``where`` broadcast to ``shape``; ``None`` stays ``None`` (nothing is masked)."""
     if where is None:
         return None
-    array = np.asarray(where)
-    if array.dtype != np.bool_:
-        raise TypeError(f"where must be boolean; got dtype {array.dtype.name}")
+    given = array("where", where)
+    if given.dtype != np.bool_:
+        raise TypeError(f"where must be boolean; got dtype {given.dtype.name}")
     try:
-        return np.broadcast_to(array, shape)
+        return np.broadcast_to(given, shape)
     except ValueError:
-        raise ValueError(f"where must broadcast to the logits' shape {shape}; got shape {array.shape}") from None
+        raise ValueError(f"where must broadcast to the logits' shape {shape}; got shape {given.shape}") from None
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the array to write to: a new one, or ``out`` when it fits."""
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     if out.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype.name}; got {out.dtype.name}")
@@ -107,6 +123,24 @@ def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.
     return result
 
 
+def whole(name: str, value: Any, *, low: int) -> int:
+    """Return ``value`` as an integer >= ``low``; a fraction is not cut off."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number; got {value!r}") from None
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if result < low:
+        raise ValueError(f"{name} must be >= {low}; got {value!r}")
+    return result
+
+
+def moderate(value: float) -> bool:
+    """Whether float64 has room for the square of a quotient of two such numbers, so that no order of the factors overflows."""
+    return SMALLEST_FACTOR <= value <= LARGEST_FACTOR
+
+
 def domain(low: float, high: float, open_low: bool) -> str:
     """Say an interval in words, for an error message."""
     if math.isinf(low) and math.isinf(high):
@@ -118,15 +152,15 @@ def domain(low: float, high: float, open_low: bool) -> str:
 
 def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
     """Return ``value`` as a new float64 array whose entries all lie in [low, high]."""
-    raw = np.asarray(value)
+    raw = array(name, value)
     if raw.dtype.kind not in "iuf" and raw.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers; got dtype {raw.dtype.name}")
-    array = np.array(raw, dtype=np.float64, order="C")
-    bad = ~(np.isfinite(array) & (array >= low) & (array <= high))
+    numbers = np.array(raw, dtype=np.float64, order="C")
+    bad = ~(np.isfinite(numbers) & (numbers >= low) & (numbers <= high))
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name} must be {domain(low, high, False)}; got {float(array[where])!r} at index {where}")
-    return array
+        raise ValueError(f"{name} must be {domain(low, high, False)}; got {float(numbers[where])!r} at index {where}")
+    return numbers
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -135,18 +169,33 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def class_counts(counts: ArrayLike) -> NDArray[np.float64]:
-    """Return training samples per class as float64 ``(K,)``; a class without samples counts as one.
+def class_sizes(counts: ArrayLike) -> NDArray[np.float64]:
+    """Return the sizes of the classes as float64 ``(K,)``, up to a factor that all share: samples, or frequencies.
 
-    That one rule holds in every loss of the package: log-priors stay finite, weights stay finite, and a class
-    that was never seen is treated like the rarest class that can be.
+    Whole numbers are training samples per class, whatever their type; a class without samples counts as one. That one rule holds
+    in every loss of the package: log-priors stay finite, weights stay finite, and a class that was never seen is treated like the
+    rarest class that can be. Positive fractions that sum to one within 1e-6 are frequencies, and stay as they are. All else is refused.
     """
-    array = real_array("counts", counts, low=0.0)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"counts must have shape (K,) with K >= 1; got shape {array.shape}")
-    if not array.any():
+    sizes = real_array("counts", counts, low=0.0, high=MOST_SAMPLES)
+    if sizes.ndim != 1 or sizes.size == 0:
+        raise ValueError(f"counts must have shape (K,) with K >= 1; got shape {sizes.shape}")
+    if not sizes.any():
         raise ValueError("counts must hold at least one class with samples; got only zeros")
-    return np.maximum(array, 1.0)
+    if (sizes == np.floor(sizes)).all():
+        return np.maximum(sizes, 1.0)
+    total = float(sizes.sum())
+    if abs(total - 1.0) > 1e-6 or not sizes.all():
+        found = f"values from {float(sizes.min())!r} to {float(sizes.max())!r} that sum to {total!r}"
+        raise ValueError(f"counts must be whole numbers of samples, or frequencies > 0 that sum to one (within 1e-6); got {found}")
+    return sizes
+
+
+def class_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    """Return training samples per class as :func:`class_sizes` does, where frequencies would not do."""
+    sizes = class_sizes(counts)
+    if (sizes < 1.0).any():
+        raise ValueError("counts must be whole numbers of samples here: the loss depends on how many there are; got frequencies")
+    return sizes
 
 
 def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -167,10 +216,10 @@ def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one."""
     if target.shape != shape:
         raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
-    array = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
-    if array.size and not (array.min() >= 0 and array.max() < math.inf):  # a NaN fails both
+    rows = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
+    if rows.size and not (rows.min() >= 0 and rows.max() < math.inf):  # a NaN fails both
         real_array("target", target, low=0.0)  # says which entry
-    return array
+    return rows
 
 
 def ignored_label(ignore_index: Any) -> int:
@@ -183,10 +232,10 @@ def ignored_label(ignore_index: Any) -> int:
 
 def sample_weights(value: ArrayLike, row_shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return one non-negative finite weight a row."""
-    array = real_array("sample_weight", value, low=0.0)
-    if array.shape != row_shape:
-        raise ValueError(f"sample_weight must have shape {row_shape} (one weight a row); got {array.shape}")
-    return array
+    weights = real_array("sample_weight", value, low=0.0)
+    if weights.shape != row_shape:
+        raise ValueError(f"sample_weight must have shape {row_shape} (one weight a row); got {weights.shape}")
+    return weights
 
 
 def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -194,18 +243,18 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
 
     The sum may miss one by sqrt(eps) of the dtype: enough for any softmax, not for unnormalised scores.
     """
-    array = floating(name, value)
-    class_axis(name, array, -1)
-    wide = array.astype(np.float64)
+    probs = floating(name, value)
+    class_axis(name, probs, -1)
+    wide = probs.astype(np.float64)
     if (wide < 0).any():
         row = tuple(int(i) for i in np.argwhere(wide < 0)[0])
         raise ValueError(f"{name} must be >= 0; got {float(wide[row])!r} at index {row}")
     total = wide.sum(axis=-1)
-    off = ~sums_to_one(total, array.dtype)
+    off = ~sums_to_one(total, probs.dtype)
     if off.any():
         row = tuple(int(i) for i in np.argwhere(off)[0])
         raise ValueError(f"{name} must sum to one along the last axis; got {float(total[row])!r} at row {row}")
-    return array
+    return probs
 
 
 def sums_to_one(total: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.bool_]:

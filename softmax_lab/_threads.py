@@ -71,7 +71,7 @@ def set_num_threads(threads: int) -> None:
     >>> sl.set_num_threads(1)
     >>> sl.set_num_threads(before)
     """
-    _State.threads = int(_checks.number("threads", threads, low=1))
+    _State.threads = _checks.whole("threads", threads, low=1)
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:

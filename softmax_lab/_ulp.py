@@ -58,4 +58,5 @@ def _ulp(size: Array, low: Array, form: Format) -> Array:
     mantissa, exponent = np.frexp(np.where(np.isfinite(size), size, 1.0))
     exponent = exponent - ((mantissa == 0.5) & (low < 0))
     spacing = np.ldexp(1.0, exponent - form.bits)
-    return np.where(size < form.smallest, form.smallest, spacing)
+    subnormal = (size < form.smallest) | ((size == form.smallest) & (low < 0))
+    return np.where(subnormal, form.smallest, spacing)

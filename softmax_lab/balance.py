@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from .calculus import sum_of_others
 from .softmax import softmax
 
 __all__ = [
@@ -96,7 +97,7 @@ def class_gradients(logit_gradient: ArrayLike, target: ArrayLike, features: Arra
 
 
 def _class_indices(target: ArrayLike, rows: int, num_classes: int) -> NDArray[np.int64]:
-    y = np.asarray(target)
+    y = _checks.array("target", target)
     if y.dtype.kind not in "iu":
         raise TypeError(f"target must hold integer class indices; got dtype {y.dtype.name}")
     y = _checks.labels(y, num_classes, -1, (rows,))
@@ -135,7 +136,7 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
     Parameters
     ----------
     counts : array_like, shape ``(K,)``
-        Training samples per class, K >= 2; a class without samples counts as one, as in every loss.
+        Training samples per class, or frequencies, K >= 2; a class without samples counts as one, as in every loss.
     bias : array_like, shape ``(K,)`` or a number
         b, what the loss adds to the logits.
 
@@ -151,11 +152,12 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
     >>> sl.balance.initial_mass_ratio([90, 10], sl.losses.balanced_softmax([90, 10]).bias).round(3)
     array([1., 1.])
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     if len(n) < 2:
         raise ValueError(f"counts must have at least two classes: one class has no negative mass; got shape {n.shape}")
-    q = softmax(_per_class("bias", bias, len(n)))
-    return np.asarray(n * (1.0 - q) / ((n.sum() - n) * q))
+    q = softmax(_per_class("bias", bias, len(n)))[None]
+    with np.errstate(divide="ignore"):  # a probability that underflows has no push to speak of
+        return np.asarray((n / sum_of_others(n[None]) * (sum_of_others(q) / q))[0])
 
 
 def gated_weight(class_weight: ArrayLike, probability: ArrayLike, gate: float) -> NDArray[np.float64]:

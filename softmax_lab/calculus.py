@@ -49,8 +49,8 @@ def softmax_jacobian(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
     p, rows, temperature = _prepare(probs, temperature)
     jacobian = -rows[:, :, None] * rows[:, None, :]
     k = np.arange(rows.shape[1])
-    jacobian[:, k, k] = rows * _sum_of_others(rows)
-    return round_once(jacobian / temperature, p.dtype).reshape(*p.shape, p.shape[-1])
+    jacobian[:, k, k] = rows * sum_of_others(rows)
+    return round_once(_over(jacobian, temperature), p.dtype).reshape(*p.shape, p.shape[-1])
 
 
 def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.0) -> NDArray[Any]:
@@ -87,13 +87,13 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
 
 @_dispatch.falls_back
 def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
-    if p.dtype == t.dtype and _dispatch.choose(p.shape[-1], product=True) != "reference":
+    if p.dtype == t.dtype and _checks.moderate(temperature) and _dispatch.choose(p.shape[-1], product=True) != "reference":
         return _compiled_product(p, t, temperature)
     _checks.probabilities("probs", p)
     dtype = _checks.common_type(p.dtype, t.dtype)
     wide_p, wide_t = np.broadcast_arrays(p.astype(np.float64), t.astype(np.float64))
     rows, tangents = wide_p.reshape(-1, p.shape[-1]), wide_t.reshape(-1, p.shape[-1])
-    return round_once(rows * centred(rows, tangents) / temperature, dtype).reshape(wide_p.shape)
+    return round_once(_over(rows * centred(rows, tangents), temperature), dtype).reshape(wide_p.shape)
 
 
 def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
@@ -147,7 +147,7 @@ def softmax_spectrum(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
     """
     p, rows, temperature = _prepare(probs, temperature)
     values = np.stack([_row_spectrum(row) for row in rows]) if len(rows) else np.empty_like(rows)
-    return round_once(values / temperature, p.dtype).reshape(p.shape)
+    return round_once(_over(values, temperature), p.dtype).reshape(p.shape)
 
 
 def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", temperature: float = 1.0) -> Any:
@@ -174,12 +174,12 @@ def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", tempera
     if ord == "fro":
         norms = _frobenius(rows)
     elif ord in (1, math.inf):
-        norms = (2.0 * rows * _sum_of_others(rows)).max(axis=1)
+        norms = (2.0 * rows * sum_of_others(rows)).max(axis=1)
     elif ord == 2:
         norms = np.array([_largest_eigenvalue(row) for row in rows])
     else:
         raise ValueError(f"ord must be 'fro', 1, 2 or inf; got {ord!r}")
-    return round_once(norms / temperature, p.dtype).reshape(p.shape[:-1])[()]
+    return round_once(_over(norms, temperature), p.dtype).reshape(p.shape[:-1])[()]
 
 
 def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array, float]:
@@ -190,7 +190,13 @@ def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array,
     return p, rows, temperature
 
 
-def _sum_of_others(rows: Array) -> Array:
+def _over(values: Array, temperature: float) -> Array:
+    """Divide by T, never multiply by 1/T, which may overflow: 0 / T is 0, and what is infinite is so in truth."""
+    with np.errstate(over="ignore"):
+        return values / temperature
+
+
+def sum_of_others(rows: Array) -> Array:
     """Return sum_{j != k} x_j for every k of non-negative rows (n, K), to a few ulp.
 
     For all but the largest entry, total - x loses at most one bit (x is at most half the total); the largest
@@ -220,7 +226,7 @@ def _frobenius(rows: Array) -> Array:
     squares = others**2
     total = row_sum(squares)
     at_top_squared = rows[at_top] ** 2 * (row_sum(others) ** 2 + 2.0 * total)  # the top's diagonal entry, row and column
-    elsewhere = row_sum(squares * (_sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares)))
+    elsewhere = row_sum(squares * (sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares)))
     return np.asarray(unit * np.sqrt(at_top_squared + elsewhere))
 
 

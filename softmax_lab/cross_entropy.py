@@ -33,7 +33,7 @@ from ._checks import Empty, Reduction
 from ._rows import KEPT, RowWriter, Shifted, as_rows, blocks, detached, read_only, shifted_exp, take
 from ._twofloat import Array, divide, round_once, row_sum, two_product, two_sum
 from .calculus import centred
-from .spec import LossSpec, active
+from .spec import LARGEST_POWER, LossSpec, active
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "cross_entropy_hvp"]
 
@@ -172,8 +172,13 @@ def cross_entropy_forward(logits: ArrayLike, target: ArrayLike, spec: LossSpec =
     factors that are known only later.
     """
     problem = _prepared(logits, target, spec, options)
-    values, kept = problem.forward()
+    values, kept = _forward(problem)
     return problem.reduce(values), kept
+
+
+@_dispatch.falls_back
+def _forward(problem: _Problem) -> tuple[Array, Array]:
+    return problem.forward()
 
 
 def cross_entropy_backward(
@@ -190,7 +195,11 @@ def cross_entropy_backward(
 
     Arguments as in :func:`cross_entropy_forward`, which has returned ``kept``, and ``out`` as in :func:`cross_entropy_grad`.
     """
-    problem = _prepared(logits, target, spec, options, out=out)
+    return _backward(_prepared(logits, target, spec, options, out=out), kept, upstream, out)
+
+
+@_dispatch.falls_back
+def _backward(problem: _Problem, kept: Array, upstream: Array, out: NDArray[Any] | None) -> NDArray[Any]:
     if problem.path == "reference":
         return problem.write(((block, row.gradient()) for block, row in problem.evaluate(upstream)), out)
     result = _checks.output(out, problem.shape, problem.logits.dtype)
@@ -237,7 +246,7 @@ def cross_entropy_hvp(
 
 @_dispatch.falls_back
 def _product(problem: _Problem, tangents: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-    if _dispatch.choose(problem.num_classes, product=True) != "reference":
+    if problem.choose(product=True) != "reference":
         result = _checks.output(out, problem.shape, problem.logits.dtype)
         problem.run_compiled_hvp(tangents, result)
         return result
@@ -247,12 +256,13 @@ def _product(problem: _Problem, tangents: NDArray[Any], out: NDArray[Any] | None
 
 
 class _Affine(NamedTuple):
-    """u T = a v + b - m e_y as a two-float, and dv/dz."""
+    """u T = a v + b - m e_y as a two-float, and du/dz over a power of two: what may overflow is multiplied by it last."""
 
     high: Array
     low: Array | None
-    slope: Array | float  # a_k / (T cosh^2(z_k / c))
-    bend: Array | float  # d slope / dz, over slope
+    slope: Array | float  # a_k / (T cosh^2(z_k / c)) 2^-power
+    bend: Array | float  # d slope / dz
+    power: int  # 0 but for the largest a over the smallest T
 
 
 @dataclass(frozen=True)
@@ -293,9 +303,13 @@ class _Row:
         return not active(self.spec.smoothing)
 
     def focal(self, power: float) -> Array:
-        """o^power for the focal factor and its derivatives; 0 where o underflowed and the power is negative."""
+        """o^power for the focal factor and its derivative; 0 where o underflowed and the power is negative."""
         o = self.others
-        return np.where((o == 0) & (power < 0), 0.0, o**power)
+        if power <= 1.0:
+            return np.where((o == 0) & (power < 0), 0.0, o**power)
+        q = take(self.q, self._label)
+        # a large power magnifies the rounding of o = 1 - q near one
+        return np.where((q < 0.5) & (power > LARGEST_POWER), np.exp(power * np.log1p(-q)), o**power)
 
     @cached_property
     def others(self) -> Array:
@@ -308,7 +322,7 @@ class _Row:
         if self.spec.gamma:
             value = value * self.focal(self.spec.gamma)
         if self.spec.z_loss:
-            value = value + self.spec.z_loss * self.lse**2
+            value = value + (self.spec.z_loss * self.lse) * self.lse
         return self.finish(value)
 
     def residual(self) -> Array:
@@ -333,7 +347,7 @@ class _Row:
             psi_cross = -spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
             gradient = _times(self.focal(spec.gamma), gradient) + _times(self.weight * psi_cross, self.one_hot_minus_q())
         if spec.z_loss:
-            gradient = gradient + _times(2 * spec.z_loss * self.lse, self.q)
+            gradient = gradient + spec.z_loss * _mass(2 * self.lse, self.q)
         return gradient
 
     @cached_property
@@ -348,7 +362,7 @@ class _Row:
         return self.label
 
     def gradient(self) -> Array:
-        return self.finish(self.gradient_u() * self.affine.slope)
+        return self.finish(np.ldexp(self.gradient_u() * self.affine.slope, self.affine.power))
 
     def hvp(self, tangent: Array) -> Array:
         """Differentiate the gradient along ``tangent`` (in z), every weight held constant."""
@@ -363,18 +377,21 @@ class _Row:
             product = self._focal_hvp(product, dq, t_minus_mu)
         if spec.z_loss:
             mu = take(t, self.shifted.top) - take(t_minus_mu, self.shifted.top)
-            product = product + 2 * spec.z_loss * (_times(mu, self.q) + _times(self.lse, dq))
-        product = product * self.affine.slope
+            product = product + spec.z_loss * (_times(2 * mu, self.q) + _mass(2 * self.lse, dq))
+        product = np.ldexp(product, self.affine.power) * self.affine.slope
         if spec.softcap is not None:
-            product = product + self.gradient_u() * self.affine.slope * self.affine.bend * tangent
-        return self.finish(product)
+            gradient = self.gradient_u()
+            product = product + np.where((gradient == 0) | (tangent == 0), 0.0, gradient * self.affine.bend * tangent)
+        return self.finish(np.ldexp(product, self.affine.power))
 
     def _focal_hvp(self, plain: Array, dq: Array, t_minus_mu: Array) -> Array:
         """The terms of phi and psi: d(phi) (q - s) + phi dq + d(psi C) (e_y - q) - psi C dq."""
         gamma, t_y = self.spec.gamma, take(t_minus_mu, self._label)  # dq_y = q_y t_y
-        q_y, phi, slope, curve = take(self.q, self._label), self.focal(gamma), self.focal(gamma - 1), self.focal(gamma - 2)
+        q_y, phi, slope = take(self.q, self._label), self.focal(gamma), self.focal(gamma - 1)
         psi_cross, d_phi = -gamma * slope * self.q_cross, -gamma * slope * q_y * t_y
-        d_psi_cross = gamma * ((gamma - 1) * curve * q_y - slope) * self.q_cross * t_y
+        # o^(gamma - 2) may overflow where C, which is of o's size then, takes it back
+        cross_over_o = np.divide(self.q_cross, self.others, out=np.zeros_like(q_y), where=self.others != 0)
+        d_psi_cross = gamma * ((gamma - 1) * slope * q_y * cross_over_o - slope * self.q_cross) * t_y
         d_cross = -row_sum(self.s * t_minus_mu)  # S mu - s.t, with S = 1
         return (
             _times(phi, plain)
@@ -396,6 +413,11 @@ def _times(per_row: Array | float, rows: Array) -> Array:
     return rows * (per_row[:, None] if isinstance(per_row, np.ndarray) else per_row)
 
 
+def _mass(per_row: Array, rows: Array) -> Array:
+    """Multiply rows by a factor that may be infinite: what has underflowed stays 0."""
+    return np.where(rows == 0, 0.0, _times(per_row, rows))
+
+
 _LARGE = 1e38  # within the range of float32
 _NONE = read_only(np.zeros(0))  # in a compiled loop's arguments: every row's is 1
 _NOTHING_KEPT = np.zeros((0, KEPT))  # where a compiled loop need not say what its rows came to
@@ -406,11 +428,19 @@ def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
     weights = np.ones(len(soft))
     if not active(class_weight, 1.0):
         return weights
+    unit = _power_of_two(class_weight)
     for block in blocks(*soft.shape):
         rows = soft[block].astype(np.float64)
         total = row_sum(rows)
-        np.divide(row_sum(rows * class_weight), total, out=weights[block], where=total > 0)
+        np.divide(row_sum(rows * (class_weight * unit)), total, out=weights[block], where=total > 0)
+        np.divide(weights[block], unit, out=weights[block], where=total > 0)
     return weights
+
+
+def _power_of_two(weights: ArrayLike) -> float:
+    """Return 1, or for weights so large or so small that their sum is not held the power of two that brings the largest near one."""
+    largest = float(np.max(weights, initial=0.0))
+    return 1.0 if largest == 0 or _checks.moderate(largest) else 2.0 ** -max(-1022, min(math.frexp(largest)[1], 1022))
 
 
 @dataclass(frozen=True)
@@ -458,7 +488,11 @@ class _Problem:
 
     @property
     def path(self) -> _dispatch.Path:
-        return _dispatch.choose(self.num_classes)
+        return self.choose()
+
+    def choose(self, *, product: bool = False) -> _dispatch.Path:
+        """Return the loop: at the ends of the fields' domains the reference, whose factors come in a safe order."""
+        return _dispatch.choose(self.num_classes, product=product) if self.spec.is_moderate else "reference"
 
     def values(self) -> Array:
         """Return the value of every row."""
@@ -615,33 +649,45 @@ class _Problem:
     @cached_property
     def weights(self) -> Array:
         """w per row, 0 for rows that do not count: the class weight, through the gate where there is one."""
-        class_weight = np.asarray(self.spec.class_weight)
         if self.gated and self.path != "reference":
             kept = np.empty((self.num_rows, KEPT))
             self._run(None, np.empty(self.num_rows), 1.0, kept)
             return kept[:, -1]
+        return self._reference_weights * self._unit
+
+    @cached_property
+    def _reference_weights(self) -> Array:
+        class_weight = np.asarray(self.spec.class_weight)
         if self.soft is not None:
             weights = _mean_weight(self.soft, class_weight)
         else:
             weights = np.broadcast_to(class_weight, (self.num_classes,))[self.label]
             if self.gated:
-                weights = weights ** (self._target_probability() ** self.spec.gate)
+                weights = weights ** self._fit()
         return np.where(self.live, weights, 0.0)
 
-    def _target_probability(self) -> Array:
-        """q_y per row, for the reference: exp(-L) of the plain loss of u."""
+    @cached_property
+    def _unit(self) -> float:
+        """What gated weights are multiplied by in a mean, for their sum to be held; others are balanced from the start."""
+        gated_mean = self.gated and self.reduction == "mean" and not self.spec.is_moderate
+        return _power_of_two(self._reference_weights) if gated_mean else 1.0
+
+    def _fit(self) -> Array:
+        """q_y^g per row, for the reference: exp(-g L) of the plain loss of u."""
         spec = self.spec
         plain = LossSpec(temperature=spec.temperature, scale=spec.scale, bias=spec.bias, margin=spec.margin, softcap=spec.softcap)
-        return np.exp(-replace(self, spec=plain, sample_weight=None, reduction="none").values())
+        with np.errstate(over="ignore"):
+            return np.exp(-spec.gate * replace(self, spec=plain, sample_weight=None, reduction="none").values())
 
     def _row(self, block: slice, weight: Array, scale: Array) -> _Row:
         label = None if self.label is None else self.label[block]
         kept = None if self.kept is None else self.kept[block]
-        affine = _affine(self.rows[block].astype(np.float64), label, self.spec)
-        shifted = shifted_exp(affine.high, affine.low, mask=kept, temperature=self.spec.temperature)
+        spec = self.spec if self._unit == 1.0 else replace(self.spec, z_loss=self.spec.z_loss * self._unit)
+        affine = _affine(self.rows[block].astype(np.float64), label, spec)
+        shifted = shifted_exp(affine.high, affine.low, mask=kept, temperature=spec.temperature)
         soft = None if self.soft is None else self.soft[block].astype(np.float64)
-        s, s_minus_one_hot = _smoothed(self.spec, label, soft, kept, shifted.e.shape)
-        return _Row(self.spec, label, self.live[block], kept, affine, shifted, shifted.probs, s, s_minus_one_hot, weight, scale)
+        s, s_minus_one_hot = _smoothed(spec, label, soft, kept, shifted.e.shape)
+        return _Row(spec, label, self.live[block], kept, affine, shifted, shifted.probs, s, s_minus_one_hot, weight, scale)
 
     def reduce(self, values: Array) -> Any:
         """Reduce row values, which already carry the divisor of the mean."""
@@ -667,14 +713,14 @@ class _Problem:
 
 
 def _affine(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> _Affine:
-    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit."""
-    slope: Array | float = np.asarray(spec.scale) / spec.temperature
+    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit, but for a power of two."""
+    slope, power = _steepness(spec)
     bend: Array | float = 0.0
     low: Array | None = None
     v = z
     if spec.softcap is not None:
         v, low, slope_of_v, bend = _soft_cap(z, spec.softcap)
-        slope = slope * slope_of_v
+        slope, bend = slope * slope_of_v, slope * bend
     scale = np.asarray(spec.scale)
     if active(spec.scale, 1.0):
         v, error = two_product(v, scale)
@@ -687,19 +733,35 @@ def _affine(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> _Affin
         m = np.zeros_like(v)
         m[np.arange(len(label)), label] = -(margin[label] if margin.ndim else margin)
         v, low = _add(v, low, m)
-    return _Affine(v, low, slope, bend)
+    return _Affine(v, low, slope, bend, power)
+
+
+def _steepness(spec: LossSpec) -> tuple[Array | float, int]:
+    """Return a / T as (factor, power of two), the power 0 where the square of the quotient is held."""
+    scale = np.asarray(spec.scale)
+    exponents = math.frexp(float(scale.max()))[1], math.frexp(spec.temperature)[1]
+    power = exponents[0] - exponents[1] - 400
+    if power <= 0:
+        return scale / spec.temperature, 0
+    mantissas = np.ldexp(scale, -exponents[0]) / math.ldexp(spec.temperature, -exponents[1])
+    return np.ldexp(mantissas, 400), power
 
 
 def _soft_cap(z: Array, cap: float) -> tuple[Array, Array, Array, Array]:
-    """Return v = c tanh(z/c) as a two-float, dv/dz and (d^2 v/dz^2) / (dv/dz); -inf stays -inf.
+    """Return v = c tanh(z/c) as a two-float, dv/dz and d^2 v/dz^2; -inf stays -inf.
 
-    The rounding of z/c is carried to first order: where the cap saturates, cosh^-2 magnifies it by 2 z/c.
+    The rounding of z/c is carried to first order: where the cap saturates, cosh^-2 magnifies it by 2 z/c. Where the cap is out of
+    sight, v is z to the last digit, whatever z/c loses by underflow.
     """
     x, x_low = divide(z, np.zeros_like(z), cap)
     t, slope = np.tanh(x), np.cosh(x) ** -2.0
     v, error = two_product(t, cap)
-    v = np.where(z == -np.inf, z, v)
-    return v, error + cap * slope * x_low, slope * (1.0 - 2.0 * t * x_low), -2.0 * t / cap
+    unseen = (np.abs(x) < _UNSEEN) | (z == -np.inf)
+    low = np.where(unseen, 0.0, error + cap * slope * x_low)
+    return np.where(unseen, z, v), low, slope * (1.0 - 2.0 * t * x_low), -2.0 * t * slope / cap
+
+
+_UNSEEN = 2.0**-28  # tanh x is x (1 - x^2 / 3 + ...): of that float64 sees nothing
 
 
 def _add(high: Array, low: Array | None, term: Array) -> tuple[Array, Array]:
@@ -730,7 +792,9 @@ def _prior(spec: LossSpec, kept: NDArray[np.bool_] | None, shape: tuple[int, ...
     prior = np.broadcast_to(np.ones(shape[1]) if spec.prior is None else np.asarray(spec.prior), shape)
     if kept is not None:
         prior = np.where(kept, prior, 0.0)
-    return prior / row_sum(np.ascontiguousarray(prior))[:, None]
+    total = row_sum(np.ascontiguousarray(prior))[:, None]
+    share: Array = np.divide(prior, total, out=np.zeros(shape), where=total > 0)  # nothing left: no row that is smoothed
+    return share
 
 
 def _prepared(
@@ -770,9 +834,25 @@ def _prepare(
     weights = None if sample_weight is None else _checks.sample_weights(sample_weight, row_shape).reshape(-1)
     if out is not None:
         _checks.output(out, z.shape, z.dtype)
+    if isinstance(spec.bias, float) and spec.bias and not spec.z_loss:
+        spec = replace(spec, bias=0.0)  # the same for all classes: it would only cost digits
+    if reduction == "mean":
+        spec, weights = _balanced(spec, weights)
+    spec = spec if spec.is_moderate else spec.tamed
     problem = _Problem(detached(z, out), axis, label, ignore_index, soft, kept, weights, spec, reduction, empty)
     _check_masked_target(problem)
+    _check_masked_prior(problem)
     return problem
+
+
+def _balanced(spec: LossSpec, sample_weight: Array | None) -> tuple[LossSpec, Array | None]:
+    """Return both with weights whose sum is held: a mean stays the same when all weights are multiplied by a power of two."""
+    unit = 1.0 if spec.gate or spec.is_moderate else _power_of_two(spec.class_weight)
+    if unit != 1.0:
+        spec = replace(spec, class_weight=np.asarray(spec.class_weight) * unit, z_loss=spec.z_loss * unit)
+    if sample_weight is not None and (unit := _power_of_two(sample_weight)) != 1.0:
+        sample_weight = sample_weight * unit
+    return spec, sample_weight
 
 
 def _check_spec(spec: LossSpec, num_classes: int) -> None:
@@ -786,7 +866,7 @@ def _target(
     target: ArrayLike, spec: LossSpec, shape: tuple[int, ...], axis: int, row_shape: tuple[int, ...], ignore_index: int
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return (labels, None) for class indices, (None, rows) for distributions."""
-    array = np.asarray(target)
+    array = _checks.array("target", target)
     if array.dtype.kind in "iu" or (array.size == 0 and array.shape == row_shape):
         return _checks.labels(array, shape[axis], ignore_index, row_shape).reshape(-1), None
     if array.dtype.name not in _checks.FLOAT_DTYPES:
@@ -807,3 +887,14 @@ def _check_masked_target(problem: _Problem) -> None:
         bad = problem.live & ((problem.soft != 0) & ~problem.kept).any(axis=1)
     if bad.any():
         raise ValueError(f"the target of row {int(np.argmax(bad))} is masked by where; unmask it, or ignore the row")
+
+
+def _check_masked_prior(problem: _Problem) -> None:
+    """Refuse a row that is smoothed towards classes that take no part, all of them."""
+    prior, eps = problem.spec.prior, np.asarray(problem.spec.smoothing)
+    if problem.kept is None or prior is None or not eps.any():
+        return
+    smoothed = eps[problem.label] > 0 if eps.ndim else True
+    bad = problem.live & smoothed & ~problem.kept[:, np.asarray(prior) > 0].any(axis=1)
+    if bad.any():
+        raise ValueError(f"where masks every class of the prior in row {int(np.argmax(bad))}: nothing is left to smooth towards")

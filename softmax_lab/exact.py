@@ -24,6 +24,7 @@ __all__ = [
     "cross_entropy_hvp",
     "log_softmax",
     "logsumexp",
+    "restricted",
     "softmax",
     "softmax_jacobian",
     "two_floats",
@@ -155,13 +156,34 @@ def cross_entropy_grad(z: Row, target: int | Sequence[float], spec: LossSpec = L
 
 
 def cross_entropy_hvp(z: Row, target: int | Sequence[float], tangent: Row, spec: LossSpec = LossSpec()) -> list[Number]:
-    """The gradient's central difference along ``tangent`` with step 1e-100: good to about 200 digits."""
+    """The gradient's central difference along ``tangent``, with a step of 1e-100 of what the function changes over: to about 200 digits."""
     with mpmath.workdps(DIGITS):
-        z, step, w = _row(z), mpmath.mpf(10) ** -100, row_weight(z, target, spec)
+        step = mpmath.mpf(10) ** -100 * min(
+            1, spec.softcap or 1, mpmath.mpf(spec.temperature) / max(1, mpmath.mpf(float(np.max(spec.scale))))
+        )
+        z, w = _row(z), row_weight(z, target, spec)
         ahead = [x + step * t for x, t in zip(z, _row(tangent), strict=True)]
         behind = [x - step * t for x, t in zip(z, _row(tangent), strict=True)]
         up, down = (cross_entropy_grad(x, target, spec, weight=w) for x in (ahead, behind))
         return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
+
+
+def restricted(z: Row, target: int, spec: LossSpec, where: Sequence[bool]) -> tuple[list[Number], int, LossSpec]:
+    """The row over the classes that take part: logits, target and spec, the prior made to sum to one again."""
+    kept = np.flatnonzero(where)
+    if target not in kept:
+        raise ValueError(f"the target {target} is masked by where")
+    fields: dict[str, Any] = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+    cut = {name: value[..., kept] for name, value in fields.items() if isinstance(value, np.ndarray)}
+    if np.ndim(spec.bias) == 2:
+        cut["bias"] = cut["bias"][kept]
+    if spec.prior is not None:
+        total = float(cut["prior"].sum())
+        if total == 0:
+            raise ValueError("where masks every class of the prior: nothing is left to smooth towards")
+        cut["prior"] = cut["prior"] / total
+    rows = _row(z)
+    return [rows[k] for k in kept], int(np.searchsorted(kept, target)), LossSpec(**(fields | cut))
 
 
 def two_floats(values: Iterable[Number]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

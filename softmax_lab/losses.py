@@ -1,8 +1,10 @@
 r"""The named members of the loss family: each is a few lines that return a :class:`~softmax_lab.LossSpec`.
 
 ``counts`` is always the number of training samples per class, shape ``(K,)``. A class without samples counts as
-one sample, in every loss: priors and weights stay finite and nothing becomes NaN. ``REGISTRY`` maps each name to
-its factory; tests, book and command line read it.
+one sample, in every loss: priors and weights stay finite and nothing becomes NaN. Where only the ratios of the
+counts matter, which is everywhere but in :func:`class_balanced`, class frequencies do as well: floats > 0 that sum to
+one within 1e-6. Whole numbers are samples, whatever their type; all else raises ``ValueError``. ``REGISTRY`` maps
+each name to its factory; tests, book and command line read it.
 
 With q = softmax(u), the gradient of the unweighted loss with respect to u is q - s; each docstring gives what its
 member makes of u, s and the row's weight.
@@ -73,7 +75,7 @@ def class_balanced(counts: ArrayLike, beta: float = 0.999) -> LossSpec:
     r"""Weight by the inverse effective number of samples, :math:`W_k \propto (1-\beta) / (1-\beta^{n_k})`.
 
     The weights are scaled to sum to K. Gradient :math:`W_y (q - e_y)`. beta = 0 is no weighting, beta -> 1 inverse
-    frequency; 0 <= beta < 1.
+    frequency; 0 <= beta < 1. It depends on how many samples there are: frequencies raise ``ValueError``.
 
     Examples
     --------
@@ -130,7 +132,7 @@ def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> Los
     K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with label-distribution-aware
     margin loss", NeurIPS 2019, eq. 13.
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     max_margin = _checks.number("max_margin", max_margin, low=0.0)
     scale = _checks.number("scale", scale, low=0.0, open_low=True)
     return LossSpec(temperature=1.0 / scale, margin=max_margin * (n / n.min()) ** -0.25)
@@ -163,6 +165,8 @@ def logit_adjusted(counts: ArrayLike, tau: float = 1.0) -> LossSpec:
     >>> from softmax_lab import losses
     >>> losses.logit_adjusted([1, 1]).bias.round(4)
     array([-0.6931, -0.6931])
+    >>> losses.logit_adjusted([0.5, 0.3, 0.2]) == losses.logit_adjusted([5, 3, 2])  # frequencies
+    True
 
     References
     ----------
@@ -170,7 +174,7 @@ def logit_adjusted(counts: ArrayLike, tau: float = 1.0) -> LossSpec:
     adjustment", ICLR 2021, eq. 10.
     """
     tau = _checks.number("tau", tau, low=0.0)
-    return LossSpec(bias=tau * _log_prior(_checks.class_counts(counts)))
+    return LossSpec(bias=tau * _log_prior(_checks.class_sizes(counts)))
 
 
 def balanced_softmax(counts: ArrayLike) -> LossSpec:
@@ -208,7 +212,7 @@ def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
     H.-J. Ye, H.-Y. Chen, D.-C. Zhan and W.-L. Chao, "Identifying and compensating for feature deviation in
     imbalanced deep learning", arXiv:2001.01385 (2020).
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     return LossSpec(scale=(n / n.max()) ** _checks.number("gamma", gamma, low=0.0))
 
 
@@ -228,7 +232,7 @@ def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
     G. R. Kini, O. Paraskevas, S. Oymak and C. Thrampoulidis, "Label-imbalanced and group-sensitive classification
     under overparameterization", NeurIPS 2021, eq. 2.
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     tau = _checks.number("tau", tau, low=0.0)
     return LossSpec(scale=(n / n.max()) ** _checks.number("gamma", gamma, low=0.0), bias=tau * _log_prior(n))
 
@@ -252,14 +256,14 @@ def label_aware_smoothing(
     ----------
     Z. Zhong, J. Cui, S. Liu and J. Jia, "Improving calibration for long-tailed recognition", CVPR 2021, eqs. 5-8.
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     _checks.choice("shape", shape, ("concave", "linear", "convex"))
     if len(n) == 1:
         return LossSpec()  # there is no other class to give mass to
     most = 1.0 - 1.0 / len(n)  # beyond it the target would no longer be the likeliest class
     head = _checks.number("head", head, low=0.0, high=most)
     tail = _checks.number("tail", tail, low=0.0, high=most)
-    x = (n - n.min()) / max(np.ptp(n), 1.0)
+    x = (n - n.min()) / (np.ptp(n) or 1.0)  # all alike: every class is a rarest one
     rise = {"concave": np.sin(np.pi * x / 2), "linear": x, "convex": 1 + np.sin(1.5 * np.pi + np.pi * x / 2)}[shape]
     return LossSpec(smoothing=np.clip((tail + (head - tail) * rise) / most, 0.0, 1.0))
 
@@ -282,7 +286,7 @@ def seesaw(counts: ArrayLike, p: float = 0.8) -> LossSpec:
     J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss for
     long-tailed instance segmentation", CVPR 2021, eqs. 3-5.
     """
-    log_n = np.log(_checks.class_counts(counts))
+    log_n = np.log(_checks.class_sizes(counts))
     p = _checks.number("p", p, low=0.0)
     return LossSpec(bias=p * np.minimum(0.0, log_n[None, :] - log_n[:, None]))
 
@@ -306,7 +310,7 @@ def equalization(counts: ArrayLike, threshold: float | None = None, drop: float 
     J. Tan, C. Wang, B. Li, Q. Li, W. Ouyang, C. Yin and J. Yan, "Equalization loss for long-tailed object
     recognition", CVPR 2020, section 3.3.
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     threshold = 0.5 / len(n) if threshold is None else _checks.number("threshold", threshold, low=0.0, high=1.0)
     drop = _checks.number("drop", drop, low=0.0, high=1.0)
     if drop == 1:
@@ -332,7 +336,7 @@ def gradient_balanced(
     >>> losses.gradient_balanced([100, 1]).class_weight
     array([  1., 100.])
     """
-    n = _checks.class_counts(counts)
+    n = _checks.class_sizes(counts)
     tau, strength, power = (_checks.number(name, x, low=0.0) for name, x in (("tau", tau), ("strength", strength), ("power", power)))
     eps = _checks.number("eps", eps, low=0.0, high=1.0)
     smoothing = eps * (n / n.max()) ** power

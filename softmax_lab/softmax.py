@@ -172,7 +172,7 @@ def _map_rows(
     mask = _checks.mask(where, z.shape)
     result = _checks.output(out, z.shape, z.dtype)
     source = detached(z, out)
-    path = _dispatch.choose(z.shape[axis])
+    path = _dispatch.choose(z.shape[axis]) if _checks.moderate(temperature) else "reference"
     if path != "reference":
         kept = None if mask is None else as_rows(mask, axis)
         _dispatch.run(path, name, source, axis, result, lambda some: (_affine(temperature, kept, some),))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,7 @@ DOMAINS: dict[str, tuple[float, float, bool, tuple[int, ...]]] = {
     "z_loss": (0.0, math.inf, False, ()),
     "softcap": (0.0, math.inf, True, ()),
 }
+LARGEST_POWER = 1024.0  # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
 _OPTIONAL = ("prior", "softcap")  # None: a uniform prior, no cap
 
 Value = float | NDArray[np.float64] | None
@@ -150,6 +151,34 @@ class LossSpec:
         others = active(self.scale, 1.0) or active(self.margin) or self.softcap is not None or self.temperature != 1
         return np.ndim(self.bias) == 1 and not others
 
+    @cached_property
+    def is_moderate(self) -> bool:
+        """No field is so large or so small that its products with the others leave float64, or lose their digits on the way.
+
+        The compiled loops take only such specs; at the ends of the domains the NumPy reference has its factors in a safe order.
+        """
+        return (
+            _moderate(self.temperature)
+            and (self.softcap is None or _moderate(self.softcap))
+            and _moderate(self.scale)
+            and _moderate(self.class_weight)
+            and (self.prior is None or _moderate(self.prior))
+            and _largest(self.bias) <= _checks.LARGEST_FACTOR
+            and _largest(self.margin) <= _checks.LARGEST_FACTOR
+            and self.z_loss <= _checks.LARGEST_FACTOR
+            and self.gamma <= LARGEST_POWER
+            and self.gate <= LARGEST_POWER
+        )
+
+    @cached_property
+    def tamed(self) -> LossSpec:
+        """The same member of the family with a scale that a logit may be multiplied by: u T and T are divided by one power of two."""
+        power = min(math.frexp(_largest(self.scale))[1] - 1, math.frexp(self.temperature)[1] + 1021)
+        if self.is_moderate or power <= 0:
+            return self
+        fields = {name: np.ldexp(getattr(self, name), -power) for name in ("temperature", "scale", "bias", "margin")}
+        return replace(self, **fields)
+
     def _key(self) -> tuple[Any, ...]:
         return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for _, v in self._items())
 
@@ -191,6 +220,20 @@ class LossSpec:
 def active(value: ArrayLike, neutral: float = 0.0) -> bool:
     """Whether a field that is a number or an array differs from its neutral value anywhere."""
     return value != neutral if isinstance(value, float) else bool(np.any(np.asarray(value) != neutral))
+
+
+def _moderate(value: Any) -> bool:
+    """Whether every entry of a field that is not 0 is a moderate number."""
+    if isinstance(value, float):
+        return value == 0 or _checks.moderate(value)
+    entries = np.asarray(value)
+    if _checks.moderate(entries.min()):
+        return bool(entries.max() <= _checks.LARGEST_FACTOR)
+    return all(_checks.moderate(x) for x in (entries[entries > 0].min(initial=1.0), entries.max(initial=1.0)))
+
+
+def _largest(value: Any) -> float:
+    return abs(value) if isinstance(value, float) else float(max(value.max(), -value.min()))
 
 
 def _from_mapping(values: Mapping[str, Any]) -> LossSpec:

@@ -268,7 +268,9 @@ class _Size:
             product = product + self._focal(spread[:, 0])
         product = product * self.slope
         if spec.softcap is not None:
-            product = product + self.gradient_u() * self.slope * np.abs(row.affine.bend * tangent)
+            steep = np.abs(row.affine.slope)
+            bend = np.divide(np.abs(row.affine.bend), steep, out=np.full_like(steep, 2 / spec.softcap), where=steep > 0)
+            product = product + self.gradient_u() * self.slope * np.abs(bend * tangent)
         lost = (self.lost * 2.0**-60 * (row.weight + spec.z_loss * self.lse))[:, None] * spread * self.slope
         # a prior without mass on any unmasked class: a loss that is NaN has no second derivative
         defined = self.defined(self.factor[:, None] * (self.relative()[:, None] * product + lost))

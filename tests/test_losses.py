@@ -150,6 +150,54 @@ def test_one_class(name: str) -> None:
     assert sl.cross_entropy([[3.0]], [0], spec) == 0
 
 
+NEEDS_SAMPLES = ("class_balanced",)
+by_counts = pytest.mark.parametrize("name", [n for n, f in losses.REGISTRY.items() if "counts" in inspect.signature(f).parameters])
+
+
+def test_frequencies_are_the_counts_up_to_a_factor() -> None:
+    assert losses.logit_adjusted([0.5, 0.3, 0.2]) == losses.logit_adjusted([5, 3, 2])
+    np.testing.assert_allclose(np.asarray(losses.balanced_softmax([0.5, 0.3, 0.2]).bias), np.log([0.5, 0.3, 0.2]), rtol=1e-15)
+    np.testing.assert_allclose(sl.balance.initial_mass_ratio([0.75, 0.25]), [3.0, 1 / 3], rtol=1e-15)
+
+
+@by_counts
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_every_loss_of_counts_takes_frequencies_or_says_that_it_needs_samples(name: str, dtype: Any) -> None:
+    if name in NEEDS_SAMPLES:
+        with pytest.raises(ValueError, match=r"whole numbers of samples here.*got frequencies"):
+            _spec(name, PRIOR)
+        return
+    by_share, by_count = _spec(name, PRIOR.astype(dtype)), _spec(name)
+    rounding = 1e-13 if dtype is np.float64 else 1e-5
+    np.testing.assert_allclose(
+        sl.cross_entropy(Z, Y, by_share, reduction="none"), sl.cross_entropy(Z, Y, by_count, reduction="none"), rounding
+    )
+    assert by_count != LossSpec()
+
+
+@by_counts
+def test_whole_numbers_are_counts_whatever_their_type(name: str) -> None:
+    assert _spec(name, COUNTS.astype(np.float32)) == _spec(name, COUNTS.astype(np.uint16)) == _spec(name)
+    assert _spec(name, [1.0, 0.0, 0.0, 0.0, 0.0]) == _spec(name, [1, 1, 1, 1, 1])
+
+
+@by_counts
+@pytest.mark.parametrize(
+    ("counts", "match"),
+    [
+        ([0.5, 0.3, 0.1], r"frequencies > 0 that sum to one \(within 1e-6\); got values from 0.1 to 0.5 that sum to 0.9"),
+        ([0.5, 0.5, 0.0], r"frequencies > 0 that sum to one .*got values from 0.0 to 0.5"),
+        ([2.5, 3.0], "whole numbers of samples, or frequencies"),
+        ([0.5, np.nan], "counts must be in .*got nan at index"),
+        ([1.5, -0.5], "counts must be in .*got -0.5 at index"),
+        ([2.0**54, 1.0], "counts must be in .*got 1.8014398509481984e"),
+    ],
+)
+def test_what_is_neither_counts_nor_frequencies_is_refused(name: str, counts: list[float], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        _spec(name, counts)
+
+
 def test_gradient_balanced_is_plain_on_balanced_data() -> None:
     value, gradient = sl.cross_entropy_grad(Z, Y, losses.gradient_balanced(np.full(K, 30)))
     expected, expected_gradient = sl.cross_entropy_grad(Z, Y)
@@ -180,8 +228,8 @@ def test_class_balanced_limits() -> None:
 @pytest.mark.parametrize(
     ("error", "match", "call"),
     [
-        (ValueError, "counts must be finite and >= 0; got -1.0", lambda: losses.ldam([3, -1])),
-        (ValueError, "counts must be finite", lambda: losses.cdt([3, np.nan])),
+        (ValueError, r"counts must be in \[0, 9.0072e\+15\]; got -1.0", lambda: losses.ldam([3, -1])),
+        (ValueError, r"counts must be in \[0, 9.0072e\+15\]; got nan", lambda: losses.cdt([3, np.nan])),
         (ValueError, r"counts must have shape \(K,\)", lambda: losses.vs([[1, 2]])),
         (ValueError, "at least one class with samples", lambda: losses.seesaw([0, 0])),
         (TypeError, "counts must hold real numbers", lambda: losses.balanced_softmax(["many"])),

@@ -130,14 +130,14 @@ def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weig
         q_cross = q_y * cross if q_y > 0.0 else 0.0
         phi = o**gamma
         slope = o ** (gamma - 1.0) if o > 0.0 or gamma >= 1.0 else 0.0
-        curve = o ** (gamma - 2.0) if o > 0.0 or gamma >= 2.0 else 0.0
+        cross_over_o = q_cross / o if o > 0.0 else 0.0  # o^(gamma - 2) may overflow where C, of o's size then, takes it back
         d_cross = -((1.0 - eps) * tau_y + eps * r_tau)
         psi_cross = -gamma * slope * q_cross
         d_phi = -gamma * slope * q_y * tau_y
-        one_hot = gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * tau_y - gamma * slope * q_y * d_cross
-    lse = shift + log_total
-    straight = weight * (phi - psi_cross) + 2.0 * z_loss * lse
-    constant = 2.0 * z_loss * mu
+        one_hot = gamma * ((gamma - 1.0) * slope * q_y * cross_over_o - slope * q_cross) * tau_y - gamma * slope * q_y * d_cross
+    push = part(2.0 * z_loss, shift + log_total)
+    straight = weight * (phi - psi_cross) + push
+    constant = part(2.0 * z_loss, mu)
     tilt = weight * (d_phi - one_hot)
     beta = scale * weight * d_phi * eps
     at_target = q_y * (straight * tau_y + constant) - tilt * o + weight * d_phi * eps * (1.0 - r_y)
@@ -147,5 +147,5 @@ def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weig
 @helper
 def soft_product_terms(total, log_total, shift, s_sum, mu, weight, scale, z_loss):
     """Return (a, b) of a row with a given distribution: its product is e_k (a tau_k + b)."""
-    lse = shift + log_total
-    return scale * (weight * s_sum + 2.0 * z_loss * lse) / total, scale * 2.0 * z_loss * mu / total
+    push = part(2.0 * z_loss, shift + log_total)
+    return scale * (weight * s_sum + push) / total, scale * part(2.0 * z_loss, mu) / total

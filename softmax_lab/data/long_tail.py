@@ -38,9 +38,9 @@ def long_tail_counts(n_max: int, rho: float, num_classes: int) -> NDArray[np.int
     >>> data.long_tail_counts(100, 100, 3)
     array([100,  10,   1])
     """
-    n_max = int(_checks.number("n_max", n_max, low=1))
+    n_max = _checks.whole("n_max", n_max, low=1)
     rho = _checks.number("rho", rho, low=1.0)
-    num_classes = int(_checks.number("num_classes", num_classes, low=1))
+    num_classes = _checks.whole("num_classes", num_classes, low=1)
     share = np.arange(num_classes) / max(num_classes - 1, 1)
     return np.maximum(np.rint(n_max * rho**-share), 1).astype(np.int64)
 
@@ -84,14 +84,14 @@ def long_tail(
     Y. Cui, M. Jia, T.-Y. Lin, Y. Song and S. Belongie, "Class-balanced loss based on effective number of samples",
     CVPR 2019: the profile n_c = n mu^c.
     """
-    y = np.asarray(labels)
+    y = _checks.array("labels", labels)
     if y.ndim != 1 or y.dtype.kind not in "iu" or y.size == 0:
         raise ValueError(f"labels must be integers of shape (N,), N >= 1; got dtype {y.dtype.name}, shape {y.shape}")
     if y.min() < 0:
         raise IndexError(f"labels must be >= 0; got label {int(y.min())} at row {int(np.argmin(y))}")
     present = np.bincount(y)
     num_classes = len(present)
-    test_per_class = int(_checks.number("test_per_class", test_per_class, low=0))
+    test_per_class = _checks.whole("test_per_class", test_per_class, low=0)
     room = int(present.min()) - test_per_class
     if room < 1:
         raise ValueError(f"every class needs more than test_per_class={test_per_class} rows; the smallest has {int(present.min())}")
@@ -109,7 +109,7 @@ def long_tail(
 
 def _ranks(order: ArrayLike | None, num_classes: int) -> NDArray[np.int64]:
     """Return each class's place in ``order`` (0 = most frequent)."""
-    classes: NDArray[Any] = np.arange(num_classes) if order is None else np.asarray(order)
+    classes: NDArray[Any] = np.arange(num_classes) if order is None else _checks.array("order", order)
     if classes.shape != (num_classes,) or not np.array_equal(np.sort(classes), np.arange(num_classes)):
         raise ValueError(f"order must be a permutation of 0 ... {num_classes - 1}; got {classes.tolist()}")
     return np.argsort(classes)

@@ -6,12 +6,14 @@ closed forms are what tensors that are not on the CPU go through: no graph, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._checks import moderate
 from . import _family
 from ._family import SpecTensors
 from ._shared import loss_dtype
@@ -52,11 +54,12 @@ class _Rows(NamedTuple):
 
 
 def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> _Rows:
-    dtype = loss_dtype(logits.dtype)
+    # what float32 could not hold is worked on in float64, as the CPU's loops do with all
+    dtype = torch.float64 if _family.extreme(spec) else loss_dtype(logits.dtype)
     moved = logits.movedim(options.dim, -1)
     z = moved.reshape(-1, moved.shape[-1]).to(dtype)
     weights = 1.0 if sample_weight is None else sample_weight.reshape(-1).to(dtype)
-    fields = _typed(spec, dtype)
+    fields = _typed(_balanced(spec) if options.reduction == "mean" else spec, dtype)
     if target.is_floating_point():
         soft = target.movedim(options.dim, -1).reshape(z.shape).to(dtype)
         live = torch.ones_like(z[:, 0], dtype=torch.bool)
@@ -69,6 +72,14 @@ def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tens
     return _Rows(z, label, None, live, weights, fields, moved.shape[:-1])
 
 
+def _balanced(spec: SpecTensors) -> SpecTensors:
+    """Return fields with a class weight whose sum is held: a mean does not know a factor that all weights share."""
+    weight = spec.class_weight
+    if isinstance(weight, Tensor) or weight == 0 or spec.gate or moderate(weight):
+        return spec
+    return spec._replace(class_weight=1.0, z_loss=spec.z_loss / weight)
+
+
 def _typed(spec: SpecTensors, dtype: torch.dtype) -> SpecTensors:
     """Return the fields in the type that is computed in, the prior summing to one."""
     fields: dict[str, Any] = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in spec._asdict().items()}
@@ -79,13 +90,15 @@ def _typed(spec: SpecTensors, dtype: torch.dtype) -> SpecTensors:
 
 def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
     """Return the loss, differentiable to any order in the logits, a target distribution and the sample weights."""
+    if 1.0 / spec.temperature == math.inf:  # the largest logit's two derivatives would be infinite before they cancel
+        raise ValueError(f"temperature must be at least 5.6e-309 for derivatives in plain torch; got {spec.temperature!r}")
     rows = _rows(logits, target, spec, sample_weight, options)
     if rows.soft is not None:
         values, weight = _family.soft_value(rows.z, rows.soft, rows.spec)
     else:
         assert rows.label is not None
         values, weight = _family.value(rows.z, rows.label, rows.spec)
-    return _reduced(values, *_scale(rows, weight, options), rows, options)
+    return _reduced(values, *_scale(rows, weight, options), rows, options).to(loss_dtype(logits.dtype))
 
 
 def loss_and_gradient(
@@ -99,7 +112,8 @@ def loss_and_gradient(
         assert rows.label is not None
         values, gradient, weight = _family.value_and_gradient(rows.z, rows.label, rows.spec)
     scale, total = _scale(rows, weight, options)
-    return _reduced(values, scale, total, rows, options), _unrowed(_scaled(gradient, scale, rows), logits, options)
+    value = _reduced(values, scale, total, rows, options).to(loss_dtype(logits.dtype))
+    return value, _unrowed(_scaled(gradient, scale, rows), logits, options)
 
 
 def gradient(logits: Tensor, upstream: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
@@ -171,7 +185,7 @@ def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -
     p, g = probs.to(wide), upstream.to(wide)
     g = g - g.gather(dim, p.argmax(dim, keepdim=True))
     mean = (p * g).sum(dim, keepdim=True)
-    return (p * (g - mean) / temperature).to(probs.dtype)
+    return _family.over(p * (g - mean), temperature).to(probs.dtype)
 
 
 def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None) -> Tensor:
@@ -187,4 +201,4 @@ def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: 
     g, log_p = upstream.gather(dim, top).to(wide), log_probs.gather(dim, top).to(wide)
     at_top = -g * torch.expm1(log_p) - torch.exp(log_p) * (upstream.sum(dim, keepdim=True, dtype=wide) - g)
     result = result.scatter_(dim, top, at_top.to(result.dtype))
-    return result if temperature == 1.0 else (result / temperature).to(dtype)
+    return _family.over(result, temperature).to(dtype)

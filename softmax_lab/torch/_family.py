@@ -31,8 +31,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ..spec import LossSpec
 
 __all__ = [
-    "Affine", "RowTerms", "Shifted", "SpecTensors", "affine", "class_weights", "expected_log_q", "hvp",
-    "outside_of_modes", "prior", "row_terms",
+    "Affine", "RowTerms", "Shifted", "SpecTensors", "affine", "class_weights", "expected_log_q", "extreme", "hvp",
+    "outside_of_modes", "over", "prior", "row_terms",
     "shard", "shifted", "smoothed", "soft_value", "soft_value_and_gradient", "soft_weights", "spec_tensors", "value", "value_and_gradient",
 ]  # fmt: skip
 
@@ -62,7 +62,8 @@ def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype)
     cache: dict[tuple[torch.device, torch.dtype], SpecTensors] = spec.__dict__.setdefault("_tensors", {})
     key = torch.device(device), dtype
     if key not in cache:
-        values = {field.name: getattr(spec, field.name) for field in fields(spec)}
+        tamed = spec if spec.is_moderate else spec.tamed
+        values = {field.name: getattr(tamed, field.name) for field in fields(spec)}
         if spec.prior is not None:
             values["prior"] = spec.prior / np.sum(spec.prior)  # a LossSpec lets the sum miss one by 1e-6
         with outside_of_modes():
@@ -102,10 +103,38 @@ def affine(z: Tensor, spec: SpecTensors, label: Tensor | None, *, first: int = 0
     ``label`` (n,) holds valid classes (the caller puts 0 where a row does not count); None for target distributions.
     ``first`` is the class of the first column, where the columns are a shard: labels outside it have no margin here.
     """
-    v, slope = z, spec.scale / spec.temperature
+    u, steepness = _unscaled(z, spec, label, first)
+    return Affine(over(u, spec.temperature), steepness / spec.temperature)
+
+
+def over(x: Tensor, temperature: float) -> Tensor:
+    """Return x / T, where T may lie beyond what a tensor of x's type can hold: 0 / T is 0, and never 0 times an infinite 1/T."""
+    if temperature == 1.0:
+        return x
+    if x.dtype == torch.float64 or _SMALLEST < temperature < _LARGEST:
+        return x / temperature
+    return (x.double() / temperature).to(x.dtype)
+
+
+_SMALLEST, _LARGEST = 1e-15, 1e15  # float32 has room for the square of a quotient of such numbers
+
+
+def extreme(spec: SpecTensors) -> bool:
+    """Whether a number among the fields is so large or so small that float32 would lose it on the way."""
+    factors = (spec.temperature, spec.scale, spec.class_weight, spec.softcap)
+    sizes = (spec.bias, spec.margin, spec.z_loss, spec.gamma, spec.gate)
+    return any(isinstance(x, float) and x != 0 and not _SMALLEST < x < _LARGEST for x in factors) or any(
+        isinstance(x, float) and abs(x) > _LARGEST for x in sizes
+    )
+
+
+def _unscaled(z: Tensor, spec: SpecTensors, label: Tensor | None, first: int = 0) -> tuple[Tensor, float | Tensor]:
+    """Return u T = a v + b - m e_y, and its derivative in z."""
+    v, slope = z, spec.scale
     if spec.softcap is not None:
         x = z / spec.softcap
-        v = torch.where(z == -torch.inf, z, spec.softcap * torch.tanh(x))  # -inf stays -inf
+        # -inf stays -inf, and of a cap out of sight tanh sees nothing
+        v = torch.where((z == -torch.inf) | (x.abs() < _UNSEEN), z, spec.softcap * torch.tanh(x))
         slope = slope * torch.cosh(x).pow(-2.0)
     u = v * spec.scale if _active(spec.scale, 1.0) else v
     if _active(spec.bias):
@@ -119,7 +148,10 @@ def affine(z: Tensor, spec: SpecTensors, label: Tensor | None, *, first: int = 0
         here = (column >= 0) & (column < z.shape[1])
         margin = here.to(z.dtype) * _at(spec.margin, label)
         u = u.scatter_add(1, column.clamp(0, z.shape[1] - 1)[:, None], -margin[:, None])
-    return Affine(u if spec.temperature == 1.0 else u / spec.temperature, slope)
+    return u, slope
+
+
+_UNSEEN = 2.0**-28  # tanh x is x (1 - x^2 / 3 + ...)
 
 
 class Shifted(NamedTuple):
@@ -163,8 +195,7 @@ def shifted(u: Tensor, temperature: float = 1.0) -> Shifted:
     top = u.argmax(1)
     peak = _take(u, top)
     d = u - peak[:, None]
-    if temperature != 1.0:
-        d, peak = d / temperature, peak / temperature
+    d, peak = over(d, temperature), over(peak, temperature)
     e = torch.exp(d).scatter(1, top[:, None], torch.zeros_like(peak)[:, None])
     rest = e.sum(1)
     return Shifted(top, peak, d, e, torch.where(torch.isnan(_take(d, top)), torch.nan, rest))
@@ -205,7 +236,7 @@ def row_terms(
         psi_cross = -spec.gamma * _power(others, spec.gamma - 1.0) * torch.where(q_y == 0, 0.0, q_y * cross)
     value, base = weight * phi * cross, weight * (phi - psi_cross)
     if spec.z_loss:
-        value, push = value + spec.z_loss * lse**2, 2.0 * spec.z_loss * lse
+        value, push = value + (spec.z_loss * lse) * lse, 2.0 * (spec.z_loss * lse)
     beta = weight * phi * eps
     return RowTerms(value, base + push, beta, beta * (1.0 - r_y) - base * others + push * q_y)
 
@@ -232,10 +263,10 @@ def expected_log_q(spec: SpecTensors, log_q: Tensor, num_classes: int) -> Tensor
 
 def value_and_gradient(z: Tensor, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor, Tensor]:
     """Return values (n,), dL/dz (n, K) and the rows' weights w (n,), for class-index targets; nothing is reduced."""
-    u, slope = affine(z, spec, label)
-    rows = shifted(u)
+    u, slope = _unscaled(z, spec, label)
+    rows = shifted(u, spec.temperature)
     weight, terms = _terms(rows, label, spec)
-    return terms.value, _gradient_u(rows.q, terms, label, spec) * slope, weight
+    return terms.value, over(_gradient_u(rows.q, terms, label, spec) * slope, spec.temperature), weight
 
 
 def _gradient_u(q: Tensor, terms: RowTerms, label: Tensor, spec: SpecTensors) -> Tensor:
@@ -247,7 +278,7 @@ def _gradient_u(q: Tensor, terms: RowTerms, label: Tensor, spec: SpecTensors) ->
 
 def value(z: Tensor, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor]:
     """Return values (n,) and the rows' weights w (n,), for class-index targets; differentiable to any order."""
-    weight, terms = _terms(shifted(affine(z, spec, label).u), label, spec)
+    weight, terms = _terms(shifted(_unscaled(z, spec, label)[0], spec.temperature), label, spec)
     return terms.value, weight
 
 
@@ -263,11 +294,11 @@ def _terms(rows: Shifted, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Row
 
 def soft_value_and_gradient(z: Tensor, target: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor, Tensor]:
     """Return values (n,), dL/dz (n, K) and the rows' weights (n,) for target distributions (n, K), taken as they are."""
-    u, slope = affine(z, spec, None)
-    rows = shifted(u)
+    u, slope = _unscaled(z, spec, None)
+    rows = shifted(u, spec.temperature)
     weight = soft_weights(target, spec)
     values = _soft_value(rows, smoothed(target, spec), weight, spec)
-    return values, _soft_gradient_u(rows, target, spec) * slope, weight
+    return values, over(_soft_gradient_u(rows, target, spec) * slope, spec.temperature), weight
 
 
 def _soft_gradient_u(rows: Shifted, target: Tensor, spec: SpecTensors) -> Tensor:
@@ -280,7 +311,7 @@ def _soft_gradient_u(rows: Shifted, target: Tensor, spec: SpecTensors) -> Tensor
 
 def soft_value(z: Tensor, target: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor]:
     """Return values (n,) and the rows' weights w (n,) for target distributions (n, K); differentiable to any order."""
-    rows, weight = shifted(affine(z, spec, None).u), soft_weights(target, spec)
+    rows, weight = shifted(_unscaled(z, spec, None)[0], spec.temperature), soft_weights(target, spec)
     return _soft_value(rows, smoothed(target, spec), weight, spec), weight
 
 
@@ -289,9 +320,9 @@ def hvp(z: Tensor, tangent: Tensor, spec: SpecTensors, *, label: Tensor | None, 
 
     As in :mod:`softmax_lab.cross_entropy`: with t the tangent in u and mu = q.t, dq = q (t - mu), and the rest is O(K).
     """
-    u, slope = affine(z, spec, label)
-    rows = shifted(u)
-    q, t = rows.q, tangent * slope
+    u, slope = _unscaled(z, spec, label)
+    rows = shifted(u, spec.temperature)
+    q, t = rows.q, tangent * slope  # T divides at the end
     t = t - _row(_take(t, rows.top))  # a confident row's t - mu would cancel
     mu = (q * t).sum(1)
     moved = t - _row(mu)
@@ -307,10 +338,11 @@ def hvp(z: Tensor, tangent: Tensor, spec: SpecTensors, *, label: Tensor | None, 
     if spec.z_loss:
         mean = mu + _take(tangent * slope, rows.top)
         product = product + 2.0 * spec.z_loss * (_row(mean) * q + _row(rows.lse) * dq)
-    product = product * slope
+    product = over(product, spec.temperature) * slope
     if spec.softcap is not None:
-        product = product + gradient_u * slope * (-2.0 / spec.softcap) * torch.tanh(z / spec.softcap) * tangent
-    return product, weight
+        bend = -2.0 * torch.tanh(z / spec.softcap) * slope / spec.softcap  # in this order 0, where the cap is saturated
+        product = product + gradient_u * bend * tangent
+    return over(product, spec.temperature), weight
 
 
 def _focal_hvp(rows: Shifted, moved: Tensor, label: Tensor, spec: SpecTensors) -> Tensor:
@@ -335,7 +367,7 @@ def _soft_value(rows: Shifted, s: Tensor, weight: Tensor, spec: SpecTensors) -> 
     log_q = rows.log_q()
     log_q = torch.where((s == 0) & (log_q == -torch.inf), 0.0, log_q)  # 0 log 0 = 0, with -log q for derivative in s elsewhere
     values = -weight * (s * log_q).sum(1)
-    return values + spec.z_loss * rows.lse**2 if spec.z_loss else values
+    return values + (spec.z_loss * rows.lse) * rows.lse if spec.z_loss else values
 
 
 def smoothed(target: Tensor, spec: SpecTensors) -> Tensor:

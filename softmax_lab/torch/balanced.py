@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -260,18 +259,15 @@ class GradientBalancedLoss(SoftmaxLoss):
 
 def _num_classes(value: Any) -> int:
     try:
-        return int(_numpy_checks.number("the number of classes", operator.index(value), low=1.0))
+        return _numpy_checks.whole("the number of classes", value, low=1)
     except TypeError:
         raise TypeError(f"counts must be an array (K,), or the number of classes as an int; got {value!r}") from None
 
 
 def _whole(counts: ArrayLike) -> Any:
-    """Return counts as int64; no fractions, since they are kept as they are counted."""
-    array = _numpy_checks.real_array("counts", counts, low=0.0)
-    _numpy_checks.class_counts(array)
-    if (array != np.floor(array)).any():
-        raise ValueError(f"counts must be whole numbers; got {float(array[array != np.floor(array)][0])!r}")
-    return array.astype(np.int64)
+    """Return counts as int64, zeros among them; no frequencies, since they are kept as they are counted."""
+    _numpy_checks.class_counts(counts)
+    return np.asarray(counts).astype(np.int64)
 
 
 def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -149,7 +149,7 @@ class DeferredReweighting(SoftmaxLoss):
 
     def __init__(self, spec: LossSpec, class_weight: ArrayLike, start: int, **options: Any) -> None:
         super().__init__(spec, **options)
-        self.start = int(_numpy_checks.number("start", start, low=0.0))
+        self.start = _numpy_checks.whole("start", start, low=0)
         self.epoch = 0
         self._phases = (spec, replace(spec, class_weight=class_weight))
         self._choose()
@@ -233,7 +233,7 @@ class SeesawLoss(nn.Module):
         ignore_index: int = -100,
     ) -> None:
         super().__init__()
-        classes = int(_numpy_checks.number("num_classes", num_classes, low=1.0))
+        classes = _numpy_checks.whole("num_classes", num_classes, low=1)
         self.p, self.q = (_numpy_checks.number(name, value, low=0.0) for name, value in (("p", p), ("q", q)))
         self.min_score = _numpy_checks.number("min_score", min_score, low=0.0, high=1.0, open_low=True)
         self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)

@@ -152,8 +152,8 @@ class GradientMonitor:
         self.momentum = _numpy_checks.number("momentum", momentum, low=0.0, high=1.0)
         if self.momentum == 1:
             raise ValueError("momentum must be < 1 (at 1 nothing new would ever count); got 1.0")
-        self.every = int(_numpy_checks.number("every", every, low=1.0))
-        self.accumulation = int(_numpy_checks.number("accumulation", accumulation, low=1.0))
+        self.every = _numpy_checks.whole("every", every, low=1)
+        self.accumulation = _numpy_checks.whole("accumulation", accumulation, low=1)
         self.saturated = _numpy_checks.number("saturated", saturated, low=0.0, high=1.0)
         self.group = group
         self.step = 0  #: steps seen, measured or not

@@ -163,7 +163,9 @@ def test_rows_that_say_nothing_leave_tau_alone() -> None:
     [
         (lambda: Loss(2.5), TypeError, "number of classes as an int; got 2.5"),
         (lambda: Loss(0), ValueError, "number of classes must be"),
-        (lambda: Loss([1.5, 2.0]), ValueError, "whole numbers; got 1.5"),
+        (lambda: Loss([1.5, 2.0]), ValueError, "whole numbers of samples, or frequencies"),
+        (lambda: Loss([0.5, 0.5]), ValueError, r"whole numbers of samples here.*got frequencies"),
+        (lambda: Loss(True), TypeError, "number of classes as an int; got True"),
         (lambda: Loss([0, 0]), ValueError, "at least one class with samples"),
         (lambda: Loss([-1, 2]), ValueError, "counts must be"),
         (lambda: Loss(K, tau=4.0), ValueError, "tau must be in"),

@@ -173,3 +173,16 @@ def test_errors(change: dict[str, Any], error: type[Exception], message: str) ->
         slt.SeesawLoss(K)(**({"logits": Z, "target": Y} | change))
     with pytest.raises(ValueError, match="min_score must be"):
         slt.SeesawLoss(K, min_score=0.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: slt.SeesawLoss(2.7),  # type: ignore[arg-type]
+        lambda: slt.DeferredReweighting(LossSpec(), [1.0, 2.0], start=1.5),  # type: ignore[arg-type]
+        lambda: slt.GradientMonitor(every=1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_a_number_of_things_is_not_cut_off(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be a whole number; got (2.7|1.5)"):
+        make()

@@ -1,0 +1,83 @@
+"""The ends of the fields' domains in plain torch (functorch's way, and the closed forms off the CPU) against the CPU's loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import softmax_lab as sl
+import softmax_lab.torch as slt
+from softmax_lab import LossSpec
+from softmax_lab.torch import _composite
+from softmax_lab.torch._composite import Options
+from softmax_lab.torch._family import spec_tensors
+from softmax_lab.torch._shared import loss_dtype
+
+LARGEST = float(np.finfo(np.float64).max)
+Z = torch.tensor([[2.0, 1.0, 0.5], [-3.0, 4.0, 1e-3]], dtype=torch.float64)
+Y = torch.tensor([0, 1])
+TANGENT = torch.tensor([[1.0, -2.0, 0.5], [0.25, 1.0, 3.0]], dtype=torch.float64)
+
+SPECS = {
+    f"{name}={end:g}": LossSpec(**{name: end})
+    for name, ends in {
+        "temperature": (5e-324, 1e-308, 1e-50, 1e50, LARGEST),
+        "scale": (5e-324, 1e-50, 1e50, LARGEST),
+        "softcap": (5e-324, 1e-308, 1e-50, 1e50, LARGEST),
+        "margin": (5e-324, LARGEST),
+        "smoothing": (5e-324, 1.0),
+        "class_weight": (5e-324, 1e-50, 1e50, LARGEST),
+        "z_loss": (5e-324,),
+        "gamma": (5e-324,),
+    }.items()
+    for end in ends
+}
+
+
+def close(computed: torch.Tensor, expected: Any, dtype: torch.dtype) -> None:
+    torch.testing.assert_close(
+        computed, torch.as_tensor(np.asarray(expected)).to(computed.dtype), rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=1e-300
+    )
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", SPECS)
+def test_plain_torch_at_the_ends(name: str, dtype: torch.dtype, reduction: str) -> None:
+    spec, z, tangent = SPECS[name], Z.to(dtype), TANGENT.to(dtype)
+    arrays = z.numpy(), Y.numpy()
+    value, gradient = sl.cross_entropy_grad(*arrays, spec, reduction=reduction)  # type: ignore[arg-type]
+    product = sl.cross_entropy_hvp(*arrays, tangent.numpy(), spec, reduction=reduction)  # type: ignore[arg-type]
+    fields, options = spec_tensors(spec, torch.device("cpu"), loss_dtype(dtype)), Options(reduction)
+    computed = _composite.loss_and_gradient(z, Y, fields, None, options)
+    close(computed[0], value, dtype)
+    close(computed[1], gradient, dtype)
+    close(_composite.hvp(z, Y, tangent, fields, None, options), product, dtype)
+    if reduction == "mean" and 1 / spec.temperature < np.inf:
+        close(torch.func.grad(lambda x: slt.cross_entropy(x, Y, spec))(z), gradient, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("temperature", [5e-324, 1e-309, 1e-50, 1e50, LARGEST])
+def test_maps_and_their_derivatives_at_the_ends(temperature: float, dtype: torch.dtype) -> None:
+    for name in ("softmax", "log_softmax"):
+        z = Z.to(dtype, copy=True).requires_grad_()
+        function = getattr(slt, name)
+        result = function(z, temperature=temperature)
+        close(result.detach(), getattr(sl, name)(z.detach().numpy(), temperature=temperature), dtype)
+        close(torch.func.vmap(lambda row, f=function: f(row, temperature=temperature))(z.detach()), result.detach(), dtype)
+        result[:, 0].sum().backward()
+        assert z.grad is not None
+        sharp = temperature < 1
+        # of a sharp row nothing moves but the logarithm of an unlikely class, by 1/T
+        if name == "softmax" and sharp:
+            assert not z.grad.any()
+        assert not torch.isnan(z.grad).any()
+
+
+def test_a_derivative_in_plain_torch_refuses_a_temperature_whose_reciprocal_is_infinite() -> None:
+    with pytest.raises(ValueError, match=r"temperature must be at least 5\.6e-309 .*got 1e-310"):
+        torch.func.grad(lambda x: slt.cross_entropy(x, Y, LossSpec(temperature=1e-310)))(Z)
