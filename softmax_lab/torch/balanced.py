@@ -19,7 +19,8 @@ from . import _checks, _family, ops
 from ._composite import Options
 from ._family import SpecTensors
 from ._shared import loss_dtype
-from .modules import SoftmaxLoss
+from ._state import State
+from .modules import SoftmaxLoss, distributed, seen
 
 __all__ = ["GradientBalancedLoss"]
 
@@ -88,6 +89,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     """
 
     counts: Tensor
+    _writer = "GradientBalancedLoss"
 
     def __init__(
         self,
@@ -105,14 +107,18 @@ class GradientBalancedLoss(SoftmaxLoss):
     ) -> None:
         gathers = np.ndim(counts) == 0
         known = np.zeros(_num_classes(counts), dtype=np.int64) if gathers else _whole(counts)
-        settings = {"strength": strength, "gate": gate, "eps": eps, "power": power}
-        self._settings = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
+        self._set(tau, rate, max_tau, {"strength": strength, "gate": gate, "eps": eps, "power": power})
         self._gathers, self._group = gathers, group
-        self.max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
-        self.rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
-        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=self.max_tau)
         super().__init__(self._spec_for(known), **options)
         self.register_buffer("counts", torch.from_numpy(known))  # integers: half() leaves them alone
+
+    def _set(self, tau: float, rate: float, max_tau: float, settings: dict[str, float]) -> None:
+        """Check the settings and take them over, all or none."""
+        checked = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
+        max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
+        rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
+        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=max_tau)
+        self.rate, self.max_tau, self._settings = rate, max_tau, checked
 
     def _spec_for(self, counts: Any) -> LossSpec:
         counted = counts if counts.any() else np.ones_like(counts)  # nothing seen yet: every class alike
@@ -139,7 +145,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         options = self._check(logits, target, sample_weight)
         if self._gathers and self.training:
             self._gather(target)
-        if options.reduction != "mean" or not _distributed():
+        if options.reduction != "mean" or not distributed():
             return ops.loss(logits, target, self._in_use, sample_weight, options)
         share, empty = self._share(logits.detach(), target, sample_weight, options)
         value = ops.loss(logits, target, self._in_use, sample_weight, options._replace(empty="zero")) * share
@@ -165,10 +171,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     def _gather(self, target: Tensor) -> None:
         """Count the targets of all processes, and bring the fields up to date."""
         label, live = _labels(target, self.options.ignore_index)
-        seen = torch.zeros_like(self.counts).index_add_(0, label, live.long())
-        if _distributed():
-            dist.all_reduce(seen, group=self._group)
-        self.counts += seen
+        self.counts += seen(label, live, len(self.counts), self._group)
         self._fields = self._fields_for(self.counts)
 
     def _fields_for(self, counts: Tensor) -> SpecTensors:
@@ -226,7 +229,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         rows = logits.movedim(options.dim, -1).reshape(-1, len(self.counts))[live]
         n = np.maximum(self.counts.cpu().numpy(), 1)
         found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
-        if _distributed():
+        if distributed():
             sums = torch.tensor(np.stack(found), device=self.counts.device)
             dist.all_reduce(sums, group=self._group)
             found = balance.PriorResponse(*sums.cpu().numpy())
@@ -234,7 +237,10 @@ class GradientBalancedLoss(SoftmaxLoss):
         self._refresh()
 
     def _refresh(self) -> None:
-        """Bring spec and fields up to date after counts or settings have changed."""
+        """Bring spec and fields up to date after counts or settings have changed; counts without memory are yet to come."""
+        if self.counts.is_meta:
+            return
+        self._device = self.counts.device
         SoftmaxLoss.spec.fset(self, self._spec_for(self.counts.cpu().numpy()))  # type: ignore[attr-defined]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GradientBalancedLoss:
@@ -243,14 +249,13 @@ class GradientBalancedLoss(SoftmaxLoss):
             self._fields = self._fields_for(self.counts)
         return self
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"tau": self._tau, "gathers": self._gathers, "rate": self.rate, "max_tau": self.max_tau, **self._settings}
+    def _written(self) -> State:
+        return State(self._writer, len(self.counts), (self._tau, self._gathers, self.rate, self.max_tau, *self._settings.values()))
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        given = dict(state)
-        self._tau, self._gathers, self.rate, self.max_tau = (given.pop(name) for name in ("tau", "gathers", "rate", "max_tau"))
-        self._settings = given
-        self._refresh()  # load_state_dict has put the counts in place before
+    def _read(self, state: State) -> None:
+        tau, gathers, rate, max_tau, *rest = state.numbers
+        self._set(tau, rate, max_tau, dict(zip(self._settings, rest, strict=True)))
+        self._gathers = gathers > 0.5
 
     def extra_repr(self) -> str:
         how = "gathered" if self._gathers else "given"
@@ -279,7 +284,3 @@ def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     flat = target.reshape(-1)
     live = flat != ignore_index
     return torch.where(live, flat, 0).long(), live
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()

@@ -355,26 +355,39 @@ class GradientMonitor:
         else:
             self._shown.update(self.figure())
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on after a restart."""
-        window = self._window
-        return {
-            "step": self.step,
-            "batches": self._batches,
-            "averaged": self._averaged,
-            "sizes": None if window is None else (window.classes, window.width),
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what is needed to go on after a restart: tensors only, without entries where nothing has been measured yet."""
+        window, measured = self._window, self._history
+        sizes = (0, 0) if window is None else (window.classes, window.width)
+        progress = [self.step, self._batches, *sizes, *(step for step, _ in measured)]
+        known = {
             "window": None if window is None else window.flat.clone(),
             "average": None if self._average is None else self._average.clone(),
-            "steps": [step for step, _ in self._history],
-            "history": torch.stack([row for _, row in self._history]) if self._history else None,
+            "history": torch.stack([row for _, row in measured]) if measured else None,
+        }
+        return {
+            "progress": torch.tensor(progress, device="cpu"),
+            "averaged": torch.tensor(self._averaged, dtype=torch.float64, device="cpu"),
+            **{name: value for name, value in known.items() if value is not None},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned; the settings are the constructor's."""
-        self.step, self._batches, self._averaged = state["step"], state["batches"], state["averaged"]
-        self._window = None if state["window"] is None else _Sums(state["window"].clone(), *state["sizes"])
-        self._average = None if state["average"] is None else state["average"].clone()
-        self._history = [] if state["history"] is None else list(zip(state["steps"], state["history"], strict=True))
+        if "progress" not in state:
+            state = _of_0_1(state)
+        step, batches, classes, width, *steps = state["progress"].tolist()
+        found = {name: state[name].clone() if name in state else None for name in ("window", "average")}
+        history = list(zip(steps, state["history"], strict=True)) if steps else []
+        window = None if found["window"] is None else _Sums(found["window"], classes, width)
+        self.step, self._batches, self._averaged = step, batches, float(state["averaged"])
+        self._window, self._average, self._history = window, found["average"], history
+
+
+def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return what version 0.1.0 saved as numbers, pairs and None."""
+    progress = [state["step"], state["batches"], *(state["sizes"] or (0, 0)), *state["steps"]]
+    tensors = {name: state[name] for name in ("window", "average", "history") if state[name] is not None}
+    return {"progress": torch.tensor(progress), "averaged": torch.tensor(state["averaged"], dtype=torch.float64), **tensors}
 
 
 def _closed_form(
