@@ -18,6 +18,7 @@ from ..spec import LossSpec
 from . import _checks, _family, ops
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
 from ._shared import loss_dtype
 from ._state import State
 from .modules import SoftmaxLoss, distributed, seen
@@ -170,7 +171,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     @torch.no_grad()
     def _gather(self, target: Tensor) -> None:
         """Count the targets of all processes, and bring the fields up to date."""
-        label, live = _labels(target, self.options.ignore_index)
+        label, live = labels_of(target.reshape(-1), self.options.ignore_index)
         self.counts += seen(label, live, len(self.counts), self._group)
         self._fields = self._fields_for(self.counts)
 
@@ -192,7 +193,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     @torch.no_grad()
     def _share(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
         """Return this process's part of all weights times the number of processes, and whether no row has weight."""
-        label, live = _labels(target, options.ignore_index)
+        label, live = labels_of(target.reshape(-1), options.ignore_index)
         biased = SpecTensors(bias=self._fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
         log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
         weight = _family.class_weights(self._fields, label, torch.exp(log_q_y).to(self._fields_dtype))
@@ -225,7 +226,7 @@ class GradientBalancedLoss(SoftmaxLoss):
             As the loss itself does.
         """
         options = self._check(logits, target, None)
-        label, live = _labels(target, options.ignore_index)
+        label, live = labels_of(target.reshape(-1), options.ignore_index)
         rows = logits.movedim(options.dim, -1).reshape(-1, len(self.counts))[live]
         n = np.maximum(self.counts.cpu().numpy(), 1)
         found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
@@ -277,10 +278,3 @@ def _whole(counts: ArrayLike) -> Any:
     if (array != np.floor(array)).any():
         raise ValueError(f"counts must be whole numbers; got {float(array[array != np.floor(array)][0])!r}")
     return array.astype(np.int64)
-
-
-def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return labels, 0 where a row does not count, and which rows count; both flat."""
-    flat = target.reshape(-1)
-    live = flat != ignore_index
-    return torch.where(live, flat, 0).long(), live

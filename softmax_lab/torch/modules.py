@@ -18,6 +18,7 @@ from ..spec import LossSpec
 from . import _checks, ops
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
 from ._shared import loss_dtype, on_device
 from ._state import State, Stateful
 
@@ -271,8 +272,7 @@ class SeesawLoss(Stateful):
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``(..., K)`` and class indices ``(...)``; in training mode count the targets first."""
         self._check(logits, target, sample_weight)
-        live = target != self.loss.options.ignore_index
-        label = torch.where(live, target, 0).long()
+        label, live = labels_of(target, self.loss.options.ignore_index)
         if self.training:
             self.counts += seen(label.reshape(-1), live.reshape(-1), len(self.counts), self._group)
         wide = logits.to(loss_dtype(logits.dtype))

@@ -22,6 +22,7 @@ from ..spec import LossSpec
 from . import _checks, _family
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
 from ._shared import fields_of, loss_dtype, packed
 from .modules import SoftmaxLoss
 
@@ -258,8 +259,8 @@ class GradientMonitor:
         self, z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, h: Tensor | None, ignore: int
     ) -> None:
         gradient, log_q_y, log_q_max = _closed_form(z, target, spec, sample_weight, ignore)
-        live = (target != ignore) & torch.isfinite(log_q_y)
-        label = torch.where(target == ignore, 0, target).long()
+        label, counts = labels_of(target, ignore)
+        live = counts & torch.isfinite(log_q_y)
         gradient.masked_fill_(~live[:, None], 0.0)
         own = -gradient.gather(1, label[:, None])[:, 0]
         sums = self._sums(z, 0 if h is None else h.shape[1])
@@ -399,7 +400,7 @@ def _closed_form(
     # q alone: what acts on the target and on the row's weight is left out
     fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
-    u = _family.affine(z, fields, label := torch.where(target == ignore, 0, target).long()).u
+    u = _family.affine(z, fields, label := labels_of(target, ignore).index).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
 
 
