@@ -13,7 +13,7 @@ __all__ = ["Labels", "labels_of"]
 class Labels(NamedTuple):
     """Labels as int64, 0 where a row does not count, and which rows count; both of the target's shape."""
 
-    index: Tensor
+    label: Tensor
     live: Tensor
 
 

@@ -19,9 +19,10 @@ from . import _checks, _family, ops
 from ._composite import Options
 from ._family import SpecTensors
 from ._labels import labels_of
+from ._passes import FirstPasses, distributed
 from ._shared import loss_dtype
 from ._state import State
-from .modules import SoftmaxLoss, distributed, seen
+from .modules import SoftmaxLoss
 
 __all__ = ["GradientBalancedLoss"]
 
@@ -41,7 +42,9 @@ class GradientBalancedLoss(SoftmaxLoss):
     moves tau by a part of the Newton step of :func:`softmax_lab.balance.prior_response`, towards the value at which the model
     favours neither head nor tail on them. There is no schedule to choose; what it costs is the rows.
 
-    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is.
+    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is. Under activation checkpointing a
+    batch is counted once, and computed again with the counts and the tau that its first pass saw; where those cannot be told, that is a
+    ``RuntimeError``.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         gathers = np.ndim(counts) == 0
         known = np.zeros(_num_classes(counts), dtype=np.int64) if gathers else _whole(counts)
         self._set(tau, rate, max_tau, {"strength": strength, "gate": gate, "eps": eps, "power": power})
-        self._gathers, self._group = gathers, group
+        self._gathers, self._passes = gathers, FirstPasses(group)
         super().__init__(self._spec_for(known), **options)
         self.register_buffer("counts", torch.from_numpy(known))  # integers: half() leaves them alone
 
@@ -144,18 +147,14 @@ class GradientBalancedLoss(SoftmaxLoss):
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices."""
         options = self._check(logits, target, sample_weight)
-        if self._gathers and self.training:
-            self._gather(target)
+        fields = self._gathered(logits, target) if self._gathers else self._fields
+        # a spec that is fixed keeps its tensors from call to call
+        spec = fields if self._gathers or torch.compiler.is_compiling() else self._spec
         if options.reduction != "mean" or not distributed():
-            return ops.loss(logits, target, self._in_use, sample_weight, options)
-        share, empty = self._share(logits.detach(), target, sample_weight, options)
-        value = ops.loss(logits, target, self._in_use, sample_weight, options._replace(empty="zero")) * share
+            return ops.loss(logits, target, spec, sample_weight, options)
+        share, empty = self._share(logits.detach(), target, fields, sample_weight, options)
+        value = ops.loss(logits, target, spec, sample_weight, options._replace(empty="zero")) * share
         return torch.where(empty, torch.nan, value) if options.empty == "nan" else value
-
-    @property
-    def _in_use(self) -> LossSpec | SpecTensors:
-        """A spec that is fixed keeps its tensors from call to call."""
-        return self._fields if self._gathers or torch.compiler.is_compiling() else self._spec
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Options:
         # of the first spec only the number of classes and the kind of its fields matter
@@ -169,18 +168,20 @@ class GradientBalancedLoss(SoftmaxLoss):
         return options
 
     @torch.no_grad()
-    def _gather(self, target: Tensor) -> None:
-        """Count the targets of all processes, and bring the fields up to date."""
-        label, live = labels_of(target.reshape(-1), self.options.ignore_index)
-        self.counts += seen(label, live, len(self.counts), self._group)
-        self._fields = self._fields_for(self.counts)
+    def _gathered(self, logits: Tensor, target: Tensor) -> SpecTensors:
+        """Count the targets of all processes, where they are to be counted, and return the fields for this pass."""
+        labels = labels_of(target, self.options.ignore_index)
+        fields = self._fields_for(*self._passes.count(self.counts, self._tau, labels, logits, training=self.training))
+        if not torch.compiler.is_compiling():  # inside a compiled checkpoint nothing may be kept
+            self._fields = fields  # for the monitor
+        return fields
 
-    def _fields_for(self, counts: Tensor) -> SpecTensors:
+    def _fields_for(self, counts: Tensor, tau: float | Tensor) -> SpecTensors:
         """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same formula, term by term."""
         n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
         share, given = n / n.max(), self._settings
         smoothing = given["eps"] * share ** given["power"]
-        bias = self._tau * (n / n.sum()).log() + torch.log1p(-smoothing)
+        bias = tau * (n / n.sum()).log() + torch.log1p(-smoothing)
         return SpecTensors(
             bias=bias,
             class_weight=(n.max() / n) ** given["strength"],
@@ -191,23 +192,21 @@ class GradientBalancedLoss(SoftmaxLoss):
         )
 
     @torch.no_grad()
-    def _share(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
+    def _share(
+        self, logits: Tensor, target: Tensor, fields: SpecTensors, sample_weight: Tensor | None, options: Options
+    ) -> tuple[Tensor, Tensor]:
         """Return this process's part of all weights times the number of processes, and whether no row has weight."""
         label, live = labels_of(target.reshape(-1), options.ignore_index)
-        biased = SpecTensors(bias=self._fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
+        assert isinstance(fields.class_weight, Tensor)
+        biased = SpecTensors(bias=fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
         log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
-        weight = _family.class_weights(self._fields, label, torch.exp(log_q_y).to(self._fields_dtype))
+        weight = _family.class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
         weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)
         mass = torch.where(live, weight, 0.0).nansum()
         total = mass.clone()
-        dist.all_reduce(total, group=self._group)
-        share = mass / torch.where(total == 0, 1.0, total) * dist.get_world_size(self._group)
+        dist.all_reduce(total, group=self._passes.group)
+        share = mass / torch.where(total == 0, 1.0, total) * dist.get_world_size(self._passes.group)
         return share.to(loss_dtype(logits.dtype)), total == 0
-
-    @property
-    def _fields_dtype(self) -> torch.dtype:
-        assert isinstance(self._fields.class_weight, Tensor)
-        return self._fields.class_weight.dtype
 
     @torch.no_grad()
     def observe(self, logits: Tensor, target: Tensor) -> None:
@@ -232,7 +231,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
         if distributed():
             sums = torch.tensor(np.stack(found), device=self.counts.device)
-            dist.all_reduce(sums, group=self._group)
+            dist.all_reduce(sums, group=self._passes.group)
             found = balance.PriorResponse(*sums.cpu().numpy())
         self._tau = float(np.clip(self._tau - self.rate * found.shift(), 0.0, self.max_tau))
         self._refresh()
@@ -247,7 +246,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GradientBalancedLoss:
         super()._apply(fn, recurse)
         if self._gathers:
-            self._fields = self._fields_for(self.counts)
+            self._fields = self._fields_for(self.counts, self._tau)
         return self
 
     def _written(self) -> State:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from . import _checks, ops
 from ._composite import Options
 from ._family import SpecTensors
 from ._labels import labels_of
+from ._passes import FirstPasses
 from ._shared import loss_dtype, on_device
 from ._state import State, Stateful
 
@@ -204,6 +204,9 @@ class SeesawLoss(Stateful):
     ``DistributedDataParallel`` copies the buffers of its first process to the others. Every process of ``group`` must call the loss
     equally often.
 
+    Under activation checkpointing a batch is counted once, and computed again with the counts that its first pass saw; where those
+    cannot be told, that is a ``RuntimeError``.
+
     Parameters
     ----------
     num_classes : int
@@ -252,7 +255,7 @@ class SeesawLoss(Stateful):
         group: Any = None,
     ) -> None:
         super().__init__()
-        self._group = group
+        self._passes = FirstPasses(group)
         classes = int(_numpy_checks.number("num_classes", num_classes, low=1.0))
         self._set(p, q, min_score)
         self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)
@@ -272,11 +275,10 @@ class SeesawLoss(Stateful):
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``(..., K)`` and class indices ``(...)``; in training mode count the targets first."""
         self._check(logits, target, sample_weight)
-        label, live = labels_of(target, self.loss.options.ignore_index)
-        if self.training:
-            self.counts += seen(label.reshape(-1), live.reshape(-1), len(self.counts), self._group)
+        labels = labels_of(target, self.loss.options.ignore_index)
+        counts, _ = self._passes.count(self.counts, 0.0, labels, logits, training=self.training)
         wide = logits.to(loss_dtype(logits.dtype))
-        value: Tensor = self.loss(wide + self.shift(wide.detach(), label), target, sample_weight)
+        value: Tensor = self.loss(wide + self.shift(wide.detach(), labels.label, counts), target, sample_weight)
         return value
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> None:
@@ -289,9 +291,9 @@ class SeesawLoss(Stateful):
             _checks.labels(target, logits.shape[-1], options.ignore_index)
 
     @torch.no_grad()
-    def shift(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Return log M + log C, of the logits' shape; 0 at the target."""
-        log_n = self.counts.clamp(min=1).to(logits.dtype).log()
+    def shift(self, logits: Tensor, label: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Return log M + log C, of the logits' shape; 0 at the target. The counts are those of now, unless others are given."""
+        log_n = (self.counts if counts is None else counts).clamp(min=1).to(logits.dtype).log()
         mitigation = self.p * (log_n - log_n[label][..., None]).clamp(max=0.0)
         scores = ops.log_softmax(logits, 1.0, logits.ndim - 1)
         own = scores.gather(-1, label[..., None]).clamp(min=float(np.log(self.min_score)))
@@ -299,17 +301,3 @@ class SeesawLoss(Stateful):
 
     def extra_repr(self) -> str:
         return f"{len(self.counts)}, p={self.p:g}, q={self.q:g}, min_score={self.min_score:g}"
-
-
-@torch.no_grad()
-def seen(label: Tensor, live: Tensor, num_classes: int, group: Any) -> Tensor:
-    """Return how many rows of all processes have each label, (K,) int64."""
-    found = torch.zeros(num_classes, dtype=torch.int64, device=label.device).index_add_(0, label, live.long())
-    if distributed():
-        dist.all_reduce(found, group=group)
-    return found
-
-
-def distributed() -> bool:
-    """Whether several processes may share a batch."""
-    return dist.is_available() and dist.is_initialized()

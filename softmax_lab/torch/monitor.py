@@ -23,6 +23,7 @@ from . import _checks, _family
 from ._composite import Options
 from ._family import SpecTensors
 from ._labels import labels_of
+from ._passes import FirstPasses, recomputes
 from ._shared import fields_of, loss_dtype, packed
 from .modules import SoftmaxLoss
 
@@ -89,6 +90,7 @@ class GradientMonitor:
 
     - Mixed precision: the gradient is that of the loss itself, in float32, whatever the loss scale. Rows whose loss is not finite
       are left out.
+    - Activation checkpointing: a batch is measured once, in the first pass through which a gradient will flow.
     - Gradient accumulation: with ``accumulation=n`` a step is n batches.
     - Several processes: sums are all-reduced where ``torch.distributed`` is initialised, once a step, and every process has the
       same statistics; each must see equally many batches.
@@ -164,6 +166,7 @@ class GradientMonitor:
         self._history: list[tuple[int, Tensor]] = []
         self._features: Tensor | None = None
         self._shown: Any = None
+        self._passes = FirstPasses()
         self._hooks = self._attach(module, classifier)
 
     def _attach(self, module: nn.Module | None, classifier: nn.Linear | None) -> list[Any]:
@@ -193,15 +196,24 @@ class GradientMonitor:
 
     # ---- what comes in ----
 
-    def _on_classifier(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if self._measures and output.requires_grad:
+    def _on_classifier(self, classifier: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # the first pass of a checkpoint may have no graph, and the loss may be outside of it
+        if self._measures and (output.requires_grad or classifier.training):
             self._features = inputs[0].detach()
 
     def _on_loss(self, loss: SoftmaxLoss, arguments: tuple[Any, ...], named: dict[str, Any], _: Tensor) -> None:
         given = dict(zip(("logits", "target", "sample_weight"), arguments, strict=False)) | named
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled() and given["logits"].requires_grad:
+        if torch.compiler.is_compiling():
+            return
+        if not recomputes():
+            self._passes.forget_finished()
+        if torch.is_grad_enabled() and given["logits"].requires_grad and not self._seen(loss.options, **given):
             options = loss.options
             self.update(**given, spec=loss._fields, ignore_index=options.ignore_index, dim=options.dim)
+
+    def _seen(self, options: Options, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> bool:
+        """Whether this pass of the batch is a recomputation of one that was measured."""
+        return not target.is_floating_point() and self._passes.batch_seen(labels_of(target, options.ignore_index), logits.detach())
 
     @property
     def _measures(self) -> bool:
@@ -400,7 +412,7 @@ def _closed_form(
     # q alone: what acts on the target and on the row's weight is left out
     fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
-    u = _family.affine(z, fields, label := labels_of(target, ignore).index).u
+    u = _family.affine(z, fields, label := labels_of(target, ignore).label).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
 
 

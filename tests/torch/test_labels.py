@@ -71,7 +71,7 @@ TAKERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_process() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     yield
     dist.destroy_process_group()
 
@@ -87,8 +87,8 @@ def test_a_row_counts_unless_its_label_is_ignored(dtype: torch.dtype, ignored: i
     given = torch.tensor([0, 3, 100, 127]).to(dtype)
     if dtype not in (torch.int8,):
         given = torch.cat([given, torch.tensor([156, 255]).to(dtype)])
-    index, live = labels_of(given, ignored)
+    label, live = labels_of(given, ignored)
     expected = [value != ignored for value in given.tolist()]
     assert live.tolist() == expected
-    assert index.dtype == torch.int64
-    assert index.tolist() == [value if value != ignored else 0 for value in given.tolist()]
+    assert label.dtype == torch.int64
+    assert label.tolist() == [value if value != ignored else 0 for value in given.tolist()]

@@ -22,6 +22,7 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
 from softmax_lab.torch import _state
+from softmax_lab.torch._passes import FirstPasses
 from tests.specs import INDEX_SPECS, K
 from tests.torch import ddp_ranks
 
@@ -108,6 +109,18 @@ def test_no_cast_rounds_the_state(name: str, change: Callable[[nn.Module], Any])
 def test_copies_and_pickles_train_on_alike(name: str, copied: Callable[[nn.Module], nn.Module]) -> None:
     module = LOSSES[name][0]()
     same(copied(module), module)
+
+
+@pytest.mark.parametrize("make", [slt.SeesawLoss, slt.GradientBalancedLoss])
+def test_a_copy_belongs_to_the_same_group_of_processes(make: Callable[..., nn.Module]) -> None:
+    class Group:
+        def __reduce__(self) -> Any:
+            raise TypeError("a group cannot be pickled")
+
+    group = Group()
+    passes = copy.deepcopy(make(K, group=group))._passes
+    assert isinstance(passes, FirstPasses)
+    assert passes.group is group
 
 
 def averaged(state: dict[str, Tensor], other: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
