@@ -130,6 +130,7 @@ def test_training_is_the_same_to_the_bit(name: str, kind: str, how: str) -> None
     assert_same(train(LOSSES[name](), KINDS[kind], how=how), train(LOSSES[name](), plainly, how=how))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler's look at its inputs
 @pytest.mark.parametrize("kind", ["non-reentrant", "reentrant"])
 @pytest.mark.parametrize("name", ["seesaw", "gathered"])
@@ -139,6 +140,7 @@ def test_a_compiled_loss_counts_once_too(name: str, kind: str) -> None:
     torch.testing.assert_close(expected, train(LOSSES[name](), plainly))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("name", ["seesaw", "gathered", "given"])
