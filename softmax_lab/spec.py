@@ -191,8 +191,9 @@ class LossSpec:
         return hash(self._key())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # rebuilt through the constructor: a pickle cannot smuggle in an unchecked or writeable field
-        return _from_mapping, (dict(self._items()),)
+        # rebuilt through the constructor: a pickle cannot smuggle in an unchecked or writeable field.
+        # Of plain types alone, so that loaders that trust no others can take it
+        return _from_mapping, ({name: _plain(value) for name, value in self._items()},)
 
     def __repr__(self) -> str:
         defaults = {field.name: field.default for field in fields(self)}
@@ -236,8 +237,15 @@ def _largest(value: Any) -> float:
     return abs(value) if isinstance(value, float) else float(max(value.max(), -value.min()))
 
 
+def _plain(value: Value) -> Any:
+    """Return an array as its shape and its little-endian bytes."""
+    return (value.shape, value.astype("<f8").tobytes()) if isinstance(value, np.ndarray) else value
+
+
 def _from_mapping(values: Mapping[str, Any]) -> LossSpec:
-    return LossSpec(**values)
+    """Return the spec of a pickle; version 0.1.0 wrote its arrays as they are."""
+    given: dict[str, Any] = {n: np.frombuffer(v[1], "<f8").reshape(v[0]) if isinstance(v, tuple) else v for n, v in values.items()}
+    return LossSpec(**given)
 
 
 def _summary(value: Value) -> str:

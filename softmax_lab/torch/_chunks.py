@@ -29,6 +29,7 @@ from .. import _checks
 from ..spec import LossSpec
 from . import _checks as _torch_checks
 from ._composite import Options, loss_dtype
+from ._labels import labels_of
 
 __all__ = [
     "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_budget", "chunk_rows",
@@ -116,8 +117,8 @@ def prepare(logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tenso
     factor = None if sample_weight is None else sample_weight.reshape(-1)
     if target.is_floating_point():
         return Rows(target.reshape(shape.numel(), logits.shape[-1]), None, factor, shape, options)
-    label = target.reshape(-1).long()
-    live = label != _checks.ignored_label(options.ignore_index)
+    _, live = labels_of(target.reshape(-1), _checks.ignored_label(options.ignore_index))
+    label = target.reshape(-1).long()  # as they were given, for who reports one that is out of range
     return Rows(label, None if bool(live.all()) else live.nonzero()[:, 0], factor, shape, options)
 
 

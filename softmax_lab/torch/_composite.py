@@ -16,6 +16,7 @@ from torch import Tensor
 from .._checks import moderate
 from . import _family
 from ._family import SpecTensors
+from ._labels import labels_of
 from ._shared import loss_dtype
 
 __all__ = [
@@ -64,9 +65,7 @@ def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tens
         soft = target.movedim(options.dim, -1).reshape(z.shape).to(dtype)
         live = torch.ones_like(z[:, 0], dtype=torch.bool)
         return _Rows(z, None, soft, live, weights, fields, moved.shape[:-1])
-    given = target.reshape(-1).long()  # uint8 has no -100 to compare with
-    live = given != options.ignore_index
-    label = torch.where(live, given, 0)
+    label, live = labels_of(target.reshape(-1), options.ignore_index)
     # a row that does not count may hold anything: zeros keep NaN times 0 out of its derivative
     z = torch.where(live[:, None], z, 0.0)
     return _Rows(z, label, None, live, weights, fields, moved.shape[:-1])

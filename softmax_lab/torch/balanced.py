@@ -17,7 +17,10 @@ from ..spec import LossSpec
 from . import _checks, _family, ops
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
+from ._passes import FirstPasses, distributed
 from ._shared import loss_dtype
+from ._state import State
 from .modules import SoftmaxLoss
 
 __all__ = ["GradientBalancedLoss"]
@@ -38,7 +41,9 @@ class GradientBalancedLoss(SoftmaxLoss):
     moves tau by a part of the Newton step of :func:`softmax_lab.balance.prior_response`, towards the value at which the model
     favours neither head nor tail on them. There is no schedule to choose; what it costs is the rows.
 
-    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is.
+    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is. Under activation checkpointing a
+    batch is counted once, and computed again with the counts and the tau that its first pass saw; where those cannot be told, that is a
+    ``RuntimeError``.
 
     Parameters
     ----------
@@ -87,6 +92,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     """
 
     counts: Tensor
+    _writer = "GradientBalancedLoss"
 
     def __init__(
         self,
@@ -104,14 +110,18 @@ class GradientBalancedLoss(SoftmaxLoss):
     ) -> None:
         gathers = np.ndim(counts) == 0
         known = np.zeros(_num_classes(counts), dtype=np.int64) if gathers else _whole(counts)
-        settings = {"strength": strength, "gate": gate, "eps": eps, "power": power}
-        self._settings = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
-        self._gathers, self._group = gathers, group
-        self.max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
-        self.rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
-        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=self.max_tau)
+        self._set(tau, rate, max_tau, {"strength": strength, "gate": gate, "eps": eps, "power": power})
+        self._gathers, self._passes = gathers, FirstPasses(group)
         super().__init__(self._spec_for(known), **options)
         self.register_buffer("counts", torch.from_numpy(known))  # integers: half() leaves them alone
+
+    def _set(self, tau: float, rate: float, max_tau: float, settings: dict[str, float]) -> None:
+        """Check the settings and take them over, all or none."""
+        checked = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
+        max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
+        rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
+        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=max_tau)
+        self.rate, self.max_tau, self._settings = rate, max_tau, checked
 
     def _spec_for(self, counts: Any) -> LossSpec:
         counted = counts if counts.any() else np.ones_like(counts)  # nothing seen yet: every class alike
@@ -136,18 +146,14 @@ class GradientBalancedLoss(SoftmaxLoss):
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices."""
         options = self._check(logits, target, sample_weight)
-        if self._gathers and self.training:
-            self._gather(target)
-        if options.reduction != "mean" or not _distributed():
-            return ops.loss(logits, target, self._in_use, sample_weight, options)
-        share, empty = self._share(logits.detach(), target, sample_weight, options)
-        value = ops.loss(logits, target, self._in_use, sample_weight, options._replace(empty="zero")) * share
+        fields = self._gathered(logits, target) if self._gathers else self._fields
+        # a spec that is fixed keeps its tensors from call to call
+        spec = fields if self._gathers or torch.compiler.is_compiling() else self._spec
+        if options.reduction != "mean" or not distributed():
+            return ops.loss(logits, target, spec, sample_weight, options)
+        share, empty = self._share(logits.detach(), target, fields, sample_weight, options)
+        value = ops.loss(logits, target, spec, sample_weight, options._replace(empty="zero")) * share
         return torch.where(empty, torch.nan, value) if options.empty == "nan" else value
-
-    @property
-    def _in_use(self) -> LossSpec | SpecTensors:
-        """A spec that is fixed keeps its tensors from call to call."""
-        return self._fields if self._gathers or torch.compiler.is_compiling() else self._spec
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Options:
         # of the first spec only the number of classes and the kind of its fields matter
@@ -161,21 +167,20 @@ class GradientBalancedLoss(SoftmaxLoss):
         return options
 
     @torch.no_grad()
-    def _gather(self, target: Tensor) -> None:
-        """Count the targets of all processes, and bring the fields up to date."""
-        label, live = _labels(target, self.options.ignore_index)
-        seen = torch.zeros_like(self.counts).index_add_(0, label, live.long())
-        if _distributed():
-            dist.all_reduce(seen, group=self._group)
-        self.counts += seen
-        self._fields = self._fields_for(self.counts)
+    def _gathered(self, logits: Tensor, target: Tensor) -> SpecTensors:
+        """Count the targets of all processes, where they are to be counted, and return the fields for this pass."""
+        labels = labels_of(target, self.options.ignore_index)
+        fields = self._fields_for(*self._passes.count(self.counts, self._tau, labels, logits, training=self.training))
+        if not torch.compiler.is_compiling():  # inside a compiled checkpoint nothing may be kept
+            self._fields = fields  # for the monitor
+        return fields
 
-    def _fields_for(self, counts: Tensor) -> SpecTensors:
+    def _fields_for(self, counts: Tensor, tau: float | Tensor) -> SpecTensors:
         """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same formula, term by term."""
         n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
         share, given = n / n.max(), self._settings
         smoothing = given["eps"] * share ** given["power"]
-        bias = self._tau * (n / n.sum()).log() + torch.log1p(-smoothing)
+        bias = tau * (n / n.sum()).log() + torch.log1p(-smoothing)
         return SpecTensors(
             bias=bias,
             class_weight=(n.max() / n) ** given["strength"],
@@ -186,23 +191,21 @@ class GradientBalancedLoss(SoftmaxLoss):
         )
 
     @torch.no_grad()
-    def _share(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
+    def _share(
+        self, logits: Tensor, target: Tensor, fields: SpecTensors, sample_weight: Tensor | None, options: Options
+    ) -> tuple[Tensor, Tensor]:
         """Return this process's part of all weights times the number of processes, and whether no row has weight."""
-        label, live = _labels(target, options.ignore_index)
-        biased = SpecTensors(bias=self._fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
+        label, live = labels_of(target.reshape(-1), options.ignore_index)
+        assert isinstance(fields.class_weight, Tensor)
+        biased = SpecTensors(bias=fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
         log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
-        weight = _family.class_weights(self._fields, label, torch.exp(log_q_y).to(self._fields_dtype))
+        weight = _family.class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
         weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)
         mass = torch.where(live, weight, 0.0).nansum()
         total = mass.clone()
-        dist.all_reduce(total, group=self._group)
-        share = mass / torch.where(total == 0, 1.0, total) * dist.get_world_size(self._group)
+        dist.all_reduce(total, group=self._passes.group)
+        share = mass / torch.where(total == 0, 1.0, total) * dist.get_world_size(self._passes.group)
         return share.to(loss_dtype(logits.dtype)), total == 0
-
-    @property
-    def _fields_dtype(self) -> torch.dtype:
-        assert isinstance(self._fields.class_weight, Tensor)
-        return self._fields.class_weight.dtype
 
     @torch.no_grad()
     def observe(self, logits: Tensor, target: Tensor) -> None:
@@ -221,35 +224,37 @@ class GradientBalancedLoss(SoftmaxLoss):
             As the loss itself does.
         """
         options = self._check(logits, target, None)
-        label, live = _labels(target, options.ignore_index)
+        label, live = labels_of(target.reshape(-1), options.ignore_index)
         rows = logits.movedim(options.dim, -1).reshape(-1, len(self.counts))[live]
         n = np.maximum(self.counts.cpu().numpy(), 1)
         found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
-        if _distributed():
+        if distributed():
             sums = torch.tensor(np.stack(found), device=self.counts.device)
-            dist.all_reduce(sums, group=self._group)
+            dist.all_reduce(sums, group=self._passes.group)
             found = balance.PriorResponse(*sums.cpu().numpy())
         self._tau = float(np.clip(self._tau - self.rate * found.shift(), 0.0, self.max_tau))
         self._refresh()
 
     def _refresh(self) -> None:
-        """Bring spec and fields up to date after counts or settings have changed."""
+        """Bring spec and fields up to date after counts or settings have changed; counts without memory are yet to come."""
+        if self.counts.is_meta:
+            return
+        self._device = self.counts.device
         SoftmaxLoss.spec.fset(self, self._spec_for(self.counts.cpu().numpy()))  # type: ignore[attr-defined]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GradientBalancedLoss:
         super()._apply(fn, recurse)
         if self._gathers:
-            self._fields = self._fields_for(self.counts)
+            self._fields = self._fields_for(self.counts, self._tau)
         return self
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"tau": self._tau, "gathers": self._gathers, "rate": self.rate, "max_tau": self.max_tau, **self._settings}
+    def _written(self) -> State:
+        return State(self._writer, len(self.counts), (self._tau, self._gathers, self.rate, self.max_tau, *self._settings.values()))
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        given = dict(state)
-        self._tau, self._gathers, self.rate, self.max_tau = (given.pop(name) for name in ("tau", "gathers", "rate", "max_tau"))
-        self._settings = given
-        self._refresh()  # load_state_dict has put the counts in place before
+    def _read(self, state: State) -> None:
+        tau, gathers, rate, max_tau, *rest = state.numbers
+        self._set(tau, rate, max_tau, dict(zip(self._settings, rest, strict=True)))
+        self._gathers = gathers > 0.5
 
     def extra_repr(self) -> str:
         how = "gathered" if self._gathers else "given"
@@ -268,14 +273,3 @@ def _whole(counts: ArrayLike) -> Any:
     """Return counts as int64, zeros among them; no frequencies, since they are kept as they are counted."""
     _numpy_checks.class_counts(counts)
     return np.asarray(counts).astype(np.int64)
-
-
-def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return labels, 0 where a row does not count, and which rows count; both flat."""
-    flat = target.reshape(-1)
-    live = flat != ignore_index
-    return torch.where(live, flat, 0).long(), live
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()

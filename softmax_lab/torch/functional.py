@@ -17,6 +17,7 @@ from . import ops
 from ._checks import FLOATS
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
 from ._shared import loss_dtype
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
@@ -116,8 +117,8 @@ def _weighted_rows(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: f
     spec = _torch_weighting(weight, label_smoothing)
     if options.reduction != "mean" or positive:  # then the family's divisor is torch's
         return ops.loss(z, target, spec, None, options)
-    live = target != options.ignore_index
-    divisor = torch.where(live, weight[torch.where(live, target, 0).long()], 0.0).sum()
+    label, live = labels_of(target, options.ignore_index)
+    divisor = torch.where(live, weight[label], 0.0).sum()
     rows = ops.loss(z, target, spec, None, options._replace(reduction="none"))
     # torch divides zero by zero where all the weights that count are 0: NaN, but not in rows that are ignored
     factor = torch.where(live, 1.0 / torch.where(divisor == 0, torch.nan, divisor), 0.0)

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _checks as _numpy_checks
 from .._checks import Empty, Reduction
 from ..spec import LossSpec
 from . import _checks, ops
 from ._composite import Options
+from ._family import SpecTensors
+from ._labels import labels_of
+from ._passes import FirstPasses
 from ._shared import loss_dtype, on_device
+from ._state import State, Stateful
 
 __all__ = ["DeferredReweighting", "SeesawLoss", "SoftmaxLoss"]
 
 
-class SoftmaxLoss(nn.Module):
+class SoftmaxLoss(Stateful):
     """:func:`softmax_lab.torch.cross_entropy` with a spec, as a module.
 
     Assign to ``spec`` to change the loss, at every step if need be: nothing is compiled anew, and its arrays are brought once to
-    the device that the module was moved to. The spec is part of ``state_dict``, in full precision whatever ``half()`` does to
-    the model around it. It has no parameters: a temperature, scale or bias that is learned belongs before it.
+    the device that the module was moved to. The spec is part of ``state_dict``, as one float64 vector, in full precision whatever
+    ``half()`` does to the model around it. It has no parameters: a temperature, scale or bias that is learned belongs before it.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ class SoftmaxLoss(nn.Module):
     >>> other.spec == loss.spec
     True
     """
+
+    _writer = "SoftmaxLoss"
 
     def __init__(
         self,
@@ -81,35 +87,36 @@ class SoftmaxLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`."""
         options = _checks.loss(logits, target, self._spec, sample_weight, self.options)
-        spec = self._fields if torch.compiler.is_compiling() else self._spec
+        spec = _on(logits.device, self._fields) if torch.compiler.is_compiling() else self._spec
         return ops.loss(logits, target, spec, sample_weight, options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftmaxLoss:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._device = fn(torch.empty(0, device=self._device)).device  # of fn only the place matters: numbers keep their precision
+        # of fn only the place matters: numbers keep their precision. From meta, where they have no memory, they can come all the same
+        self._device = fn(torch.empty(0, device="cpu" if self._device.type == "meta" else self._device)).device
         self._fields = on_device(self._spec, self._device)
         return self
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return _state_of(self._spec)
+    def _written(self) -> State:
+        return State(self._writer, self._spec.num_classes or 0, (), (self._spec,))
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.spec = _spec_of(state)
+    def _read(self, state: State) -> None:
+        (self.spec,) = state.specs
+
+    def _refresh(self) -> None:
+        if self._device.type == "meta":  # loaded in place of tensors without memory: there is no move to come
+            self._device = torch.device("cpu")
+            self._fields = on_device(self._spec, self._device)
 
     def extra_repr(self) -> str:
         given = {name: value for name, value in self.options._asdict().items() if value != Options._field_defaults[name]}
         return ", ".join([repr(self._spec), *(f"{name}={value!r}" for name, value in given.items())])
 
 
-def _state_of(spec: LossSpec) -> dict[str, Any]:
-    """Return the fields, arrays as float64 tensors: what ``torch.load(weights_only=True)`` reads back."""
-    values = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    return {name: torch.tensor(value, device="cpu") if isinstance(value, np.ndarray) else value for name, value in values.items()}
-
-
-def _spec_of(state: dict[str, Any]) -> LossSpec:
-    values: dict[str, Any] = {n: value.cpu().double().numpy() if isinstance(value, Tensor) else value for n, value in state.items()}
-    return LossSpec(**values)
+def _on(device: torch.device, spec: SpecTensors) -> SpecTensors:
+    """Return the fields on the device: where a state was put in place of tensors without memory, the module was never moved there."""
+    values: dict[str, Any] = {name: value.to(device) for name, value in spec._asdict().items() if isinstance(value, Tensor)}
+    return spec._replace(**values)
 
 
 class DeferredReweighting(SoftmaxLoss):
@@ -147,6 +154,8 @@ class DeferredReweighting(SoftmaxLoss):
     NeurIPS 2019, algorithm 1.
     """
 
+    _writer = "DeferredReweighting"
+
     def __init__(self, spec: LossSpec, class_weight: ArrayLike, start: int, **options: Any) -> None:
         super().__init__(spec, **options)
         self.start = _numpy_checks.whole("start", start, low=0)
@@ -164,20 +173,21 @@ class DeferredReweighting(SoftmaxLoss):
         if wanted is not self.spec:
             self.spec = wanted
 
-    def get_extra_state(self) -> dict[str, Any]:
-        first, second = (_state_of(spec) for spec in self._phases)
-        return {"first": first, "second": second, "start": self.start, "epoch": self.epoch}
+    def _written(self) -> State:
+        first, second = self._phases
+        return State(self._writer, second.num_classes or 0, (self.start, self.epoch), (first, second))
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._phases = (_spec_of(state["first"]), _spec_of(state["second"]))
-        self.start, self.epoch = state["start"], state["epoch"]
+    def _read(self, state: State) -> None:
+        # an average of epochs is none; the nearest is
+        self.start, self.epoch = (round(_numpy_checks.number("an epoch", value, low=0.0)) for value in state.numbers)
+        self._phases = (state.specs[0], state.specs[1])
         self._choose()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, start={self.start}, epoch={self.epoch}"
 
 
-class SeesawLoss(nn.Module):
+class SeesawLoss(Stateful):
     r"""Seesaw: spare the rare classes the push of frequent targets, unless they are mistaken for the target.
 
     .. math::
@@ -190,6 +200,13 @@ class SeesawLoss(nn.Module):
     compensation C gives the push back where the scores show a mistake; s_min is ``min_score``. Both are constants in the derivative,
     q - e_y.
 
+    Where ``torch.distributed`` is initialised, the counts are those of all processes, and the same in each. So it does not matter that
+    ``DistributedDataParallel`` copies the buffers of its first process to the others. Every process of ``group`` must call the loss
+    equally often.
+
+    Under activation checkpointing a batch is counted once, and computed again with the counts that its first pass saw; where those
+    cannot be told, that is a ``RuntimeError``.
+
     Parameters
     ----------
     num_classes : int
@@ -199,11 +216,13 @@ class SeesawLoss(nn.Module):
         Floor of the target's score in C, in (0, 1]; the paper has none, the authors' code 0.01.
     reduction, ignore_index
         As in :func:`softmax_lab.torch.cross_entropy`; the classes are the last dimension.
+    group : torch.distributed.ProcessGroup, optional
+        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is initialised.
 
     Attributes
     ----------
     counts : Tensor, shape ``(K,)``
-        Samples seen in training mode, a buffer. Each process of a distributed job counts its own.
+        Samples seen in training mode, a buffer. Part of ``state_dict``, as are p, q and ``min_score``.
 
     Examples
     --------
@@ -221,6 +240,8 @@ class SeesawLoss(nn.Module):
     """
 
     counts: Tensor
+    _writer = "SeesawLoss"
+    _writes_since = 2
 
     def __init__(
         self,
@@ -231,23 +252,33 @@ class SeesawLoss(nn.Module):
         min_score: float = 0.01,
         reduction: Reduction = "mean",
         ignore_index: int = -100,
+        group: Any = None,
     ) -> None:
         super().__init__()
+        self._passes = FirstPasses(group)
         classes = _numpy_checks.whole("num_classes", num_classes, low=1)
-        self.p, self.q = (_numpy_checks.number(name, value, low=0.0) for name, value in (("p", p), ("q", q)))
-        self.min_score = _numpy_checks.number("min_score", min_score, low=0.0, high=1.0, open_low=True)
+        self._set(p, q, min_score)
         self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))  # integers: half() leaves them alone
+
+    def _set(self, p: float, q: float, min_score: float) -> None:
+        exponents = [_numpy_checks.number(name, value, low=0.0) for name, value in (("p", p), ("q", q))]
+        self.min_score = _numpy_checks.number("min_score", min_score, low=0.0, high=1.0, open_low=True)
+        self.p, self.q = exponents
+
+    def _written(self) -> State:
+        return State(self._writer, len(self.counts), (self.p, self.q, self.min_score))
+
+    def _read(self, state: State) -> None:
+        self._set(*state.numbers)
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``(..., K)`` and class indices ``(...)``; in training mode count the targets first."""
         self._check(logits, target, sample_weight)
-        live = target != self.loss.options.ignore_index
-        label = torch.where(live, target, 0).long()
-        if self.training:
-            self.counts.index_add_(0, label.reshape(-1), live.reshape(-1).long())
+        labels = labels_of(target, self.loss.options.ignore_index)
+        counts, _ = self._passes.count(self.counts, 0.0, labels, logits, training=self.training)
         wide = logits.to(loss_dtype(logits.dtype))
-        value: Tensor = self.loss(wide + self.shift(wide.detach(), label), target, sample_weight)
+        value: Tensor = self.loss(wide + self.shift(wide.detach(), labels.label, counts), target, sample_weight)
         return value
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> None:
@@ -260,9 +291,9 @@ class SeesawLoss(nn.Module):
             _checks.labels(target, logits.shape[-1], options.ignore_index)
 
     @torch.no_grad()
-    def shift(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Return log M + log C, of the logits' shape; 0 at the target."""
-        log_n = self.counts.clamp(min=1).to(logits.dtype).log()
+    def shift(self, logits: Tensor, label: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Return log M + log C, of the logits' shape; 0 at the target. The counts are those of now, unless others are given."""
+        log_n = (self.counts if counts is None else counts).clamp(min=1).to(logits.dtype).log()
         mitigation = self.p * (log_n - log_n[label][..., None]).clamp(max=0.0)
         scores = ops.log_softmax(logits, 1.0, logits.ndim - 1)
         own = scores.gather(-1, label[..., None]).clamp(min=float(np.log(self.min_score)))

@@ -22,6 +22,8 @@ from ..spec import LossSpec
 from . import _checks, _family
 from ._composite import Options
 from ._family import SpecTensors
+from ._labels import labels_of
+from ._passes import FirstPasses, recomputes
 from ._shared import fields_of, loss_dtype, packed
 from .modules import SoftmaxLoss
 
@@ -88,6 +90,7 @@ class GradientMonitor:
 
     - Mixed precision: the gradient is that of the loss itself, in float32, whatever the loss scale. Rows whose loss is not finite
       are left out.
+    - Activation checkpointing: a batch is measured once, in the first pass through which a gradient will flow.
     - Gradient accumulation: with ``accumulation=n`` a step is n batches.
     - Several processes: sums are all-reduced where ``torch.distributed`` is initialised, once a step, and every process has the
       same statistics; each must see equally many batches.
@@ -163,6 +166,7 @@ class GradientMonitor:
         self._history: list[tuple[int, Tensor]] = []
         self._features: Tensor | None = None
         self._shown: Any = None
+        self._passes = FirstPasses()
         self._hooks = self._attach(module, classifier)
 
     def _attach(self, module: nn.Module | None, classifier: nn.Linear | None) -> list[Any]:
@@ -192,15 +196,24 @@ class GradientMonitor:
 
     # ---- what comes in ----
 
-    def _on_classifier(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if self._measures and output.requires_grad:
+    def _on_classifier(self, classifier: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # the first pass of a checkpoint may have no graph, and the loss may be outside of it
+        if self._measures and (output.requires_grad or classifier.training):
             self._features = inputs[0].detach()
 
     def _on_loss(self, loss: SoftmaxLoss, arguments: tuple[Any, ...], named: dict[str, Any], _: Tensor) -> None:
         given = dict(zip(("logits", "target", "sample_weight"), arguments, strict=False)) | named
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled() and given["logits"].requires_grad:
+        if torch.compiler.is_compiling():
+            return
+        if not recomputes():
+            self._passes.forget_finished()
+        if torch.is_grad_enabled() and given["logits"].requires_grad and not self._seen(loss.options, **given):
             options = loss.options
             self.update(**given, spec=loss._fields, ignore_index=options.ignore_index, dim=options.dim)
+
+    def _seen(self, options: Options, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> bool:
+        """Whether this pass of the batch is a recomputation of one that was measured."""
+        return not target.is_floating_point() and self._passes.batch_seen(labels_of(target, options.ignore_index), logits.detach())
 
     @property
     def _measures(self) -> bool:
@@ -258,8 +271,8 @@ class GradientMonitor:
         self, z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, h: Tensor | None, ignore: int
     ) -> None:
         gradient, log_q_y, log_q_max = _closed_form(z, target, spec, sample_weight, ignore)
-        live = (target != ignore) & torch.isfinite(log_q_y)
-        label = torch.where(target == ignore, 0, target).long()
+        label, counts = labels_of(target, ignore)
+        live = counts & torch.isfinite(log_q_y)
         gradient.masked_fill_(~live[:, None], 0.0)
         own = -gradient.gather(1, label[:, None])[:, 0]
         sums = self._sums(z, 0 if h is None else h.shape[1])
@@ -355,26 +368,39 @@ class GradientMonitor:
         else:
             self._shown.update(self.figure())
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on after a restart."""
-        window = self._window
-        return {
-            "step": self.step,
-            "batches": self._batches,
-            "averaged": self._averaged,
-            "sizes": None if window is None else (window.classes, window.width),
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what is needed to go on after a restart: tensors only, without entries where nothing has been measured yet."""
+        window, measured = self._window, self._history
+        sizes = (0, 0) if window is None else (window.classes, window.width)
+        progress = [self.step, self._batches, *sizes, *(step for step, _ in measured)]
+        known = {
             "window": None if window is None else window.flat.clone(),
             "average": None if self._average is None else self._average.clone(),
-            "steps": [step for step, _ in self._history],
-            "history": torch.stack([row for _, row in self._history]) if self._history else None,
+            "history": torch.stack([row for _, row in measured]) if measured else None,
+        }
+        return {
+            "progress": torch.tensor(progress, device="cpu"),
+            "averaged": torch.tensor(self._averaged, dtype=torch.float64, device="cpu"),
+            **{name: value for name, value in known.items() if value is not None},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned; the settings are the constructor's."""
-        self.step, self._batches, self._averaged = state["step"], state["batches"], state["averaged"]
-        self._window = None if state["window"] is None else _Sums(state["window"].clone(), *state["sizes"])
-        self._average = None if state["average"] is None else state["average"].clone()
-        self._history = [] if state["history"] is None else list(zip(state["steps"], state["history"], strict=True))
+        if "progress" not in state:
+            state = _of_0_1(state)
+        step, batches, classes, width, *steps = state["progress"].tolist()
+        found = {name: state[name].clone() if name in state else None for name in ("window", "average")}
+        history = list(zip(steps, state["history"], strict=True)) if steps else []
+        window = None if found["window"] is None else _Sums(found["window"], classes, width)
+        self.step, self._batches, self._averaged = step, batches, float(state["averaged"])
+        self._window, self._average, self._history = window, found["average"], history
+
+
+def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return what version 0.1.0 saved as numbers, pairs and None."""
+    progress = [state["step"], state["batches"], *(state["sizes"] or (0, 0)), *state["steps"]]
+    tensors = {name: state[name] for name in ("window", "average", "history") if state[name] is not None}
+    return {"progress": torch.tensor(progress), "averaged": torch.tensor(state["averaged"], dtype=torch.float64), **tensors}
 
 
 def _closed_form(
@@ -386,7 +412,7 @@ def _closed_form(
     # q alone: what acts on the target and on the row's weight is left out
     fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
-    u = _family.affine(z, fields, label := torch.where(target == ignore, 0, target).long()).u
+    u = _family.affine(z, fields, label := labels_of(target, ignore).label).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..._rows import KEPT
 from .._composite import Options
 from .._family import SpecTensors
+from .._labels import labels_of
 from .._shared import loss_dtype
 from .launch import as_rows, from_rows, launch
 from .rows import at, exponentials, finite_or_zero, label_of, load_tile, online, prior_of, relative, slopes, target_of, transformed
@@ -324,10 +325,10 @@ def total_weight(p: Prepared, options: Options) -> Tensor | None:
     elif p.soft:
         weights = p.z.new_ones(len(p.z), dtype=torch.float32)
     else:
-        live = p.target != options.ignore_index
+        given, live = labels_of(p.target, options.ignore_index)
         if isinstance(p.spec.class_weight, Tensor):
             # a label out of range ends in the kernel's assertion, which names it
-            label = torch.where(live, p.target, 0).long().clamp(0, p.z.shape[1] - 1)
+            label = given.clamp(0, p.z.shape[1] - 1)
             weights = torch.where(live, p.spec.class_weight[label], 0.0)
         else:
             weights = live.float() * p.spec.class_weight
