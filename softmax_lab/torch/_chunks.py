@@ -28,6 +28,7 @@ from .. import _checks
 from ..spec import LossSpec
 from . import _checks as _torch_checks
 from ._composite import Options, loss_dtype
+from ._shared import autocast_dtype
 
 __all__ = [
     "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_rows",
@@ -71,9 +72,9 @@ class Rows(NamedTuple):
 def autocast(*tensors: Tensor | None) -> list[Any]:
     """Return the tensors in the type that autocast asks of a linear layer, or as they are where it is off."""
     device = next(tensor for tensor in tensors if tensor is not None).device.type
-    if not torch.is_autocast_enabled(device):
+    dtype = autocast_dtype(device)
+    if dtype is None:
         return list(tensors)
-    dtype = torch.get_autocast_dtype(device)
     return [tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
 
 

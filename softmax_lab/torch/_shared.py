@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..spec import LossSpec
 from ._family import SpecTensors, outside_of_modes, spec_tensors
@@ -20,7 +22,9 @@ __all__ = [
     "PLAIN_TYPES",
     "as_array",
     "as_tensor",
+    "autocast_dtype",
     "fields_of",
+    "is_dense",
     "loss_dtype",
     "numpy_spec",
     "on_device",
@@ -34,6 +38,8 @@ NUMBERS = ("temperature", "scale", "bias", "margin", "smoothing", "class_weight"
 ARRAYS = ("scale", "bias", "margin", "smoothing", "prior", "class_weight")
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+#: and what torch puts in their place while it traces: tensors without memory, to the same operators
+_KNOWN_TYPES = (*PLAIN_TYPES, FakeTensor, FunctionalTensor)
 
 _PLAIN = LossSpec()
 
@@ -68,6 +74,21 @@ def _bfloat16() -> np.dtype[Any]:
         raise ImportError("bfloat16 tensors on the CPU need the package ml_dtypes; install softmax-lab[torch]") from None
     dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return dtype
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or opaque one.
+
+    The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a function mode.
+    """
+    return type(tensor) in _KNOWN_TYPES and tensor.layout == torch.strided and not tensor.is_nested
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return the type that autocast asks for on this kind of device; None where it is off, or is not known (meta)."""
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 Packed = tuple[Tensor | None, ...]

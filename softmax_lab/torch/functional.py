@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 from torch.nn import functional as torch_functional
-from torch.overrides import has_torch_function
 
 from ..spec import LossSpec
 from . import ops
 from ._checks import FLOATS
 from ._composite import Options
 from ._family import SpecTensors
-from ._shared import loss_dtype
+from ._shared import autocast_dtype, is_dense, loss_dtype
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
@@ -70,13 +69,13 @@ def cross_entropy(
     else:
         spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
         value = ops.loss(input, target, spec, None, options)
-    return value if torch.is_autocast_enabled(input.device.type) else value.to(input.dtype)
+    return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
 
 def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float) -> bool:
     """Whether the arguments are plain tensors of the ordinary types and shapes."""
     tensors = (z, target) if weight is None else (z, target, weight)
-    if not all(isinstance(tensor, Tensor) and tensor.device == z.device for tensor in tensors) or has_torch_function(tensors):
+    if not all(isinstance(tensor, Tensor) and is_dense(tensor) and tensor.device == z.device for tensor in tensors):
         return False
     if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0 or not 0.0 <= label_smoothing <= 1.0:
         return False
@@ -183,10 +182,10 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
 
 def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:
     """Return the input in the type that is asked for, or None where torch's own function has to answer."""
-    if not isinstance(z, Tensor) or has_torch_function((z,)) or z.ndim == 0 or z.numel() == 0:
+    if not isinstance(z, Tensor) or not is_dense(z) or z.ndim == 0 or z.numel() == 0:
         return None
     if type(dim) is not int or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
         return None
-    if dtype is None and z.device.type == "cuda" and torch.is_autocast_enabled("cuda") and z.dtype != torch.float64:
+    if dtype is None and z.device.type == "cuda" and autocast_dtype("cuda") is not None and z.dtype != torch.float64:
         dtype = torch.float32  # autocast's rule there; on the CPU it leaves softmax alone
     return z if dtype is None else z.to(dtype)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as torch_functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import softmax_lab.torch as slt
 from softmax_lab.torch import ops
@@ -249,3 +253,112 @@ def test_maps_beside_torchs(name: str) -> None:
         assert np.array_equal(ours(z), theirs(z, 0))
     with pytest.raises(IndexError, match="Dimension out of range"):
         ours(z, 3)
+
+
+# ---- any mode of torch ----
+
+CONFIDENT, CLASSES = torch.tensor([[40.0, 0.0, -1.0], [1.0, 2.0, 3.0]]), torch.tensor([0, 1])
+CALLS = {
+    "loss": lambda z: slt.functional.cross_entropy(z, CLASSES, reduction="none"),
+    "mean": lambda z: slt.functional.cross_entropy(z, CLASSES),
+    "smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, label_smoothing=0.1),
+    "probabilities": lambda z: slt.functional.cross_entropy(z, torch.eye(3)[:2]),
+    "softmax": lambda z: slt.functional.softmax(z, 1),
+    "log_softmax": lambda z: slt.functional.log_softmax(z, 1),
+}
+
+
+class _Passing(TorchFunctionMode):
+    """A function mode that changes nothing."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _default_device() -> Iterator[None]:
+    torch.set_default_device("cpu")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+MODES: dict[str, Callable[[], Any]] = {
+    "a device": lambda: torch.device("cpu"),
+    "a default device": _default_device,
+    "a function mode": _Passing,
+    "a count of operations": lambda: FlopCounterMode(display=False),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_mode_changes_no_bit_of_value_or_gradient(call: str, mode: str) -> None:
+    expected, gradients = outcome(CALLS[call], (CONFIDENT.clone().requires_grad_(),), {})
+    with MODES[mode]():
+        got, found = outcome(CALLS[call], (CONFIDENT.clone().requires_grad_(),), {})
+    assert torch.equal(got, expected)
+    assert torch.equal(found[0], gradients[0])  # type: ignore[arg-type]
+
+
+def test_a_device_keeps_a_confident_rows_loss() -> None:
+    with torch.device("cpu"):
+        value = slt.functional.cross_entropy(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
+    assert value.item() == pytest.approx(4.248354255291589e-18)
+
+
+class _Called(torch.nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Any:
+        return self.function(z)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_exported_program_calls_this_packages_operator(call: str, strict: bool) -> None:
+    program = torch.export.export(_Called(CALLS[call]), (CONFIDENT,), strict=strict)
+    assert any(str(node.target).startswith("softmax_lab.") for node in program.graph.nodes)
+    assert torch.equal(program.module()(CONFIDENT), CALLS[call](CONFIDENT))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_tensors_without_memory_go_to_this_packages_operator(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FUNCTIONS:
+        monkeypatch.setattr(torch_functional, name, None)
+    expected = CALLS[call](CONFIDENT)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        z = mode.from_tensor(CONFIDENT).requires_grad_()
+        value = CALLS[call](z)
+        value.sum().backward()
+    assert z.grad is not None
+    assert (value.shape, value.dtype, z.grad.shape) == (expected.shape, expected.dtype, z.shape)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_transforms_inside_a_mode(call: str) -> None:
+    expected, (gradient,) = outcome(lambda z: CALLS[call](z).sum(), (CONFIDENT.clone().requires_grad_(),), {})
+    with torch.device("cpu"):
+        torch.testing.assert_close(torch.func.grad(lambda z: CALLS[call](z).sum())(CONFIDENT), gradient)
+        torch.testing.assert_close(torch.func.vmap(CALLS[call])(torch.stack([CONFIDENT] * 2))[1].sum(), expected)
+
+
+class _Own(Tensor):
+    """A subclass whose owner hears of every function of torch's."""
+
+    heard: ClassVar[list[Any]] = []
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cls.heard.append(function)
+        return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_subclass_hears_of_torchs_own_function(name: str) -> None:
+    z = CONFIDENT.as_subclass(_Own)
+    getattr(slt.functional, name)(z, CLASSES if name == "cross_entropy" else 1)
+    assert getattr(torch_functional, name) in _Own.heard
