@@ -156,12 +156,19 @@ def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape:
     return target.astype(np.int64)
 
 
-def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one."""
+class AnySign(np.ndarray[Any, Any]):
+    """A target distribution that nobody looks at: its entries may be negative, infinite or NaN, and the formula holds for them."""
+
+
+def soft_target(target: NDArray[Any], shape: tuple[int, ...], *, signed: bool = False) -> NDArray[Any]:
+    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one.
+
+    Entries must be finite and >= 0, unless they are ``signed``.
+    """
     if target.shape != shape:
         raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
     array = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
-    if array.size and not (array.min() >= 0 and array.max() < math.inf):  # a NaN fails both
+    if array.size and not signed and not (array.min() >= 0 and array.max() < math.inf):  # a NaN fails both
         real_array("target", target, low=0.0)  # says which entry
     return array
 

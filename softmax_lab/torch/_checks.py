@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import _checks
 from ..spec import LossSpec
 from ._composite import Options
-from ._shared import as_array
+from ._shared import as_array, at_hand
 
-__all__ = ["FLOATS", "class_dim", "floating", "labels", "loss"]
+__all__ = ["FLOATS", "class_dim", "floating", "labels", "loss", "values_at_hand"]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -110,3 +110,14 @@ def labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
     """Raise the ``IndexError`` of the NumPy package for a label out of range; waits for the device, if that is not the CPU."""
     if not target.is_floating_point():
         _checks.labels(as_array(target.cpu()), num_classes, ignore_index, tuple(target.shape))
+
+
+def values_at_hand(logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> None:
+    """Refuse what the NumPy package refuses of values, before plain torch indexes with them: of those that can be looked at."""
+    given, weights = at_hand(target), None if sample_weight is None else at_hand(sample_weight)
+    if given is not None and target.is_floating_point():
+        _checks.soft_target(given, given.shape, signed=options.signed)
+    elif given is not None:
+        _checks.labels(given, logits.shape[options.dim], options.ignore_index, given.shape)
+    if weights is not None:
+        _checks.sample_weights(weights, weights.shape)

@@ -22,7 +22,9 @@ __all__ = [
     "PLAIN_TYPES",
     "as_array",
     "as_tensor",
+    "at_hand",
     "autocast_dtype",
+    "exact_dtype",
     "fields_of",
     "is_dense",
     "loss_dtype",
@@ -57,6 +59,18 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
         return array
     bits: NDArray[Any] = tensor.view(torch.uint16).numpy()
     return bits.view(_bfloat16())
+
+
+def at_hand(tensor: Tensor) -> NDArray[Any] | None:
+    """Return the values where they can be read without waiting: of CPU tensors that have memory, in functorch's wrappers too."""
+    if torch.compiler.is_compiling():
+        return None
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    if tensor.device.type != "cpu" or type(tensor) not in PLAIN_TYPES:
+        return None
+    with outside_of_modes():
+        return as_array(tensor)
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -130,8 +144,12 @@ def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
 
 def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
     """Return the fields with the arrays copied to ``device``, as they are: float64, but for devices that do not know it."""
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return _converted(spec, lambda array: torch.tensor(array, dtype=dtype, device=device))
+    return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on devices that do not know it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> SpecTensors:

@@ -16,7 +16,8 @@ from . import ops
 from ._checks import FLOATS
 from ._composite import Options
 from ._family import SpecTensors
-from ._shared import autocast_dtype, is_dense, loss_dtype
+from ._labels import checked
+from ._shared import autocast_dtype, exact_dtype, is_dense, loss_dtype
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
@@ -61,11 +62,11 @@ def cross_entropy(
         reduction = _reduction.legacy_get_string(size_average, reduce)
     if not _has_kernel(input, target, weight, ignore_index, reduction, label_smoothing):
         return torch_functional.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
-    options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0)
+    options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
-        value = ops.loss(input, _weighted(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
+        value = ops.loss(input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
     elif weight is not None:
-        value = _weighted_rows(input, target, weight, label_smoothing, options)
+        value = _weighted(input, target, weight, label_smoothing, options)
     else:
         spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
         value = ops.loss(input, target, spec, None, options)
@@ -82,62 +83,65 @@ def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: 
     dim = 1 if z.ndim > 1 else 0
     if weight is not None and (weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad):
         return False
-    if weight is not None and label_smoothing and _out_of_the_ordinary(weight):
-        return False
     indices = target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
-    distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0 and not _out_of_the_ordinary(target)
+    distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0
     return reduction in ("none", "mean", "sum") and (indices or distributions)
 
 
-def _out_of_the_ordinary(values: Tensor) -> bool:
-    """Whether a distribution or a weight has negative or infinite entries, which torch takes and the family does not."""
-    if values.requires_grad or not ops.is_concrete(values):
-        return False
-    low, high = torch.aminmax(values.detach())
-    return not bool((low >= 0) & (high < torch.inf))  # a NaN fails both
+def _smoothed(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
+    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision.
 
-
-def _weighted(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
-    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision."""
+    That is torch's formula for whatever t and W hold: a negative, infinite or NaN entry is an entry like any other.
+    """
     if not label_smoothing and weight is None:
         return target
     target = target.to(loss_dtype(target.dtype))
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / target.shape[dim]
-    if weight is None:
-        return target
-    return target * weight.reshape([-1 if i == dim else 1 for i in range(target.ndim)])
+    return target if weight is None else target * _beside(weight, target, dim)
 
 
-def _weighted_rows(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
-    """Return torch's weighted loss for class indices: a member of the family, over torch's own divisor."""
-    positive = not label_smoothing and ops.is_concrete(weight) and bool((weight > 0).all())
-    spec = _torch_weighting(weight, label_smoothing)
-    if options.reduction != "mean" or positive:  # then the family's divisor is torch's
-        return ops.loss(z, target, spec, None, options)
-    live = target != options.ignore_index
-    divisor = torch.where(live, weight[torch.where(live, target, 0).long()], 0.0).sum()
-    rows = ops.loss(z, target, spec, None, options._replace(reduction="none"))
-    # torch divides zero by zero where all the weights that count are 0: NaN, but not in rows that are ignored
-    factor = torch.where(live, 1.0 / torch.where(divisor == 0, torch.nan, divisor), 0.0)
-    return torch.where(live.any(), (rows * factor).sum(), torch.nan)
+def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
+    """Return one entry a class in the shape that broadcasts along the class dimension."""
+    return weight.reshape([-1 if i == dim else 1 for i in range(rows.ndim)])
 
 
-def _torch_weighting(weight: Tensor, eps: float) -> SpecTensors:
-    r"""Return the member whose rows are sum_k W_k s_k (-log q_k), s smoothed by eps.
+def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out of W first.
 
-    With W' the mean of W that is :math:`w_y (1 - \varepsilon_y) = W_y (1 - \varepsilon)` at the target and
-    :math:`w_y \varepsilon_y r_k = \varepsilon W_k / K` everywhere.
+    So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on a value.
     """
-    if not eps:
-        return _NEUTRAL._replace(class_weight=weight)
-    wide = weight.double()
-    given_away = eps * wide.mean()
-    row_weight = (1.0 - eps) * wide + given_away
-    share = torch.where(row_weight > 0, given_away / torch.where(row_weight > 0, row_weight, 1.0), 0.0)
-    total = wide.sum()
-    prior = torch.where(total > 0, wide / torch.where(total > 0, total, 1.0), 1.0 / len(wide))
-    return _NEUTRAL._replace(class_weight=row_weight, smoothing=share, prior=prior)
+    weight = weight.to(exact_dtype(weight.device))
+    if options.reduction != "mean":
+        return _weighted_sum(z, target, weight, label_smoothing, options)
+    live, label = _labels(target, z.shape[options.dim], options.ignore_index)
+    divisor = torch.where(live, weight[label], 0.0).sum()
+    none = divisor == 0
+    weight = weight / torch.where(none, torch.nan, divisor)
+    value = _weighted_sum(z, target, weight, label_smoothing, options._replace(reduction="sum"))
+    return torch.where(none, torch.nan, value)
+
+
+def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself reports a wrong one."""
+    wide = target.long()  # eight bits have no -100
+    live = wide != ignore_index
+    return live, torch.where(live, wide, 0).clamp(0, num_classes - 1)
+
+
+def _weighted_sum(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+    """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
+    if not label_smoothing:
+        return ops.loss(z, target, _NEUTRAL._replace(class_weight=weight), None, options)
+    dim = options.dim
+    valid = checked(target, z.shape[dim], options.ignore_index)
+    live, label = _labels(valid, z.shape[dim], options.ignore_index)
+    weight = weight.to(loss_dtype(z.dtype))
+    own, counts = torch.where(live, weight[label] * (1.0 - label_smoothing), 0.0), live.unsqueeze(dim)
+    share = torch.where(counts, _beside(weight, z, dim) * (label_smoothing / z.shape[dim]), 0.0)
+    s = share.scatter_add(dim, label.unsqueeze(dim), own.unsqueeze(dim))
+    # a row that does not count may hold anything: zeros keep NaN times 0 out of its gradient
+    return ops.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 
 from .. import calculus
+from .._checks import AnySign
 from ..cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
 from ..softmax import log_softmax as _numpy_log_softmax
 from ..softmax import softmax as _numpy_softmax
 from ..spec import LossSpec
 from . import _composite
-from ._checks import labels
+from ._checks import values_at_hand
 from ._composite import Options
 from ._family import SpecTensors
 from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, numpy_spec, packed, unpack
@@ -41,7 +42,7 @@ __all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "softmax"]
 
 _LIBRARY = torch.library.Library("softmax_lab", "DEF")
 _FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
-_OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim"
+_OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim, bool signed"
 _LIBRARY.define(f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, Tensor)")
 _LIBRARY.define(f"cross_entropy_hvp(Tensor logits, Tensor tangent, Tensor target, {_FIELDS}, {_OPTIONS}) -> Tensor")
 for _name in ("softmax", "log_softmax"):
@@ -68,7 +69,8 @@ def _numpy_arguments(arguments: Arguments) -> tuple[np.ndarray[Any, Any], dict[s
     target, fields, sample_weight, options = _named(arguments)
     weights = None if sample_weight is None else as_array(sample_weight)
     named = {"reduction": options.reduction, "empty": options.empty, "ignore_index": options.ignore_index, "axis": options.dim}
-    return as_array(target), {"spec": numpy_spec(fields), "sample_weight": weights, **named}
+    given = as_array(target)
+    return given.view(AnySign) if options.signed else given, {"spec": numpy_spec(fields), "sample_weight": weights, **named}
 
 
 def _loss_on_cpu(logits: Tensor, *arguments: Any, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -356,8 +358,7 @@ def loss(
 ) -> Tensor:
     """Return the loss of checked arguments, by whichever way knows the derivatives that may be asked for."""
     if _plain_only(target, sample_weight):
-        if is_concrete(target):  # where it is not, gather complains of a label out of range
-            labels(target, logits.shape[options.dim], options.ignore_index)
+        values_at_hand(logits, target, sample_weight, options)
         return _composite.loss(logits, target, fields_of(spec, logits), sample_weight, options)
     arguments = (target, *packed(spec, logits), sample_weight, *options)
     wanted = torch.is_grad_enabled() and logits.requires_grad

@@ -12,6 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as torch_functional
@@ -234,11 +237,18 @@ def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ops, "loss", counted)
     z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
-    for args in ((z, y), (z, y, torch.ones(3).double()), (z, z.softmax(1)), (z.float(), y.to(torch.uint8)), (z.bfloat16(), y)):
+    ours: list[tuple[Any, ...]] = [
+        (z, y),
+        (z, y, torch.ones(3).double()),
+        (z, z.softmax(1)),
+        (z.float(), y.to(torch.uint8)),
+        (z.bfloat16(), y),
+    ]
+    for args in (*ours, (z, -z), (z, y, -torch.ones(3).double()), (z, z / 0.0)):
         slt.functional.cross_entropy(*args)
         assert calls.pop() == "ours"
     weight = torch.ones(3).double().requires_grad_()
-    for args in ((z, -z), (z[:0], y[:0]), (z, z.softmax(1), weight)):
+    for args in ((z[:0], y[:0]), (z, z.softmax(1), weight)):
         slt.functional.cross_entropy(*args)
         assert not calls
 
@@ -255,11 +265,112 @@ def test_maps_beside_torchs(name: str) -> None:
         ours(z, 3)
 
 
+# ---- weights and probabilities of any sign, infinite and NaN ----
+
+ANY = st.floats(-3.0, 3.0) | st.sampled_from([torch.inf, -torch.inf, torch.nan, 0.0, -1.0])
+OTHER = st.floats(-3.0, 3.0)
+
+
+@st.composite
+def signed_calls(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Logits, a target and keywords; weights and probabilities of any sign, or any floats at all."""
+    n, k, entries = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3, 9, 20])), draw(st.sampled_from([ANY, OTHER]))
+    z = draw(arrays(np.float64, (n, k), elements=OTHER))
+    labels = arrays(np.int64, n, elements=st.integers(0, k - 1) | st.just(-100))
+    target = draw(labels | arrays(np.float64, (n, k), elements=entries))
+    weight = draw(st.none() | arrays(np.float64, k, elements=entries))
+    keywords = {"reduction": draw(st.sampled_from(["none", "mean", "sum"])), "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0]))}
+    return torch.tensor(z), torch.tensor(target), keywords | {"weight": None if weight is None else torch.tensor(weight)}
+
+
+def assert_close_where_finite(got: Tensor, expected: Tensor) -> None:
+    """Compare; where torch's is infinite or NaN, so is ours, or 0 in rows that do not count."""
+    finite = torch.isfinite(expected)
+    largest = expected[finite].abs().amax().item() if finite.any() else 0.0
+    assert not torch.isfinite(got[~finite & (got != 0)]).any()
+    torch.testing.assert_close(got[finite], expected[finite], rtol=1e-12, atol=1e-12 * max(largest, 1.0))
+
+
+@given(signed_calls())
+def test_the_formula_holds_for_whatever_torchs_holds_for(call: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
+    z, target, keywords = call
+    weight = keywords["weight"]
+    cancels = weight is not None and not target.is_floating_point() and weight[target[target >= 0]].sum().abs() < 1e-6
+    assume(not (cancels and keywords["reduction"] == "mean"))  # torch divides by what is left of the sum
+    expected, wanted = outcome(torch_functional.cross_entropy, (z.requires_grad_(), target), keywords)
+    value, found = outcome(slt.functional.cross_entropy, (z, target), keywords)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert_close_where_finite(found[0], wanted[0])  # type: ignore[arg-type]
+    assert_the_same_in_transforms(z.detach(), target, keywords, value, found[0])  # type: ignore[arg-type]
+
+
+def assert_the_same_in_transforms(z: Tensor, target: Tensor, keywords: dict[str, Any], value: Tensor, gradient: Tensor) -> None:
+    def loss(z: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, target, **keywords)
+
+    mapped = torch.func.vmap(loss)(torch.stack([z, z]))[1]
+    torch.testing.assert_close(mapped, value, rtol=1e-12, atol=1e-12, equal_nan=True)
+    factors = torch.linspace(1.0, 2.0, value.numel(), dtype=torch.float64).reshape(value.shape)
+    assert_close_where_finite(torch.func.grad(lambda z: (loss(z) * factors).sum())(z), gradient)
+
+
+INFINITE = torch.tensor([1.0, torch.inf, 0.5], dtype=torch.float64)
+NEGATIVE = torch.tensor([-1.0, 2.0, 0.5], dtype=torch.float64)
+PROBABILITIES = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("weight", [NEGATIVE, INFINITE, NEGATIVE / 0.0 * 0.0], ids=["negative", "infinite", "nan"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("eps", [0.0, 0.2])
+def test_a_compiled_loss_is_the_eager_one_whatever_the_weights(dtype: torch.dtype, weight: Tensor, soft: bool, eps: float) -> None:
+    args = _logits(4, 3).to(dtype).requires_grad_(), PROBABILITIES.to(dtype) - 0.3 if soft else torch.tensor([0, 1, -100, 0])
+
+    def loss(z: Tensor, target: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, target, weight.to(dtype), label_smoothing=eps)
+
+    value, (gradient,) = outcome(loss, args, {})
+    compiled, (found,) = outcome(torch.compile(loss, fullgraph=True, backend="aot_eager"), args, {})
+    torch.testing.assert_close(compiled, value, equal_nan=True)
+    torch.testing.assert_close(found, gradient, equal_nan=True)
+
+
+def test_weights_whose_sum_overflows_half_precision() -> None:
+    z, y = torch.zeros(70000, 2, dtype=torch.float16), torch.zeros(70000, dtype=torch.long)
+    for eps in (0.0, 0.1):
+        value = slt.functional.cross_entropy(z, y, torch.ones(2, dtype=torch.float16), label_smoothing=eps)
+        assert value.item() == pytest.approx(np.log(2.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8], ids=str)
+@pytest.mark.parametrize("way", ["eager", "compiled", "func.grad", "vmap"])
+@pytest.mark.parametrize(
+    "keywords", [{}, {"weight": torch.ones(3)}, {"weight": torch.ones(3), "label_smoothing": 0.1}, {"label_smoothing": 0.1}]
+)
+def test_a_label_out_of_range_is_named_on_every_path(keywords: dict[str, Any], way: str, dtype: torch.dtype) -> None:
+    def loss(z: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, torch.tensor([0, 7], dtype=dtype), **keywords)
+
+    run = {"eager": loss, "compiled": torch.compile(loss, backend="aot_eager"), "func.grad": torch.func.grad(loss)}
+    with pytest.raises(IndexError, match="label 7 at row 1 is outside"):
+        torch.func.vmap(loss)(torch.zeros(2, 2, 3)) if way == "vmap" else run[way](torch.zeros(2, 3))
+
+
+def test_the_family_refuses_a_negative_probability_in_transforms_as_in_eager_mode() -> None:
+    z, target = torch.zeros(2, 3), torch.tensor([[-0.5, 1.0, 0.5], [1.0, 0.0, 0.0]])
+    ways = (lambda z: slt.cross_entropy(z, target), torch.func.grad(lambda z: slt.cross_entropy(z, target)))
+    for run in (*ways, torch.compile(ways[0], backend="aot_eager"), lambda z: slt.cross_entropy(z, target.clone().requires_grad_())):
+        with pytest.raises(ValueError, match=r"target must be finite and >= 0; got -0.5 at index \(0, 0\)"):
+            run(z)
+
+
 # ---- any mode of torch ----
 
 CONFIDENT, CLASSES = torch.tensor([[40.0, 0.0, -1.0], [1.0, 2.0, 3.0]]), torch.tensor([0, 1])
 CALLS = {
     "loss": lambda z: slt.functional.cross_entropy(z, CLASSES, reduction="none"),
+    "weighted": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1]),
+    "weighted and smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1], label_smoothing=0.1),
     "mean": lambda z: slt.functional.cross_entropy(z, CLASSES),
     "smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, label_smoothing=0.1),
     "probabilities": lambda z: slt.functional.cross_entropy(z, torch.eye(3)[:2]),
