@@ -117,7 +117,8 @@ def packed(spec: LossSpec | SpecTensors, logits: Tensor) -> Packed:
         return pack(spec)
     if torch.compiler.is_compiling():
         return pack(_traced(spec, logits.device))
-    if type(logits) not in PLAIN_TYPES:  # fake tensors and their like do not mix with what is cached
+    # fake tensors and their like do not mix with what is cached, and a trace would hold the caching
+    if type(logits) not in PLAIN_TYPES or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return pack(on_device(spec, logits.device))
     cache: dict[Any, Packed] = spec.__dict__.setdefault("_packed", {})
     key = "cpu" if logits.device.type == "cpu" else (logits.device, logits.dtype)
