@@ -174,11 +174,14 @@ def soft_target(target: NDArray[Any], shape: tuple[int, ...], *, signed: bool = 
 
 
 def ignored_label(ignore_index: Any) -> int:
-    """Return ``ignore_index`` as an int."""
+    """Return ``ignore_index`` as an int of 64 bits."""
     try:
-        return operator.index(ignore_index)
+        label = operator.index(ignore_index)
     except TypeError:
         raise TypeError(f"ignore_index must be an integer; got {ignore_index!r}") from None
+    if not -(2**63) <= label < 2**63:
+        raise ValueError(f"ignore_index must be an integer of 64 bits; got {label}")
+    return label
 
 
 def sample_weights(value: ArrayLike, row_shape: tuple[int, ...]) -> NDArray[np.float64]:

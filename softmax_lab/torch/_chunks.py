@@ -80,7 +80,8 @@ def autocast(*tensors: Tensor | None) -> list[Any]:
 
 def check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Check what a linear layer needs of its three tensors."""
-    _torch_checks.floating("hidden", hidden)
+    for name, tensor in (("hidden", hidden), ("weight", weight), *(() if bias is None else (("bias", bias),))):
+        _torch_checks.floating(name, tensor)
     if weight.ndim != 2 or hidden.ndim == 0 or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(f"hidden (..., D) and weight (V, D) must agree; got shapes {tuple(hidden.shape)} and {tuple(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:

@@ -6,6 +6,9 @@ differentiated, ...) is torch's own function's work, and so is every error messa
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import _reduction
@@ -22,6 +25,7 @@ from ._shared import autocast_dtype, exact_dtype, is_dense, loss_dtype
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
 _PLAIN = LossSpec()
+_NO_INTEGERS = (*FLOATS, torch.bool, torch.complex32, torch.complex64, torch.complex128)
 _NEUTRAL = SpecTensors(1.0, 1.0, 0.0, 0.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, None)
 
 
@@ -41,8 +45,22 @@ def cross_entropy(
     multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean divides by :math:`\sum_i W_{y_i}`; with
     probabilities as targets it divides by the number of rows. The value has the input's type, or float32 under autocast.
 
-    Three things differ. Confident rows keep a true loss and gradient (4e-18 where torch's is 0). Double backward has a closed form.
-    And the input must not be overwritten before the backward pass: autograd raises.
+    What differs:
+
+    - **Confident rows** keep a true loss and gradient, 4e-18 where torch's is 0.
+    - **Half precision** is computed in float32 or wider; the sum of the weights that a mean divides by does not overflow.
+    - **A class without mass** (probability or smoothed weight 0) adds nothing at a logit of -inf, where torch has NaN.
+    - **Ignored rows** have the gradient 0 whatever they hold and whatever the weights are; torch's can be NaN.
+    - **Weights that cancel**, summing to 0 over the rows, make a mean NaN, where torch divides what is left by 0.
+    - **Infinite weights** or probabilities give torch's value; where in the gradient is an infinity and where NaN may differ.
+    - **A label out of range** is an ``IndexError`` that names label and row.
+    - **Overwritten logits** make autograd raise in the backward pass, which reads them; torch's does not.
+    - **Function modes** hear of this package's operators, not of torch's function.
+    - **Scripting** by ``torch.jit.script`` fails; ``torch.jit.trace``, ``torch.compile`` and ``torch.export`` do not.
+
+    What no kernel is made for is torch's own function's work, where none of this holds: no rows or classes at all, integer or complex
+    logits, subclasses, nested, sparse and opaque layouts, weights that require a gradient, and a weight or probabilities of another
+    type than the logits.
 
     Examples
     --------
@@ -60,8 +78,10 @@ def cross_entropy(
     """
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    if not _has_kernel(input, target, weight, ignore_index, reduction, label_smoothing):
+    ignored, smoothing = _integer(ignore_index), _smoothing(label_smoothing)
+    if ignored is None or smoothing is None or not _has_kernel(input, target, weight, ignored, reduction):
         return torch_functional.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
+    ignore_index, label_smoothing = ignored, smoothing
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
         value = ops.loss(input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
@@ -73,12 +93,12 @@ def cross_entropy(
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
 
-def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float) -> bool:
+def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:
     """Whether the arguments are plain tensors of the ordinary types and shapes."""
     tensors = (z, target) if weight is None else (z, target, weight)
     if not all(isinstance(tensor, Tensor) and is_dense(tensor) and tensor.device == z.device for tensor in tensors):
         return False
-    if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0 or not 0.0 <= label_smoothing <= 1.0:
+    if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0:
         return False
     dim = 1 if z.ndim > 1 else 0
     if weight is not None and (weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad):
@@ -86,6 +106,24 @@ def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: 
     indices = target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
     distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0
     return reduction in ("none", "mean", "sum") and (indices or distributions)
+
+
+def _integer(value: Any) -> int | None:
+    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions), or None for its error."""
+    if isinstance(value, Tensor):
+        scalar = value.ndim == 0 and value.dtype not in _NO_INTEGERS
+        value = value.item() if scalar else None
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return int(value) if whole else None
+
+
+def _smoothing(value: Any) -> float | None:
+    """Return the smoothing that torch reads there, or None for its error; it takes what is not above 0 for 0."""
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad and not value.is_complex():
+        value = value.item()
+    if not isinstance(value, (int, float, np.floating, np.integer)) or value > 1.0:
+        return None
+    return float(value) if value > 0.0 else 0.0
 
 
 def _smoothed(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
@@ -158,10 +196,11 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     --------
     softmax_lab.torch.softmax : with a temperature.
     """
-    converted = _ready(input, dim, dtype)
-    if converted is None or dim is None:
+    axis = _integer(dim)
+    converted = _ready(input, axis, dtype)
+    if converted is None or axis is None:
         return torch_functional.softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.softmax(converted, 1.0, dim % converted.ndim)
+    return ops.softmax(converted, 1.0, axis % converted.ndim)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
@@ -178,17 +217,18 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
     --------
     softmax_lab.torch.log_softmax : with a temperature.
     """
-    converted = _ready(input, dim, dtype)
-    if converted is None or dim is None:
+    axis = _integer(dim)
+    converted = _ready(input, axis, dtype)
+    if converted is None or axis is None:
         return torch_functional.log_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.log_softmax(converted, 1.0, dim % converted.ndim)
+    return ops.log_softmax(converted, 1.0, axis % converted.ndim)
 
 
 def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:
     """Return the input in the type that is asked for, or None where torch's own function has to answer."""
     if not isinstance(z, Tensor) or not is_dense(z) or z.ndim == 0 or z.numel() == 0:
         return None
-    if type(dim) is not int or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
+    if dim is None or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
         return None
     if dtype is None and z.device.type == "cuda" and autocast_dtype("cuda") is not None and z.dtype != torch.float64:
         dtype = torch.float32  # autocast's rule there; on the CPU it leaves softmax alone

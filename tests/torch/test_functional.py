@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -21,6 +23,7 @@ from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab.torch import ops
 
@@ -473,3 +476,231 @@ def test_a_subclass_hears_of_torchs_own_function(name: str) -> None:
     z = CONFIDENT.as_subclass(_Own)
     getattr(slt.functional, name)(z, CLASSES if name == "cross_entropy" else 1)
     assert getattr(torch_functional, name) in _Own.heard
+
+
+# ---- what differs from torch: the list of the docstring, entry by entry ----
+
+Pair = tuple[Any, Any]
+
+
+def both(*args: Any, **keywords: Any) -> Pair:
+    """Return value and gradients of ours and of torch's."""
+    functions = slt.functional.cross_entropy, torch_functional.cross_entropy
+    ours, theirs = (outcome(function, args, keywords) for function in functions)
+    return ours, theirs
+
+
+def _logits_with(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+
+
+def confident_rows() -> bool:
+    (value, (gradient,)), (theirs, _) = both(_logits_with([40.0, 0.0]), torch.tensor([0]))
+    assert gradient is not None
+    return 0 < value < 5e-18 and gradient[0, 0] < 0 and theirs == 0
+
+
+def half_precision() -> bool:
+    ones = torch.ones(2, dtype=torch.float16)
+    ours, theirs = both(torch.zeros(70000, 2, dtype=torch.float16), torch.zeros(70000, dtype=torch.long), ones, label_smoothing=0.1)
+    return abs(ours[0].item() - np.log(2.0)) < 1e-3 and not abs(theirs[0].item() - np.log(2.0)) < 1e-3
+
+
+def a_class_without_mass() -> bool:
+    ours, theirs = both(_logits_with([0.0, -torch.inf]), torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    weighted = both(_logits_with([0.0, -torch.inf]), torch.tensor([0]), torch.tensor([1.0, 0.0]).double(), label_smoothing=0.2)
+    return bool(ours[0] == 0 and weighted[0][0] == 0 and theirs[0].isnan() and weighted[1][0].isnan())
+
+
+def ignored_rows() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0], [torch.nan, 0.0]), torch.tensor([0, -100]))
+    return bool((ours[1][0][1] == 0).all() and theirs[1][0][1].isnan().all() and ours[0] == theirs[0])
+
+
+def weights_that_cancel() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0], [0.0, 1.0]), torch.tensor([0, 1]), torch.tensor([-1.0, 1.0]).double())
+    return bool(ours[0].isnan() and theirs[0].isinf())
+
+
+def infinite_weights() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0, 2.0]), torch.tensor([1]), INFINITE, reduction="sum")
+    places = [~torch.isfinite(gradient) for gradient in (ours[1][0], theirs[1][0])]
+    return bool(ours[0] == theirs[0] == torch.inf and places[0].all() and places[1].all() and ours[1][0].isinf().all())
+
+
+def a_label_out_of_range() -> bool:
+    with pytest.raises(IndexError, match="label 2 at row 0"):
+        slt.functional.cross_entropy(_logits_with([0.0, 0.0]), torch.tensor([2]))
+    with pytest.raises(IndexError, match=r"^(?!.*row)"):
+        torch_functional.cross_entropy(_logits_with([0.0, 0.0]), torch.tensor([2]))
+    return True
+
+
+def overwritten_logits() -> bool:
+    z = _logits_with([0.0, 1.0]) * 1.0
+    ours, theirs = slt.functional.cross_entropy(z, torch.tensor([0])), torch_functional.cross_entropy(z, torch.tensor([0]))
+    with torch.no_grad():
+        z.zero_()
+    torch.autograd.grad(theirs, z)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(ours, z)
+    return True
+
+
+def function_modes() -> bool:
+    heard: list[Any] = []
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            heard.append(function)
+            return function(*args, **(kwargs or {}))
+
+    with Listening():
+        slt.functional.cross_entropy(CONFIDENT, CLASSES)
+        ours = list(heard)
+        torch_functional.cross_entropy(CONFIDENT, CLASSES)
+    return torch_functional.cross_entropy in heard and torch_functional.cross_entropy not in ours
+
+
+def scripting() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its scripting's age and of what a trace holds
+        with pytest.raises(RuntimeError):
+            torch.jit.script(slt.functional.cross_entropy)
+        z = CONFIDENT.clone().requires_grad_()
+        traced = torch.jit.trace(slt.functional.cross_entropy, (z, CLASSES))
+        other = (CONFIDENT + torch.eye(3)[:2]).requires_grad_()
+        (value, gradients), (expected, wanted) = (outcome(f, (other, CLASSES), {}) for f in (traced, slt.functional.cross_entropy))
+    return torch.equal(value, expected) and torch.equal(gradients[0], wanted[0])  # type: ignore[arg-type]
+
+
+DIFFERENCES = {
+    "Confident rows": confident_rows,
+    "Half precision": half_precision,
+    "A class without mass": a_class_without_mass,
+    "Ignored rows": ignored_rows,
+    "Weights that cancel": weights_that_cancel,
+    "Infinite weights": infinite_weights,
+    "A label out of range": a_label_out_of_range,
+    "Overwritten logits": overwritten_logits,
+    "Function modes": function_modes,
+    "Scripting": scripting,
+}
+
+
+@pytest.mark.parametrize("entry", DIFFERENCES)
+def test_the_difference_from_torch_is_there(entry: str) -> None:
+    assert DIFFERENCES[entry]()
+
+
+def test_the_docstring_lists_the_differences_of_this_table() -> None:
+    documented = re.findall(r"^\s*- \*\*(.+?)\*\*", str(slt.functional.cross_entropy.__doc__), re.MULTILINE)
+    assert documented == list(DIFFERENCES)
+
+
+# ---- what torch reads as a number, and tensors that are not dense ----
+
+NUMBERS: dict[str, dict[str, Any]] = {
+    "a tensor as smoothing": {"label_smoothing": torch.tensor(0.1)},
+    "a single as smoothing": {"label_smoothing": np.float32(0.1)},
+    "an integer as smoothing": {"label_smoothing": 1},
+    "negative smoothing": {"label_smoothing": -0.1},
+    "NaN as smoothing": {"label_smoothing": torch.nan},
+    "a tensor as ignored label": {"ignore_index": torch.tensor(1)},
+    "a NumPy integer as ignored label": {"ignore_index": np.int32(1)},
+    "an ignored label beyond 32 bits": {"ignore_index": 2**62},
+}
+NO_NUMBERS: dict[str, dict[str, Any]] = {
+    "a vector as smoothing": {"label_smoothing": torch.tensor([0.1])},
+    "learned smoothing": {"label_smoothing": torch.tensor(0.1, requires_grad=True)},
+    "no smoothing": {"label_smoothing": None},
+    "a word": {"label_smoothing": "much"},
+    "a float as ignored label": {"ignore_index": 1.0},
+    "a truth as ignored label": {"ignore_index": True},
+    "an ignored label beyond 64 bits": {"ignore_index": 2**70},
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_are_read_as_torch_reads_them_and_stay_this_packages_work(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = (_logits(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 0]))
+    expected, wanted = outcome(torch_functional.cross_entropy, args, NUMBERS[case])
+    monkeypatch.setattr(torch_functional, "cross_entropy", None)
+    value, found = outcome(slt.functional.cross_entropy, args, NUMBERS[case])
+    torch.testing.assert_close([value, *found], [expected, *wanted])
+
+
+@pytest.mark.parametrize("dim", [np.int64(1), torch.tensor(1), np.int32(-1)], ids=repr)
+def test_a_dimension_in_another_form_keeps_a_confident_rows_log(dim: Any) -> None:
+    assert slt.functional.log_softmax(torch.tensor([[40.0, 0.0]]), dim)[0, 0] < 0
+
+
+def _other_layouts() -> dict[str, Tensor]:
+    z = _logits(4, 3).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of prototypes
+        nested = torch.nested.nested_tensor([z[:2], z[2:3]])
+    return {"nested": nested, "sparse": z.to_sparse(), "mkldnn": z.to_mkldnn()}
+
+
+LAYOUTS = ["nested", "sparse", "mkldnn"]
+
+
+def _result(function: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
+    try:
+        value = function(*args)
+    except Exception as error:
+        return type(error), str(error)
+    return type(value), value.is_nested, value.layout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_layout_without_a_kernel_is_torchs_own_work(name: str, layout: str) -> None:
+    args = _other_layouts()[layout], torch.tensor([0, 1, 2, 0]) if name == "cross_entropy" else -1
+    assert _result(getattr(slt.functional, name), *args) == _result(getattr(torch_functional, name), *args)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_package_says_that_it_needs_a_dense_tensor(layout: str) -> None:
+    other, dense, y = _other_layouts()[layout], _logits(4, 3).float(), torch.tensor([0, 1, 2, 0])
+    got = "a nested tensor" if layout == "nested" else f"layout {other.layout}"
+    calls: dict[str, Callable[[], Any]] = {
+        "input": lambda: slt.softmax(other),
+        "logits": lambda: slt.cross_entropy(other, y),
+        "target": lambda: slt.cross_entropy(dense, other),
+        "sample_weight": lambda: slt.cross_entropy(dense, y, sample_weight=other),
+        "hidden": lambda: slt.linear_cross_entropy(other, dense, y),
+        "weight": lambda: slt.linear_cross_entropy(dense, other, y),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=re.escape(f"{name} must be a dense (strided) tensor; got {got}")):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.bool, torch.int32], ids=str)
+def test_labels_of_other_types_are_torchs_error(dtype: torch.dtype) -> None:
+    args = _logits(2, 3), torch.tensor([0, 1]).to(dtype)
+    assert _result(slt.functional.cross_entropy, *args) == _result(torch_functional.cross_entropy, *args)
+    assert _result(slt.functional.cross_entropy, *args)[0] is RuntimeError
+
+
+CALLS_ON_META: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plain": lambda z, y: slt.functional.cross_entropy(z, y),
+    "weighted": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device)),
+    "weighted and smoothed": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device), label_smoothing=0.1),
+    "softmax": lambda z, y: slt.functional.softmax(z, 1),
+    "the family": lambda z, y: slt.cross_entropy(z, y, sl.losses.balanced_softmax([3, 2, 1]), validate=True),
+    "the linear loss": lambda z, y: slt.linear_cross_entropy(z, torch.ones(3, 3, device=z.device), y),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_ON_META)
+def test_meta_tensors_give_shapes_and_types(call: str) -> None:
+    z, y = _logits(2, 3).float().requires_grad_(), torch.tensor([0, 1])
+    expected, _ = outcome(CALLS_ON_META[call], (z, y), {})
+    meta = z.detach().to("meta").requires_grad_()
+    value = CALLS_ON_META[call](meta, y.to("meta"))
+    value.sum().backward()
+    assert meta.grad is not None
+    assert (value.shape, value.dtype, meta.grad.shape) == (expected.shape, expected.dtype, z.shape)
