@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,13 @@ EMPTY_RULES = ("nan", "zero")
 
 Reduction = Literal["none", "mean", "sum"]
 Empty = Literal["nan", "zero"]
+
+
+def outside_of_graphs() -> None:
+    """Say what to do where torch's compiler traces the making of a LossSpec: it cannot look into the checks of arrays."""
+    torch = sys.modules.get("torch")  # who compiles has imported it
+    if torch is not None and torch.compiler.is_compiling():
+        raise RuntimeError("make the LossSpec outside of the compiled function and pass it in: the compiler cannot trace its checks")
 
 
 def floating(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -111,6 +119,7 @@ def domain(low: float, high: float, open_low: bool) -> str:
 
 def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
     """Return ``value`` as a new float64 array whose entries all lie in [low, high]."""
+    outside_of_graphs()
     raw = np.asarray(value)
     if raw.dtype.kind not in "iuf" and raw.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers; got dtype {raw.dtype.name}")

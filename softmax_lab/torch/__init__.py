@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _decompositions as _decompositions  # torch's ONNX exporter looks them up
 from . import _team as _team  # before the first loop runs
 from . import functional, parallel
 from .balanced import GradientBalancedLoss

@@ -594,3 +594,16 @@ def test_a_soft_cap_has_no_slope_at_minus_infinity_on_the_plain_path_too() -> No
     z, spec = torch.tensor([[0.0, -torch.inf, 1.0]], dtype=torch.float64), LossSpec(softcap=2.0)
     found = torch.func.grad(lambda z: slt.cross_entropy(z, torch.tensor([0]), spec))(z)
     torch.testing.assert_close(found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0], spec)[1]))
+
+
+@pytest.mark.parametrize("make", [lambda: LossSpec(temperature=2.0), lambda: sl.losses.balanced_softmax([3, 2, 1])], ids=["spec", "loss"])
+def test_a_spec_made_inside_a_compiled_function_works_or_says_what_to_do(make: Callable[[], LossSpec]) -> None:
+    z, target = torch.randn(3, 3), torch.tensor([0, 1, 2])
+
+    def loss(z: Tensor) -> Tensor:
+        return slt.cross_entropy(z, target, make())
+
+    assert torch.equal(torch.compile(loss, backend="aot_eager")(z), loss(z))
+    torch.compiler.reset()  # what was compiled in parts would serve the whole too
+    with pytest.raises(Exception, match="make the LossSpec outside of the compiled function and pass it in"):
+        torch.compile(loss, backend="aot_eager", fullgraph=True)(z)
