@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +37,13 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
             "pass its .data, and what takes part as where=~mask where the function has it"
         )
     return np.asarray(value)
+
+
+def outside_of_graphs() -> None:
+    """Say what to do where torch's compiler traces the making of a LossSpec: it cannot look into the checks of arrays."""
+    torch = sys.modules.get("torch")  # who compiles has imported it
+    if torch is not None and torch.compiler.is_compiling():
+        raise RuntimeError("make the LossSpec outside of the compiled function and pass it in: the compiler cannot trace its checks")
 
 
 def floating(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -152,6 +160,7 @@ def domain(low: float, high: float, open_low: bool) -> str:
 
 def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
     """Return ``value`` as a new float64 array whose entries all lie in [low, high]."""
+    outside_of_graphs()
     raw = array(name, value)
     if raw.dtype.kind not in "iuf" and raw.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers; got dtype {raw.dtype.name}")
@@ -212,22 +221,32 @@ def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape:
     return target.astype(np.int64)
 
 
-def soft_target(target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one."""
+class AnySign(np.ndarray[Any, Any]):
+    """A target distribution that nobody looks at: its entries may be negative, infinite or NaN, and the formula holds for them."""
+
+
+def soft_target(target: NDArray[Any], shape: tuple[int, ...], *, signed: bool = False) -> NDArray[Any]:
+    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one.
+
+    Entries must be finite and >= 0, unless they are ``signed``.
+    """
     if target.shape != shape:
         raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
     rows = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
-    if rows.size and not (rows.min() >= 0 and rows.max() < math.inf):  # a NaN fails both
+    if rows.size and not signed and not (rows.min() >= 0 and rows.max() < math.inf):  # a NaN fails both
         real_array("target", target, low=0.0)  # says which entry
     return rows
 
 
 def ignored_label(ignore_index: Any) -> int:
-    """Return ``ignore_index`` as an int."""
+    """Return ``ignore_index`` as an int of 64 bits."""
     try:
-        return operator.index(ignore_index)
+        label = operator.index(ignore_index)
     except TypeError:
         raise TypeError(f"ignore_index must be an integer; got {ignore_index!r}") from None
+    if not -(2**63) <= label < 2**63:
+        raise ValueError(f"ignore_index must be an integer of 64 bits; got {label}")
+    return label
 
 
 def sample_weights(value: ArrayLike, row_shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -695,7 +695,8 @@ class _Problem:
         if self.reduction == "none":
             shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
             return round_once(values, dtype).reshape(shape)[()]
-        total = float(values.sum())
+        with np.errstate(invalid="ignore"):  # inf - inf, of targets that nobody looked at
+            total = float(values.sum())
         if self.reduction == "mean" and self._factor == 0 and self.empty == "nan":
             total = np.nan
         if abs(total) < _LARGE:
@@ -873,7 +874,7 @@ def _target(
         raise TypeError(f"target must hold integers (class indices) or floats (distributions); got dtype {array.dtype.name}")
     if spec.needs_class_index:
         raise ValueError(f"{', '.join(spec.needs_class_index)} needs class-index targets; got a distribution per row")
-    return None, as_rows(_checks.soft_target(array, shape), axis)
+    return None, as_rows(_checks.soft_target(array, shape, signed=isinstance(target, _checks.AnySign)), axis)
 
 
 def _check_masked_target(problem: _Problem) -> None:

@@ -113,6 +113,7 @@ class LossSpec:
     softcap: float | None = None
 
     def __post_init__(self) -> None:
+        _checks.outside_of_graphs()
         for name in DOMAINS:
             object.__setattr__(self, name, _validated(name, getattr(self, name)))
         sizes = {name: value.shape[-1] for name, value in self._items() if isinstance(value, np.ndarray)}

@@ -271,7 +271,7 @@ def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, 
             r_d, r_sum = r_d + where_equal(r, zero, zero, r * d), r_sum + r
             if soft:
                 t = load(given, k * WIDTH)
-                t_d, t_sum = t_d + where_equal(t, zero, zero, t * d), t_sum + t
+                t_d, t_sum = t_d + where_equal(t, zero, zero, where_equal(d, zero, zero, t * d)), t_sum + t
         return r_d, r_sum, t_d, t_sum
 
     return sums

@@ -382,9 +382,9 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
             sums[c] = exponentials(affine, z, base + first, n, start_at, skipped - first, held, lows, place, wanted and whole)
             if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
                 moved = below(affine, start_at, 0.0, peak)[0] if peak > -np.inf else 0.0
-                r_d, t_d, peak = r_d - moved * r_sum, t_d - moved * t_sum, peaks[c]
+                r_d, t_d, peak = r_d - moved * r_sum, t_d - part(moved, t_sum), peaks[c]
             shift = below(affine, start_at, 0.0, reference(peak))[0]
-            r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + shift * t_b, t_sum + t_b
+            r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + part(shift, t_b), t_sum + t_b
         others = total_of(affine, peaks, sums, peak)
         w = weights[row if soft else y] if len(weights) else 1.0
         scale = factor * factors[row] if len(factors) else factor

@@ -48,7 +48,8 @@ def _moment(affine, z, offset, held, lows, row, place, first, count, peak, array
     zero = splat(0.0)
     a = load_some(array, at, count, 0.0) if is_mass else prior_at(affine, array, row, first, count)
     d = log_relative(affine, z, offset, held, lows, place, count, peak, zero)
-    return where_equal(a, zero, zero, a * d), a
+    # 0 also at the maximum, whose share may be infinite
+    return where_equal(a, zero, zero, where_equal(d, zero, zero, a * d)), a
 
 
 @helper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import _installed as _installed  # before anything imports torch
+from . import _onnx as _onnx  # torch's ONNX exporter looks them up
 from . import _team as _team  # before the first loop runs
 from . import functional, parallel
 from .balanced import GradientBalancedLoss

@@ -6,6 +6,8 @@ for the device, and is taken only where it is asked for.
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,12 +15,12 @@ from torch import Tensor
 from .. import _checks
 from ..spec import LossSpec
 from ._composite import Options
-from ._shared import as_array
+from ._shared import as_array, at_hand
 
-__all__ = ["FLOATS", "class_dim", "floating", "labels", "loss"]
+__all__ = ["FLOATS", "class_dim", "floating", "labels", "loss", "values_at_hand"]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 def floating(name: str, tensor: Tensor) -> None:
@@ -27,12 +29,25 @@ def floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
     if tensor.dtype not in FLOATS:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64; got {tensor.dtype}")
+    _dense(name, tensor)
+
+
+def _dense(name: str, tensor: Tensor) -> None:
+    """Refuse nested, sparse and opaque layouts, for which there are no loops."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        got = "a nested tensor" if tensor.is_nested else f"layout {tensor.layout}"
+        raise TypeError(f"{name} must be a dense (strided) tensor; got {got}")
 
 
 def class_dim(name: str, tensor: Tensor, dim: int) -> int:
     """Return the class dimension as a non-negative index, and refuse a tensor without classes."""
     if tensor.ndim == 0:
         raise ValueError(f"{name} must have at least one dimension (the classes); got a scalar")
+    if type(dim) is not int:
+        try:
+            dim = operator.index(dim)
+        except TypeError:
+            raise TypeError(f"dim must be one integer; got {dim!r}") from None
     if not -tensor.ndim <= dim < tensor.ndim:
         raise ValueError(f"dim must lie in [{-tensor.ndim}, {tensor.ndim}) for shape {tuple(tensor.shape)}; got {dim}")
     if tensor.shape[dim] == 0:
@@ -67,6 +82,7 @@ def _spec(spec: LossSpec, num_classes: int) -> None:
 def _target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Size) -> None:
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a torch.Tensor; got {type(target).__name__}")
+    _dense("target", target)
     _same_device("target", target, logits)
     if target.dtype in _INTEGERS:
         if target.shape != row_shape:
@@ -96,6 +112,7 @@ def _sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"sample_weight must be a tensor of real numbers; got {got}")
+    _dense("sample_weight", value)
     _same_device("sample_weight", value, logits)
     if value.shape != row_shape:
         raise ValueError(f"sample_weight must have shape {tuple(row_shape)} (one weight a row); got {tuple(value.shape)}")
@@ -108,5 +125,16 @@ def _same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
 
 def labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
     """Raise the ``IndexError`` of the NumPy package for a label out of range; waits for the device, if that is not the CPU."""
-    if not target.is_floating_point():
+    if not target.is_floating_point() and not target.is_meta:
         _checks.labels(as_array(target.cpu()), num_classes, ignore_index, tuple(target.shape))
+
+
+def values_at_hand(logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> None:
+    """Refuse what the NumPy package refuses of values, before plain torch indexes with them: of those that can be looked at."""
+    given, weights = at_hand(target), None if sample_weight is None else at_hand(sample_weight)
+    if given is not None and target.is_floating_point():
+        _checks.soft_target(given, given.shape, signed=options.signed)
+    elif given is not None:
+        _checks.labels(given, logits.shape[options.dim], options.ignore_index, given.shape)
+    if weights is not None:
+        _checks.sample_weights(weights, weights.shape)

@@ -30,6 +30,7 @@ from ..spec import LossSpec
 from . import _checks as _torch_checks
 from ._composite import Options, loss_dtype
 from ._labels import labels_of
+from ._shared import autocast_dtype
 
 __all__ = [
     "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_budget", "chunk_rows",
@@ -76,15 +77,16 @@ class Rows(NamedTuple):
 def autocast(*tensors: Tensor | None) -> list[Any]:
     """Return the tensors in the type that autocast asks of a linear layer, or as they are where it is off."""
     device = next(tensor for tensor in tensors if tensor is not None).device.type
-    if not torch.is_autocast_enabled(device):
+    dtype = autocast_dtype(device)
+    if dtype is None:
         return list(tensors)
-    dtype = torch.get_autocast_dtype(device)
     return [tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
 
 
 def check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Check what a linear layer needs of its three tensors."""
-    _torch_checks.floating("hidden", hidden)
+    for name, tensor in (("hidden", hidden), ("weight", weight), *(() if bias is None else (("bias", bias),))):
+        _torch_checks.floating(name, tensor)
     if weight.ndim != 2 or hidden.ndim == 0 or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(f"hidden (..., D) and weight (V, D) must agree; got shapes {tuple(hidden.shape)} and {tuple(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:

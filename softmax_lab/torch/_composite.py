@@ -40,6 +40,7 @@ class Options(NamedTuple):
     empty: str = "nan"
     ignore_index: int = -100
     dim: int = -1
+    signed: bool = False  # a target distribution may hold anything: negative, infinite and NaN entries
 
 
 class _Rows(NamedTuple):

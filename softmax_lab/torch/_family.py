@@ -133,8 +133,9 @@ def _unscaled(z: Tensor, spec: SpecTensors, label: Tensor | None, first: int = 0
     v, slope = z, spec.scale
     if spec.softcap is not None:
         x = z / spec.softcap
-        # -inf stays -inf, and of a cap out of sight tanh sees nothing
-        v = torch.where((z == -torch.inf) | (x.abs() < _UNSEEN), z, spec.softcap * torch.tanh(x))
+        # -inf stays -inf, with tanh's derivative of 0; and of a cap out of sight tanh sees nothing
+        capped = spec.softcap * torch.tanh(x) + torch.where(z == -torch.inf, -torch.inf, 0.0)
+        v = torch.where(x.abs() < _UNSEEN, z, capped)
         slope = slope * torch.cosh(x).pow(-2.0)
     u = v * spec.scale if _active(spec.scale, 1.0) else v
     if _active(spec.bias):
@@ -190,15 +191,18 @@ class Shifted(NamedTuple):
 def shifted(u: Tensor, temperature: float = 1.0) -> Shifted:
     """Exponentiate rows about their maximum. A row with NaN, with +inf, or with nothing above -inf comes out NaN.
 
-    The temperature divides after the shift: u / T may overflow where (u - max) / T only tends to -inf.
+    The temperature divides after the shift: u / T may overflow where (u - max) / T only tends to -inf. At the maximum d is a
+    constant, so that its derivative is the sum over the others, with no 1 - 1 in it. A NaN multiplies, as a constant would not
+    reach the derivative.
     """
     top = u.argmax(1)
     peak = _take(u, top)
-    d = u - peak[:, None]
+    at_top = (peak - peak).detach()  # 0, or NaN
+    d = (u - peak[:, None]).scatter(1, top[:, None], at_top[:, None])
     d, peak = over(d, temperature), over(peak, temperature)
     e = torch.exp(d).scatter(1, top[:, None], torch.zeros_like(peak)[:, None])
     rest = e.sum(1)
-    return Shifted(top, peak, d, e, torch.where(torch.isnan(_take(d, top)), torch.nan, rest))
+    return Shifted(top, peak, d, e, rest * (1.0 + at_top))
 
 
 class RowTerms(NamedTuple):

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .._extras import bfloat16
 from ..spec import LossSpec
@@ -21,7 +23,11 @@ __all__ = [
     "PLAIN_TYPES",
     "as_array",
     "as_tensor",
+    "at_hand",
+    "autocast_dtype",
+    "exact_dtype",
     "fields_of",
+    "is_dense",
     "loss_dtype",
     "numpy_spec",
     "on_device",
@@ -35,6 +41,8 @@ NUMBERS = ("temperature", "scale", "bias", "margin", "smoothing", "class_weight"
 ARRAYS = ("scale", "bias", "margin", "smoothing", "prior", "class_weight")
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+#: and what torch puts in their place while it traces: tensors without memory, to the same operators
+_KNOWN_TYPES = (*PLAIN_TYPES, FakeTensor, FunctionalTensor)
 
 _PLAIN = LossSpec()
 
@@ -54,12 +62,39 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return bits.view(bfloat16())
 
 
+def at_hand(tensor: Tensor) -> NDArray[Any] | None:
+    """Return the values where they can be read without waiting: of CPU tensors that have memory, in functorch's wrappers too."""
+    if torch.compiler.is_compiling():
+        return None
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    if tensor.device.type != "cpu" or type(tensor) not in PLAIN_TYPES:
+        return None
+    with outside_of_modes():
+        return as_array(tensor)
+
+
 def as_tensor(array: NDArray[Any]) -> Tensor:
     """Return the array's memory as a tensor: the inverse of :func:`as_array`."""
     array = np.asarray(array)
     if array.dtype.kind == "V":  # no kind of NumPy's own: bfloat16
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or opaque one.
+
+    The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a function mode.
+    """
+    return type(tensor) in _KNOWN_TYPES and tensor.layout == torch.strided and not tensor.is_nested
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return the type that autocast asks for on this kind of device; None where it is off, or is not known (meta)."""
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 Packed = tuple[Tensor | None, ...]
@@ -74,7 +109,8 @@ def packed(spec: LossSpec | SpecTensors, logits: Tensor) -> Packed:
         return pack(spec)
     if torch.compiler.is_compiling():
         return pack(_traced(spec, logits.device))
-    if type(logits) not in PLAIN_TYPES:  # fake tensors and their like do not mix with what is cached
+    # fake tensors and their like do not mix with what is cached, and a trace would hold the caching
+    if type(logits) not in PLAIN_TYPES or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return pack(on_device(spec, logits.device))
     cache: dict[Any, Packed] = spec.__dict__.setdefault("_packed", {})
     key = "cpu" if logits.device.type == "cpu" else (logits.device, logits.dtype)
@@ -101,8 +137,12 @@ def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
 
 def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
     """Return the fields with the arrays copied to ``device``, as they are: float64, but for devices that do not know it."""
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return _converted(spec, lambda array: torch.tensor(array, dtype=dtype, device=device))
+    return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on devices that do not know it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> SpecTensors:

@@ -6,23 +6,26 @@ differentiated, ...) is torch's own function's work, and so is every error messa
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import _reduction
 from torch.nn import functional as torch_functional
-from torch.overrides import has_torch_function
 
 from ..spec import LossSpec
 from . import ops
 from ._checks import FLOATS
 from ._composite import Options
 from ._family import SpecTensors
-from ._labels import labels_of
-from ._shared import loss_dtype
+from ._labels import checked, labels_of
+from ._shared import autocast_dtype, exact_dtype, is_dense, loss_dtype
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
 _PLAIN = LossSpec()
+_NO_INTEGERS = (*FLOATS, torch.bool, torch.complex32, torch.complex64, torch.complex128)
 _NEUTRAL = SpecTensors(1.0, 1.0, 0.0, 0.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, None)
 
 
@@ -42,8 +45,22 @@ def cross_entropy(
     multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean divides by :math:`\sum_i W_{y_i}`; with
     probabilities as targets it divides by the number of rows. The value has the input's type, or float32 under autocast.
 
-    Three things differ. Confident rows keep a true loss and gradient (4e-18 where torch's is 0). Double backward has a closed form.
-    And the input must not be overwritten before the backward pass: autograd raises.
+    What differs:
+
+    - **Confident rows** keep a true loss and gradient, 4e-18 where torch's is 0.
+    - **Half precision** is computed in float32 or wider; the sum of the weights that a mean divides by does not overflow.
+    - **A class without mass** (probability or smoothed weight 0) adds nothing at a logit of -inf, where torch has NaN.
+    - **Ignored rows** have the gradient 0 whatever they hold and whatever the weights are; torch's can be NaN.
+    - **Weights that cancel**, summing to 0 over the rows, make a mean NaN, where torch divides what is left by 0.
+    - **Infinite weights** or probabilities give torch's value; where in the gradient is an infinity and where NaN may differ.
+    - **A label out of range** is an ``IndexError`` that names label and row.
+    - **Overwritten logits** make autograd raise in the backward pass, which reads them; torch's does not.
+    - **Function modes** hear of this package's operators, not of torch's function.
+    - **Scripting** by ``torch.jit.script`` fails; ``torch.jit.trace``, ``torch.compile`` and ``torch.export`` do not.
+
+    What no kernel is made for is torch's own function's work, where none of this holds: no rows or classes at all, integer or complex
+    logits, subclasses, nested, sparse and opaque layouts, weights that require a gradient, and a weight or probabilities of another
+    type than the logits.
 
     Examples
     --------
@@ -61,85 +78,107 @@ def cross_entropy(
     """
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    if not _has_kernel(input, target, weight, ignore_index, reduction, label_smoothing):
+    ignored, smoothing = _integer(ignore_index), _smoothing(label_smoothing)
+    if ignored is None or smoothing is None or not _has_kernel(input, target, weight, ignored, reduction):
         return torch_functional.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
-    options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0)
+    ignore_index, label_smoothing = ignored, smoothing
+    options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
-        value = ops.loss(input, _weighted(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
+        value = ops.loss(input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
     elif weight is not None:
-        value = _weighted_rows(input, target, weight, label_smoothing, options)
+        value = _weighted(input, target, weight, label_smoothing, options)
     else:
         spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
         value = ops.loss(input, target, spec, None, options)
-    return value if torch.is_autocast_enabled(input.device.type) else value.to(input.dtype)
+    return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
 
-def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float) -> bool:
+def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:
     """Whether the arguments are plain tensors of the ordinary types and shapes."""
     tensors = (z, target) if weight is None else (z, target, weight)
-    if not all(isinstance(tensor, Tensor) and tensor.device == z.device for tensor in tensors) or has_torch_function(tensors):
+    if not all(isinstance(tensor, Tensor) and is_dense(tensor) and tensor.device == z.device for tensor in tensors):
         return False
-    if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0 or not 0.0 <= label_smoothing <= 1.0:
+    if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0:
         return False
     dim = 1 if z.ndim > 1 else 0
     if weight is not None and (weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad):
         return False
-    if weight is not None and label_smoothing and _out_of_the_ordinary(weight):
-        return False
     indices = target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
-    distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0 and not _out_of_the_ordinary(target)
+    distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0
     return reduction in ("none", "mean", "sum") and (indices or distributions)
 
 
-def _out_of_the_ordinary(values: Tensor) -> bool:
-    """Whether a distribution or a weight has negative or infinite entries, which torch takes and the family does not."""
-    if values.requires_grad or not ops.is_concrete(values):
-        return False
-    low, high = torch.aminmax(values.detach())
-    return not bool((low >= 0) & (high < torch.inf))  # a NaN fails both
+def _integer(value: Any) -> int | None:
+    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions), or None for its error."""
+    if isinstance(value, Tensor):
+        scalar = value.ndim == 0 and value.dtype not in _NO_INTEGERS
+        value = value.item() if scalar else None
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return int(value) if whole else None
 
 
-def _weighted(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
-    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision."""
+def _smoothing(value: Any) -> float | None:
+    """Return the smoothing that torch reads there, or None for its error; it takes what is not above 0 for 0."""
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad and not value.is_complex():
+        value = value.item()
+    if not isinstance(value, (int, float, np.floating, np.integer)) or value > 1.0:
+        return None
+    return float(value) if value > 0.0 else 0.0
+
+
+def _smoothed(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
+    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision.
+
+    That is torch's formula for whatever t and W hold: a negative, infinite or NaN entry is an entry like any other.
+    """
     if not label_smoothing and weight is None:
         return target
     target = target.to(loss_dtype(target.dtype))
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / target.shape[dim]
-    if weight is None:
-        return target
-    return target * weight.reshape([-1 if i == dim else 1 for i in range(target.ndim)])
+    return target if weight is None else target * _beside(weight, target, dim)
 
 
-def _weighted_rows(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
-    """Return torch's weighted loss for class indices: a member of the family, over torch's own divisor."""
-    positive = not label_smoothing and ops.is_concrete(weight) and bool((weight > 0).all())
-    spec = _torch_weighting(weight, label_smoothing)
-    if options.reduction != "mean" or positive:  # then the family's divisor is torch's
-        return ops.loss(z, target, spec, None, options)
-    label, live = labels_of(target, options.ignore_index)
-    divisor = torch.where(live, weight[label], 0.0).sum()
-    rows = ops.loss(z, target, spec, None, options._replace(reduction="none"))
-    # torch divides zero by zero where all the weights that count are 0: NaN, but not in rows that are ignored
-    factor = torch.where(live, 1.0 / torch.where(divisor == 0, torch.nan, divisor), 0.0)
-    return torch.where(live.any(), (rows * factor).sum(), torch.nan)
+def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
+    """Return one entry a class in the shape that broadcasts along the class dimension."""
+    return weight.reshape([-1 if i == dim else 1 for i in range(rows.ndim)])
 
 
-def _torch_weighting(weight: Tensor, eps: float) -> SpecTensors:
-    r"""Return the member whose rows are sum_k W_k s_k (-log q_k), s smoothed by eps.
+def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out of W first.
 
-    With W' the mean of W that is :math:`w_y (1 - \varepsilon_y) = W_y (1 - \varepsilon)` at the target and
-    :math:`w_y \varepsilon_y r_k = \varepsilon W_k / K` everywhere.
+    So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on a value.
     """
-    if not eps:
-        return _NEUTRAL._replace(class_weight=weight)
-    wide = weight.double()
-    given_away = eps * wide.mean()
-    row_weight = (1.0 - eps) * wide + given_away
-    share = torch.where(row_weight > 0, given_away / torch.where(row_weight > 0, row_weight, 1.0), 0.0)
-    total = wide.sum()
-    prior = torch.where(total > 0, wide / torch.where(total > 0, total, 1.0), 1.0 / len(wide))
-    return _NEUTRAL._replace(class_weight=row_weight, smoothing=share, prior=prior)
+    weight = weight.to(exact_dtype(weight.device))
+    if options.reduction != "mean":
+        return _weighted_sum(z, target, weight, label_smoothing, options)
+    live, label = _labels(target, z.shape[options.dim], options.ignore_index)
+    divisor = torch.where(live, weight[label], 0.0).sum()
+    none = divisor == 0
+    weight = weight / torch.where(none, torch.nan, divisor)
+    value = _weighted_sum(z, target, weight, label_smoothing, options._replace(reduction="sum"))
+    return torch.where(none, torch.nan, value)
+
+
+def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself reports a wrong one."""
+    label, live = labels_of(target, ignore_index)
+    return live, label.clamp(0, num_classes - 1)
+
+
+def _weighted_sum(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+    """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
+    if not label_smoothing:
+        return ops.loss(z, target, _NEUTRAL._replace(class_weight=weight), None, options)
+    dim = options.dim
+    valid = checked(target, z.shape[dim], options.ignore_index)
+    live, label = _labels(valid, z.shape[dim], options.ignore_index)
+    weight = weight.to(loss_dtype(z.dtype))
+    own, counts = torch.where(live, weight[label] * (1.0 - label_smoothing), 0.0), live.unsqueeze(dim)
+    share = torch.where(counts, _beside(weight, z, dim) * (label_smoothing / z.shape[dim]), 0.0)
+    s = share.scatter_add(dim, label.unsqueeze(dim), own.unsqueeze(dim))
+    # a row that does not count may hold anything: zeros keep NaN times 0 out of its gradient
+    return ops.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
@@ -156,10 +195,11 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     --------
     softmax_lab.torch.softmax : with a temperature.
     """
-    converted = _ready(input, dim, dtype)
-    if converted is None or dim is None:
+    axis = _integer(dim)
+    converted = _ready(input, axis, dtype)
+    if converted is None or axis is None:
         return torch_functional.softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.softmax(converted, 1.0, dim % converted.ndim)
+    return ops.softmax(converted, 1.0, axis % converted.ndim)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
@@ -176,18 +216,19 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
     --------
     softmax_lab.torch.log_softmax : with a temperature.
     """
-    converted = _ready(input, dim, dtype)
-    if converted is None or dim is None:
+    axis = _integer(dim)
+    converted = _ready(input, axis, dtype)
+    if converted is None or axis is None:
         return torch_functional.log_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.log_softmax(converted, 1.0, dim % converted.ndim)
+    return ops.log_softmax(converted, 1.0, axis % converted.ndim)
 
 
 def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:
     """Return the input in the type that is asked for, or None where torch's own function has to answer."""
-    if not isinstance(z, Tensor) or has_torch_function((z,)) or z.ndim == 0 or z.numel() == 0:
+    if not isinstance(z, Tensor) or not is_dense(z) or z.ndim == 0 or z.numel() == 0:
         return None
-    if type(dim) is not int or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
+    if dim is None or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
         return None
-    if dtype is None and z.device.type == "cuda" and torch.is_autocast_enabled("cuda") and z.dtype != torch.float64:
+    if dtype is None and z.device.type == "cuda" and autocast_dtype("cuda") is not None and z.dtype != torch.float64:
         dtype = torch.float32  # autocast's rule there; on the CPU it leaves softmax alone
     return z if dtype is None else z.to(dtype)

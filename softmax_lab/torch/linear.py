@@ -36,7 +36,8 @@ def linear_cross_entropy(
     the upstream gradients by then, and computes each chunk's logits a second time in the backward pass. Memory beside the
     arguments: the gradients, and ``chunk_bytes``. In float16 and bfloat16 the products are in that type, the weight's
     gradient is summed in a float32 buffer (V, D) and rounded once. Under ``torch.autocast`` all of it is in autocast's type;
-    ``torch.compile`` leaves it out of its graph.
+    ``torch.compile`` leaves it out of its graph. Inside transforms of ``torch.func``, in forward mode and for tensors without
+    values (meta, fake) all the logits exist: there it is :func:`softmax_lab.torch.cross_entropy` of them, with all its derivatives.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def linear_cross_entropy(
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row; float64 for float64, else float32. It can be differentiated once.
+        A scalar, or with "none" one value a row; float64 for float64, else float32. ``backward`` can be called on it, but not on
+        its gradient.
 
     Raises
     ------
@@ -96,6 +98,9 @@ def _linear(
     hidden, weight, bias = _chunks.autocast(hidden, weight, bias)
     _chunks.check_layer(hidden, weight, bias)
     _checks.class_dim("weight", weight, 0)
+    if ops.needs_whole_logits(hidden, weight, target):
+        whole = torch.nn.functional.linear(hidden, weight, bias)
+        return ops.loss(whole, target, spec, sample_weight, _checks.loss(whole, target, spec, sample_weight, options))
     logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(weight))  # their shape, without their memory
     rows = _chunks.prepare(logits, target, spec, sample_weight, options)
     _chunks.check_classes(rows, target, spec, len(weight))

@@ -29,24 +29,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import calculus
+from .._checks import AnySign
 from .._rows import KEPT
 from ..cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward, cross_entropy_grad, cross_entropy_hvp
 from ..softmax import log_softmax as _numpy_log_softmax
 from ..softmax import softmax as _numpy_softmax
 from ..spec import LossSpec
 from . import _composite
-from ._checks import labels
+from ._checks import FLOATS, values_at_hand
 from ._composite import Options
 from ._family import SpecTensors
 from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, numpy_spec, packed, unpack
 
-__all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "softmax"]
+__all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "needs_whole_logits", "softmax"]
 
 _LIBRARY = torch.library.Library("softmax_lab", "DEF")
 _FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
-_OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim"
+_OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim, bool signed"
 _LIBRARY.define(f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, Tensor)")
 _LIBRARY.define(f"cross_entropy_forward(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}) -> (Tensor, Tensor)")
 _BACKWARD = f"Tensor kept, Tensor upstream, Tensor target, {_FIELDS}, {_OPTIONS}"
@@ -62,6 +64,8 @@ _OPS = torch.ops.softmax_lab
 _HALF = (torch.float16, torch.bfloat16)
 #: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty, ignore_index, dim
 Arguments = tuple[Any, ...]
+#: types of a target that every kernel knows; others are widened
+_LABELS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TENSORS = 9  # of them, the first nine are tensors or None
 
 
@@ -78,7 +82,8 @@ def _numpy_arguments(arguments: Arguments) -> tuple[np.ndarray[Any, Any], dict[s
     target, fields, sample_weight, options = _named(arguments)
     weights = None if sample_weight is None else as_array(sample_weight)
     named = {"reduction": options.reduction, "empty": options.empty, "ignore_index": options.ignore_index, "axis": options.dim}
-    return as_array(target), {"spec": numpy_spec(fields), "sample_weight": weights, **named}
+    given = as_array(target)
+    return given.view(AnySign) if options.signed else given, {"spec": numpy_spec(fields), "sample_weight": weights, **named}
 
 
 def _loss_on_cpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
@@ -522,14 +527,16 @@ def loss(
 ) -> Tensor:
     """Return the loss of checked arguments, by whichever way knows the derivatives that may be asked for."""
     if _plain_only(target, sample_weight):
-        if is_concrete(target):  # where it is not, gather complains of a label out of range
-            labels(target, logits.shape[options.dim], options.ignore_index)
+        values_at_hand(logits, target, sample_weight, options)
         return _composite.loss(logits, target, fields_of(spec, logits), sample_weight, options)
+    target = target if target.dtype in _LABELS else target.long()
     arguments = (target, *packed(spec, logits), sample_weight, *options)
-    wanted = torch.is_grad_enabled() and logits.requires_grad
+    # a trace knows no autograd.Function, and may be run with a gradient or without
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    wanted = tracing or (torch.is_grad_enabled() and logits.requires_grad)
     later = wanted and logits.dtype in _HALF
     value: Tensor
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or tracing:
         value, _ = _OPS.cross_entropy_forward(logits, *arguments) if later else _OPS.cross_entropy(logits, *arguments, wanted)
     elif wanted:
         over = inplace and _may_overwrite(logits, options.dim)
@@ -569,6 +576,11 @@ def _plain_only(*others: Tensor | None) -> bool:
     """Whether only plain torch knows the derivatives: functorch, forward mode, or gradients to more than the logits."""
     more = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in others)
     return more or _transformed() or torch.autograd.forward_ad._current_level >= 0
+
+
+def needs_whole_logits(*tensors: Tensor) -> bool:
+    """Whether a loss that goes through its rows chunk by chunk cannot: inside transforms, and of tensors without values."""
+    return _plain_only() or any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in tensors)
 
 
 def is_concrete(tensor: Tensor) -> bool:

@@ -16,6 +16,7 @@ def softmax(input: Tensor, dim: int = -1, *, temperature: float = 1.0, dtype: to
 
     Differentiable to any order, in forward mode, by functorch and under the compiler. On the CPU the values are those of
     :func:`softmax_lab.softmax`, to the bit. The temperature is a constant: divide by one that is learned outside.
+    ``torch.onnx.export(..., dynamo=True)`` writes it as ONNX's own operators, which do not keep a confident row's 1e-18.
 
     Parameters
     ----------

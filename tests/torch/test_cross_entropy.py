@@ -114,7 +114,7 @@ def test_one_row_without_a_batch() -> None:
     assert torch.equal(slt.cross_entropy(logits[0], target[0]), slt.cross_entropy(logits[:1], target[:1]))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.uint32, torch.uint64], ids=str)
 def test_other_integers_as_labels(dtype: torch.dtype) -> None:
     logits, target = problem()
     target = target.clamp(min=0)
@@ -599,3 +599,60 @@ def test_validate_reads_labels_on_any_device() -> None:
     _checks.labels(target, K, -100)
     with pytest.raises(IndexError, match="label 5 at row"):
         _checks.labels(target.clamp(min=5), 5, -100)
+
+
+def test_an_ignored_label_has_64_bits() -> None:
+    with pytest.raises(ValueError, match="ignore_index must be an integer of 64 bits; got 9223372036854775808"):
+        slt.cross_entropy(torch.zeros(1, 2), torch.tensor([0]), ignore_index=2**63)
+    assert slt.cross_entropy(torch.zeros(1, 2), torch.tensor([0]), ignore_index=-(2**63)) > 0
+
+
+# ---- rows without a distribution ----
+
+WITHOUT = [[torch.inf, 0.0, 1.0], [torch.inf, torch.inf, 0.0], [0.0, torch.inf, -torch.inf], [-torch.inf] * 3, [0.0, torch.nan, 1.0]]
+
+
+@pytest.mark.parametrize("row", WITHOUT, ids=str)
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("spec", [LossSpec(), LossSpec(temperature=0.3), LossSpec(smoothing=0.1), LossSpec(z_loss=0.1)], ids=repr)
+def test_a_row_without_a_distribution_is_nan_alone_on_the_plain_path_too(spec: LossSpec, soft: bool, row: list[float]) -> None:
+    z = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=torch.float64)
+    target = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64) if soft else torch.tensor([0, 1])
+
+    def loss(z: Tensor) -> Tensor:
+        return slt.cross_entropy(z, target, spec, reduction="none")
+
+    value, gradient = sl.cross_entropy_grad(z.numpy(), target.numpy(), spec, reduction="none")
+    found = torch.func.grad(lambda z: loss(z).sum())(z)
+    assert np.isnan(value[0])
+    assert np.isnan(gradient[0]).all()
+    torch.testing.assert_close(torch.func.vmap(loss)(z[None])[0], torch.from_numpy(value), equal_nan=True)
+    torch.testing.assert_close(found, torch.from_numpy(gradient), equal_nan=True)
+    tangent = torch.func.jvp(loss, (z,), (torch.ones_like(z),))[1]
+    assert tangent[0].isnan()
+    assert tangent[1].isfinite()
+
+
+def test_a_transform_keeps_the_gradient_of_a_confident_row() -> None:
+    z = torch.tensor([[40.0, 0.0, -1.0]])
+    found = torch.func.grad(lambda z: slt.cross_entropy(z, torch.tensor([0])))(z)
+    torch.testing.assert_close(found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0])[1]), rtol=1e-6, atol=0.0)
+
+
+def test_a_soft_cap_has_no_slope_at_minus_infinity_on_the_plain_path_too() -> None:
+    z, spec = torch.tensor([[0.0, -torch.inf, 1.0]], dtype=torch.float64), LossSpec(softcap=2.0)
+    found = torch.func.grad(lambda z: slt.cross_entropy(z, torch.tensor([0]), spec))(z)
+    torch.testing.assert_close(found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0], spec)[1]))
+
+
+@pytest.mark.parametrize("make", [lambda: LossSpec(temperature=2.0), lambda: sl.losses.balanced_softmax([3, 2, 1])], ids=["spec", "loss"])
+def test_a_spec_made_inside_a_compiled_function_works_or_says_what_to_do(make: Callable[[], LossSpec]) -> None:
+    z, target = torch.randn(3, 3), torch.tensor([0, 1, 2])
+
+    def loss(z: Tensor) -> Tensor:
+        return slt.cross_entropy(z, target, make())
+
+    assert torch.equal(torch.compile(loss, backend="aot_eager")(z), loss(z))
+    torch.compiler.reset()  # what was compiled in parts would serve the whole too
+    with pytest.raises(Exception, match="make the LossSpec outside of the compiled function and pass it in"):
+        torch.compile(loss, backend="aot_eager", fullgraph=True)(z)

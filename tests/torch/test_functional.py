@@ -5,15 +5,25 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
-from collections.abc import Iterator
-from typing import Any
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as torch_functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
+import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab.torch import ops
 
@@ -230,11 +240,18 @@ def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ops, "loss", counted)
     z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
-    for args in ((z, y), (z, y, torch.ones(3).double()), (z, z.softmax(1)), (z.float(), y.to(torch.uint8)), (z.bfloat16(), y)):
+    ours: list[tuple[Any, ...]] = [
+        (z, y),
+        (z, y, torch.ones(3).double()),
+        (z, z.softmax(1)),
+        (z.float(), y.to(torch.uint8)),
+        (z.bfloat16(), y),
+    ]
+    for args in (*ours, (z, -z), (z, y, -torch.ones(3).double()), (z, z / 0.0)):
         slt.functional.cross_entropy(*args)
         assert calls.pop() == "ours"
     weight = torch.ones(3).double().requires_grad_()
-    for args in ((z, -z), (z[:0], y[:0]), (z, z.softmax(1), weight)):
+    for args in ((z[:0], y[:0]), (z, z.softmax(1), weight)):
         slt.functional.cross_entropy(*args)
         assert not calls
 
@@ -249,3 +266,441 @@ def test_maps_beside_torchs(name: str) -> None:
         assert np.array_equal(ours(z), theirs(z, 0))
     with pytest.raises(IndexError, match="Dimension out of range"):
         ours(z, 3)
+
+
+# ---- weights and probabilities of any sign, infinite and NaN ----
+
+ANY = st.floats(-3.0, 3.0) | st.sampled_from([torch.inf, -torch.inf, torch.nan, 0.0, -1.0])
+OTHER = st.floats(-3.0, 3.0)
+
+
+@st.composite
+def signed_calls(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Logits, a target and keywords; weights and probabilities of any sign, or any floats at all."""
+    n, k, entries = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3, 9, 20])), draw(st.sampled_from([ANY, OTHER]))
+    z = draw(arrays(np.float64, (n, k), elements=OTHER))
+    labels = arrays(np.int64, n, elements=st.integers(0, k - 1) | st.just(-100))
+    target = draw(labels | arrays(np.float64, (n, k), elements=entries))
+    weight = draw(st.none() | arrays(np.float64, k, elements=entries))
+    keywords = {"reduction": draw(st.sampled_from(["none", "mean", "sum"])), "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0]))}
+    return torch.tensor(z), torch.tensor(target), keywords | {"weight": None if weight is None else torch.tensor(weight)}
+
+
+def assert_close_where_finite(got: Tensor, expected: Tensor) -> None:
+    """Compare; where torch's is infinite or NaN, so is ours, or 0 in rows that do not count."""
+    finite = torch.isfinite(expected)
+    largest = expected[finite].abs().amax().item() if finite.any() else 0.0
+    assert not torch.isfinite(got[~finite & (got != 0)]).any()
+    torch.testing.assert_close(got[finite], expected[finite], rtol=1e-12, atol=1e-12 * max(largest, 1.0))
+
+
+@given(signed_calls())
+def test_the_formula_holds_for_whatever_torchs_holds_for(call: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
+    z, target, keywords = call
+    weight = keywords["weight"]
+    cancels = weight is not None and not target.is_floating_point() and weight[target[target >= 0]].sum().abs() < 1e-6
+    assume(not (cancels and keywords["reduction"] == "mean"))  # torch divides by what is left of the sum
+    expected, wanted = outcome(torch_functional.cross_entropy, (z.requires_grad_(), target), keywords)
+    value, found = outcome(slt.functional.cross_entropy, (z, target), keywords)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert_close_where_finite(found[0], wanted[0])  # type: ignore[arg-type]
+    assert_the_same_in_transforms(z.detach(), target, keywords, value, found[0])  # type: ignore[arg-type]
+
+
+def assert_the_same_in_transforms(z: Tensor, target: Tensor, keywords: dict[str, Any], value: Tensor, gradient: Tensor) -> None:
+    def loss(z: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, target, **keywords)
+
+    mapped = torch.func.vmap(loss)(torch.stack([z, z]))[1]
+    torch.testing.assert_close(mapped, value, rtol=1e-12, atol=1e-12, equal_nan=True)
+    factors = torch.linspace(1.0, 2.0, value.numel(), dtype=torch.float64).reshape(value.shape)
+    assert_close_where_finite(torch.func.grad(lambda z: (loss(z) * factors).sum())(z), gradient)
+
+
+INFINITE = torch.tensor([1.0, torch.inf, 0.5], dtype=torch.float64)
+NEGATIVE = torch.tensor([-1.0, 2.0, 0.5], dtype=torch.float64)
+PROBABILITIES = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("weight", [NEGATIVE, INFINITE, NEGATIVE / 0.0 * 0.0], ids=["negative", "infinite", "nan"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("eps", [0.0, 0.2])
+def test_a_compiled_loss_is_the_eager_one_whatever_the_weights(dtype: torch.dtype, weight: Tensor, soft: bool, eps: float) -> None:
+    args = _logits(4, 3).to(dtype).requires_grad_(), PROBABILITIES.to(dtype) - 0.3 if soft else torch.tensor([0, 1, -100, 0])
+
+    def loss(z: Tensor, target: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, target, weight.to(dtype), label_smoothing=eps)
+
+    value, (gradient,) = outcome(loss, args, {})
+    compiled, (found,) = outcome(torch.compile(loss, fullgraph=True, backend="aot_eager"), args, {})
+    torch.testing.assert_close(compiled, value, equal_nan=True)
+    torch.testing.assert_close(found, gradient, equal_nan=True)
+
+
+def test_weights_whose_sum_overflows_half_precision() -> None:
+    z, y = torch.zeros(70000, 2, dtype=torch.float16), torch.zeros(70000, dtype=torch.long)
+    for eps in (0.0, 0.1):
+        value = slt.functional.cross_entropy(z, y, torch.ones(2, dtype=torch.float16), label_smoothing=eps)
+        assert value.item() == pytest.approx(np.log(2.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8], ids=str)
+@pytest.mark.parametrize("way", ["eager", "compiled", "func.grad", "vmap"])
+@pytest.mark.parametrize(
+    "keywords", [{}, {"weight": torch.ones(3)}, {"weight": torch.ones(3), "label_smoothing": 0.1}, {"label_smoothing": 0.1}]
+)
+def test_a_label_out_of_range_is_named_on_every_path(keywords: dict[str, Any], way: str, dtype: torch.dtype) -> None:
+    def loss(z: Tensor) -> Tensor:
+        return slt.functional.cross_entropy(z, torch.tensor([0, 7], dtype=dtype), **keywords)
+
+    run = {"eager": loss, "compiled": torch.compile(loss, backend="aot_eager"), "func.grad": torch.func.grad(loss)}
+    with pytest.raises(IndexError, match="label 7 at row 1 is outside"):
+        torch.func.vmap(loss)(torch.zeros(2, 2, 3)) if way == "vmap" else run[way](torch.zeros(2, 3))
+
+
+def test_the_family_refuses_a_negative_probability_in_transforms_as_in_eager_mode() -> None:
+    z, target = torch.zeros(2, 3), torch.tensor([[-0.5, 1.0, 0.5], [1.0, 0.0, 0.0]])
+    ways = (lambda z: slt.cross_entropy(z, target), torch.func.grad(lambda z: slt.cross_entropy(z, target)))
+    for run in (*ways, torch.compile(ways[0], backend="aot_eager"), lambda z: slt.cross_entropy(z, target.clone().requires_grad_())):
+        with pytest.raises(ValueError, match=r"target must be finite and >= 0; got -0.5 at index \(0, 0\)"):
+            run(z)
+
+
+# ---- any mode of torch ----
+
+CONFIDENT, CLASSES = torch.tensor([[40.0, 0.0, -1.0], [1.0, 2.0, 3.0]]), torch.tensor([0, 1])
+CALLS = {
+    "loss": lambda z: slt.functional.cross_entropy(z, CLASSES, reduction="none"),
+    "weighted": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1]),
+    "weighted and smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1], label_smoothing=0.1),
+    "mean": lambda z: slt.functional.cross_entropy(z, CLASSES),
+    "smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, label_smoothing=0.1),
+    "probabilities": lambda z: slt.functional.cross_entropy(z, torch.eye(3)[:2]),
+    "softmax": lambda z: slt.functional.softmax(z, 1),
+    "log_softmax": lambda z: slt.functional.log_softmax(z, 1),
+}
+
+
+class _Passing(TorchFunctionMode):
+    """A function mode that changes nothing."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _default_device() -> Iterator[None]:
+    torch.set_default_device("cpu")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+MODES: dict[str, Callable[[], Any]] = {
+    "a device": lambda: torch.device("cpu"),
+    "a default device": _default_device,
+    "a function mode": _Passing,
+    "a count of operations": lambda: FlopCounterMode(display=False),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_mode_changes_no_bit_of_value_or_gradient(call: str, mode: str) -> None:
+    expected, gradients = outcome(CALLS[call], (CONFIDENT.clone().requires_grad_(),), {})
+    with MODES[mode]():
+        got, found = outcome(CALLS[call], (CONFIDENT.clone().requires_grad_(),), {})
+    assert torch.equal(got, expected)
+    assert torch.equal(found[0], gradients[0])  # type: ignore[arg-type]
+
+
+def test_a_device_keeps_a_confident_rows_loss() -> None:
+    with torch.device("cpu"):
+        value = slt.functional.cross_entropy(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
+    assert value.item() == pytest.approx(4.248354255291589e-18)
+
+
+class _Called(torch.nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Any:
+        return self.function(z)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_exported_program_calls_this_packages_operator(call: str, strict: bool) -> None:
+    program = torch.export.export(_Called(CALLS[call]), (CONFIDENT,), strict=strict)
+    assert any(str(node.target).startswith("softmax_lab.") for node in program.graph.nodes)
+    assert torch.equal(program.module()(CONFIDENT), CALLS[call](CONFIDENT))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_tensors_without_memory_go_to_this_packages_operator(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FUNCTIONS:
+        monkeypatch.setattr(torch_functional, name, None)
+    expected = CALLS[call](CONFIDENT)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        z = mode.from_tensor(CONFIDENT).requires_grad_()
+        value = CALLS[call](z)
+        value.sum().backward()
+    assert z.grad is not None
+    assert (value.shape, value.dtype, z.grad.shape) == (expected.shape, expected.dtype, z.shape)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_transforms_inside_a_mode(call: str) -> None:
+    expected, (gradient,) = outcome(lambda z: CALLS[call](z).sum(), (CONFIDENT.clone().requires_grad_(),), {})
+    with torch.device("cpu"):
+        torch.testing.assert_close(torch.func.grad(lambda z: CALLS[call](z).sum())(CONFIDENT), gradient)
+        torch.testing.assert_close(torch.func.vmap(CALLS[call])(torch.stack([CONFIDENT] * 2))[1].sum(), expected)
+
+
+class _Own(Tensor):
+    """A subclass whose owner hears of every function of torch's."""
+
+    heard: ClassVar[list[Any]] = []
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cls.heard.append(function)
+        return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_subclass_hears_of_torchs_own_function(name: str) -> None:
+    z = CONFIDENT.as_subclass(_Own)
+    getattr(slt.functional, name)(z, CLASSES if name == "cross_entropy" else 1)
+    assert getattr(torch_functional, name) in _Own.heard
+
+
+# ---- what differs from torch: the list of the docstring, entry by entry ----
+
+Pair = tuple[Any, Any]
+
+
+def both(*args: Any, **keywords: Any) -> Pair:
+    """Return value and gradients of ours and of torch's."""
+    functions = slt.functional.cross_entropy, torch_functional.cross_entropy
+    ours, theirs = (outcome(function, args, keywords) for function in functions)
+    return ours, theirs
+
+
+def _logits_with(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+
+
+def confident_rows() -> bool:
+    (value, (gradient,)), (theirs, _) = both(_logits_with([40.0, 0.0]), torch.tensor([0]))
+    assert gradient is not None
+    return 0 < value < 5e-18 and gradient[0, 0] < 0 and theirs == 0
+
+
+def half_precision() -> bool:
+    ones = torch.ones(2, dtype=torch.float16)
+    ours, theirs = both(torch.zeros(70000, 2, dtype=torch.float16), torch.zeros(70000, dtype=torch.long), ones, label_smoothing=0.1)
+    return abs(ours[0].item() - np.log(2.0)) < 1e-3 and not abs(theirs[0].item() - np.log(2.0)) < 1e-3
+
+
+def a_class_without_mass() -> bool:
+    ours, theirs = both(_logits_with([0.0, -torch.inf]), torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    weighted = both(_logits_with([0.0, -torch.inf]), torch.tensor([0]), torch.tensor([1.0, 0.0]).double(), label_smoothing=0.2)
+    return bool(ours[0] == 0 and weighted[0][0] == 0 and theirs[0].isnan() and weighted[1][0].isnan())
+
+
+def ignored_rows() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0], [torch.nan, 0.0]), torch.tensor([0, -100]))
+    return bool((ours[1][0][1] == 0).all() and theirs[1][0][1].isnan().all() and ours[0] == theirs[0])
+
+
+def weights_that_cancel() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0], [0.0, 1.0]), torch.tensor([0, 1]), torch.tensor([-1.0, 1.0]).double())
+    return bool(ours[0].isnan() and theirs[0].isinf())
+
+
+def infinite_weights() -> bool:
+    ours, theirs = both(_logits_with([0.0, 1.0, 2.0]), torch.tensor([1]), INFINITE, reduction="sum")
+    places = [~torch.isfinite(gradient) for gradient in (ours[1][0], theirs[1][0])]
+    return bool(ours[0] == theirs[0] == torch.inf and places[0].all() and places[1].all() and ours[1][0].isinf().all())
+
+
+def a_label_out_of_range() -> bool:
+    with pytest.raises(IndexError, match="label 2 at row 0"):
+        slt.functional.cross_entropy(_logits_with([0.0, 0.0]), torch.tensor([2]))
+    with pytest.raises(IndexError, match=r"^(?!.*row)"):
+        torch_functional.cross_entropy(_logits_with([0.0, 0.0]), torch.tensor([2]))
+    return True
+
+
+def overwritten_logits() -> bool:
+    z = _logits_with([0.0, 1.0]) * 1.0
+    ours, theirs = slt.functional.cross_entropy(z, torch.tensor([0])), torch_functional.cross_entropy(z, torch.tensor([0]))
+    with torch.no_grad():
+        z.zero_()
+    torch.autograd.grad(theirs, z)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(ours, z)
+    return True
+
+
+def function_modes() -> bool:
+    heard: list[Any] = []
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            heard.append(function)
+            return function(*args, **(kwargs or {}))
+
+    with Listening():
+        slt.functional.cross_entropy(CONFIDENT, CLASSES)
+        ours = list(heard)
+        torch_functional.cross_entropy(CONFIDENT, CLASSES)
+    return torch_functional.cross_entropy in heard and torch_functional.cross_entropy not in ours
+
+
+def scripting() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its scripting's age and of what a trace holds
+        with pytest.raises(RuntimeError):
+            torch.jit.script(slt.functional.cross_entropy)
+        z = CONFIDENT.clone().requires_grad_()
+        traced = torch.jit.trace(slt.functional.cross_entropy, (z, CLASSES))
+        other = (CONFIDENT + torch.eye(3)[:2]).requires_grad_()
+        (value, gradients), (expected, wanted) = (outcome(f, (other, CLASSES), {}) for f in (traced, slt.functional.cross_entropy))
+    return torch.equal(value, expected) and torch.equal(gradients[0], wanted[0])  # type: ignore[arg-type]
+
+
+DIFFERENCES = {
+    "Confident rows": confident_rows,
+    "Half precision": half_precision,
+    "A class without mass": a_class_without_mass,
+    "Ignored rows": ignored_rows,
+    "Weights that cancel": weights_that_cancel,
+    "Infinite weights": infinite_weights,
+    "A label out of range": a_label_out_of_range,
+    "Overwritten logits": overwritten_logits,
+    "Function modes": function_modes,
+    "Scripting": scripting,
+}
+
+
+@pytest.mark.parametrize("entry", DIFFERENCES)
+def test_the_difference_from_torch_is_there(entry: str) -> None:
+    assert DIFFERENCES[entry]()
+
+
+def test_the_docstring_lists_the_differences_of_this_table() -> None:
+    documented = re.findall(r"^\s*- \*\*(.+?)\*\*", str(slt.functional.cross_entropy.__doc__), re.MULTILINE)
+    assert documented == list(DIFFERENCES)
+
+
+# ---- what torch reads as a number, and tensors that are not dense ----
+
+NUMBERS: dict[str, dict[str, Any]] = {
+    "a tensor as smoothing": {"label_smoothing": torch.tensor(0.1)},
+    "a single as smoothing": {"label_smoothing": np.float32(0.1)},
+    "an integer as smoothing": {"label_smoothing": 1},
+    "negative smoothing": {"label_smoothing": -0.1},
+    "NaN as smoothing": {"label_smoothing": torch.nan},
+    "a tensor as ignored label": {"ignore_index": torch.tensor(1)},
+    "a NumPy integer as ignored label": {"ignore_index": np.int32(1)},
+    "an ignored label beyond 32 bits": {"ignore_index": 2**62},
+}
+NO_NUMBERS: dict[str, dict[str, Any]] = {
+    "a vector as smoothing": {"label_smoothing": torch.tensor([0.1])},
+    "learned smoothing": {"label_smoothing": torch.tensor(0.1, requires_grad=True)},
+    "no smoothing": {"label_smoothing": None},
+    "a word": {"label_smoothing": "much"},
+    "a float as ignored label": {"ignore_index": 1.0},
+    "a truth as ignored label": {"ignore_index": True},
+    "an ignored label beyond 64 bits": {"ignore_index": 2**70},
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_are_read_as_torch_reads_them_and_stay_this_packages_work(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = (_logits(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 0]))
+    expected, wanted = outcome(torch_functional.cross_entropy, args, NUMBERS[case])
+    monkeypatch.setattr(torch_functional, "cross_entropy", None)
+    value, found = outcome(slt.functional.cross_entropy, args, NUMBERS[case])
+    torch.testing.assert_close([value, *found], [expected, *wanted])
+
+
+@pytest.mark.parametrize("dim", [np.int64(1), torch.tensor(1), np.int32(-1)], ids=repr)
+def test_a_dimension_in_another_form_keeps_a_confident_rows_log(dim: Any) -> None:
+    assert slt.functional.log_softmax(torch.tensor([[40.0, 0.0]]), dim)[0, 0] < 0
+
+
+def _other_layouts() -> dict[str, Tensor]:
+    z = _logits(4, 3).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of prototypes
+        nested = torch.nested.nested_tensor([z[:2], z[2:3]])
+    return {"nested": nested, "sparse": z.to_sparse(), "mkldnn": z.to_mkldnn()}
+
+
+LAYOUTS = ["nested", "sparse", "mkldnn"]
+
+
+def _result(function: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
+    try:
+        value = function(*args)
+    except Exception as error:
+        return type(error), str(error)
+    return type(value), value.is_nested, value.layout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_layout_without_a_kernel_is_torchs_own_work(name: str, layout: str) -> None:
+    args = _other_layouts()[layout], torch.tensor([0, 1, 2, 0]) if name == "cross_entropy" else -1
+    assert _result(getattr(slt.functional, name), *args) == _result(getattr(torch_functional, name), *args)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_package_says_that_it_needs_a_dense_tensor(layout: str) -> None:
+    other, dense, y = _other_layouts()[layout], _logits(4, 3).float(), torch.tensor([0, 1, 2, 0])
+    got = "a nested tensor" if layout == "nested" else f"layout {other.layout}"
+    calls: dict[str, Callable[[], Any]] = {
+        "input": lambda: slt.softmax(other),
+        "logits": lambda: slt.cross_entropy(other, y),
+        "target": lambda: slt.cross_entropy(dense, other),
+        "sample_weight": lambda: slt.cross_entropy(dense, y, sample_weight=other),
+        "hidden": lambda: slt.linear_cross_entropy(other, dense, y),
+        "weight": lambda: slt.linear_cross_entropy(dense, other, y),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=re.escape(f"{name} must be a dense (strided) tensor; got {got}")):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.bool, torch.int32], ids=str)
+def test_labels_of_other_types_are_torchs_error(dtype: torch.dtype) -> None:
+    args = _logits(2, 3), torch.tensor([0, 1]).to(dtype)
+    assert _result(slt.functional.cross_entropy, *args) == _result(torch_functional.cross_entropy, *args)
+    assert _result(slt.functional.cross_entropy, *args)[0] is RuntimeError
+
+
+CALLS_ON_META: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plain": lambda z, y: slt.functional.cross_entropy(z, y),
+    "weighted": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device)),
+    "weighted and smoothed": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device), label_smoothing=0.1),
+    "softmax": lambda z, y: slt.functional.softmax(z, 1),
+    "the family": lambda z, y: slt.cross_entropy(z, y, sl.losses.balanced_softmax([3, 2, 1]), validate=True),
+    "the linear loss": lambda z, y: slt.linear_cross_entropy(z, torch.ones(3, 3, device=z.device), y),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_ON_META)
+def test_meta_tensors_give_shapes_and_types(call: str) -> None:
+    z, y = _logits(2, 3).float().requires_grad_(), torch.tensor([0, 1])
+    expected, _ = outcome(CALLS_ON_META[call], (z, y), {})
+    meta = z.detach().to("meta").requires_grad_()
+    value = CALLS_ON_META[call](meta, y.to("meta"))
+    value.sum().backward()
+    assert meta.grad is not None
+    assert (value.shape, value.dtype, meta.grad.shape) == (expected.shape, expected.dtype, z.shape)

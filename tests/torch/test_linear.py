@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import softmax_lab as sl
+import softmax_lab.torch as slt
 from softmax_lab.torch import _chunks, linear
 from softmax_lab.torch.linear import linear_cross_entropy
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
@@ -406,3 +408,52 @@ def test_values_agree_with_the_logarithm() -> None:
     """By hand: all logits equal, so every class has probability 1/K."""
     value = linear_cross_entropy(torch.zeros(2, D), torch.ones(K, D), torch.tensor([0, 5]))
     assert math.isclose(value.item(), math.log(K), rel_tol=1e-7)
+
+
+def dense(hidden: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return slt.cross_entropy(hidden @ weight.t() + bias, target)
+
+
+@pytest.mark.parametrize("name", ["grad", "jvp", "hessian", "vmap"])
+def test_transforms_give_what_they_give_of_whole_logits(name: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    hidden, weight, bias = (torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, D), (K, D), (K,)))
+    target = torch.tensor([0, -100, 2])
+
+    def transformed(loss: Callable[[Tensor], Tensor]) -> Any:
+        if name == "jvp":
+            return torch.func.jvp(loss, (hidden,), (hidden.flip(0),))
+        return torch.func.vmap(loss)(torch.stack([hidden, -hidden])) if name == "vmap" else getattr(torch.func, name)(loss)(hidden)
+
+    found = transformed(lambda h: linear_cross_entropy(h, weight, target, bias=bias))
+    torch.testing.assert_close(found, transformed(lambda h: dense(h, target, weight, bias)))
+    if name == "grad":
+        leaf = hidden.clone().requires_grad_()
+        linear_cross_entropy(leaf, weight, target, bias=bias).backward()
+        torch.testing.assert_close(found, leaf.grad)
+
+
+def test_a_transform_names_a_label_out_of_range() -> None:
+    weight = torch.zeros(K, D)
+    with pytest.raises(IndexError, match="label 9 at row 1"):
+        torch.func.grad(lambda h: linear_cross_entropy(h, weight, torch.tensor([0, 9])))(torch.zeros(2, D))
+
+
+def test_forward_mode_and_fake_tensors() -> None:
+    hidden, weight, target = torch.randn(2, D), torch.randn(K, D), torch.tensor([0, 1])
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(hidden, hidden)
+        tangent = torch.autograd.forward_ad.unpack_dual(linear_cross_entropy(dual, weight, target)).tangent
+    expected = torch.func.jvp(lambda h: slt.cross_entropy(h @ weight.t(), target), (hidden,), (hidden,))[1]
+    torch.testing.assert_close(tangent, expected)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(hidden).requires_grad_()
+        linear_cross_entropy(fake, weight, target).backward()
+    assert fake.grad is not None
+    assert fake.grad.shape == hidden.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int32], ids=str)
+def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
+    hidden, weight, target = torch.randn(2, D), torch.randn(K, D), torch.tensor([0, 1])
+    assert torch.equal(linear_cross_entropy(hidden, weight, target.to(dtype)), linear_cross_entropy(hidden, weight, target))

@@ -88,3 +88,31 @@ def test_a_temperature_so_low_that_the_quotient_overflows(name: str) -> None:
 def test_errors(name: str, args: Any, kwargs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         both(name)[0](*args, **kwargs)
+
+
+def test_a_row_with_an_infinity_has_no_gradient_on_the_plain_path(name: str) -> None:
+    z = torch.tensor([[torch.inf, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    value, pullback = torch.func.vjp(both(name)[0], z)[:2]
+    gradient = pullback(torch.ones_like(z))[0]
+    assert value[0].isnan().all()
+    assert gradient[0].isnan().all()
+    assert gradient[1].isfinite().all()
+
+
+def test_a_dimension_is_one_integer(name: str) -> None:
+    assert torch.equal(both(name)[0](Z, np.int64(0)), both(name)[0](Z, 0))
+    for dim in (1.0, None):
+        with pytest.raises(TypeError, match=f"dim must be one integer; got {dim}"):
+            both(name)[0](Z, dim)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_an_exporter_finds_a_decomposition_into_torchs_own_operators(name: str, dtype: torch.dtype, temperature: float) -> None:
+    z = (Z * 3).to(dtype)
+    operator = getattr(torch.ops.softmax_lab, name).default
+    found = torch._decomp.decomposition_table[operator](z, torch.tensor(temperature, dtype=torch.float64), 1)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, both(name)[0](z, 1, temperature=temperature))
+    huge = torch.tensor([[1e38, -1e38]])
+    assert torch.equal(torch._decomp.decomposition_table[operator](huge, torch.tensor(1e-3).double(), 1)[0, 0], both(name)[0](huge)[0, 0])
