@@ -74,7 +74,7 @@ def test_accelerate_saves_and_loads_a_training(tmp_path: Path, safe: bool) -> No
         optimizers[used].zero_grad()
         accelerator.backward(value)
         optimizers[used].step()
-        return float(value)
+        return value.item()
 
     try:
         models[True], optimizers[True] = accelerator.prepare(models[True], optimizers[True])
