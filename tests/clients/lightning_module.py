@@ -20,17 +20,18 @@ import softmax_lab.torch as slt
 
 lightning = pytest.importorskip("lightning", reason="needs lightning")
 environments = pytest.importorskip("lightning.pytorch.plugins.environments", reason="needs lightning")
+LightningModule: Any = lightning.LightningModule
 
 K, D, ROWS, BATCH = 4, 3, 48, 8
 
 
-class Classifier(lightning.LightningModule):  # type: ignore[misc]
+class Classifier(LightningModule):  # type: ignore[misc]
     """A linear layer and a loss that gathers its counts; every epoch ends with a look at held-out rows."""
 
     def __init__(self, eps: float = 0.05) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.layer = torch.nn.Linear(D, K)
+        self.layer = torch.nn.Linear(D, K, dtype=torch.float64)
         self.loss = slt.GradientBalancedLoss(K, eps=eps)
 
     def training_step(self, rows: list[Tensor], _: int) -> Tensor:
@@ -46,13 +47,13 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
-class WithSpec(lightning.LightningModule):  # type: ignore[misc]
+class WithSpec(LightningModule):  # type: ignore[misc]
     """A spec is among the hyperparameters that its checkpoint holds."""
 
     def __init__(self, spec: sl.LossSpec) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.layer, self.loss = torch.nn.Linear(D, K), slt.SoftmaxLoss(spec)
+        self.layer, self.loss = torch.nn.Linear(D, K, dtype=torch.float64), slt.SoftmaxLoss(spec)
 
     def training_step(self, rows: list[Tensor], _: int) -> Tensor:
         hidden, target = rows
@@ -73,7 +74,7 @@ def data(seed: int) -> tuple[Tensor, Tensor]:
 def loader(ranks: int, rank: int) -> DataLoader[tuple[Tensor, ...]]:
     """Return batches of ``BATCH`` rows over all processes, the same whatever their number."""
     dataset = TensorDataset(*data(0))
-    sampler = DistributedSampler(dataset, ranks, rank, shuffle=False)
+    sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(dataset, ranks, rank, shuffle=False)
     return DataLoader(dataset, BATCH // ranks, sampler=sampler)
 
 
@@ -85,7 +86,6 @@ def fit(module: Any, folder: Path, epochs: int, *, ranks: int = 1, rank: int = 0
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
         plugins=[environments.TorchElasticEnvironment()] if ranks > 1 else None,
-        precision="64-true",
         max_epochs=epochs,
         use_distributed_sampler=False,
         logger=False,
@@ -103,7 +103,7 @@ def seeded() -> Classifier:
     return Classifier()
 
 
-def interrupted(folder: Path, **where: int) -> tuple[Classifier, Classifier]:
+def interrupted(folder: Path, **where: Any) -> tuple[Classifier, Classifier]:
     """Return what four epochs give, at one go and with a checkpoint after two."""
     whole, first, second = seeded(), seeded(), Classifier()
     fit(whole, folder, 4, **where)

@@ -68,7 +68,7 @@ def assert_restored(found: Any, expected: Any) -> None:
     assert spec_of(found) == spec_of(expected)
     for name in ("counts", "epoch", "start", "tau"):
         value, wanted = getattr(found, name, None), getattr(expected, name, None)
-        assert torch.equal(value, wanted) if isinstance(wanted, Tensor) else value == wanted, name
+        assert torch.equal(value, wanted) if isinstance(value, Tensor) and isinstance(wanted, Tensor) else value == wanted, name
     for mode in (False, True):
         assert torch.equal(found.train(mode)(LOGITS, TARGET), expected.train(mode)(LOGITS, TARGET))
 

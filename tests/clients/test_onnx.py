@@ -92,7 +92,6 @@ def test_large_logits_stay_finite_in_the_exported_model(tmp_path: Path, function
     np.testing.assert_allclose(found, function(z, temperature=0.5).numpy(), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # that checks of the arguments are not part of a trace
 @pytest.mark.parametrize("name", CASES)
 def test_a_trace_gives_the_same_values(name: str) -> None:
     function, options = CASES[name]

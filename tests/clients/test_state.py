@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import swa_utils
 
 import softmax_lab.torch as slt
@@ -147,23 +149,23 @@ def test_an_averaged_model_follows_the_state_of_a_loss(name: str, use_buffers: b
 
 def test_a_distributed_checkpoint_keeps_a_model(tmp_path: Path) -> None:
     used, fresh = Model(used=True), Model(used=False)
-    checkpoint.save({"model": used.state_dict()}, checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
+    save({"model": used.state_dict()}, checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
     state = {"model": fresh.state_dict()}
-    checkpoint.load(state, checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
+    load(state, checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
     fresh.load_state_dict(state["model"])
     fresh.assert_restored(used)
 
 
 def test_the_state_of_model_and_optimizer_together_goes_through_a_distributed_checkpoint(tmp_path: Path) -> None:
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-
     used, fresh = Model(used=True), Model(used=False)
     optimizers = [torch.optim.AdamW(model.parameters()) for model in (used, fresh)]
     used(_hidden(0), TARGET).backward()
     optimizers[0].step()
-    parts = [dict(zip(("model", "optimizer"), get_state_dict(*pair), strict=True)) for pair in zip((used, fresh), optimizers, strict=True)]
-    checkpoint.save(parts[0], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
-    checkpoint.load(parts[1], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
+    parts: list[dict[str, Any]] = [
+        dict(zip(("model", "optimizer"), get_state_dict(*pair), strict=True)) for pair in zip((used, fresh), optimizers, strict=True)
+    ]
+    save(parts[0], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
+    load(parts[1], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
     set_state_dict(fresh, optimizers[1], model_state_dict=parts[1]["model"], optim_state_dict=parts[1]["optimizer"])
     fresh.assert_restored(used)
 
