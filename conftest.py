@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
-collect_ignore_glob = [] if find_spec("torch") else ["softmax_lab/torch/*", "tests/torch/*"]
+collect_ignore_glob = [] if find_spec("torch") else ["softmax_lab/torch/*", "tests/clients/*", "tests/torch/*"]
 if not find_spec("triton"):
     collect_ignore_glob += ["softmax_lab/torch/triton/*", "tests/torch/triton/*"]
 
