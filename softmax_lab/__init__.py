@@ -15,7 +15,7 @@ from .spec import LossSpec
 if TYPE_CHECKING:
     from . import audit, data, exact, plotting
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LossSpec",

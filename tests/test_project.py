@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def project_files() -> list[Path]:
 
 
 def test_versions_agree() -> None:
-    version = project()["version"]
-    assert sl.__version__ == version
+    """The number stands in the package alone, and the build reads it there."""
+    version = sl.__version__
+    assert "version" not in project()
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
     assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
@@ -98,6 +100,15 @@ def test_constraints_name_no_place() -> None:
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
+def test_the_pythons_that_are_tested_are_named() -> None:
+    """What make long runs, besides the oldest."""
+    named = {line.rpartition(" :: ")[2] for line in project()["classifiers"] if re.search(r"Python :: 3\.\d+$", line)}
+    stages = set(re.findall(r'"without-torch", "(3\.\d+)"', (ROOT / "tools" / "run_tests.py").read_text(encoding="utf-8")))
+    assert named == stages | {project()["requires-python"].removeprefix(">=")}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"{version}" in readme for version in named)
+
+
 def test_make_and_python_ask_for_the_same_python() -> None:
     oldest = project()["requires-python"].removeprefix(">=")
     assert f"sys.version_info < ({oldest.replace('.', ', ')})" in (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -117,3 +128,24 @@ def test_no_file_names_a_registry_or_a_place_on_this_machine() -> None:
             continue
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
     assert found == []
+
+
+@pytest.mark.parametrize("module", ["softmax_lab.softmax", "softmax_lab.torch.ops", "tests.test_softmax"])
+@pytest.mark.parametrize("category", [RuntimeWarning, UserWarning, FutureWarning, DeprecationWarning, ResourceWarning])
+def test_a_warning_of_others_fails_no_test(category: type[Warning], module: str) -> None:
+    """On a line of ours, too: torch gives its caller's."""
+    with warnings.catch_warnings(record=True):
+        warnings.warn_explicit("torch will do this otherwise", category, "file.py", 1, module)
+
+
+@pytest.mark.parametrize(
+    ("message", "category"),
+    [
+        ("overflow encountered in exp", RuntimeWarning),
+        ("softmax_lab's compiled loops fail here", RuntimeWarning),
+        ("softmax_lab.losses: seesaw(p) is deprecated", DeprecationWarning),
+    ],
+)
+def test_a_warning_of_ours_fails_a_test(message: str, category: type[Warning]) -> None:
+    with pytest.raises(category, match=re.escape(message)):
+        warnings.warn_explicit(message, category, "file.py", 1, "softmax_lab.softmax")

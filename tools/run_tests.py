@@ -21,7 +21,7 @@ NOTEBOOKS = ("book", "experiments")
 NBVAL = ("-o", "addopts=", "-o", "filterwarnings=", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/book/sanitise.cfg")
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
-    "long": ("compiled", "clients", "lowest", "newest", "python3.12", "python3.13"),
+    "long": ("wheel", "compiled", "clients", "lowest", "newest", "python3.12", "python3.13"),
 }
 
 
@@ -36,6 +36,7 @@ def stages() -> dict[str, list[str]]:
         "book": ["tools/build_book.py", "--stored"],
         "links": ["tools/check_site.py"],
         "pages": ["-m", "pytest", "-n", "2", "-m", "site", "tests/book/test_pages.py"],
+        "wheel": ["tools/versions.py", "wheel"],
         "compiled": ["-m", "pytest", "-n", "2", "-m", "long and not clients"],
         "clients": ["tools/versions.py", "clients"],
         "lowest": ["tools/versions.py", "lowest"],

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
@@ -76,22 +78,34 @@ def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.exec
             [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
         )
         Path(link.stdout.strip(), "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    run(inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *wanted)
+    install(inside, *wanted)
     stamp.write_text(identity, encoding="utf-8")
     return inside
 
 
-def run(*command: str | Path, **variables: str) -> None:
-    """Run a command in the project's folder; a failure ends this program with its status."""
-    status = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=False).returncode
+def install(interpreter: Path, *wanted: str) -> None:
+    """Install wheels: a source archive of others would need a compiler."""
+    run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *wanted)
+
+
+def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variables: str) -> None:
+    """Run a command; a failure ends this program with its status."""
+    shown = subprocess.DEVNULL if quiet else None
+    status = subprocess.run(command, cwd=folder, env={**os.environ, **variables}, stdout=shown, check=False).returncode
     if status:
         sys.exit(status)
 
 
 def unit_tests(interpreter: Path, arguments: Iterable[str]) -> None:
-    """Run the unit tests of this checkout."""
-    files = map(str, sorted(Path("tests").glob("test_*.py")))
-    run(interpreter, "-m", "pytest", "-q", "-n", "2", "-m", "not long and not clients", *UNIT, *files, *arguments, PYTHONPATH=str(ROOT))
+    """Run the unit tests of this checkout, those that take long left out."""
+    files = (path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").glob("test_*.py")))
+    tests(interpreter, "-n", "2", "-m", "not slow and not long and not clients", *UNIT, *files, *arguments)
+
+
+def tests(interpreter: Path, *arguments: str) -> None:
+    """Run tests of this checkout; machine code is kept with the environment whose Numba made it."""
+    cache = interpreter.parents[1] / "numba"
+    run(interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(cache))
 
 
 def lowest(*arguments: str) -> None:
@@ -118,14 +132,67 @@ def clients(*arguments: str) -> None:
     """Programs that use the package."""
     wanted = ["-c", "constraints.txt", *map(str, requirements("clients"))]
     inside = environment("clients", wanted, beside=True)
-    run(inside, "-m", "pytest", "-q", "-m", "clients", *arguments, PYTHONPATH=str(ROOT))
+    tests(inside, "-m", "clients", *(arguments or ("tests/clients",)))
 
 
-def wheel(*arguments: str) -> None:
-    """A wheel in a place of its own."""
-    with tempfile.TemporaryDirectory() as place:
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ".")
-        print(*arguments, *Path(place).iterdir())
+WHAT_AN_INSTALLED_PACKAGE_DOES = """
+import sys
+import softmax_lab as sl
+assert sl.__file__.startswith(sys.prefix), f"imported from {sl.__file__}"
+assert sl._dispatch.choose(2) == "lanes", "NumPy did the work"
+assert abs(sl.softmax([40.0, 0.0])[1] / 4.248354255291589e-18 - 1) < 1e-15
+value, gradient = sl.cross_entropy_grad([[40.0, 0.0]], [0], sl.LossSpec(temperature=2.0))
+assert abs(value / 2.061153620314381e-09 - 1) < 1e-15 and gradient.sum() == 0
+print("softmax-lab", sl.__version__, "imports, and its softmax and loss are right")
+"""
+
+BRIEFLY = ("--dtype", "float16", "--dtype", "float32")  # the other types take as long again
+
+
+def wheel() -> None:
+    """The archive of the sources, the wheel that is made from it, and that wheel in an environment of its own, far from here."""
+    builder = environment("build", build_requirements())
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        sources = copied(place / "checkout")
+        run(builder, "-c", f"from setuptools.build_meta import build_sdist; build_sdist({name!r})", folder=sources, quiet=True)
+        archive = next(place.glob("*.tar.gz"))
+        check_archive(archive, sources)
+        run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", place, archive, folder=place)
+        run(sys.executable, "-m", "venv", place / "clean")
+        inside = place / "clean" / "bin" / "python"
+        install(inside, "-c", str(ROOT / "constraints.txt"), f"{next(place.glob('*.whl'))}[audit]")
+        run(inside, "-c", WHAT_AN_INSTALLED_PACKAGE_DOES, folder=place, PYTHONPATH="")
+        run(inside.with_name("softmax-lab"), "audit", "softmax_lab", *BRIEFLY, folder=place, PYTHONPATH="")
+
+
+def build_requirements() -> list[str]:
+    """Return what pyproject.toml builds with."""
+    table: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    return table["requires"]
+
+
+def copied(folder: Path) -> Path:
+    """Copy the files that are, or would be, tracked: a build leaves traces that the next one reads."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
+def check_archive(archive: Path, sources: Path) -> None:
+    """Fail unless the archive holds the whole package, and of the tests nothing: a part of them would run nowhere."""
+    with tarfile.open(archive) as opened:
+        held = {Path(*Path(member.name).parts[1:]).as_posix() for member in opened.getmembers() if member.isfile()}
+    package = {path.relative_to(sources).as_posix() for path in (sources / "softmax_lab").rglob("*") if path.is_file()}
+    if missing := package - held:
+        sys.exit(f"the archive lacks {', '.join(sorted(missing))}")
+    if tests := [name for name in held if name.startswith("tests/")]:
+        sys.exit(f"the archive holds {len(tests)} files of the tests, such as {min(tests)}; it should hold none")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
