@@ -39,8 +39,8 @@ def stages() -> dict[str, list[str]]:
         "wheel": ["tools/versions.py", "wheel"],
         "compiled": ["-m", "pytest", "-n", "2", "-m", "long and not clients"],
         "clients": ["tools/versions.py", "clients"],
-        "lowest": ["tools/versions.py", "lowest"],
-        "newest": ["tools/versions.py", "newest"],
+        "lowest": ["tools/versions.py", "lowest-without-torch"],
+        "newest": ["tools/versions.py", "newest-without-torch"],
         "python3.12": ["tools/versions.py", "without-torch", "3.12"],
         "python3.13": ["tools/versions.py", "without-torch", "3.13"],
     }

@@ -2,11 +2,14 @@
 
 python tools/versions.py lowest                 on the oldest release of everything that pyproject.toml allows
 python tools/versions.py newest                 on the newest release of everything
+python tools/versions.py lowest-without-torch   the same for what is not torch's: on Linux torch's own wheels bring CUDA, gigabytes of it
+python tools/versions.py newest-without-torch
 python tools/versions.py without-torch 3.13     on another Python, without torch; skipped where it is not installed
 python tools/versions.py clients                the tests with programs that use the package, beside what is installed here
 python tools/versions.py wheel                  the built wheel, without the checkout
 
-Further arguments go to pytest. Environments are kept in ``.environments`` and made anew when what they hold should change.
+Further arguments go to pytest, in place of the files to test. Environments are kept in ``.environments`` and made anew when what they
+hold should change.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -28,7 +32,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
-TESTED = ("torch", "audit", "test")  # the extras that the unit tests need
+WITHOUT_TORCH = ("audit", "test")  # the extras that the unit tests need
+OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}  # what they need and the unit tests do not
 UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")  # and what lies in tests itself
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
@@ -38,7 +43,12 @@ def requirements(*extras: str) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
     found = {canonicalize_name(each.name): each for each in map(Requirement, texts) if not each.marker or each.marker.evaluate()}
-    return list(found.values())
+    return [each for name, each in found.items() if name != "triton" or "torch" in found]  # of no use without it
+
+
+def needed(*extras: str) -> list[Requirement]:
+    """Return what the unit tests need of the package and its extras."""
+    return [each for each in requirements(*extras) if each.name not in OTHER_STAGES]
 
 
 def floor(requirement: Requirement) -> str:
@@ -78,7 +88,8 @@ def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.exec
             [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
         )
         Path(link.stdout.strip(), "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    install(inside, *wanted)
+    if wanted:
+        install(inside, *wanted)
     stamp.write_text(identity, encoding="utf-8")
     return inside
 
@@ -98,8 +109,8 @@ def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variab
 
 def unit_tests(interpreter: Path, arguments: Iterable[str]) -> None:
     """Run the unit tests of this checkout, those that take long left out."""
-    files = (path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").glob("test_*.py")))
-    tests(interpreter, "-n", "2", "-m", "not slow and not long and not clients", *UNIT, *files, *arguments)
+    files = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").glob("test_*.py"))]
+    tests(interpreter, "-n", "2", "-m", "not slow and not long and not clients", *(arguments or (*UNIT, *files)))
 
 
 def tests(interpreter: Path, *arguments: str) -> None:
@@ -108,14 +119,18 @@ def tests(interpreter: Path, *arguments: str) -> None:
     run(interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(cache))
 
 
-def lowest(*arguments: str) -> None:
+def lowest(*arguments: str, extras: Sequence[str] = ("torch", *WITHOUT_TORCH)) -> None:
     """The oldest releases."""
-    unit_tests(environment("lowest", [floor(each) for each in requirements(*TESTED)]), arguments)
+    name = "lowest" if "torch" in extras else "lowest-without-torch"
+    unit_tests(environment(name, [floor(each) for each in needed(*extras)]), arguments)
 
 
-def newest(*arguments: str) -> None:
-    """The newest releases."""
-    unit_tests(environment("newest", ["--upgrade", *map(str, requirements(*TESTED))]), arguments)
+def newest(*arguments: str, extras: Sequence[str] = ("torch", *WITHOUT_TORCH)) -> None:
+    """The newest releases, whatever an earlier run installed."""
+    name = "newest" if "torch" in extras else "newest-without-torch"
+    inside = environment(name, [])
+    install(inside, "--upgrade", "--upgrade-strategy", "eager", *map(str, needed(*extras)))
+    unit_tests(inside, arguments)
 
 
 def without_torch(version: str, *arguments: str) -> None:
@@ -124,7 +139,7 @@ def without_torch(version: str, *arguments: str) -> None:
     if interpreter is None:
         print(f"skipped: there is no Python {version} on this machine")
         return
-    wanted = [str(each) for each in requirements("audit", "test") if each.name != "triton"]
+    wanted = map(str, needed(*WITHOUT_TORCH))
     unit_tests(environment(f"python{version}", ["-c", "constraints.txt", *wanted], interpreter=interpreter), arguments)
 
 
@@ -198,6 +213,8 @@ def check_archive(archive: Path, sources: Path) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "lowest": lowest,
     "newest": newest,
+    "lowest-without-torch": partial(lowest, extras=WITHOUT_TORCH),
+    "newest-without-torch": partial(newest, extras=WITHOUT_TORCH),
     "without-torch": without_torch,
     "clients": clients,
     "wheel": wheel,
