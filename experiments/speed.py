@@ -29,7 +29,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments.benchmarks import cpu, family, linear_cpu, torch_cpu
+from experiments.benchmarks import cpu, family, half_cpu, linear_cpu, torch_cpu
 from softmax_lab.plotting import COLORS
 
 __all__ = [
@@ -723,6 +723,22 @@ def autograd(path: Path = torch_cpu.RESULTS) -> pd.DataFrame:
     ms, buffers = wide["ms"].loc[order], wide["buffers"].loc[order]
     ratios = {f"{peer} / softmax_lab": ms[peer] / ms[OURS] for peer in ("torch", "torch.compile")}
     return pd.DataFrame({"ms": ms[OURS], **ratios, "buffers": buffers[OURS], "buffers of torch": buffers["torch"]})
+
+
+def half_precision(path: Path = half_cpu.RESULTS) -> pd.DataFrame:
+    """Return the loss in half precision as a row a type, shape and loss scale: time, ratios to it, and the share of zero gradients.
+
+    "one pass" is the gradient that is written in the forward pass and multiplied by the scale afterwards.
+    """
+    index = ["dtype", "n", "k", "scale"]
+    table = pd.read_csv(path).drop_duplicates([*index, "provider"], keep="last")
+    wide = table.pivot(index=index, columns="provider", values=["ms", "zeros"])
+    order = list(dict.fromkeys(table[index].itertuples(index=False, name=None)))
+    ms, zeros = wide["ms"].loc[order], wide["zeros"].loc[order]
+    ratios = {f"{peer} / softmax_lab": ms[peer] / ms[OURS] for peer in ("one pass", "torch")}
+    return pd.DataFrame(
+        {"ms": ms[OURS], **ratios, "zeros": zeros[OURS], "zeros in one pass": zeros["one pass"], "zeros of torch": zeros["torch"]}
+    )
 
 
 def linear_layers(path: Path = linear_cpu.RESULTS) -> pd.DataFrame:

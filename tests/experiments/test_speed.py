@@ -415,6 +415,16 @@ def test_autograd_has_both_tasks_and_all_types(tmp_path: Path) -> None:
     assert row.tolist() == [2.0, 4.0, 2.5, 1.0, 3.0]
 
 
+def test_half_precision_is_compared_at_both_scales(tmp_path: Path) -> None:
+    table = speed.half_precision()
+    assert set(table.index.get_level_values("scale")) == {1.0, 65536.0}
+    assert set(table.index.get_level_values("dtype")) == {"bfloat16", "float16"}
+    header = "dtype,n,k,scale,provider,ms,zeros"
+    rows = ["softmax_lab,2.0,0.0", "one pass,1.0,0.5", "torch,9.0,0.25", "torch,8.0,0.25"]  # the last counts
+    (tmp_path / "t.csv").write_text("\n".join([header, *(f"float16,4,3,65536.0,{row}" for row in rows)]))
+    assert speed.half_precision(tmp_path / "t.csv").iloc[0].tolist() == [2.0, 0.5, 4.0, 0.0, 0.5, 0.25]
+
+
 def test_linear_layers_are_medians(tmp_path: Path) -> None:
     lines = ["dtype,n,d,v,provider,seconds,ratio,peak_mb", *(f"float32,8,4,5,ours,{s},{s / 2},{10 * s}" for s in (1, 2, 9))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
