@@ -39,6 +39,7 @@ COLUMNS = (
 WIDTHS = tuple(2**p for p in range(6, 21, 1))
 DTYPES = ("float32", "bfloat16")
 LOGITS = 1 << 27  # of each tensor: half a gigabyte in float32, far beyond any cache
+SMALL = ((256, 10), (512, 1000))  # rows and classes of batches whose time is the launch
 LINEAR = (8192, 2304, 256_000)  # rows, width, classes: those of Wijmans et al. 2025, table 1
 FLUSH = 256 << 20  # bytes written between two repetitions
 
@@ -196,7 +197,7 @@ def map_rows(kernel: str, n: int, k: int, dtype: str, clock: Clock) -> Iterator[
         yield {"kernel": kernel, "dtype": dtype, "n": n, "k": k, "provider": provider} | guarded(run)
 
 
-def loss_rows(n: int, k: int, dtype: str, clock: Clock) -> Iterator[Row]:
+def loss_rows(n: int, k: int, dtype: str, clock: Clock, kernel: str = "cross_entropy") -> Iterator[Row]:
     """Yield a row a provider of value and gradient, through autograd."""
     source, y = logits_of(n, k, dtype, clock.device), torch.randint(0, k, (n,), device=clock.device)
     floor, _ = clock(copy_of(source))
@@ -219,7 +220,7 @@ def loss_rows(n: int, k: int, dtype: str, clock: Clock) -> Iterator[Row]:
             ms, repeats = clock(call)
             return {"ms": ms, "share_of_copy": floor / ms, "peak_mb": peak_mb(call, clock.device), "max_error": error, "repeats": repeats}
 
-        yield {"kernel": "cross_entropy", "dtype": dtype, "n": n, "k": k, "provider": provider} | guarded(run)
+        yield {"kernel": kernel, "dtype": dtype, "n": n, "k": k, "provider": provider} | guarded(run)
 
 
 def linear_rows(n: int, d: int, v: int, clock: Clock) -> Iterator[Row]:
@@ -318,6 +319,53 @@ def check_audit(device: str) -> str:
     return f"{len(frame)} cases, at most {frame.max_ulp.max():.2f} ulp"
 
 
+def check_half(device: str) -> str:
+    """A gradient in half precision is rounded once, after a loss scale; over the logits it is the same."""
+    worst = 0.0
+    for dtype in (torch.float16, torch.bfloat16):
+        for n, k in ((512, 1000), (8, 50_000)):
+            z = (3 * torch.randn(n, k, generator=torch.Generator().manual_seed(0))).to(device, dtype)
+            y = torch.arange(n, device=device) % k
+            found, over = (scaled_gradient(z, y, inplace=inplace) for inplace in (False, True))
+            if not torch.equal(found, over):
+                raise AssertionError(f"over the logits the gradient of {k} classes is another")
+            exact = scaled_gradient(z.double(), y)
+            normal = exact.abs().clamp_min(torch.finfo(dtype).smallest_normal)
+            ulp = torch.exp2(torch.floor(torch.log2(normal))) * torch.finfo(dtype).eps
+            worst = max(worst, float(((found.double() - exact).abs() / ulp).max()))
+    if not worst < 0.51:
+        raise AssertionError(f"a gradient in half precision is {worst:.3f} ulp off")
+    return f"at most {worst:.4f} ulp"
+
+
+def scaled_gradient(z: Tensor, y: Tensor, *, inplace: bool = False) -> Tensor:
+    leaf = z.clone().requires_grad_()
+    (slt.cross_entropy(leaf * 1.0, y, inplace=inplace) * (65536.0 / 3)).backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def check_scaler(device: str) -> str:
+    """Steps under autocast with a gradient scaler follow those of torch's own loss."""
+    ends = []
+    for loss in (slt.functional.cross_entropy, nn.functional.cross_entropy):
+        generator = torch.Generator().manual_seed(0)
+        x, y = torch.randn(256, 64, generator=generator).to(device), torch.randint(0, 1000, (256,), generator=generator).to(device)
+        weight = (0.1 * torch.randn(1000, 64, generator=generator)).to(device).requires_grad_()
+        optimizer, scaler = torch.optim.SGD([weight], lr=1.0), torch.amp.GradScaler(device, init_scale=65536.0, enabled=device == "cuda")
+        for _ in range(20):
+            optimizer.zero_grad()
+            with torch.autocast(device, dtype=torch.float16):
+                value = loss(x @ weight.T, y)
+            scaler.scale(value).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(float(value.detach()))
+    if not abs(ends[0] - ends[1]) < 1e-3 * ends[1]:
+        raise AssertionError(f"after 20 steps the losses are {ends[0]} and {ends[1]}")
+    return f"losses {ends[0]:.5f} and {ends[1]:.5f} after 20 steps"
+
+
 def check_rows(device: str) -> str:
     """A row alone and in a batch, the same bits."""
     for k in (10, 1000, 5000, 50_000):
@@ -393,7 +441,7 @@ def check_empty(device: str) -> str:
     return "zero rows, 2^31 logits"
 
 
-CHECKS = (check_family, check_audit, check_rows, check_graph, check_streams, check_empty)
+CHECKS = (check_family, check_half, check_scaler, check_audit, check_rows, check_graph, check_streams, check_empty)
 
 
 def run_checks(device: str) -> Iterator[Row]:
@@ -427,6 +475,8 @@ def everything(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], C
             for kernel in MAPS:
                 yield (kernel, dtype, str(k)), lambda kernel=kernel, n=n, k=k, dtype=dtype: map_rows(kernel, n, k, dtype, clock)  # type: ignore[misc]
             yield ("cross_entropy", dtype, str(k)), lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock)  # type: ignore[misc]
+        for n, k in SMALL:
+            yield ("small", dtype, str(k)), lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock, "small batch")  # type: ignore[misc]
     shape = (16, 8, 100) if small else LINEAR
     yield ("linear",), lambda: linear_rows(*shape, clock)
 
