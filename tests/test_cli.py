@@ -16,6 +16,8 @@ import pytest
 import softmax_lab as sl
 from softmax_lab import cli
 
+from .limits import HANG
+
 pytest.importorskip("pandas", reason="the audit needs pandas")
 
 from softmax_lab.audit import CHECKS
@@ -274,7 +276,7 @@ def program(*argv: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedPr
     root = str(Path(__file__).resolve().parents[1])
     environment = os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "softmax_lab.cli", *argv]
-    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=300)
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=HANG)
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "html"])

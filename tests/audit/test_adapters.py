@@ -17,6 +17,7 @@ import softmax_lab as sl
 from softmax_lab.audit import adapters
 from softmax_lab.audit.adapters import ADAPTERS, MissingFramework, make
 
+from ..limits import HANG
 from ..ulps import dtype_of
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -172,7 +173,7 @@ def test_the_process_is_left_as_it_was(adapter: Any) -> None:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=HANG)
 
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:

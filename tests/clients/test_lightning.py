@@ -14,6 +14,7 @@ import torch
 import softmax_lab as sl
 from tests.clients import lightning_module as program
 from tests.clients.losses import assert_restored
+from tests.limits import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +44,7 @@ def test_two_processes_train_as_one_does_on_the_joined_batches_and_resume_to_the
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.clients.lightning_module"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *launcher, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *launcher, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
     expected = one_process[0].state_dict()

@@ -139,9 +139,9 @@ def test_the_stored_audit_of_this_package_is_todays() -> None:
 
 
 def test_sleeping_releases_the_lock_and_one_long_call_does_not() -> None:
-    sleeping = frameworks.lock_release(lambda: time.sleep(0.05), repeats=3)
+    sleeping = frameworks.lock_release(lambda: time.sleep(0.05), repeats=9)
     objects = np.arange(2_000_000).astype(object)
-    held = frameworks.lock_release(lambda: np.add(objects, objects), repeats=3)
+    held = frameworks.lock_release(lambda: np.add(objects, objects), repeats=9)
     assert sleeping.share > 0.4
     assert held.share < sleeping.share / 2
     assert sleeping.seconds >= 0.045

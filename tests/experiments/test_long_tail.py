@@ -20,6 +20,7 @@ from scipy import stats
 from experiments import long_tail as lt
 from experiments import long_tail_training as training
 from experiments.long_tail_training import LOSSES, Config
+from tests.limits import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = Config(rho=10.0, epochs=1)
@@ -191,14 +192,14 @@ def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
     command += ["--loss", *losses, "--rho", *map(str, rhos), "--seed", *map(str, seeds)]
     expected = {replace(TOY, rho=rho, loss=loss, seed=seed).key for rho in rhos for loss in losses for seed in seeds}
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 300
+    end = time.monotonic() + HANG
     while len(lt.read(table)) < 3 and time.monotonic() < end and process.poll() is None:
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
     before = lt.read(table)
     assert 3 <= len(before) < len(expected)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     rows = lt.read(table)
     assert rows[: len(before)] == before  # nothing lost, nothing done again

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import softmax_lab.torch as slt
 from softmax_lab import _dispatch
+from tests.limits import HANG
 
 COUNTS = np.array([60, 20, 5, 0])
 K, D, STEPS = len(COUNTS), 3, 3
@@ -85,7 +86,7 @@ def main() -> None:
     torch.set_num_threads(1)
     _dispatch.kernels = lambda: None  # type: ignore[assignment]  # the reference: nothing to load or compile
     dist.init_process_group(
-        "gloo", init_method=f"file://{options.folder / 'meeting'}", rank=options.rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{options.folder / 'meeting'}", rank=options.rank, world_size=2, timeout=timedelta(seconds=HANG)
     )
     found = cases([both[options.rank] for both in PARTS])
     torch.save(found, options.folder / f"rank{options.rank}.pt")

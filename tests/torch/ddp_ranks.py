@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import softmax_lab.torch as slt
 from softmax_lab import _dispatch
+from tests.limits import HANG
 
 K, D, N, STEPS = 4, 3, 12, 4
 
@@ -71,7 +72,7 @@ def main() -> None:
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     _dispatch.kernels = lambda: None  # type: ignore[assignment]  # the reference: nothing to load or compile
-    meeting, wait = f"file://{folder / 'meeting'}", timedelta(seconds=60)
+    meeting, wait = f"file://{folder / 'meeting'}", timedelta(seconds=HANG)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=wait)
     torch.save(run(slice(0, N // 2) if rank == 0 else slice(N // 2, N)), folder / f"rank{rank}.pt")
     dist.destroy_process_group()

@@ -19,6 +19,7 @@ from torch import Tensor
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab.losses import gradient_balanced
+from tests.limits import HANG
 from tests.torch import balance_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +194,7 @@ def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)]
     for process in ranks:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=HANG)
         assert process.returncode == 0, errors
     expected = balance_ranks.cases([slice(0, 14)] * balance_ranks.STEPS)
     for rank in range(2):

@@ -22,6 +22,7 @@ import softmax_lab.torch as slt
 from softmax_lab import LossSpec
 from softmax_lab.torch import _checks, _composite, ops
 from softmax_lab.torch._shared import as_array, fields_of
+from tests.limits import HANG
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 N = 5
@@ -532,7 +533,7 @@ def test_several_python_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=HANG)
     for (z, _), gradient in zip(problems, expected, strict=True):
         np.testing.assert_array_equal(z.grad, gradient)
 
@@ -549,13 +550,13 @@ class Losses(torch.utils.data.Dataset):
 
 if __name__ == "__main__":
     here = [Losses()[i] for i in range(6)]  # the parent has threads of its own by the time it forks
-    there = list(torch.utils.data.DataLoader(Losses(), num_workers=2, batch_size=None, timeout=60))
+    there = list(torch.utils.data.DataLoader(Losses(), num_workers=2, batch_size=None))
     print(all(map(torch.equal, here, there)))
 """
 
 
 def test_data_loader_workers() -> None:
-    result = subprocess.run([sys.executable, "-c", _WORKERS], capture_output=True, text=True, timeout=180, check=False)
+    result = subprocess.run([sys.executable, "-c", _WORKERS], capture_output=True, text=True, timeout=HANG, check=False)
     assert result.stdout.strip() == "True", result.stderr
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import HANG
 from tests.specs import K
 from tests.torch.parallel_cases import CASES, SIZES
 
@@ -26,7 +27,7 @@ def launch(folder: Path, ranks: int, *options: str) -> tuple[subprocess.Complete
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
         check=False,
     )
     files = {rank: folder / f"rank{rank}.json" for rank in range(ranks)}

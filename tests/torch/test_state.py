@@ -23,6 +23,7 @@ import softmax_lab.torch as slt
 from softmax_lab import LossSpec
 from softmax_lab.torch import _state
 from softmax_lab.torch._passes import FirstPasses
+from tests.limits import HANG
 from tests.specs import INDEX_SPECS, K
 from tests.torch import ddp_ranks
 
@@ -349,7 +350,7 @@ def test_the_state_goes_to_another_process() -> None:
     queue = context.Queue()
     process = context.Process(target=_send, args=(module, queue))
     process.start()
-    found = queue.get(timeout=120)
+    found = queue.get(timeout=HANG)
     process.join()
     for name, value in module.state_dict().items():
         assert np.array_equal(found[name], value.numpy())
@@ -388,7 +389,7 @@ def test_inside_of_ddp_two_processes_count_as_one(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)]
     for process in ranks:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=HANG)
         assert process.returncode == 0, errors
     expected = ddp_ranks.run(slice(None))
     for rank in range(2):

@@ -15,6 +15,7 @@ import torch
 import softmax_lab as sl
 from softmax_lab import _threads
 from softmax_lab.torch._team import openmp_team
+from tests.limits import HANG
 
 TEAM = openmp_team()
 needs_team = pytest.mark.skipif(TEAM is None, reason="torch has no threads of GNU OpenMP here")
@@ -100,4 +101,4 @@ assert os.waitpid(child, 0)[1] == 0
 @needs_team
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_uses_threads_of_its_own() -> None:
-    subprocess.run([sys.executable, "-c", CHILD], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", CHILD], check=True, timeout=HANG)
