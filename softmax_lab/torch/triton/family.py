@@ -30,12 +30,16 @@ __all__ = ["Arguments", "Prepared", "gradient", "loss", "loss_and_gradient", "lo
 
 @triton.jit
 def part_of_sums(u, base, temperature, cols, k, priors, s, SCALED, SMOOTHING, SOFT):
-    """Return sum a_k, sum a_k d_k with d relative to ``base`` and a the prior, or the target distribution; 0 * -inf is 0."""
+    """Return sum a_k, sum a_k d_k with d relative to ``base`` and a the prior, or the target distribution.
+
+    0 * -inf is 0, and so is inf * 0: a share may be infinite at the maximum.
+    """
     a = prior_of(priors, cols, k)
     if SOFT:
         a = s
     d = relative(u, base, temperature, SCALED)
-    product = tl.where(a == 0.0, 0.0, a * tl.where(a == 0.0, 0.0, d))
+    none = (a == 0.0) | (d == 0.0)
+    product = tl.where(none, 0.0, a * tl.where(none, 0.0, d))
     return tl.sum(a + tl.zeros_like(d), 1), tl.sum(product, 1)
 
 
@@ -138,7 +142,7 @@ def loss_kernel(
             if SOFT or SMOOTHING:
                 base = finite_or_zero(peak)
                 more, more_d = part_of_sums(u, base, temperature, cols, k, priors, s, SCALED, SMOOTHING, SOFT)
-                long_d += more_d + long_sum * ((before - base).to(tl.float64) / temperature)
+                long_d += more_d + tl.where(before == base, 0.0, long_sum * ((before - base).to(tl.float64) / temperature))
                 long_sum += more
         ties = tl.sum(lane_ties, 1)
         below = tl.sum(rest.to(tl.float64) - lost.to(tl.float64), 1).to(tl.float32)
@@ -154,7 +158,10 @@ def loss_kernel(
     ties = ties + (peak - peak)
     at_target, d_y, e_y = zero, zero, zero
     if SOFT:
-        own_weight = tl.where(t_sum > 0.0, tl.div_rn(t_weight, tl.where(t_sum > 0.0, t_sum, 1.0)), 1.0)
+        if class_weights is None:
+            own_weight = tl.where(t_sum > 0.0, class_weight, 1.0)
+        else:
+            own_weight = tl.where(t_sum > 0.0, tl.div_rn(t_weight, tl.where(t_sum > 0.0, t_sum, 1.0)), 1.0)
         value, alpha, beta = soft_terms(below + (ties - 1.0), scaled_peak, a_sum, a_d, own_weight, z_loss, Z_LOSS)
     else:
         d_column, e_column = exponentials(u_y[:, None], peak, temperature, SCALED, CARRY)

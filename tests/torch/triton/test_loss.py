@@ -248,3 +248,16 @@ def test_rows_in_place_have_their_weights(each_plan: str) -> None:
     _, weights = kernels.rows_in_place(rows(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"]), False)
     _, expected = _family.value(rows().double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64))
     assert_close(weights, expected)
+
+
+@pytest.mark.parametrize("share", [torch.inf, -torch.inf, -0.5, torch.nan])
+@pytest.mark.parametrize("place", [0, 2])
+def test_shares_of_any_sign_and_infinite_ones_give_the_formula(share: float, place: int, each_plan: str) -> None:
+    z = rows()[[0, 1, 5]]
+    target = torch.full((3, K), 1.0 / K)
+    target[0, z[0].argmax() if place else 0] = share
+    options = Options(reduction="none", signed=True)
+    value, gradient = kernels.loss_and_gradient(z, target, fields(sl.LossSpec()), None, options)
+    expected = _composite.loss_and_gradient(z.double(), target.double(), fields(sl.LossSpec(), torch.float64), None, options)
+    torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-5, atol=1e-5, equal_nan=True)
