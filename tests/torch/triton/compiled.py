@@ -18,12 +18,13 @@ import triton.backends.nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from softmax_lab._rows import KEPT
 from softmax_lab.torch.triton import family, maps, product, rescale
 from softmax_lab.torch.triton.launch import OPTIONS
 from softmax_lab.torch.triton.plan import plan
 
 ARRAYS = ("scales", "biases", "margins", "smoothings", "priors", "class_weights", "sample_weights", "total")
-TENSORS = ("out", "values", "weights", "gradient", "logits", "targets", "tangents", "probs", "log_probs", "upstream", "factors", *ARRAYS)
+TENSORS = ("out", "values", "kept", "gradient", "logits", "targets", "tangents", "probs", "log_probs", "upstream", "factors", *ARRAYS)
 FLOATS = (
     "temperature", "scale", "bias", "margin", "smoothing", "class_weight", "gate", "gamma", "z_loss", "softcap",
 )  # fmt: skip
@@ -32,10 +33,12 @@ PLAIN = OFF | dict.fromkeys(ARRAYS)
 EVERY = dict.fromkeys(OFF, True) | {"SOFT": False, "SCALE": 2, "BIAS": 2}
 SOFT = OFF | dict.fromkeys(("sample_weights", "total", "scales", "biases", "margins")) | {"SOFT": True, "SMOOTHING": True}
 KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "loss": (family.loss_kernel, PLAIN | {"GRADIENT": True}),
-    "loss, every field": (family.loss_kernel, EVERY | {"GRADIENT": True}),
-    "loss, distributions": (family.loss_kernel, SOFT | {"GRADIENT": True}),
-    "loss, value alone": (family.loss_kernel, PLAIN | {"GRADIENT": False}),
+    "loss": (family.loss_kernel, PLAIN | {"GRADIENT": True, "KEEP": False}),
+    "loss, every field": (family.loss_kernel, EVERY | {"GRADIENT": True, "KEEP": False}),
+    "loss, distributions": (family.loss_kernel, SOFT | {"GRADIENT": True, "KEEP": False}),
+    "loss, value and what is kept": (family.loss_kernel, PLAIN | {"GRADIENT": False, "KEEP": True}),
+    "gradient": (family.gradient_kernel, PLAIN),
+    "gradient, every field": (family.gradient_kernel, EVERY),
     "product": (product.product_kernel, PLAIN),
     "product, every field": (product.product_kernel, EVERY),
     "softmax": (maps.map_kernel, {"LOG": False, "SCALED": False}),
@@ -58,7 +61,11 @@ def kind(name: str, dtype: str) -> str:
 def compiled(kernel: Any, constants: dict[str, Any], num_classes: int, dtype: str, capability: int) -> Any:
     """Return the compiled kernel for rows of so many classes."""
     how, names = plan(num_classes), kernel.arg_names
-    constants = {n: v for n, v in constants.items() if n in names} | {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole}
+    constants = {n: v for n, v in (constants | {"KEPT": KEPT}).items() if n in names} | {
+        "ROWS": how.rows,
+        "BLOCK": how.block,
+        "WHOLE": how.whole,
+    }
     signature = {name: "constexpr" if name in constants else kind(name, dtype) for name in names}
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()})
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS | {"num_warps": how.warps})

@@ -65,7 +65,12 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]
     """Let the public functions take CPU tensors to the kernels, by the code that a GPU's tensors go through; return what runs."""
     monkeypatch.setattr(ops, "gpu_kernels", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels)
     maps = {name: ops._map_on_gpu(name) for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")}
-    losses = {"cross_entropy": ops._loss_on_gpu, "cross_entropy_hvp": ops._hvp_on_gpu}
+    losses = {
+        "cross_entropy": ops._loss_on_gpu,
+        "cross_entropy_forward": ops._forward_on_gpu,
+        "cross_entropy_backward": ops._backward_on_gpu,
+        "cross_entropy_hvp": ops._hvp_on_gpu,
+    }
     monkeypatch.setattr(ops, "_OPS", SimpleNamespace(**losses, **maps))
     derivative = {name: ops._map_derivative(maps[f"{name}_vjp"], getattr(_composite, f"{name}_vjp")) for name in ("softmax", "log_softmax")}
     monkeypatch.setattr(ops, "softmax", _differentiable(maps["softmax"], derivative["softmax"]))

@@ -42,18 +42,30 @@ def test_in_place(as_on_a_gpu: Launched) -> None:
     w, y = torch.randn(4, K, requires_grad=True), torch.tensor([0, 3, 5, 1])
     slt.cross_entropy(w * 1.0, y).backward()
     expected, w.grad = w.grad, None
+    as_on_a_gpu.clear()
     logits = w * 1.0
-    pointer = logits.data_ptr()
     loss = slt.cross_entropy(logits, y, inplace=True)
-    assert logits.data_ptr() == pointer
-    torch.testing.assert_close(logits.detach(), expected)  # the gradient lies there
-    loss.backward()
-    torch.testing.assert_close(w.grad, expected)
+    assert torch.equal(logits, w)  # until the backward pass
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=False)
+    assert gradient.data_ptr() == logits.data_ptr()
+    torch.testing.assert_close(gradient, expected)
+    assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "gradient_kernel"]
     # along another dimension it gets memory of its own
     moved = w * 1.0
     kept = moved.detach().clone()
-    slt.cross_entropy(moved, torch.tensor([0, 3, 1, 2, 0, 1]), dim=0, inplace=True)
+    slt.cross_entropy(moved, torch.tensor([0, 3, 1, 2, 0, 1]), dim=0, inplace=True).backward()
     assert torch.equal(moved, kept)
+
+
+def test_half_precision_waits_for_the_upstream_gradient(as_on_a_gpu: Launched) -> None:
+    z, y = torch.randn(4, K, generator=torch.Generator().manual_seed(0)).half().requires_grad_(), torch.tensor([0, 3, 5, 1])
+    (slt.cross_entropy(z, y) * 3000.0).backward()
+    assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "gradient_kernel"]
+    wide = z.detach().double().requires_grad_()
+    (slt.cross_entropy(wide, y) * 3000.0).backward()
+    assert z.grad is not None
+    assert wide.grad is not None
+    torch.testing.assert_close(z.grad.double(), wide.grad, rtol=0.51 * torch.finfo(torch.float16).eps, atol=0)
 
 
 def test_a_linear_layer(as_on_a_gpu: Launched) -> None:
