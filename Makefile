@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test long ci lint format clean
+.PHONY: help env book test long versions ci lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,11 @@ book: $(STAMP) ## Execute the chapters that have changed and render the book int
 test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the rendered site checked
 	$(BIN)/python tools/run_tests.py
 
-long: $(STAMP) ## What takes longer: real programs, compiled modes, lowest and newest versions, other Pythons
+long: $(STAMP) ## What takes longer: compiled modes, real programs, another Python
 	$(BIN)/python tools/run_tests.py long
+
+versions: $(STAMP) ## The lowest and the newest releases of everything, one more Python: before a release
+	$(BIN)/python tools/run_tests.py versions
 
 ci: $(STAMP) ## `make test` and `make long`
 	$(BIN)/python tools/run_tests.py test long

@@ -101,7 +101,7 @@ def test_constraints_name_no_place() -> None:
 
 
 def test_the_pythons_that_are_tested_are_named() -> None:
-    """What make long runs, besides the oldest."""
+    """What make long and make versions run, besides the oldest."""
     named = {line.rpartition(" :: ")[2] for line in project()["classifiers"] if re.search(r"Python :: 3\.\d+$", line)}
     stages = set(re.findall(r'"without-torch", "(3\.\d+)"', (ROOT / "tools" / "run_tests.py").read_text(encoding="utf-8")))
     assert named == stages | {project()["requires-python"].removeprefix(">=")}

@@ -1,7 +1,8 @@
 """Run stages of the tests in order, timed, and stop at the first that fails.
 
 python tools/run_tests.py               the group `test`: what `make test` runs
-python tools/run_tests.py long          the group `long`: real programs, compiled modes, other versions
+python tools/run_tests.py long          the group `long`: compiled modes, real programs, another Python
+python tools/run_tests.py versions      the group `versions`: the lowest and the newest releases, one more Python; before a release
 python tools/run_tests.py ruff mypy     only these stages
 """
 
@@ -21,7 +22,8 @@ NOTEBOOKS = ("book", "experiments")
 NBVAL = ("-o", "addopts=", "-o", "filterwarnings=", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/book/sanitise.cfg")
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
-    "long": ("wheel", "compiled", "clients", "lowest", "newest", "python3.12", "python3.13"),
+    "long": ("wheel", "compiled", "clients", "python3.12"),
+    "versions": ("lowest", "newest", "python3.13"),  # an hour, and what others release decides
 }
 
 
@@ -39,9 +41,9 @@ def stages() -> dict[str, list[str]]:
         "wheel": ["tools/versions.py", "wheel"],
         "compiled": ["-m", "pytest", "-n", "2", "-m", "long and not clients"],
         "clients": ["tools/versions.py", "clients"],
+        "python3.12": ["tools/versions.py", "without-torch", "3.12"],
         "lowest": ["tools/versions.py", "lowest-without-torch"],
         "newest": ["tools/versions.py", "newest-without-torch"],
-        "python3.12": ["tools/versions.py", "without-torch", "3.12"],
         "python3.13": ["tools/versions.py", "without-torch", "3.13"],
     }
 
