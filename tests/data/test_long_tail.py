@@ -118,5 +118,5 @@ def test_bad_input_is_refused(labels: NDArray[Any], keywords: dict[str, Any], er
 
 @pytest.mark.parametrize(("n_max", "rho", "num_classes"), [(0, 10, 3), (10, 0.9, 3), (10, 10, 0)])
 def test_counts_refuse_bad_input(n_max: int, rho: float, num_classes: int) -> None:
-    with pytest.raises(ValueError, match="must be >= 1; got 0"):
+    with pytest.raises(ValueError, match=r"must be (finite and )?>= 1; got"):
         long_tail_counts(n_max, rho, num_classes)
