@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from softmax_lab.plotting import COLORS
 
-__all__ = ["COMMAND", "picture", "plans", "read", "shares", "standing"]
+__all__ = ["COMMAND", "against", "batches", "linear", "picture", "plans", "read", "shares", "standing"]
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 COMMAND = "python -m experiments.benchmarks.gpu"
@@ -32,7 +32,10 @@ def read(path: Path = RESULTS) -> pd.DataFrame:
 
 
 def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 131072, 1 << 20)) -> pd.DataFrame:
-    """Return how rows of so many classes are cut, and the bytes that a logit moves, with its gradient, by type."""
+    """Return how rows of so many classes are cut, and the bytes that a logit moves, with its gradient, by type.
+
+    In half precision value and gradient are two passes, of which each reads a logit once, whatever the length of the row.
+    """
     from softmax_lab.torch.triton.plan import plan
 
     cut = {k: plan(k) for k in widths}
@@ -44,8 +47,8 @@ def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 131072, 1 << 
             "reads of a logit": {k: 1 if how.whole else 2 for k, how in cut.items()},
         }
     )
-    for dtype, size in (("float32", 4), ("bfloat16", 2)):
-        table[f"bytes, {dtype}"] = size * (table["reads of a logit"] + 1)
+    table["bytes, float32"] = 4 * (table["reads of a logit"] + 1)
+    table["bytes, bfloat16"] = 2 * (2 + 1)
     return table.rename_axis(index="K")
 
 
@@ -64,6 +67,32 @@ def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
     rows = table[(table["kernel"] == kernel) & (table["dtype"] == dtype)].dropna(subset=["share_of_copy"])
     rows = rows.drop_duplicates(["card", "k", "provider"], keep="last")
     return rows.pivot_table(index="k", columns="provider", values="share_of_copy", aggfunc="last")
+
+
+def against(table: pd.DataFrame, least: int = 4096, most: int = 1 << 18) -> pd.DataFrame:
+    """Return the package's share of a copy and each peer's time over its own: smallest to largest over ``least <= K <= most``."""
+    rows = {}
+    for kernel in KERNELS:
+        for dtype in ("float32", "bfloat16"):
+            share = shares(table, kernel, dtype).loc[least:most]
+            peers = [peer for peer in ("torch", "torch.compile") if peer in share]
+            ratios = {f"{peer} / softmax_lab": share["softmax_lab"] / share[peer] for peer in peers}
+            columns = {"share of a copy": share["softmax_lab"], **ratios}
+            rows[kernel, dtype] = {name: f"{found.min():.2f} to {found.max():.2f}" for name, found in columns.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["kernel", "type"])
+
+
+def batches(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the milliseconds of value and gradient of small batches, a column a provider: there the launch is all."""
+    small = table[(table["kernel"] == "small batch") & table["ms"].notna()]
+    small = small.drop_duplicates(["dtype", "n", "k", "provider"], keep="last")
+    return small.pivot(index=["dtype", "n", "k"], columns="provider", values="ms")
+
+
+def linear(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the milliseconds and the peak of memory, in MB, of the linear layer's loss with its gradients, a row a provider."""
+    rows = table[table["kernel"].str.startswith("linear") & table["ms"].notna()]
+    return rows.drop_duplicates(["provider"], keep="last").set_index("provider")[["ms", "peak_mb"]]
 
 
 def picture(table: pd.DataFrame) -> Figure | None:

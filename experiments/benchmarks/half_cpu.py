@@ -55,7 +55,7 @@ def one_pass(logits: Tensor, target: Tensor, scale: float) -> Tensor:
     """Return the gradient as the forward pass writes it, multiplied when the scale is known."""
     arguments = (target, *packed(sl.LossSpec(), logits), None, *Options(dim=1))
     with torch.no_grad():
-        _, found = torch.ops.softmax_lab.cross_entropy(logits, *arguments, True)
+        found: Tensor = torch.ops.softmax_lab.cross_entropy(logits, *arguments, True)[1]
         return found if scale == 1.0 else found.mul_(scale)
 
 

@@ -87,6 +87,10 @@ def test_what_the_book_shows(tmp_path: Path) -> None:
     table = gpu_speed.read(tmp_path / "gpu.csv")
     assert gpu_speed.standing(table) == "a card: 0 of 1 checks passed, 24 times stored."
     assert gpu_speed.shares(table, "softmax", "float32").loc[64].to_dict() == {"softmax_lab": 0.9, "torch": 0.5}
+    assert gpu_speed.against(table.assign(k=8 * table["k"]), 512, 1024).loc[("softmax", "float32")].to_dict() == {
+        "share of a copy": "0.90 to 0.90",
+        "torch / softmax_lab": "1.80 to 1.80",
+    }
     gpu.draw(tmp_path / "gpu.csv")
     assert (tmp_path / "gpu.svg").stat().st_size > 1000
 
@@ -97,3 +101,12 @@ def test_plans_name_every_read() -> None:
     assert plans.loc[4096, "reads of a logit"] == 1
     assert plans.loc[131072, "reads of a logit"] == 2
     assert plans.loc[131072, "bytes, float32"] == 12
+    assert plans.loc[4096, "bytes, bfloat16"] == plans.loc[131072, "bytes, bfloat16"] == 6  # two reads in any case
+
+
+def test_small_batches_and_the_linear_layer_are_told_apart() -> None:
+    table = gpu_speed.read()
+    small = gpu_speed.batches(table)
+    assert [tuple(shape) for shape in small.index] == [(dtype, n, k) for dtype in ("bfloat16", "float32") for n, k in gpu.SMALL]
+    assert {"softmax_lab", "torch"} <= set(small.columns)
+    assert (gpu_speed.linear(table)["peak_mb"] > 1000).all()

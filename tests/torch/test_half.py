@@ -85,7 +85,8 @@ def test_the_drop_in_under_autocast_and_a_loss_scale(way: str, dtype: torch.dtyp
     logits, target = problem(dtype)
     weight = torch.linspace(0.5, 2.0, logits.shape[1])
     soft = torch.softmax(torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)), 1)
-    options: dict[str, Any] = {"plain": {}, "smoothing": {"label_smoothing": 0.1}, "weight": {"weight": weight}, "probabilities": {}}[way]
+    given: dict[str, dict[str, Any]] = {"smoothing": {"label_smoothing": 0.1}, "weight": {"weight": weight}}
+    options = given.get(way, {})
     labels = soft.to(dtype) if way == "probabilities" else target
 
     def loss(function: Callable[..., Tensor], z: Tensor, y: Tensor) -> Tensor:
