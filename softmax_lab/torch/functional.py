@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import _reduction
-from torch.nn import functional as torch_functional
+
+# by name: what stands in torch's module may later be what is below
+from torch.nn.functional import cross_entropy as _torch_cross_entropy
+from torch.nn.functional import log_softmax as _torch_log_softmax
+from torch.nn.functional import softmax as _torch_softmax
 
 from ..spec import LossSpec
 from . import ops
@@ -80,7 +84,7 @@ def cross_entropy(
         reduction = _reduction.legacy_get_string(size_average, reduce)
     ignored, smoothing = _integer(ignore_index), _smoothing(label_smoothing)
     if ignored is None or smoothing is None or not _has_kernel(input, target, weight, ignored, reduction):
-        return torch_functional.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
+        return _torch_cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     ignore_index, label_smoothing = ignored, smoothing
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
@@ -198,7 +202,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     axis = _integer(dim)
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
-        return torch_functional.softmax(input, dim, _stacklevel + 1, dtype)
+        return _torch_softmax(input, dim, _stacklevel + 1, dtype)
     return ops.softmax(converted, 1.0, axis % converted.ndim)
 
 
@@ -219,7 +223,7 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
     axis = _integer(dim)
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
-        return torch_functional.log_softmax(input, dim, _stacklevel + 1, dtype)
+        return _torch_log_softmax(input, dim, _stacklevel + 1, dtype)
     return ops.log_softmax(converted, 1.0, axis % converted.ndim)
 
 
