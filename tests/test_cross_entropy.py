@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 import softmax_lab as sl
 from softmax_lab import LossSpec, exact
 
+from .limits import HANG
 from .specs import INDEX_SPECS, SOFT_SPECS, K
 from .ulps import Record
 
@@ -383,5 +384,5 @@ def test_a_gate_without_weights_does_not_wait_for_itself(function: Any) -> None:
     z, y = np.asfortranarray(rng.normal(size=(2000, 500))), rng.integers(500, size=2000)  # rows that are copied, a part at a time
     thread = threading.Thread(target=function, args=(z, y, sl.LossSpec(gate=2.0)), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(HANG)
     assert not thread.is_alive()

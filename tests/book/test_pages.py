@@ -200,7 +200,7 @@ def test_formulas_fit_again_when_the_window_grows(open_page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function(f"() => ({CUT})().length > 0")
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.wait_for_function(f"() => ({CUT})().length === 0", timeout=5000)
+    page.wait_for_function(f"() => ({CUT})().length === 0")
     assert complaints == []
 
 
@@ -366,6 +366,6 @@ def test_only_the_page_with_pictures_loads_their_library(open_page: Any) -> None
 def test_search_finds_a_word(open_page: Any) -> None:
     page, complaints = open_page(SITE / "search.html")
     page.goto((SITE / "search.html").as_uri() + "?q=logsumexp")
-    page.wait_for_selector("#search-results li", timeout=10_000)
+    page.wait_for_selector("#search-results li")
     assert page.locator("#search-results li").count() > 0
     assert complaints == []
