@@ -407,7 +407,7 @@ def _closed_form(
     z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, ignore: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
-    call, rule = torch.ops.softmax_lab.cross_entropy, Options("none", "nan", ignore, 1)
+    call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
     # q alone: what acts on the target and on the row's weight is left out
     fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
