@@ -82,6 +82,7 @@ def test_a_linear_layer(as_on_a_gpu: Launched) -> None:
     assert as_on_a_gpu[0] == ("loss_kernel", True)
 
 
+@pytest.mark.long
 def test_the_audit_runs_on_the_kernels(as_on_a_gpu: Launched) -> None:
     """One type and two functions; the others pass too, but the interpreter takes five minutes for all of it."""
     frame = sl.audit.run(
