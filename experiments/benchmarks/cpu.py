@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -299,21 +299,26 @@ def limit_threads(threads: int) -> None:
     sl.set_num_threads(threads)
 
 
-def append(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """Append each row as it comes, the header first in a new file."""
+def told(row: dict[str, Any]) -> str:
+    """Return a measurement as a line."""
+    where = f"{row['task']:12} {row['dtype']} {row['n']:>7}x{row['k']:<7} {row['provider']:14}"
+    return f"{where} {row['ms']:10.3f} ms {row['copies']:8.2f} copies {row['max_ulp']:7} ulp"
+
+
+def append(
+    rows: Iterable[dict[str, Any]], path: Path, columns: Sequence[str] = COLUMNS, told: Callable[[dict[str, Any]], str] = told
+) -> None:
+    """Append each row as it comes, the header first in a new file, and tell it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         if fresh:
             writer.writeheader()
         for row in rows:
             writer.writerow(row)
             file.flush()
-            tqdm.write(
-                f"{row['task']:12} {row['dtype']} {row['n']:>7}x{row['k']:<7} {row['provider']:14} "
-                f"{row['ms']:10.3f} ms {row['copies']:8.2f} copies {row['max_ulp']:7} ulp"
-            )
+            tqdm.write(told(row))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ after the other as in :mod:`.cpu`. ``zeros`` is the share of the gradient's entr
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ import softmax_lab.torch as slt
 from softmax_lab.torch._composite import Options
 from softmax_lab.torch._shared import packed
 
-from .cpu import SHAPES, limit_threads, measure, processor, versions
+from .cpu import SHAPES, append, limit_threads, measure, processor, versions
 
 RESULTS = Path(__file__).parents[1] / "results" / "half_cpu.csv"
 DTYPES = ("bfloat16", "float16")
@@ -87,19 +86,10 @@ def rows_of(dtype: str, shape: tuple[int, int], budget: float) -> Iterator[dict[
             }  # fmt: skip
 
 
-def append(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """Append each row as it comes, the header first in a new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow(row)
-            file.flush()
-            words = f"{row['dtype']:8} {row['n']:>6}x{row['k']:<6} {row['scale']:7g} {row['provider']:12}"
-            tqdm.write(f"{words} {row['ms']:9.3f} ms, {row['zeros']:.1%} zeros")
+def told(row: dict[str, Any]) -> str:
+    """Return a measurement as a line."""
+    where = f"{row['dtype']:8} {row['n']:>6}x{row['k']:<6} {row['scale']:7g} {row['provider']:12}"
+    return f"{where} {row['ms']:9.3f} ms, {row['zeros']:.1%} zeros"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shapes = [tuple(shape) for shape in options.shape] if options.shape else SHAPES
     for dtype in options.dtype:
         for shape in tqdm(shapes, unit="shape", desc=dtype, disable=None):
-            append(rows_of(dtype, shape, options.budget), options.out)
+            append(rows_of(dtype, shape, options.budget), options.out, COLUMNS, told)
     return 0
 
 

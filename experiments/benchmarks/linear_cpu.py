@@ -10,7 +10,6 @@ before and after, on chunks of the same size; a time is also given as a multiple
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
 import subprocess
@@ -25,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import softmax_lab as sl
-from experiments.benchmarks.cpu import processor, versions
+from experiments.benchmarks.cpu import append, processor, versions
 from softmax_lab.torch import _chunks
 from softmax_lab.torch.linear import linear_cross_entropy
 
@@ -187,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     for _ in tqdm(range(options.rounds), unit="round", disable=None):
         for provider in options.provider:
-            append(measure_apart(provider, options), options.out)
+            append([measure_apart(provider, options)], options.out, COLUMNS, told)
     return 0
 
 
@@ -204,16 +203,9 @@ def measure_apart(provider: str, options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def append(row: dict[str, Any], path: Path) -> None:
-    """Append a row, the header first in a new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-    tqdm.write(f"{row['provider']:20} {row['seconds']:8.2f} s {row['ratio']:6.2f} x products {row['peak_mb']:8.1f} MB")
+def told(row: dict[str, Any]) -> str:
+    """Return a measurement as a line."""
+    return f"{row['provider']:20} {row['seconds']:8.2f} s {row['ratio']:6.2f} x products {row['peak_mb']:8.1f} MB"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ of the logits. Rows are appended to ``experiments/results/torch_cpu.csv`` as the
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import gc
 import sys
@@ -28,7 +27,7 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab.data import digits
 
-from .cpu import SHAPES, limit_threads, measure, processor, versions
+from .cpu import SHAPES, append, limit_threads, measure, processor, versions
 from .linear_cpu import forget_peak, peak, resident
 
 RESULTS = Path(__file__).parents[1] / "results" / "torch_cpu.csv"
@@ -144,21 +143,10 @@ def rows_of(task: str, shape: tuple[int, int], dtype: str, providers: Sequence[s
         }  # fmt: skip
 
 
-def append(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """Append each row as it comes, the header first in a new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow(row)
-            file.flush()
-            tqdm.write(
-                f"{row['task']:5} {row['dtype']:8} {row['n']:>6}x{row['k']:<6} {row['provider']:14} {row['ms']:9.3f} ms "
-                f"{row['buffers']:6} buffers, loss {row['value']}"
-            )
+def told(row: dict[str, Any]) -> str:
+    """Return a measurement as a line."""
+    where = f"{row['task']:5} {row['dtype']:8} {row['n']:>6}x{row['k']:<6} {row['provider']:14}"
+    return f"{where} {row['ms']:9.3f} ms {row['buffers']:6} buffers, loss {row['value']}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for task in options.task:
         for dtype in options.dtype if task == "loss" else ["float32"]:
             for shape in tqdm(given or (SHAPES if task == "loss" else STEPS), unit="shape", desc=f"{task} {dtype}", disable=None):
-                append(rows_of(task, shape, dtype, options.provider, options.budget), options.out)
+                append(rows_of(task, shape, dtype, options.provider, options.budget), options.out, COLUMNS, told)
     return 0
 
 
