@@ -154,7 +154,7 @@ class LossSpec:
 
     @cached_property
     def is_moderate(self) -> bool:
-        """No field is so large or so small that its products with the others leave float64, or lose their digits on the way.
+        """Whether no field is so large or so small that its products with the others leave float64, or lose digits on the way.
 
         The compiled loops take only such specs; at the ends of the domains the NumPy reference has its factors in a safe order.
         """
@@ -173,7 +173,7 @@ class LossSpec:
 
     @cached_property
     def tamed(self) -> LossSpec:
-        """The same member of the family with a scale that a logit may be multiplied by: u T and T are divided by one power of two."""
+        """Return the same member of the family, u T and T divided by one power of two: a logit times the scale stays finite."""
         power = min(math.frexp(_largest(self.scale))[1] - 1, math.frexp(self.temperature)[1] + 1021)
         if self.is_moderate or power <= 0:
             return self
