@@ -173,7 +173,7 @@ class LossSpec:
 
     @cached_property
     def tamed(self) -> LossSpec:
-        """Return the same member of the family, u T and T divided by one power of two: a logit times the scale stays finite."""
+        """Return the same member of the family, u T and T divided by one power of two, so that a logit times the scale stays finite."""
         power = min(math.frexp(_largest(self.scale))[1] - 1, math.frexp(self.temperature)[1] + 1021)
         if self.is_moderate or power <= 0:
             return self
