@@ -29,10 +29,10 @@ book: $(STAMP) ## Execute the chapters that have changed and render the book int
 test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the rendered site checked
 	$(BIN)/python tools/run_tests.py
 
-long: $(STAMP) ## What takes longer: compiled modes, real programs, another Python
+long: $(STAMP) ## What takes longer: a clean install, compiled modes, real programs
 	$(BIN)/python tools/run_tests.py long
 
-versions: $(STAMP) ## The lowest and the newest releases of everything, one more Python: before a release
+versions: $(STAMP) ## Other Pythons, the lowest and the newest releases of everything: before a release
 	$(BIN)/python tools/run_tests.py versions
 
 ci: $(STAMP) ## `make test` and `make long`

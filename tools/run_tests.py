@@ -1,8 +1,8 @@
 """Run stages of the tests in order, timed, and stop at the first that fails.
 
 python tools/run_tests.py               the group `test`: what `make test` runs
-python tools/run_tests.py long          the group `long`: compiled modes, real programs, another Python
-python tools/run_tests.py versions      the group `versions`: the lowest and the newest releases, one more Python; before a release
+python tools/run_tests.py long          the group `long`: a clean install, compiled modes, real programs
+python tools/run_tests.py versions      the group `versions`: other Pythons, the lowest and the newest releases; before a release
 python tools/run_tests.py ruff mypy     only these stages
 """
 
@@ -22,8 +22,8 @@ NOTEBOOKS = ("book", "experiments")
 NBVAL = ("-o", "addopts=", "-o", "filterwarnings=", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/book/sanitise.cfg")
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
-    "long": ("wheel", "compiled", "clients", "python3.12"),
-    "versions": ("lowest", "newest", "python3.13"),  # an hour, and what others release decides
+    "long": ("wheel", "compiled", "clients"),
+    "versions": ("python3.12", "lowest", "newest", "python3.13"),  # an hour, and what others release decides
 }
 
 
