@@ -132,6 +132,9 @@ def fields_of(spec: LossSpec | SpecTensors, logits: Tensor) -> SpecTensors:
 
 def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
     """Return the fields in the form that the compiler traces: arrays become inputs of the graph, and nothing guards their values."""
+    held = any(isinstance(getattr(spec, name), np.ndarray) for name in ARRAYS)
+    if held and torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():  # the program would hold arrays without memory
+        raise RuntimeError("a strict export cannot hold a LossSpec; export with strict=False, or a SoftmaxLoss, which holds its own")
     return _converted(spec, lambda array: torch.as_tensor(array).to(device))
 
 

@@ -193,7 +193,7 @@ TRACED: dict[str, Callable[[Function, Tensor], Found]] = {
     "strict export": exported(True),
 }
 #: (mode, function) -> words of the error that is documented
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED: dict[tuple[str, str], str] = {("strict export", "slt.cross_entropy, a member"): "a strict export cannot hold a LossSpec"}
 
 
 def assert_the_numbers_of_float64(mode: str, name: str, dtype: torch.dtype) -> None:
