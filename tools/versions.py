@@ -95,8 +95,11 @@ def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.exec
 
 
 def install(interpreter: Path, *wanted: str) -> None:
-    """Install wheels: a source archive of others would need a compiler."""
-    run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *wanted)
+    """Install wheels: a source archive of others would need a compiler.
+
+    pip runs isolated. In the checkout it would take the traces of an editable install for an installed package, and install nothing.
+    """
+    run(interpreter, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *wanted)
 
 
 def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variables: str) -> None:
