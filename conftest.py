@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
-collect_ignore_glob = [] if find_spec("torch") else ["softmax_lab/torch/*", "tests/clients/*", "tests/torch/*"]
+collect_ignore_glob = (
+    [] if find_spec("torch") else ["softmax_lab/torch/*", "tests/clients/*", "tests/torch/*"]
+)
 if not find_spec("triton"):
     collect_ignore_glob += ["softmax_lab/torch/triton/*", "tests/torch/triton/*"]
 
@@ -22,7 +24,8 @@ ROOT = Path(__file__).resolve().parent
 def pytest_collect_file(file_path: Path) -> None:
     """Import a module of the package as everyone does, before pytest would.
 
-    pytest's own import puts the module in its package's namespace, over a function of the same name: ``softmax_lab.softmax``.
+    pytest's own import puts the module in its package's namespace, over a function of the same name:
+    ``softmax_lab.softmax``.
     """
     if file_path.suffix == ".py" and file_path.is_relative_to(ROOT / "softmax_lab"):
         parts = file_path.relative_to(ROOT).with_suffix("").parts

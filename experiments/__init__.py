@@ -1,1 +1,3 @@
-"""Experiments of the book: a module a question, run with ``python -m experiments.<module>`` from the root of the repository."""
+"""Experiments of the book: a module a question, run with ``python -m experiments.<module>`` from the root of
+the repository.
+"""

@@ -1,15 +1,19 @@
-r"""Do probabilities mean what they say? Reliability bins and the expected calibration error (chapters 5 and 6).
+r"""Do probabilities mean what they say? Reliability bins and the expected calibration error (chapters 5 and
+6).
 
-A forecast is a *confidence* in [0, 1] that something is *correct*. It is calibrated if, among all rows with confidence c, a share c is
-correct. The interval is cut into M equal bins ((m-1)/M, m/M], the first one with 0; with n_m of N rows in bin m,
+A forecast is a *confidence* in [0, 1] that something is *correct*. It is calibrated if, among all rows with
+confidence c, a share c is correct. The interval is cut into M equal bins ((m-1)/M, m/M], the first one with
+0; with n_m of N rows in bin m,
 
 .. math:: \mathrm{ECE} = \sum_m \frac{n_m}{N} \left| \mathrm{accuracy}_m - \mathrm{confidence}_m \right|
 
-An ECE of a finite sample is above zero even where the forecast is calibrated: `calibrated_ece` says by how much.
+An ECE of a finite sample is above zero even where the forecast is calibrated: `calibrated_ece` says by how
+much.
 
 References
 ----------
-C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017: section 2 has both definitions.
+C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017: section
+2 has both definitions.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ BINS = 15  # as in Guo et al.
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """One value a bin, shape ``(M,)``: rows, their mean confidence and the share of them that is correct (NaN in an empty bin)."""
+    """One value a bin, shape ``(M,)``: rows, their mean confidence and the share of them that is correct (NaN
+    in an empty bin).
+    """
 
     count: NDArray[np.int64]
     confidence: Array
@@ -84,7 +90,8 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, *, bins: int = BINS) 
     ([1, 2], [0.0, 1.0])
     """
     c, hit = _checked(confidence, correct, bins)
-    index = np.clip(np.ceil(c * bins).astype(np.int64) - 1, 0, bins - 1)  # right-closed bins; 0 joins the first
+    # right-closed bins; 0 joins the first
+    index = np.clip(np.ceil(c * bins).astype(np.int64) - 1, 0, bins - 1)
     count, total, right = (np.bincount(index, weights=w, minlength=bins) for w in (None, c, hit))
     mean, share = (np.divide(x, count, out=np.full(bins, np.nan), where=count > 0) for x in (total, right))
     return Reliability(count, mean, share)
@@ -102,7 +109,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bin
 
 
 def calibrated_ece(confidence: ArrayLike, *, bins: int = BINS, draws: int = 200, seed: int = 0) -> Array:
-    """Return the ECE ``(draws,)`` of as many samples in which these confidences are right: each row is correct with its own probability.
+    """Return the ECE ``(draws,)`` of as many samples in which these confidences are right: each row is
+    correct with its own probability.
 
     A measured ECE within this distribution is no evidence of a lack of calibration.
 
@@ -112,14 +120,17 @@ def calibrated_ece(confidence: ArrayLike, *, bins: int = BINS, draws: int = 200,
     [0.0, 0.0, 0.0]
     """
     c = np.asarray(confidence, dtype=np.float64)
-    rng = np.random.default_rng([seed, 1])  # not the stream that a caller with the same seed drew the confidences from
+    # not the stream that a caller with the same seed drew the confidences from
+    rng = np.random.default_rng([seed, 1])
     return np.array([expected_calibration_error(c, rng.random(c.shape) < c, bins=bins) for _ in range(draws)])
 
 
 def _checked(confidence: ArrayLike, correct: ArrayLike, bins: int) -> tuple[Array, NDArray[np.bool_]]:
     c, hit = np.asarray(confidence, dtype=np.float64), np.asarray(correct)
     if c.ndim != 1 or c.size == 0 or hit.shape != c.shape:
-        raise ValueError(f"confidence and correct must have the same shape (N,), N >= 1; got {c.shape} and {hit.shape}")
+        raise ValueError(
+            f"confidence and correct must have the same shape (N,), N >= 1; got {c.shape} and {hit.shape}"
+        )
     if hit.dtype != np.bool_:
         raise TypeError(f"correct must be bool; got {hit.dtype.name}")
     if not ((c >= 0) & (c <= 1)).all():

@@ -1,11 +1,13 @@
 r"""How hard does each class push? Per-class gradients of a small network on long-tailed digits (chapter 7).
 
 A 64-64-10 tanh network is trained by plain minibatch SGD with momentum on the real digits, cut to the profile
-n_c = n_max rho^{-c/9}. Classes are renamed by frequency: class 0 is the most frequent ("head") and class 9 the rarest
-("tail"). Which digit becomes which class is drawn from the seed, so that no digit is always the rare one. For one seed, every rho and
-every loss starts from the same weights, sees the same test rows, and trains on nested subsets of the same rows.
+n_c = n_max rho^{-c/9}. Classes are renamed by frequency: class 0 is the most frequent ("head") and class 9
+the rarest ("tail"). Which digit becomes which class is drawn from the seed, so that no digit is always the
+rare one. For one seed, every rho and every loss starts from the same weights, sees the same test rows, and
+trains on nested subsets of the same rows.
 
-``python -m experiments.digits_balance`` trains everything (about half a minute) and prints the head-to-tail ratios.
+``python -m experiments.digits_balance`` trains everything (about half a minute) and prints the head-to-tail
+ratios.
 """
 
 from __future__ import annotations
@@ -52,10 +54,11 @@ __all__ = [
 
 NUM_CLASSES = 10
 MEASURES = ("sum", "mean", "sample")
-GROUPS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, 10), "all": slice(0, 10)}  # of classes, by frequency
+# of classes, by frequency
+GROUPS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, 10), "all": slice(0, 10)}
 
-# Losses with settings of their own, beside those of the registry. The two take the parts of gradient_balanced apart:
-# its prior without the scaling of rows, and the whole of it with smoothing.
+# Losses with settings of their own, beside those of the registry. The two take the parts of gradient_balanced
+# apart: its prior without the scaling of rows, and the whole of it with smoothing.
 VARIANTS: dict[str, Callable[[NDArray[np.int64]], sl.LossSpec]] = {
     "gradient_balanced, prior only": partial(sl.losses.gradient_balanced, strength=0.0),
     "gradient_balanced, smoothed": partial(sl.losses.gradient_balanced, eps=0.05),
@@ -64,13 +67,16 @@ VARIANTS: dict[str, Callable[[NDArray[np.int64]], sl.LossSpec]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. ``n_max`` divides by 10 and by 100, so that the ratio of the counts is exactly rho at both."""
+    """One training run. ``n_max`` divides by 10 and by 100, so that the ratio of the counts is exactly rho at
+    both.
+    """
 
     rho: float = 100.0
     loss: str = "plain"  # "plain", a loss of sl.losses that needs only the counts, or one of VARIANTS
     seed: int = 0
     n_max: int = 100
-    held_out: int = 74  # rows of each class that are not trained on: all that n_max leaves of the smallest class
+    # rows of each class that are not trained on: all that n_max leaves of the smallest class
+    held_out: int = 74
     hidden: int = 64
     steps: int = 2000
     batch: int = 32
@@ -79,7 +85,9 @@ class Config:
 
 
 class Split(NamedTuple):
-    """Images ``(N, 64)`` and labels ``(N,)``: to train on (long-tailed), to fit the probe on and to test on (both balanced)."""
+    """Images ``(N, 64)`` and labels ``(N,)``: to train on (long-tailed), to fit the probe on and to test on
+    (both balanced).
+    """
 
     train: tuple[Array, NDArray[np.int64]]
     probe: tuple[Array, NDArray[np.int64]]
@@ -91,9 +99,14 @@ def make_split(config: Config) -> Split:
     """Draw the rows of a run; classes are renamed by frequency, 0 the most frequent."""
     images, digit = data.digits()
     labels = np.random.default_rng([config.seed, 0]).permutation(NUM_CLASSES)[digit]
-    rows = data.long_tail(labels, config.rho, seed=config.seed, test_per_class=config.held_out, n_max=config.n_max)
-    held_out = rows.test[np.argsort(labels[rows.test], kind="stable")]  # class by class, so that every other row halves each class
-    train, probe, test = ((images[part], labels[part]) for part in (rows.train, held_out[0::2], held_out[1::2]))
+    rows = data.long_tail(
+        labels, config.rho, seed=config.seed, test_per_class=config.held_out, n_max=config.n_max
+    )
+    # class by class, so that every other row halves each class
+    held_out = rows.test[np.argsort(labels[rows.test], kind="stable")]
+    train, probe, test = (
+        (images[part], labels[part]) for part in (rows.train, held_out[0::2], held_out[1::2])
+    )
     return Split(train, probe, test, rows.counts)
 
 
@@ -134,7 +147,8 @@ def train(config: Config, split: Split) -> Iterator[tuple[int, Network]]:
 
 
 def measure(network: Network, split: Split, spec: sl.LossSpec, *, probed: bool = True) -> dict[str, Any]:
-    """Return columns of K values each: gradient statistics over the training rows, recall per class on the test rows.
+    """Return columns of K values each: gradient statistics over the training rows, recall per class on the
+    test rows.
 
     Fitting the probe takes most of the time; where it is not ``probed``, ``probe_recall`` is NaN.
     """
@@ -152,27 +166,39 @@ def measure(network: Network, split: Split, spec: sl.LossSpec, *, probed: bool =
         "negative_mass": by_logit.negative_mass,
         "bias": network.b2,
         "recall": recall(split.test[1], test_logits.argmax(axis=1)),
-        "probe_recall": recall(split.test[1], probe(network, split).predict(test_features)) if probed else np.nan,
+        "probe_recall": recall(split.test[1], probe(network, split).predict(test_features))
+        if probed
+        else np.nan,
     }
 
 
 def recall(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Array:
-    """Return the share of each class's rows that is predicted right, shape ``(K,)``; their mean is the balanced accuracy."""
+    """Return the share of each class's rows that is predicted right, shape ``(K,)``.
+
+    Their mean is the balanced accuracy.
+    """
     return np.asarray(np.bincount(labels, weights=labels == predicted) / np.bincount(labels))
 
 
 def probe(network: Network, split: Split) -> Any:
-    """Fit a new linear classifier to the frozen features, on balanced rows: what the features hold, whatever the last layer does."""
+    """Fit a new linear classifier to the frozen features, on balanced rows: what the features hold, whatever
+    the last layer does.
+    """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return classifier.fit(forward(network, split.probe[0])[0], split.probe[1])
 
 
 def run(config: Config) -> pd.DataFrame:
-    """Train once; return one row per checkpoint and class: rho, loss, seed, step and the columns of `measure`, probed at both ends."""
+    """Train once; return one row per checkpoint and class: rho, loss, seed, step and the columns of
+    `measure`, probed at both ends.
+    """
     split = make_split(config)
     spec = make_spec(config.loss, split.counts)
     key = {name: asdict(config)[name] for name in ("rho", "loss", "seed")}
-    measured = ((step, measure(network, split, spec, probed=step in (0, config.steps))) for step, network in train(config, split))
+    measured = (
+        (step, measure(network, split, spec, probed=step in (0, config.steps)))
+        for step, network in train(config, split)
+    )
     return pd.concat([pd.DataFrame({**key, "step": step, **columns}) for step, columns in measured])
 
 
@@ -184,7 +210,9 @@ def grid(
 ) -> list[Config]:
     """Return every combination, the other settings of `Config` being the same."""
     seeds, losses = list(seeds), list(losses)
-    return [Config(rho=rho, loss=loss, seed=seed, **settings) for rho in rhos for loss in losses for seed in seeds]
+    return [
+        Config(rho=rho, loss=loss, seed=seed, **settings) for rho in rhos for loss in losses for seed in seeds
+    ]
 
 
 def run_all(configs: Iterable[Config], *, progress: bool = True) -> pd.DataFrame:
@@ -194,27 +222,44 @@ def run_all(configs: Iterable[Config], *, progress: bool = True) -> pd.DataFrame
 
 
 def outcome(config: Config) -> dict[str, Any]:
-    """Train once; return rho, loss, seed and the test recall at the end of each of `GROUPS`, which is the mean over its classes."""
+    """Train once; return rho, loss, seed and the test recall at the end of each of `GROUPS`, which is the
+    mean over its classes.
+    """
     split = make_split(config)
     ((_, network),) = deque(train(config, split), maxlen=1)
     by_class = recall(split.test[1], forward(network, split.test[0])[1].argmax(axis=1))
-    return {"rho": config.rho, "loss": config.loss, "seed": config.seed, **{name: by_class[part].mean() for name, part in GROUPS.items()}}
+    return {
+        "rho": config.rho,
+        "loss": config.loss,
+        "seed": config.seed,
+        **{name: by_class[part].mean() for name, part in GROUPS.items()},
+    }
 
 
 def outcomes(configs: Iterable[Config]) -> pd.DataFrame:
-    """Return `outcome` of every configuration, a row each, indexed by rho, loss and seed: a fraction of the time of `run_all`."""
+    """Return `outcome` of every configuration, a row each, indexed by rho, loss and seed: a fraction of the
+    time of `run_all`.
+    """
     return pd.DataFrame([outcome(config) for config in configs]).set_index(["rho", "loss", "seed"])
 
 
 def head_to_tail(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the value of ``column`` for the most frequent class over that for the rarest, by rho, loss, seed and step."""
+    """Return the value of ``column`` for the most frequent class over that for the rarest, by rho, loss, seed
+    and step.
+    """
     by_class = table.set_index(["rho", "loss", "seed", "step", "class"])[column].unstack("class")
     return by_class[0] / by_class[NUM_CLASSES - 1]
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Return `head_to_tail` of every norm, a column each."""
-    return pd.DataFrame({f"{layer}_{name}": head_to_tail(table, f"{layer}_{name}") for layer in ("logit", "weight") for name in MEASURES})
+    return pd.DataFrame(
+        {
+            f"{layer}_{name}": head_to_tail(table, f"{layer}_{name}")
+            for layer in ("logit", "weight")
+            for name in MEASURES
+        }
+    )
 
 
 def geometric_mean(table: pd.DataFrame) -> pd.DataFrame:
@@ -239,7 +284,9 @@ def spread(ratios: pd.Series) -> str:
 
 
 def main() -> None:
-    """Run the default grid and print the head-to-tail ratio of every norm: the geometric mean over the seeds."""
+    """Run the default grid and print the head-to-tail ratio of every norm: the geometric mean over
+    the seeds.
+    """
     table = ratios(run_all(grid()))
     with pd.option_context("display.width", 140, "display.max_rows", None, "display.max_columns", None):
         print(geometric_mean(table).round(2))

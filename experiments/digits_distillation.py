@@ -1,12 +1,16 @@
-r"""What does the temperature do for training and for calibration? A teacher and a small student on the real digits (chapter 6).
+r"""What does the temperature do for training and for calibration? A teacher and a small student on the real
+digits (chapter 6).
 
-A *problem* is a seed and a number of rows that the student may see. The teacher, a wider network, sees all training rows. Students
-of one seed start from the same weights, and students of one problem see the same minibatches; only the loss differs. Each loss with a
-temperature is tried at each temperature of `Config.temperatures`, and `chosen` picks one on validation rows.
+A *problem* is a seed and a number of rows that the student may see. The teacher, a wider network, sees all
+training rows. Students of one seed start from the same weights, and students of one problem see the same
+minibatches; only the loss differs. Each loss with a temperature is tried at each temperature of
+`Config.temperatures`, and `chosen` picks one on validation rows.
 
-Minibatches are drawn with replacement, so that all problems take the same number of rows a step and are trained side by side.
+Minibatches are drawn with replacement, so that all problems take the same number of rows a step and are
+trained side by side.
 
-``python -m experiments.digits_distillation`` trains everything (about half a minute) and prints the test errors.
+``python -m experiments.digits_distillation`` trains everything (about half a minute) and prints the test
+errors.
 """
 
 from __future__ import annotations
@@ -86,7 +90,9 @@ class Split(NamedTuple):
 
 
 class Students(NamedTuple):
-    """The problems of a `Config`, side by side: P problems with N training rows each, of which the first ``visible`` are seen."""
+    """The problems of a `Config`, side by side: P problems with N training rows each, of which the first
+    ``visible`` are seen.
+    """
 
     seeds: list[int]
     visible: list[int]  # length P
@@ -95,7 +101,9 @@ class Students(NamedTuple):
 
 
 def make_split(seed: int, train: int, validation: int) -> Split:
-    """Shuffle the digits by the seed and cut them into ``train``, ``validation`` and the rest for the test."""
+    """Shuffle the digits by the seed and cut them into ``train``, ``validation`` and the rest for the
+    test.
+    """
     images, labels = data.digits()
     order = np.random.default_rng([seed, 0]).permutation(len(labels))
     parts = np.split(order, [train, train + validation])
@@ -108,10 +116,14 @@ def stacked(networks: Sequence[Network]) -> Network:
 
 
 def minibatches(config: Config, seeds: Sequence[int], visible: Sequence[int]) -> Iterator[Labels]:
-    """Yield row indices ``(P, batch)``, ``config.steps`` times: problem p draws among its first ``visible[p]`` rows."""
+    """Yield row indices ``(P, batch)``, ``config.steps`` times: problem p draws among its first
+    ``visible[p]`` rows.
+    """
     generators = [np.random.default_rng([seed, 2]) for seed in seeds]
     for _ in range(config.steps):
-        yield np.stack([rng.integers(rows, size=config.batch) for rng, rows in zip(generators, visible, strict=True)])
+        yield np.stack(
+            [rng.integers(rows, size=config.batch) for rng, rows in zip(generators, visible, strict=True)]
+        )
 
 
 def train(
@@ -127,7 +139,8 @@ def train(
 ) -> Network:
     """Train P networks side by side on images ``(P, N, 64)`` and targets ``(P, N)`` or ``(P, N, K)``.
 
-    The loss is ``factor`` times that of ``spec``. Four learning rates give W1, b1, W2 and b2 their own; by default it is the config's.
+    The loss is ``factor`` times that of ``spec``. Four learning rates give W1, b1, W2 and b2 their own; by
+    default it is the config's.
     """
     problem = np.arange(len(images))[:, None]
 
@@ -142,7 +155,9 @@ def train(
 
 
 def students(config: Config) -> Students:
-    """Split the digits by each seed, train the teachers, and return the problems: every seed with every number of visible rows."""
+    """Split the digits by each seed, train the teachers, and return the problems: every seed with every
+    number of visible rows.
+    """
     splits = [make_split(seed, config.train, config.validation) for seed in config.seeds]
     images, labels = (np.stack(parts) for parts in zip(*(split.train for split in splits), strict=True))
     start = stacked([initial_network(seed, config.teacher_hidden) for seed in config.seeds])
@@ -150,7 +165,9 @@ def students(config: Config) -> Students:
     logits = forward(train(start, images, labels, sl.LossSpec(), draws, config), images)[1]
     repeats = len(config.student_rows)
     visible = [rows for rows in config.student_rows for _ in config.seeds]
-    return Students(list(config.seeds) * repeats, visible, splits * repeats, np.concatenate([logits] * repeats))
+    return Students(
+        list(config.seeds) * repeats, visible, splits * repeats, np.concatenate([logits] * repeats)
+    )
 
 
 def settings(config: Config) -> list[tuple[str, float]]:
@@ -161,8 +178,12 @@ def settings(config: Config) -> list[tuple[str, float]]:
     return [*fixed, *soft, *(("distilled, no T^2", temperature) for temperature in above_one)]
 
 
-def objective(method: str, temperature: float, problems: Students, config: Config) -> tuple[NDArray[Any], sl.LossSpec, float]:
-    """Return targets, loss and factor of a method: ``(P, N)`` labels or ``(P, N, K)`` soft labels of the teacher."""
+def objective(
+    method: str, temperature: float, problems: Students, config: Config
+) -> tuple[NDArray[Any], sl.LossSpec, float]:
+    """Return targets, loss and factor of a method: ``(P, N)`` labels or ``(P, N, K)`` soft labels of the
+    teacher.
+    """
     if method.startswith("distilled"):
         soft = sl.softmax(problems.teacher_logits, temperature=temperature)
         return soft, sl.LossSpec(temperature=temperature), temperature**2 if method == "distilled" else 1.0
@@ -178,25 +199,50 @@ def fit(method: str, temperature: float, problems: Students, config: Config) -> 
     images = np.stack([split.train.images for split in problems.splits])
     draws = minibatches(config, problems.seeds, problems.visible)
     network = train(start, images, targets, spec, draws, config, factor=factor)
-    used_at = temperature if method == "tempered" else 1.0  # a distilled student is used at T = 1, as in Hinton et al.
-    key = {"student_rows": problems.visible, "seed": problems.seeds, "method": method, "temperature": temperature}
+    # a distilled student is used at T = 1, as in Hinton et al.
+    used_at = temperature if method == "tempered" else 1.0
+    key = {
+        "student_rows": problems.visible,
+        "seed": problems.seeds,
+        "method": method,
+        "temperature": temperature,
+    }
     parts = {part: [getattr(split, part) for split in problems.splits] for part in ("validation", "test")}
-    return pd.DataFrame({**key, **{f"{part}_{k}": v for part, rows in parts.items() for k, v in measure(network, rows, used_at).items()}})
+    return pd.DataFrame(
+        {
+            **key,
+            **{
+                f"{part}_{k}": v
+                for part, rows in parts.items()
+                for k, v in measure(network, rows, used_at).items()
+            },
+        }
+    )
 
 
 def measure(network: Network, rows: Sequence[Rows], temperature: float = 1.0) -> dict[str, Array]:
-    """Return error (the share of rows predicted wrong) and mean loss in nats of P networks, each on its own rows: ``(P,)`` each."""
+    """Return error (the share of rows predicted wrong) and mean loss in nats of P networks, each on its own
+    rows: ``(P,)`` each.
+    """
     images, labels = (np.stack(parts) for parts in zip(*rows, strict=True))
     logits = forward(network, images)[1]
     loss = sl.cross_entropy(logits, labels, sl.LossSpec(temperature=temperature), reduction="none")
     return {"error": np.mean(logits.argmax(axis=-1) != labels, axis=-1), "loss": loss.mean(axis=-1)}
 
 
-def run_all(config: Config = Config(), problems: Students | None = None, methods: Iterable[str] = tuple(METHODS)) -> pd.DataFrame:
-    """Train every student; return columns student_rows, seed, method, temperature, and error and loss on validation and test rows."""
+def run_all(
+    config: Config = Config(), problems: Students | None = None, methods: Iterable[str] = tuple(METHODS)
+) -> pd.DataFrame:
+    """Train every student; return columns student_rows, seed, method, temperature, and error and loss on
+    validation and test rows.
+    """
     wanted = set(methods)
     problems = students(config) if problems is None else problems
-    tables = [fit(method, temperature, problems, config) for method, temperature in settings(config) if method in wanted]
+    tables = [
+        fit(method, temperature, problems, config)
+        for method, temperature in settings(config)
+        if method in wanted
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -222,7 +268,9 @@ def rescaled(network: Network, temperature: float) -> Network:
 
 
 def fit_temperature(logits: Array, labels: Labels, bounds: tuple[float, float] = (0.01, 100.0)) -> float:
-    """Return the T > 0 with the lowest mean cross-entropy of softmax(logits / T); the loss is convex in 1/T, so there is one minimum.
+    """Return the T > 0 with the lowest mean cross-entropy of softmax(logits / T).
+
+    The loss is convex in 1/T, so there is one minimum.
 
     If every row is right the loss has no minimum, and the answer is at the lower bound.
     """
@@ -236,21 +284,31 @@ def fit_temperature(logits: Array, labels: Labels, bounds: tuple[float, float] =
 
 
 def overconfident(config: Config, *, hidden: int = 64) -> tuple[list[Split], Array, Array]:
-    """Train a network a seed on ``config.train`` rows; return the splits, and logits ``(S, N, K)`` of the validation and the test rows."""
+    """Train a network a seed on ``config.train`` rows.
+
+    Return the splits, and logits ``(S, N, K)`` of the validation and the test rows.
+    """
     splits = [make_split(seed, config.train, config.validation) for seed in config.seeds]
     images, labels = (np.stack(parts) for parts in zip(*(split.train for split in splits), strict=True))
     start = stacked([initial_network(seed, hidden) for seed in config.seeds])
     draws = minibatches(config, config.seeds, [config.train] * len(splits))
     network = train(start, images, labels, sl.LossSpec(), draws, config)
-    validation, test = (np.stack([getattr(split, part).images for split in splits]) for part in ("validation", "test"))
+    validation, test = (
+        np.stack([getattr(split, part).images for split in splits]) for part in ("validation", "test")
+    )
     return splits, forward(network, validation)[1], forward(network, test)[1]
 
 
 def main() -> None:
-    """Train everything and print the test error in percent: mean over the seeds, with the smallest and the largest."""
+    """Train everything and print the test error in percent: mean over the seeds, with the smallest and the
+    largest.
+    """
     picked = chosen(run_all())
     for (rows, method), group in picked.groupby(level=["student_rows", "method"]):
-        print(f"{rows:4d} rows, {method:18s} {spread(100 * group['test_error'])}   T: {group['temperature'].tolist()}")
+        print(
+            f"{rows:4d} rows, {method:18s} {spread(100 * group['test_error'])}   T: "
+            f"{group['temperature'].tolist()}"
+        )
 
 
 if __name__ == "__main__":

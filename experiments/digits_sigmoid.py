@@ -1,9 +1,10 @@
 r"""One softmax or K sigmoids? Two linear classifiers on the real digits (chapter 5).
 
-Both have logits z = x W with a column of W a class (the last pixel of x is 1 and stands for the bias) and pay lambda/2 \|W\|^2. The
-*softmax* minimises the mean of -log p_y. The *one-vs-rest sigmoids* minimise, each for itself, the mean of the binary cross-entropy
-of "is it class k?", which is the two-class softmax cross-entropy of the logits (z_k, 0). Both problems are strictly convex: what is
-compared are the two models at their minima, not two optimisers.
+Both have logits z = x W with a column of W a class (the last pixel of x is 1 and stands for the bias) and pay
+lambda/2 \|W\|^2. The *softmax* minimises the mean of -log p_y. The *one-vs-rest sigmoids* minimise, each for
+itself, the mean of the binary cross-entropy of "is it class k?", which is the two-class softmax cross-entropy
+of the logits (z_k, 0). Both problems are strictly convex: what is compared are the two models at their
+minima, not two optimisers.
 
 The images are cut at random into thirds: to train on, to choose lambda on, and to test on.
 
@@ -93,7 +94,10 @@ def sigmoid(logits: Array) -> Array:
 
 
 def sigmoid_loss(logits: Array, on: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return the binary cross-entropy of each logit, and its derivative sigma(z) - y; all arrays have one shape."""
+    """Return the binary cross-entropy of each logit, and its derivative sigma(z) - y.
+
+    All arrays have one shape.
+    """
     value, gradient = sl.cross_entropy_grad(_pairs(logits), np.where(on, 0, 1), reduction="none")
     return value, gradient[..., 0]
 
@@ -104,10 +108,17 @@ def softmax_objective(weights: Array, rows: Rows, penalty: float) -> tuple[float
     return float(value + penalty / 2 * np.sum(weights**2)), rows.images.T @ gradient + penalty * weights
 
 
-def sigmoid_objective(column: Array, images: Array, on: NDArray[np.bool_], penalty: float) -> tuple[float, Array]:
-    """Return the penalised mean loss of one sigmoid and its gradient by its weights ``(65,)``; ``on`` ``(N,)``: is it this class?"""
+def sigmoid_objective(
+    column: Array, images: Array, on: NDArray[np.bool_], penalty: float
+) -> tuple[float, Array]:
+    """Return the penalised mean loss of one sigmoid and its gradient by its weights ``(65,)``.
+
+    ``on`` ``(N,)``: is it this class?
+    """
     value, gradient = sigmoid_loss(images @ column, on)
-    return float(value.mean() + penalty / 2 * np.sum(column**2)), images.T @ gradient / len(on) + penalty * column
+    return float(value.mean() + penalty / 2 * np.sum(column**2)), images.T @ gradient / len(
+        on
+    ) + penalty * column
 
 
 def fit_softmax(rows: Rows, penalty: float) -> Array:
@@ -129,22 +140,34 @@ def fit_softmax(rows: Rows, penalty: float) -> Array:
 
 def fit_sigmoids(rows: Rows, penalty: float) -> Array:
     """Return the weights ``(65, K)`` of the K best sigmoids; no column knows of the others."""
-    return np.stack([_fit_sigmoid(rows.images, rows.labels == k, penalty) for k in range(rows.labels.max() + 1)], axis=1)
+    return np.stack(
+        [_fit_sigmoid(rows.images, rows.labels == k, penalty) for k in range(rows.labels.max() + 1)], axis=1
+    )
 
 
 def _fit_sigmoid(images: Array, on: NDArray[np.bool_], penalty: float) -> Array:
     def hessian(column: Array) -> Array:
         pairs = _pairs(images @ column)
-        bend = sl.cross_entropy_hvp(pairs, np.where(on, 0, 1), np.broadcast_to([1.0, 0.0], pairs.shape))[:, :1]  # over N: a mean
+        # over N: a mean
+        bend = sl.cross_entropy_hvp(pairs, np.where(on, 0, 1), np.broadcast_to([1.0, 0.0], pairs.shape))[
+            :, :1
+        ]
         return np.asarray(images.T @ (bend * images) + penalty * np.eye(images.shape[1]))
 
-    return _minimum(lambda column: sigmoid_objective(column, images, on, penalty), images.shape[1], hess=hessian)
+    return _minimum(
+        lambda column: sigmoid_objective(column, images, on, penalty), images.shape[1], hess=hessian
+    )
 
 
-def _minimum(objective: Callable[[Array], tuple[float, Array]], size: int, **curvature: Callable[..., Array]) -> Array:
+def _minimum(
+    objective: Callable[[Array], tuple[float, Array]], size: int, **curvature: Callable[..., Array]
+) -> Array:
     """Minimise from zero by Newton steps in a trust region."""
-    with threadpool_limits(1):  # a product of 599 x 65 is too small to share: on a busy machine two threads took 30 times as long
-        result: Any = minimize(objective, np.zeros(size), jac=True, method="trust-ncg", options={"gtol": GRADIENT}, **curvature)
+    # a product of 599 x 65 is too small to share: on a busy machine two threads took 30 times as long
+    with threadpool_limits(1):
+        result: Any = minimize(
+            objective, np.zeros(size), jac=True, method="trust-ncg", options={"gtol": GRADIENT}, **curvature
+        )
     return np.asarray(result.x)
 
 
@@ -155,7 +178,9 @@ def sum_normalised(logits: Array) -> Array:
 
 
 def odds_normalised(logits: Array) -> Array:
-    """Return odds_k / sum_j odds_j with the odds sigma / (1 - sigma) = e^z: the softmax of the sigmoids' logits."""
+    """Return odds_k / sum_j odds_j with the odds sigma / (1 - sigma) = e^z: the softmax of the sigmoids'
+    logits.
+    """
     return np.asarray(sl.softmax(logits))
 
 
@@ -170,7 +195,9 @@ READOUTS: dict[str, tuple[str, Callable[[Array], Array]]] = {
 
 
 def score(probs: Array, labels: Labels) -> dict[str, float]:
-    """Return accuracy, NLL (of rows that add up to one, else NaN), the binary NLL summed over the classes, and the ECE of the top label."""
+    """Return accuracy, NLL (of rows that add up to one, else NaN), the binary NLL summed over the classes,
+    and the ECE of the top label.
+    """
     confidence, correct = calibration.top_label(probs, labels)
     on = np.arange(probs.shape[1]) == labels[:, None]
     is_distribution = np.allclose(probs.sum(axis=1), 1)
@@ -184,10 +211,20 @@ def score(probs: Array, labels: Labels) -> dict[str, float]:
 
 
 def sweep(seeds: Iterable[int] = SEEDS, penalties: Iterable[float] = PENALTIES) -> pd.DataFrame:
-    """Fit both models for every seed and penalty; return a row of `score` for each readout on each part that was held out."""
+    """Fit both models for every seed and penalty.
+
+    Return a row of `score` for each readout on each part that was held out.
+    """
     penalties = tuple(penalties)
     splits = {seed: make_split(seed) for seed in seeds}
-    return pd.DataFrame([row for seed, split in splits.items() for penalty in penalties for row in _scores(split, seed, penalty)])
+    return pd.DataFrame(
+        [
+            row
+            for seed, split in splits.items()
+            for penalty in penalties
+            for row in _scores(split, seed, penalty)
+        ]
+    )
 
 
 def _scores(split: Split, seed: int, penalty: float) -> Iterator[dict[str, Any]]:
@@ -210,14 +247,18 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out_probabilities(best: pd.DataFrame) -> dict[str, tuple[Array, Labels]]:
-    """Return, for each readout, the test probabilities ``(3 * 599, K)`` and labels of all seeds, in order, at their chosen penalties.
+    """Return, for each readout, the test probabilities ``(3 * 599, K)`` and labels of all seeds, in order, at
+    their chosen penalties.
 
-    The seeds' test sets overlap: a row may be there more than once, each time by a model that was not trained on it.
+    The seeds' test sets overlap: a row may be there more than once, each time by a model that was not trained
+    on it.
     """
     pooled = {}
     for readout, (model, read) in READOUTS.items():
         probs, labels = [], []
-        for seed, penalty in best.loc[best["readout"] == readout, ["seed", "penalty"]].itertuples(index=False):
+        for seed, penalty in best.loc[best["readout"] == readout, ["seed", "penalty"]].itertuples(
+            index=False
+        ):
             split = make_split(seed)
             probs.append(read(split.test.images @ FITS[model](split.train, penalty)))
             labels.append(split.test.labels)
@@ -231,20 +272,23 @@ def relabelled(rows: Rows, old: int, new: int) -> Rows:
 
 
 def column_changes(before: Array, after: Array) -> Array:
-    """Return how far each common column of two weight matrices ``(65, K)`` moved, relative to its length before: ``(smaller K,)``."""
+    """Return how far each common column of two weight matrices ``(65, K)`` moved, relative to its length
+    before: ``(smaller K,)``.
+    """
     shared = min(before.shape[1], after.shape[1])
     moved = np.linalg.norm(before[:, :shared] - after[:, :shared], axis=0)
     return np.asarray(moved / np.linalg.norm(before[:, :shared], axis=0))
 
 
 def unknown_class(left_out: int, seed: int, penalty: float) -> list[dict[str, Any]]:
-    """Train without one digit, test on all: how well does the largest probability tell the known digits from the unknown one?
+    """Train without one digit, test on all: how well does the largest probability tell the known digits from
+    the unknown one?
 
     Returns
     -------
     list of dict
-        A row for "softmax" and one for "sigmoids": the area under the ROC curve, and the mean largest probability and the share of it above
-        1/2 on known and unknown rows.
+        A row for "softmax" and one for "sigmoids": the area under the ROC curve, and the mean largest
+        probability and the share of it above 1/2 on known and unknown rows.
     """
     split = make_split(seed)
     keep = split.train.labels != left_out
@@ -271,16 +315,26 @@ def _separation(top: Array, known: NDArray[np.bool_]) -> dict[str, float]:
 
 def unknown_classes(penalty: float, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
     """Leave out each digit in turn; return the rows of `unknown_class`."""
-    return pd.DataFrame([row for seed in seeds for digit in range(10) for row in unknown_class(digit, seed, penalty)])
+    return pd.DataFrame(
+        [row for seed in seeds for digit in range(10) for row in unknown_class(digit, seed, penalty)]
+    )
 
 
 def main() -> None:
-    """Print the test scores at the chosen penalties, their means over the seeds, and how unknown digits are told from known ones."""
+    """Print the test scores at the chosen penalties, their means over the seeds, and how unknown digits are
+    told from known ones.
+    """
     best = chosen(sweep())
     with pd.option_context("display.width", 140, "display.max_columns", None):
         print(best.drop(columns=["part", "model"]).to_string(index=False, float_format="{:.4g}".format))
         print(best.groupby("readout").mean(numeric_only=True).drop(columns=["seed", "penalty"]).round(4))
-        print(unknown_classes(1e-4).groupby("readout").mean(numeric_only=True).drop(columns=["seed", "left_out"]).round(3))
+        print(
+            unknown_classes(1e-4)
+            .groupby("readout")
+            .mean(numeric_only=True)
+            .drop(columns=["seed", "left_out"])
+            .round(3)
+        )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,20 @@ r"""Is it right on every argument there is? (chapter 10)
 
 Where the arguments can be counted they are all tried, on the compiled loops:
 
-* **exponential**: that of the loops for float16, bfloat16 and float32 logits, whose argument is a difference d = x - max(x) <= 0,
-  on every float32 in [-104, 0], on every multiple of 2^-24 there (all differences of two float16 are among them), on the
-  difference of every pair of bfloat16, and, since a difference of two float32 can have more digits than a float32, on 2^30
-  differences of random pairs. Below -104 all count as 0.
-* **pairs**: softmax, log-softmax, the loss (of either label) and its gradient for two classes, on every pair of float16 logits, NaN and
-  infinities included: 2^32 rows, by the public functions.
+* **exponential**: that of the loops for float16, bfloat16 and float32 logits, whose argument is a difference
+  d = x - max(x) <= 0, on every float32 in [-104, 0], on every multiple of 2^-24 there (all differences of two
+  float16 are among them), on the difference of every pair of bfloat16, and, since a difference of two float32
+  can have more digits than a float32, on 2^30 differences of random pairs. Below -104 all count as 0.
+* **pairs**: softmax, log-softmax, the loss (of either label) and its gradient for two classes, on every pair
+  of float16 logits, NaN and infinities included: 2^32 rows, by the public functions.
 
-The right answers are computed apart from the kernels, in float64 by the C library's exp and log1p. They decide the rounding but
-where they come within 2^-50 of the middle between two neighbours; there mpmath decides.
+The right answers are computed apart from the kernels, in float64 by the C library's exp and log1p. They
+decide the rounding but where they come within 2^-50 of the middle between two neighbours; there mpmath
+decides.
 
-``python -m experiments.exhaustive`` takes some minutes and writes ``results/exhaustive.csv``; what is done of it is kept beside it,
-so that a run that was stopped goes on. ``--trial N`` tries N pieces of each part and says how long all would take.
+``python -m experiments.exhaustive`` takes some minutes and writes ``results/exhaustive.csv``; what is done of
+it is kept beside it, so that a run that was stopped goes on. ``--trial N`` tries N pieces of each part and
+says how long all would take.
 """
 
 from __future__ import annotations
@@ -60,16 +62,21 @@ class Tally:
     arguments: int = 0
     results: int = 0
     misrounded: int = 0  # results that are not the float nearest to the exact one
-    ties: int = 0  # of them, those whose exact value float64 itself cannot tell from the middle between two floats
+    # of them, those whose exact value float64 itself cannot tell from the middle between two floats
+    ties: int = 0
     worst: float = 0.0
     where: str = ""
 
     def __add__(self, other: Tally) -> Tally:
         worst = self if self.worst >= other.worst else other
         return Tally(
-            self.arguments + other.arguments, self.results + other.results, self.misrounded + other.misrounded, self.ties + other.ties,
-            worst.worst, worst.where,
-        )  # fmt: skip
+            self.arguments + other.arguments,
+            self.results + other.results,
+            self.misrounded + other.misrounded,
+            self.ties + other.ties,
+            worst.worst,
+            worst.where,
+        )
 
 
 class Check(NamedTuple):
@@ -94,7 +101,10 @@ def _exponentials(d: Any, e: Any) -> None:
 
 @njit(nogil=True)
 def _compare(d: Any, e: Any, unsure: Any) -> tuple[int, float, float, int]:
-    """Return how many of e, rounded to float32, are not exp(d) rounded; the largest relative error and its d; how many are unsure."""
+    """Return how many of e, rounded to float32, are not exp(d) rounded.
+
+    The largest relative error and its d; how many are unsure.
+    """
     misrounded, worst, where, found = 0, 0.0, 0.0, 0
     for i in range(len(d)):
         exact = math.exp(d[i])
@@ -126,7 +136,10 @@ def check_exponentials(d: Array) -> dict[str, Tally]:
 def is_nearest(value: Any, exact: Any) -> bool:
     """Whether a float is the one of its type that is nearest to an mpmath number."""
     kind = type(value)
-    away = [abs(mpmath.mpf(float(x)) - exact) for x in (value, np.nextafter(value, kind(np.inf)), np.nextafter(value, kind(-np.inf)))]
+    away = [
+        abs(mpmath.mpf(float(x)) - exact)
+        for x in (value, np.nextafter(value, kind(np.inf)), np.nextafter(value, kind(-np.inf)))
+    ]
     return bool(away[0] <= min(away))
 
 
@@ -190,7 +203,10 @@ def _pieces(count: int, size: int = PIECE) -> int:
 
 @cache
 def _tables() -> tuple[Array, Array, Array]:
-    """Of every float16 by its bits: its value, and the middles between it and its neighbours; beyond the largest is 2^16."""
+    """Of every float16 by its bits: its value, and the middles between it and its neighbours.
+
+    Beyond the largest is 2^16.
+    """
     with np.errstate(invalid="ignore"):
         value = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
         order = np.append(np.unique(value[np.isfinite(value)]), 2.0**16)
@@ -210,7 +226,10 @@ RIGHT, WRONG, TIE, UNDECIDED = 0, 1, 2, 3
 
 @njit
 def _judge16(h: Any, exact: Any, edge: Any, value: Any, below: Any, above: Any) -> int:
-    """Whether the float16 with bits h is ``exact`` rounded; the true value of one that equals ``edge`` is a trifle further from 0."""
+    """Whether the float16 with bits h is ``exact`` rounded.
+
+    The true value of one that equals ``edge`` is a trifle further from 0.
+    """
     v = value[h]
     if exact != exact or v != v or math.isinf(exact):
         return RIGHT if v == exact or (v != v and exact != exact) else WRONG
@@ -245,10 +264,15 @@ def _ulps(away: Any, exact: Any, bits: Any, lowest: Any) -> float:
 
 
 @njit(nogil=True)
-def _compare_pairs(z: Any, p: Any, log_p: Any, losses: Any, gradients: Any, tables: Any, counts: Any, worst: Any, unsure: Any) -> int:
-    """Judge the results of rows of two float16; counts (4, 2) get wrong and tie, worst (4, 2) ulp and row, unsure (., 2) row and entry.
+def _compare_pairs(
+    z: Any, p: Any, log_p: Any, losses: Any, gradients: Any, tables: Any, counts: Any, worst: Any, unsure: Any
+) -> int:
+    """Judge the results of rows of two float16.
 
-    Entries of a row: p, log p, the losses of either label, the gradients of the first label and of the second.
+    Counts (4, 2) get wrong and tie, worst (4, 2) ulp and row, unsure (., 2) row and entry.
+
+    Entries of a row: p, log p, the losses of either label, the gradients of the first label and of the
+    second.
     """
     value, below, above = tables
     exact, edge = np.empty(10), np.full(10, np.nan)
@@ -306,20 +330,42 @@ def check_pairs(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> dict[s
     p, log_p = sl.softmax(z), sl.log_softmax(z)
     losses, gradients = np.empty((2, rows), np.float32), np.empty((2, rows, 2), np.float16)
     for label in (0, 1):
-        losses[label], _ = sl.cross_entropy_grad(z, np.full(rows, label), reduction="none", out=gradients[label])
+        losses[label], _ = sl.cross_entropy_grad(
+            z, np.full(rows, label), reduction="none", out=gradients[label]
+        )
     counts, worst, unsure = np.zeros((4, 2), np.int64), np.zeros((4, 2)), np.empty((1 << 16, 2), np.int32)
     found = _compare_pairs(
-        bits, p.view(np.uint16), log_p.view(np.uint16), losses, gradients.view(np.uint16), _tables(), counts, worst, unsure
-    )  # fmt: skip
+        bits,
+        p.view(np.uint16),
+        log_p.view(np.uint16),
+        losses,
+        gradients.view(np.uint16),
+        _tables(),
+        counts,
+        worst,
+        unsure,
+    )
     if found > len(unsure):
-        raise RuntimeError(f"{found} results lie too near the middle between two floats; there is room for {len(unsure)}")
+        raise RuntimeError(
+            f"{found} results lie too near the middle between two floats; there is room for {len(unsure)}"
+        )
     results = (*p.T, *log_p.T, *losses, *gradients[0].T, *gradients[1].T)
     for i, j in unsure[:found]:
         a, b = z[i].tolist()
         counts[3 if j >= 6 else j // 2, 0] += not is_nearest(results[j][i], exact_entry(a, b, int(j)))
-    where = [repr(z[int(row)].tolist()) if count else "" for (_, row), (count, _) in zip(worst, counts, strict=True)]
+    where = [
+        repr(z[int(row)].tolist()) if count else ""
+        for (_, row), (count, _) in zip(worst, counts, strict=True)
+    ]
     return {
-        kind: Tally(rows, rows * (4 if kind == "gradient" else 2), int(counts[k, 0]), int(counts[k, 1]), float(worst[k, 0]), where[k])
+        kind: Tally(
+            rows,
+            rows * (4 if kind == "gradient" else 2),
+            int(counts[k, 0]),
+            int(counts[k, 1]),
+            float(worst[k, 0]),
+            where[k],
+        )
         for k, kind in enumerate(KINDS)
     }
 
@@ -334,7 +380,10 @@ def exact_entry(a: float, b: float, entry: int) -> Any:
 
 
 def _every_pair(piece: int) -> dict[str, Tally]:
-    return check_pairs(np.arange(piece * _FIRSTS, (piece + 1) * _FIRSTS, dtype=np.uint16), np.arange(1 << 16, dtype=np.uint16))
+    return check_pairs(
+        np.arange(piece * _FIRSTS, (piece + 1) * _FIRSTS, dtype=np.uint16),
+        np.arange(1 << 16, dtype=np.uint16),
+    )
 
 
 # ---- all checks ----
@@ -346,8 +395,12 @@ def _exponential(arguments: str, pieces: int, make: Callable[[int], Array]) -> C
 
 CHECKS: dict[str, Check] = {
     "float32": _exponential("every float32 in [-104, 0]", _pieces(_FLOAT32_COUNT), _float32),
-    "float16 differences": _exponential("every multiple of 2^-24 in [-104, 0]", _pieces(_GRID_COUNT), _float16_grid),
-    "bfloat16 differences": _exponential("every pair of bfloat16", _pieces(_BFLOAT16_COUNT, _PEAKS), _bfloat16_differences),
+    "float16 differences": _exponential(
+        "every multiple of 2^-24 in [-104, 0]", _pieces(_GRID_COUNT), _float16_grid
+    ),
+    "bfloat16 differences": _exponential(
+        "every pair of bfloat16", _pieces(_BFLOAT16_COUNT, _PEAKS), _bfloat16_differences
+    ),
     "float32 differences": _exponential("random pairs of float32", 1024, _float32_differences),
     "float16 pairs": Check("pairs", "every pair of float16", "ulp", _pieces(1 << 16, _FIRSTS), _every_pair),
 }
@@ -355,7 +408,10 @@ PARTS = tuple(dict.fromkeys(check.part for check in CHECKS.values()))
 
 
 def run(names: Iterable[str], threads: int, out: Path = RESULTS) -> pd.DataFrame:
-    """Run checks to their end, from where an earlier run stopped, and write a row a result; return all rows of the file."""
+    """Run checks to their end, from where an earlier run stopped, and write a row a result.
+
+    Return all rows of the file.
+    """
     for name in names:
         state = _State.load(out.with_suffix(".partial.json"), name)
         for batch, done in _tried(CHECKS[name], range(state.done, CHECKS[name].pieces), threads, name):
@@ -366,7 +422,9 @@ def run(names: Iterable[str], threads: int, out: Path = RESULTS) -> pd.DataFrame
 
 
 def trial(names: Iterable[str], threads: int, pieces: int) -> pd.DataFrame:
-    """Try a few pieces of each check, spread over all, and return what they found and the seconds that all would take."""
+    """Try a few pieces of each check, spread over all, and return what they found and the seconds that all
+    would take.
+    """
     rows = []
     for name in names:
         check = CHECKS[name]
@@ -379,12 +437,17 @@ def trial(names: Iterable[str], threads: int, pieces: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _tried(check: Check, pieces: Sequence[int], threads: int, name: str) -> Iterator[tuple[list[dict[str, Tally]], int]]:
+def _tried(
+    check: Check, pieces: Sequence[int], threads: int, name: str
+) -> Iterator[tuple[list[dict[str, Tally]], int]]:
     """Yield the tallies of some pieces at a time, tried on several threads, and how many these were."""
     before = sl.get_num_threads()
     sl.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool, tqdm(total=len(pieces), desc=name, unit="piece", disable=None) as bar:
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            tqdm(total=len(pieces), desc=name, unit="piece", disable=None) as bar,
+        ):
             for start in range(0, len(pieces), 8 * threads):
                 batch = list(pool.map(check.run, pieces[start : start + 8 * threads]))
                 bar.update(len(batch))
@@ -424,17 +487,25 @@ class _State:
         """Count a batch in, and keep the state."""
         self.tally(batch, done)
         kept = {"name": self.name, "versions": versions(), "done": self.done, "seconds": self.seconds}
-        _replace(self.path, json.dumps(kept | {"tallies": {key: asdict(tally) for key, tally in self.tallies.items()}}))
+        _replace(
+            self.path,
+            json.dumps(kept | {"tallies": {key: asdict(tally) for key, tally in self.tallies.items()}}),
+        )
 
     def rows(self, threads: int) -> list[dict[str, Any]]:
         """A row a result, as the file has them."""
         check = CHECKS[self.name]
         common = {"part": check.part, "check": self.name, "tried": check.arguments, "unit": check.unit}
         circumstances = {
-            "seconds": round(self.seconds, 1), "threads": threads, "processor": processor(), "versions": versions(),
+            "seconds": round(self.seconds, 1),
+            "threads": threads,
+            "processor": processor(),
+            "versions": versions(),
             "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        }  # fmt: skip
-        return [common | {"result": key} | asdict(tally) | circumstances for key, tally in self.tallies.items()]
+        }
+        return [
+            common | {"result": key} | asdict(tally) | circumstances for key, tally in self.tallies.items()
+        ]
 
 
 def versions() -> str:
@@ -490,14 +561,22 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the checks, or a trial of them."""
-    parser = argparse.ArgumentParser(description="Try the exponential and two-class rows on every argument there is.")
+    parser = argparse.ArgumentParser(
+        description="Try the exponential and two-class rows on every argument there is."
+    )
     parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())
-    parser.add_argument("--trial", type=int, metavar="N", help="only N pieces of each check; nothing is written")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="only N pieces of each check; nothing is written"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     names = [name for name, check in CHECKS.items() if check.part in options.part]
-    table = trial(names, options.threads, options.trial) if options.trial else run(names, options.threads, options.out)
+    table = (
+        trial(names, options.threads, options.trial)
+        if options.trial
+        else run(names, options.threads, options.out)
+    )
     print(summary(table).to_string())
     if options.trial:
         print(f"all of it would take about {table.groupby('check')['seconds'].first().sum():.0f} s")

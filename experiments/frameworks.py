@@ -1,8 +1,9 @@
 r"""What do the frameworks really do? The stored audit, and the small demonstrations of chapter 4.
 
-``python -m experiments.frameworks`` audits every adapter (some minutes; torch.compile takes most of them) and writes
-``results/audit.csv``, one adapter after the other: what is already there is kept, so that a run can be stopped and taken up again
-(``--fresh`` starts anew). A framework that is not installed is named, with the extra that installs it, and left out.
+``python -m experiments.frameworks`` audits every adapter (some minutes; torch.compile takes most of them) and
+writes ``results/audit.csv``, one adapter after the other: what is already there is kept, so that a run can be
+stopped and taken up again (``--fresh`` starts anew). A framework that is not installed is named, with the
+extra that installs it, and left out.
 """
 
 from __future__ import annotations
@@ -78,9 +79,16 @@ def available(names: Iterable[str] = tuple(adapters.ADAPTERS)) -> list[str]:
 
 
 def absent(names: Iterable[str] = tuple(adapters.ADAPTERS)) -> str:
-    """Return a sentence that names what is not installed and how to install it; "" where nothing is missing."""
+    """Return a sentence that names what is not installed and how to install it.
+
+    "" where nothing is missing.
+    """
     missing = [name for name in names if not adapters.installed(name)]
-    return f"not installed, and left out: {', '.join(missing)}; pip install 'softmax-lab[frameworks]'" if missing else ""
+    return (
+        f"not installed, and left out: {', '.join(missing)}; pip install 'softmax-lab[frameworks]'"
+        if missing
+        else ""
+    )
 
 
 def run_audit(
@@ -94,10 +102,14 @@ def run_audit(
 ) -> pd.DataFrame:
     """Audit what ``path`` does not hold yet, writing it after each implementation, and return all of it.
 
-    ``dtypes`` and ``functions`` are handed to :func:`softmax_lab.audit.run`. An implementation whose framework is missing or
-    does not work is told through ``say`` and left out.
+    ``dtypes`` and ``functions`` are handed to :func:`softmax_lab.audit.run`. An implementation whose
+    framework is missing or does not work is told through ``say`` and left out.
     """
-    table = pd.DataFrame(columns=list(COLUMNS)) if fresh or not path.exists() else pd.read_csv(path, keep_default_na=False)
+    table = (
+        pd.DataFrame(columns=list(COLUMNS))
+        if fresh or not path.exists()
+        else pd.read_csv(path, keep_default_na=False)
+    )
     for name in names:
         if name in set(table["implementation"]):
             continue
@@ -107,7 +119,9 @@ def run_audit(
             say(f"{name}: left out: {missing}")
             continue
         start = time.perf_counter()
-        found = sl.audit.run({name: subject}, limit_ulp=LIMIT_ULP, dtypes=dtypes, functions=functions, progress=False)
+        found = sl.audit.run(
+            {name: subject}, limit_ulp=LIMIT_ULP, dtypes=dtypes, functions=functions, progress=False
+        )
         table = pd.concat([table, _stored(found, name)], ignore_index=True)
         write_audit(_in_order(table), path)
         say(f"{name}: {len(found)} rows in {time.perf_counter() - start:.0f} s")
@@ -115,7 +129,9 @@ def run_audit(
 
 
 def _stored(found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Keep what cannot be looked up, as text: whether a row is ok follows from its problem, the reason from its case."""
+    """Keep what cannot be looked up, as text: whether a row is ok follows from its problem, the reason from
+    its case.
+    """
     return found.assign(
         max_ulp=[f"{ulp:.4g}" if ulp == ulp else "" for ulp in found["max_ulp"]],
         version=adapters.versions()[_FRAMEWORK.get(name, name)],
@@ -125,7 +141,9 @@ def _stored(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     order = {name: place for place, name in enumerate(adapters.ADAPTERS)}
-    return table.sort_values("implementation", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return table.sort_values(
+        "implementation", key=lambda names: names.map(order), kind="stable", ignore_index=True
+    )
 
 
 def write_audit(table: pd.DataFrame, path: Path = AUDIT) -> None:
@@ -140,26 +158,43 @@ def write_audit(table: pd.DataFrame, path: Path = AUDIT) -> None:
 
 
 def read_audit(path: Path = AUDIT) -> pd.DataFrame:
-    """Return the stored audit with the columns of :func:`softmax_lab.audit.run`, and ``version`` and ``platform``."""
+    """Return the stored audit with the columns of :func:`softmax_lab.audit.run`, and ``version`` and
+    ``platform``.
+    """
     table = pd.read_csv(path, dtype={"version": str}, keep_default_na=False)
     reasons = {check.name: check.reason for check in CHECKS}
     return table.assign(
-        max_ulp=pd.to_numeric(table["max_ulp"], errors="coerce"), ok=table["problem"] == "", reason=table["case"].map(reasons)
+        max_ulp=pd.to_numeric(table["max_ulp"], errors="coerce"),
+        ok=table["problem"] == "",
+        reason=table["case"].map(reasons),
     )
 
 
-def failing(table: pd.DataFrame, function: str, case: str, dtypes: Sequence[str] = ("float32", "float64")) -> list[str]:
+def failing(
+    table: pd.DataFrame, function: str, case: str, dtypes: Sequence[str] = ("float32", "float64")
+) -> list[str]:
     """Return the implementations that fail a case in every one of ``dtypes``."""
     rows = table[(table["function"] == function) & (table["case"] == case) & table["dtype"].isin(dtypes)]
-    return [name for name, own in rows.groupby("implementation", sort=False) if len(own) == len(dtypes) and not own["ok"].any()]
+    return [
+        name
+        for name, own in rows.groupby("implementation", sort=False)
+        if len(own) == len(dtypes) and not own["ok"].any()
+    ]
 
 
-def shared(table: pd.DataFrame, functions: Sequence[str], *, but: Sequence[str] = ("softmax_lab",)) -> dict[tuple[str, str], bool]:
-    """Map (function, case) to True where all fail in float32, False where only some do; where none does it is left out.
+def shared(
+    table: pd.DataFrame, functions: Sequence[str], *, but: Sequence[str] = ("softmax_lab",)
+) -> dict[tuple[str, str], bool]:
+    """Map (function, case) to True where all fail in float32, False where only some do.
 
-    ``but`` are not asked. What counts are the implementations that offer the function and the case; one alone is "some".
+    Where none does it is left out.
+
+    ``but`` are not asked. What counts are the implementations that offer the function and the case; one alone
+    is "some".
     """
-    rows = table[(table["dtype"] == "float32") & table["function"].isin(functions) & ~table["implementation"].isin(but)]
+    rows = table[
+        (table["dtype"] == "float32") & table["function"].isin(functions) & ~table["implementation"].isin(but)
+    ]
     verdicts = rows.groupby(["function", "case"], sort=False)["ok"]
     return {(str(key[0]), str(key[1])): len(ok) > 1 and not ok.any() for key, ok in verdicts if not ok.all()}
 
@@ -178,11 +213,23 @@ _LOSSES = {"loss": "cross_entropy", "gradient": "cross_entropy_grad"}
 
 
 def answers(name: str) -> dict[str, str]:
-    """Return what the adapter ``name`` answers on rows and labels that have no right answer, situation -> answer in a few words."""
+    """Return what the adapter ``name`` answers on rows and labels that have no right answer, situation ->
+    answer in a few words.
+    """
     subject = adapters.make(name)
     log_p = {f"log_softmax, {what}": _told(partial(subject.log_softmax, z)) for what, z in _SPOILT.items()}
-    impossible = {"loss, label's logit -inf": _told(partial(subject.cross_entropy, _IMPOSSIBLE, np.array([1])))}
-    return log_p | impossible | {f"{what}, {label}": _labelled(subject, what, y) for what in _LOSSES for label, y in _OUTSIDE.items()}
+    impossible = {
+        "loss, label's logit -inf": _told(partial(subject.cross_entropy, _IMPOSSIBLE, np.array([1])))
+    }
+    return (
+        log_p
+        | impossible
+        | {
+            f"{what}, {label}": _labelled(subject, what, y)
+            for what in _LOSSES
+            for label, y in _OUTSIDE.items()
+        }
+    )
 
 
 def _labelled(subject: Any, what: str, y: int) -> str:
@@ -201,12 +248,19 @@ def _told(call: Callable[[], Any]) -> str:
 
 
 def nothing_left(name: str) -> dict[str, str]:
-    """Return what a framework answers where everything is ignored or masked out; "not offered" where it has no such thing."""
+    """Return what a framework answers where everything is ignored or masked out.
+
+    "not offered" where it has no such thing.
+    """
     return {what: _told(call) if call else "not offered" for what, call in _nothing_left(name).items()}
 
 
 def _nothing_left(name: str) -> dict[str, Callable[[], Any] | None]:
-    z, mask, ignored = np.zeros((2, 3), dtype=np.float32), np.zeros((2, 3), dtype=bool), np.array([-100, -100])
+    z, mask, ignored = (
+        np.zeros((2, 3), dtype=np.float32),
+        np.zeros((2, 3), dtype=bool),
+        np.array([-100, -100]),
+    )
     adapters.make(name)  # says what to install where the framework is missing
     mean, masked = "mean loss, all labels ignored", "softmax, all masked by its own mask"
     if name == "softmax_lab":
@@ -214,7 +268,10 @@ def _nothing_left(name: str) -> dict[str, Callable[[], Any] | None]:
     if name == "torch":
         import torch
 
-        return {mean: lambda: torch.nn.functional.cross_entropy(torch.from_numpy(z), torch.from_numpy(ignored)), masked: None}
+        return {
+            mean: lambda: torch.nn.functional.cross_entropy(torch.from_numpy(z), torch.from_numpy(ignored)),
+            masked: None,
+        }
     if name == "tensorflow":
         import tensorflow as tf
 
@@ -231,16 +288,20 @@ def _nothing_left(name: str) -> dict[str, Callable[[], Any] | None]:
 
 
 class LockRelease(NamedTuple):
-    """How fast a second Python thread counts while a call runs, as a share of its speed while the first one sleeps."""
+    """How fast a second Python thread counts while a call runs, as a share of its speed while the first one
+    sleeps.
+    """
 
     share: float
     seconds: float
 
 
 def lock_release(call: Callable[[], object], *, repeats: int = 5) -> LockRelease:
-    """Measure whether ``call`` lets other Python threads run: a share near 0 says that it holds the interpreter lock throughout.
+    """Measure whether ``call`` lets other Python threads run: a share near 0 says that it holds the
+    interpreter lock throughout.
 
-    With a free core the share of a call that releases the lock is about 1, on a busy machine less; the median of the repeats.
+    With a free core the share of a call that releases the lock is about 1, on a busy machine less; the median
+    of the repeats.
     """
     with _counting() as ticks:
         shares, spans = zip(*(_one_release(call, ticks) for _ in range(repeats)), strict=True)
@@ -290,7 +351,9 @@ def torch_modes() -> dict[str, str]:
     return {
         "graph of cross_entropy": " <- ".join(names),
         "recorded anew by each call": _yes(loss.grad_fn is not again.grad_fn),
-        "can be captured ahead of time": _yes(any(node.target is torch.log_softmax for node in captured.nodes)),
+        "can be captured ahead of time": _yes(
+            any(node.target is torch.log_softmax for node in captured.nodes)
+        ),
         "intra-op threads can be set": _yes(_threads_settable(torch)),
         "same softmax on one thread and two": _yes(_same_bits(torch)),
     }
@@ -337,7 +400,9 @@ def tensorflow_modes() -> dict[str, str]:
     adapters.make("tensorflow")
     import tensorflow as tf
 
-    traced = tf.function(lambda z: tf.nn.softmax(z), input_signature=[tf.TensorSpec([None, None], tf.float32)], autograph=False)
+    traced = tf.function(
+        lambda z: tf.nn.softmax(z), input_signature=[tf.TensorSpec([None, None], tf.float32)], autograph=False
+    )
     operations = traced.get_concrete_function().graph.get_operations()
     return {
         "executing eagerly by default": _yes(tf.executing_eagerly()),
@@ -361,18 +426,30 @@ with tf.device("/CPU:0"):
 
 
 def tensorflow_nan_row(*, onednn: bool) -> str:
-    """Return TensorFlow's softmax of (1, NaN, 2, 0) in float32 from a fresh process, with or without its oneDNN kernels."""
+    """Return TensorFlow's softmax of (1, NaN, 2, 0) in float32 from a fresh process, with or without its
+    oneDNN kernels.
+    """
     adapters.make("tensorflow")
     settings = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    found = subprocess.run([sys.executable, "-c", _ONEDNN], env={**os.environ, **settings}, capture_output=True, text=True, check=True)
-    return next(line for line in found.stdout.splitlines() if line.startswith("answer:")).removeprefix("answer: ")
+    found = subprocess.run(
+        [sys.executable, "-c", _ONEDNN],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return next(line for line in found.stdout.splitlines() if line.startswith("answer:")).removeprefix(
+        "answer: "
+    )
 
 
 # the training advice
 
 
 class Trained(NamedTuple):
-    """Networks trained on digits with smoothing ``eps``, measured on rows that they have not seen: means over the seeds."""
+    """Networks trained on digits with smoothing ``eps``, measured on rows that they have not seen: means over
+    the seeds.
+    """
 
     eps: float
     accuracy: float
@@ -384,7 +461,8 @@ class Trained(NamedTuple):
 class Digits(NamedTuple):
     """A small network on few digits: the setting in which it becomes sure of what it has seen.
 
-    A share ``noise`` of the training labels is replaced by labels drawn at random; the test labels are left as they are.
+    A share ``noise`` of the training labels is replaced by labels drawn at random; the test labels are left
+    as they are.
     """
 
     train_rows: int = 300
@@ -396,9 +474,14 @@ class Digits(NamedTuple):
 
 
 def smoothing_runs(epsilons: Sequence[float], setting: Digits) -> list[Trained]:
-    """Train with each smoothing; the networks of a seed share their start, their rows and their minibatches."""
+    """Train with each smoothing; the networks of a seed share their start, their rows and their
+    minibatches.
+    """
     runs = [[_trained(eps, seed, setting) for seed in setting.seeds] for eps in epsilons]
-    return [Trained(eps, *(float(np.mean(values)) for values in zip(*own, strict=True))) for eps, own in zip(epsilons, runs, strict=True)]
+    return [
+        Trained(eps, *(float(np.mean(values)) for values in zip(*own, strict=True)))
+        for eps, own in zip(epsilons, runs, strict=True)
+    ]
 
 
 def _trained(eps: float, seed: int, setting: Digits) -> tuple[float, float, float, float]:
@@ -408,17 +491,28 @@ def _trained(eps: float, seed: int, setting: Digits) -> tuple[float, float, floa
     seen, unseen = order[: setting.train_rows], order[setting.train_rows :]
     given = np.where(rng.random(len(labels)) < setting.noise, rng.integers(0, 10, len(labels)), labels)
     draws = (rng.choice(seen, setting.batch) for _ in range(setting.steps))
-    logits = forward(_fitted(images, given, draws, initial_network(seed, setting.hidden), eps), images[unseen])[1]
+    logits = forward(
+        _fitted(images, given, draws, initial_network(seed, setting.hidden), eps), images[unseen]
+    )[1]
     confidence, correct = top_label(sl.softmax(logits), labels[unseen])
     top = logits.max(axis=1)
     gap = top - (logits.sum(axis=1) - top) / (logits.shape[1] - 1)
-    return float(correct.mean()), float(confidence.mean()), expected_calibration_error(confidence, correct), float(gap.mean())
+    return (
+        float(correct.mean()),
+        float(confidence.mean()),
+        expected_calibration_error(confidence, correct),
+        float(gap.mean()),
+    )
 
 
 def _fitted(images: Array, labels: Rows, draws: Iterable[Rows], start: Network, eps: float) -> Network:
     spec = sl.losses.label_smoothing(eps)
     steps = sgd(
-        start, lambda network, rows: loss_and_gradient(network, images[rows], labels[rows], spec)[1], draws, learning_rate=0.1, momentum=0.9
+        start,
+        lambda network, rows: loss_and_gradient(network, images[rows], labels[rows], spec)[1],
+        draws,
+        learning_rate=0.1,
+        momentum=0.9,
     )
     return deque(steps, maxlen=1)[0]
 
@@ -433,7 +527,8 @@ class WeightedOptimum(NamedTuple):
 def weighted_optimum(weight: Array, label: int, eps: float) -> WeightedOptimum:
     r"""Return the minimisers in q of the two ways to weight a smoothed label s.
 
-    A weight of the row leaves it at q = s. A weight of each term, -\sum_k W_k s_k \log q_k, moves it to q = W s / \sum_j W_j s_j.
+    A weight of the row leaves it at q = s. A weight of each term, -\sum_k W_k s_k \log q_k, moves it to q = W
+    s / \sum_j W_j s_j.
     """
     s = np.full(len(weight), eps / len(weight))
     s[label] += 1 - eps
@@ -441,9 +536,11 @@ def weighted_optimum(weight: Array, label: int, eps: float) -> WeightedOptimum:
 
 
 def half_precision(offset: float, *, rows: int = 200, classes: int = 10, seed: int = 0) -> pd.DataFrame:
-    """Return the largest relative error of p, a row a way: half logits with exact arithmetic after, and half arithmetic throughout.
+    """Return the largest relative error of p, a row a way: half logits with exact arithmetic after, and half
+    arithmetic throughout.
 
-    Logits are normal with standard deviation 3 around ``offset``; p below 1e-4 is left out, near the end of float16's range.
+    Logits are normal with standard deviation 3 around ``offset``; p below 1e-4 is left out, near the end of
+    float16's range.
     """
     wide = offset + np.random.default_rng(seed).normal(0.0, 3.0, (rows, classes))
     true = sl.softmax(wide)
@@ -454,7 +551,10 @@ def half_precision(offset: float, *, rows: int = 200, classes: int = 10, seed: i
         kept = sl.softmax(z.astype(np.float64))
         found = {
             "logits stored in it": (kept, true),
-            "computed in float32 from them": (textbook.softmax(z.astype(np.float32)).astype(np.float64), kept),
+            "computed in float32 from them": (
+                textbook.softmax(z.astype(np.float32)).astype(np.float64),
+                kept,
+            ),
             "computed in it from them": (textbook.softmax(z).astype(np.float64), kept),
         }
         table[dtype] = {way: _largest_error(p, against) for way, (p, against) in found.items()}
@@ -467,10 +567,14 @@ def _largest_error(p: Array, true: Array) -> float:
 
 
 def free_logits(start: Array, label: int, spec: sl.LossSpec, *, steps: int, learning_rate: float) -> Array:
-    """Return logits (steps + 1, K) under gradient descent on the loss of one row: the logits themselves are the parameters."""
+    """Return logits (steps + 1, K) under gradient descent on the loss of one row: the logits themselves are
+    the parameters.
+    """
     path = [np.asarray(start, dtype=np.float64)]
     for _ in range(steps):
-        path.append(path[-1] - learning_rate * sl.cross_entropy_grad(path[-1][None], np.array([label]), spec)[1][0])
+        path.append(
+            path[-1] - learning_rate * sl.cross_entropy_grad(path[-1][None], np.array([label]), spec)[1][0]
+        )
     return np.stack(path)
 
 

@@ -27,14 +27,18 @@ LOOK = {
 def read(path: Path = RESULTS) -> pd.DataFrame:
     """Return the stored rows; none where nothing was measured."""
     return (
-        pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["card", "kernel", "dtype", "k", "provider", "share_of_copy", "note"])
+        pd.read_csv(path)
+        if path.is_file()
+        else pd.DataFrame(columns=["card", "kernel", "dtype", "k", "provider", "share_of_copy", "note"])
     )
 
 
 def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 131072, 1 << 20)) -> pd.DataFrame:
-    """Return how rows of so many classes are cut, and the bytes that a logit moves, with its gradient, by type.
+    """Return how rows of so many classes are cut, and the bytes that a logit moves, with its gradient, by
+    type.
 
-    In half precision value and gradient are two passes, of which each reads a logit once, whatever the length of the row.
+    In half precision value and gradient are two passes, of which each reads a logit once, whatever the length
+    of the row.
     """
     from softmax_lab.torch.triton.plan import plan
 
@@ -59,7 +63,10 @@ def standing(table: pd.DataFrame) -> str:
     checks = table[table["kernel"].str.startswith("check")]
     failed = checks["note"].str.startswith("FAILED").sum()
     timed = table.dropna(subset=["share_of_copy"]) if "share_of_copy" in table else table
-    return f"{', '.join(table['card'].unique())}: {len(checks) - failed} of {len(checks)} checks passed, {len(timed)} times stored."
+    return (
+        f"{', '.join(table['card'].unique())}: {len(checks) - failed} of {len(checks)} checks passed, "
+        f"{len(timed)} times stored."
+    )
 
 
 def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
@@ -70,7 +77,9 @@ def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
 
 
 def against(table: pd.DataFrame, least: int = 4096, most: int = 1 << 18) -> pd.DataFrame:
-    """Return the package's share of a copy and each peer's time over its own: smallest to largest over ``least <= K <= most``."""
+    """Return the package's share of a copy and each peer's time over its own: smallest to largest over
+    ``least <= K <= most``.
+    """
     rows = {}
     for kernel in KERNELS:
         for dtype in ("float32", "bfloat16"):
@@ -78,25 +87,34 @@ def against(table: pd.DataFrame, least: int = 4096, most: int = 1 << 18) -> pd.D
             peers = [peer for peer in ("torch", "torch.compile") if peer in share]
             ratios = {f"{peer} / softmax_lab": share["softmax_lab"] / share[peer] for peer in peers}
             columns = {"share of a copy": share["softmax_lab"], **ratios}
-            rows[kernel, dtype] = {name: f"{found.min():.2f} to {found.max():.2f}" for name, found in columns.items()}
+            rows[kernel, dtype] = {
+                name: f"{found.min():.2f} to {found.max():.2f}" for name, found in columns.items()
+            }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["kernel", "type"])
 
 
 def batches(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the milliseconds of value and gradient of small batches, a column a provider: there the launch is all."""
+    """Return the milliseconds of value and gradient of small batches, a column a provider: there the launch
+    is all.
+    """
     small = table[(table["kernel"] == "small batch") & table["ms"].notna()]
     small = small.drop_duplicates(["dtype", "n", "k", "provider"], keep="last")
     return small.pivot(index=["dtype", "n", "k"], columns="provider", values="ms")
 
 
 def linear(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the milliseconds and the peak of memory, in MB, of the linear layer's loss with its gradients, a row a provider."""
+    """Return the milliseconds and the peak of memory, in MB, of the linear layer's loss with its gradients, a
+    row a provider.
+    """
     rows = table[table["kernel"].str.startswith("linear") & table["ms"].notna()]
     return rows.drop_duplicates(["provider"], keep="last").set_index("provider")[["ms", "peak_mb"]]
 
 
 def picture(table: pd.DataFrame) -> Figure | None:
-    """Draw the share of a copy's bandwidth over the number of classes, a panel a kernel and type; None where nothing was measured."""
+    """Draw the share of a copy's bandwidth over the number of classes, a panel a kernel and type.
+
+    None where nothing was measured.
+    """
     if table.dropna(subset=["share_of_copy"]).empty:
         return None
     figure = Figure(figsize=(7.4, 6.5), layout="constrained")
@@ -105,7 +123,9 @@ def picture(table: pd.DataFrame) -> Figure | None:
         for axis, dtype in zip(line, ("float32", "bfloat16"), strict=True):
             for provider, share in shares(table, kernel, dtype).items():
                 color, marker = LOOK[str(provider)]
-                axis.plot(share.index, share, color=COLORS[color], marker=marker, markersize=4, label=provider)
+                axis.plot(
+                    share.index, share, color=COLORS[color], marker=marker, markersize=4, label=provider
+                )
             axis.axhline(1.0, color="0.5", linestyle="--", linewidth=1)
             axis.set(xscale="log", title=f"{kernel}, {dtype}", ylim=(0, None))
         line[0].set_ylabel("share of a copy")

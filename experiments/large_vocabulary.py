@@ -1,12 +1,15 @@
-r"""Does a softmax over 50,001 classes train alike on one process and on two? And what would ten million classes cost? (chapter 10)
+r"""Does a softmax over 50,001 classes train alike on one process and on two? And what would ten million
+classes cost? (chapter 10)
 
-The text is synthetic, since no corpus is the same on every machine: tokens are drawn from Zipf's law, and after each token its
-own successor follows with probability one half. A table of embeddings and a softmax layer learn it. On one process that is
-``slt.linear_cross_entropy``; on two, each holds half of the layer's rows and ``slt.parallel.linear_cross_entropy`` does the same.
+The text is synthetic, since no corpus is the same on every machine: tokens are drawn from Zipf's law, and
+after each token its own successor follows with probability one half. A table of embeddings and a softmax
+layer learn it. On one process that is ``slt.linear_cross_entropy``; on two, each holds half of the layer's
+rows and ``slt.parallel.linear_cross_entropy`` does the same.
 
-``python -m experiments.large_vocabulary`` trains on one and on two processes, in float32 and for fewer steps in float64, and
-measures what the cost formula needs: all-reduces of many sizes, the speed of one core, and whole steps at several sizes to hold
-the formula against. It writes ``experiments/results/large_vocabulary*.csv`` and takes some minutes on two cores.
+``python -m experiments.large_vocabulary`` trains on one and on two processes, in float32 and for fewer steps
+in float64, and measures what the cost formula needs: all-reduces of many sizes, the speed of one core, and
+whole steps at several sizes to hold the formula against. It writes
+``experiments/results/large_vocabulary*.csv`` and takes some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -40,11 +43,13 @@ from softmax_lab.torch.linear import linear_cross_entropy
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-TRAINING, ALL_REDUCE, RATES, STEPS = (RESULTS / f"large_vocabulary{part}.csv" for part in ("", "_all_reduce", "_rates", "_steps"))
+TRAINING, ALL_REDUCE, RATES, STEPS = (
+    RESULTS / f"large_vocabulary{part}.csv" for part in ("", "_all_reduce", "_rates", "_steps")
+)
 SIZES = (12_501, 50_001, 200_001)  # classes of the steps that are timed
 FOLLOW = 0.5  # probability that a token is followed by its own successor
-# Adagrad's first step is as long whatever the gradient: without a floor, an entry whose gradient is nothing but rounding would
-# move as far as any other, and two runs that differ by rounding would not stay together.
+# Adagrad's first step is as long whatever the gradient: without a floor, an entry whose gradient is nothing
+# but rounding would move as far as any other, and two runs that differ by rounding would not stay together.
 FLOOR = 1e-6  # of the sum of squared gradients
 
 
@@ -86,7 +91,9 @@ def zipf(vocabulary: int) -> NDArray[np.float64]:
 
 
 def text(length: int, vocabulary: int, seed: int) -> NDArray[np.int64]:
-    """Return tokens (length,): the successor of the token before with probability one half, else a draw from Zipf's law."""
+    """Return tokens (length,): the successor of the token before with probability one half, else a draw from
+    Zipf's law.
+    """
     rng = np.random.default_rng(seed)
     successor = rng.permutation(vocabulary)
     tokens = rng.choice(vocabulary, length, p=zipf(vocabulary))
@@ -100,8 +107,8 @@ def text(length: int, vocabulary: int, seed: int) -> NDArray[np.int64]:
 def floor(vocabulary: int) -> float:
     """Return the expected loss of a model that knows the law of the text, which none can beat.
 
-    After a token whose successor is s, the next one is k with probability [k = s] / 2 + p_k / 2; successors are a random
-    permutation, so s is any token alike.
+    After a token whose successor is s, the next one is k with probability [k = s] / 2 + p_k / 2; successors
+    are a random permutation, so s is any token alike.
     """
     other = (1 - FOLLOW) * zipf(vocabulary)
     known = FOLLOW + other
@@ -145,17 +152,23 @@ def layers(setting: Setting, rank: int, processes: int) -> tuple[Tensor, Tensor]
     embedding, weight = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     first, last = (-(-setting.vocabulary * r // processes) for r in (rank, rank + 1))
     dtype = getattr(torch, setting.dtype)
-    return embedding.to(dtype).requires_grad_(), (weight / setting.width)[first:last].to(dtype).requires_grad_()
+    return embedding.to(dtype).requires_grad_(), (weight / setting.width)[first:last].to(
+        dtype
+    ).requires_grad_()
 
 
 def train(setting: Setting, rank: int = 0, processes: int = 1) -> list[Record]:
-    """Return a record a step. Every process draws the whole layer, so that all start alike, and keeps its own rows of it."""
+    """Return a record a step. Every process draws the whole layer, so that all start alike, and keeps its own
+    rows of it.
+    """
     loss = parallel.linear_cross_entropy if dist.is_initialized() else linear_cross_entropy
     loss(torch.zeros(1, 1), torch.zeros(2000, 1), torch.tensor([0]))  # loads what is loaded once
     held = resident()
     embedding, weight = layers(setting, rank, processes)
     tokens = torch.from_numpy(text(setting.rows * setting.steps + 1, setting.vocabulary, setting.seed))
-    optimizer = torch.optim.Adagrad([embedding, weight], lr=setting.learning_rate, initial_accumulator_value=FLOOR)
+    optimizer = torch.optim.Adagrad(
+        [embedding, weight], lr=setting.learning_rate, initial_accumulator_value=FLOOR
+    )
     records = []
     forget_peak()
     with counted() as collectives:
@@ -168,31 +181,62 @@ def train(setting: Setting, rank: int = 0, processes: int = 1) -> list[Record]:
             value.backward()
             optimizer.step()
             seconds, most = time.perf_counter() - start, (peak() - held) / 1e6
-            records.append(Record(processes, setting.dtype, step, value.item(), seconds, most, *collectives.since(*before)))
+            records.append(
+                Record(
+                    processes, setting.dtype, step, value.item(), seconds, most, *collectives.since(*before)
+                )
+            )
     return records
 
 
 def run(setting: Setting, processes: int, threads: int | None = None) -> list[Record]:
     """Train in fresh processes, each with its share of the threads, and return the records of all as one."""
     share = max(1, (threads or sl.get_num_threads()) // processes)
-    ranks = [[Record(*row) for row in rows] for rows in in_processes(processes, share, "train", asdict(setting), alone=processes == 1)]
+    ranks = [
+        [Record(*row) for row in rows]
+        for rows in in_processes(processes, share, "train", asdict(setting), alone=processes == 1)
+    ]
     for rank in ranks[1:]:
         if [record.loss for record in rank] != [record.loss for record in ranks[0]]:
             raise ArithmeticError("the processes of one run do not agree on its losses")
     costs = ("seconds", "peak_mb", "calls", "kilobytes", "waited")
-    return [records[0]._replace(**{name: max(getattr(r, name) for r in records) for name in costs}) for records in zip(*ranks, strict=True)]
+    return [
+        records[0]._replace(**{name: max(getattr(r, name) for r in records) for name in costs})
+        for records in zip(*ranks, strict=True)
+    ]
 
 
-def in_processes(processes: int, threads: int, part: str, setting: dict[str, Any], *, alone: bool = False) -> list[list[list[Any]]]:
-    """Run a part of this module on fresh processes started by torchrun (``alone``: one without a group); return their rows by rank."""
-    torchrun = [] if alone else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def in_processes(
+    processes: int, threads: int, part: str, setting: dict[str, Any], *, alone: bool = False
+) -> list[list[list[Any]]]:
+    """Run a part of this module on fresh processes started by torchrun (``alone``: one without a group).
+
+    Return their rows by rank.
+    """
+    torchrun = (
+        [] if alone else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, *torchrun, "-m", "experiments.large_vocabulary", "--part", part, json.dumps(setting), folder]
+        command = [
+            sys.executable,
+            *torchrun,
+            "-m",
+            "experiments.large_vocabulary",
+            "--part",
+            part,
+            json.dumps(setting),
+            folder,
+        ]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{processes} processes ended with status {done.returncode}:\n{done.stderr[-3000:]}")
-        return [json.loads((Path(folder) / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
+            raise RuntimeError(
+                f"{processes} processes ended with status {done.returncode}:\n{done.stderr[-3000:]}"
+            )
+        return [
+            json.loads((Path(folder) / f"{rank}.json").read_text(encoding="utf-8"))
+            for rank in range(processes)
+        ]
 
 
 def largest_difference(one: Sequence[Record], two: Sequence[Record]) -> float:
@@ -243,7 +287,9 @@ def fit_network(measured: Sequence[Reduced]) -> Network:
     hops = np.array([2 * (m.processes - 1) for m in measured], dtype=float)
     moved = np.array([2 * (m.processes - 1) / m.processes * m.bytes for m in measured])
     seconds = np.array([1e-6 * m.microseconds for m in measured])
-    latency, a_byte = np.linalg.lstsq(np.stack([hops, moved], 1) / seconds[:, None], np.ones(len(seconds)), rcond=None)[0]
+    latency, a_byte = np.linalg.lstsq(
+        np.stack([hops, moved], 1) / seconds[:, None], np.ones(len(seconds)), rcond=None
+    )[0]
     return Network(float(latency), float(a_byte))
 
 
@@ -288,9 +334,10 @@ def step_seconds(problem: Problem, rates: Rates, network: Network) -> dict[str, 
         + \underbrace{2 (P-1) \Bigl(2 C \tau + \frac{24 N \beta}{P}\Bigr)}_{\text{row numbers}}
         + \underbrace{2 (P-1) \Bigl(\tau + \frac{b N D \beta}{P}\Bigr)}_{\text{hidden gradient}}
 
-    N rows, D width, K classes, P workers; F, E and U the rates, C chunks of rows, tau the latency of a hop, beta the time a
-    byte, b bytes a number. The row numbers are one maximum and two sums a row, in float64. These are the 2 C + 1 all-reduces of a
-    call that is given ``sizes``; without, there is one more of six integers a worker, which is left out.
+    N rows, D width, K classes, P workers; F, E and U the rates, C chunks of rows, tau the latency of a hop,
+    beta the time a byte, b bytes a number. The row numbers are one maximum and two sums a row, in float64.
+    These are the 2 C + 1 all-reduces of a call that is given ``sizes``; without, there is one more of six
+    integers a worker, which is left out.
     """
     p, n, d = problem.workers, problem.rows, problem.width
     hops = 2 * (p - 1)
@@ -304,17 +351,32 @@ def step_seconds(problem: Problem, rates: Rates, network: Network) -> dict[str, 
 
 
 def replicated_gradient_seconds(problem: Problem, network: Network) -> float:
-    """Return the time to sum the whole weight's gradient over workers that each hold all classes: data parallelism."""
+    """Return the time to sum the whole weight's gradient over workers that each hold all classes: data
+    parallelism.
+    """
     hops = 2 * (problem.workers - 1)
-    return hops * (network.latency + problem.item * problem.classes * problem.width / problem.workers * network.a_byte)
+    return hops * (
+        network.latency + problem.item * problem.classes * problem.width / problem.workers * network.a_byte
+    )
 
 
 def worker_bytes(problem: Problem, states: int = 1) -> dict[str, float]:
-    """Return the memory of one worker by part: the layer with gradient and optimizer states, a chunk, hidden rows."""
+    """Return the memory of one worker by part: the layer with gradient and optimizer states, a chunk, hidden
+    rows.
+    """
     layer = problem.item * problem.columns * problem.width
     rows = problem.item * problem.rows * problem.width
-    chunk = min(max(problem.chunk_bytes, problem.item * problem.columns), problem.item * problem.rows * problem.columns)
-    return {"weight": layer, "gradient": layer, "optimizer": states * layer, "chunk": chunk, "hidden rows": 2 * rows}
+    chunk = min(
+        max(problem.chunk_bytes, problem.item * problem.columns),
+        problem.item * problem.rows * problem.columns,
+    )
+    return {
+        "weight": layer,
+        "gradient": layer,
+        "optimizer": states * layer,
+        "chunk": chunk,
+        "hidden rows": 2 * rows,
+    }
 
 
 # ---- what this machine does, for the formula ----
@@ -336,12 +398,22 @@ class Step(NamedTuple):
 
 
 def softmax_layer(classes: int, rows: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return random hidden rows, this process's rows of a weight, and labels; the first and the last are alike everywhere."""
+    """Return random hidden rows, this process's rows of a weight, and labels.
+
+    The first and the last are alike everywhere.
+    """
     generator = torch.Generator().manual_seed(0)
-    hidden, target = torch.randn(rows, width, generator=generator), torch.randint(0, classes, (rows,), generator=generator)
+    hidden, target = (
+        torch.randn(rows, width, generator=generator),
+        torch.randint(0, classes, (rows,), generator=generator),
+    )
     rank, world = dist.get_rank(), dist.get_world_size()
     columns = classes * (rank + 1) // world - classes * rank // world
-    return hidden.requires_grad_(), torch.randn(columns, width, generator=generator).div_(width).requires_grad_(), target
+    return (
+        hidden.requires_grad_(),
+        torch.randn(columns, width, generator=generator).div_(width).requires_grad_(),
+        target,
+    )
 
 
 def time_steps(sizes: Sequence[int], rows: int, width: int, chunk_bytes: int, repeats: int) -> list[Step]:
@@ -382,7 +454,11 @@ def measure_rates(classes: int, rows: int, width: int, repeats: int) -> Rates:
     logits = (h @ w.t()).requires_grad_()
     products_s = median_seconds(products, repeats)
     loss_s = median_seconds(lambda: parallel.cross_entropy(logits, target).backward(), repeats)
-    return Rates(6 * rows * width * len(w) / products_s, rows * len(w) / loss_s, weight.numel() / median_seconds(optimizer.step, repeats))
+    return Rates(
+        6 * rows * width * len(w) / products_s,
+        rows * len(w) / loss_s,
+        weight.numel() / median_seconds(optimizer.step, repeats),
+    )
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -406,7 +482,8 @@ def write(path: Path, rows: Sequence[Any]) -> None:
         writer.writerow(rows[0]._fields)
         for row in rows:
             writer.writerow(
-                value if name == "loss" or isinstance(value, int | str) else f"{value:.5g}" for name, value in row._asdict().items()
+                value if name == "loss" or isinstance(value, int | str) else f"{value:.5g}"
+                for name, value in row._asdict().items()
             )
 
 
@@ -414,7 +491,10 @@ def read(path: Path, kind: Any) -> list[Any]:
     """Read a table of records."""
     types = get_type_hints(kind).values()
     with path.open(newline="", encoding="utf-8") as file:
-        return [kind(*(convert(row[name]) for convert, name in zip(types, kind._fields, strict=True))) for row in csv.DictReader(file)]
+        return [
+            kind(*(convert(row[name]) for convert, name in zip(types, kind._fields, strict=True)))
+            for row in csv.DictReader(file)
+        ]
 
 
 def work(part: str, setting: dict[str, Any], folder: Path) -> None:
@@ -436,22 +516,56 @@ def work(part: str, setting: dict[str, Any], folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write the tables."""
-    parser = argparse.ArgumentParser(description="Train a softmax over 50,001 classes on one and on two processes.")
-    parser.add_argument("--part", nargs=3, metavar=("NAME", "SETTING", "FOLDER"), help="one process's share of a part, for torchrun")
-    parser.add_argument("--steps", type=int, default=Setting.steps, help="of the training in float32; a tenth of them in float64")
+    parser = argparse.ArgumentParser(
+        description="Train a softmax over 50,001 classes on one and on two processes."
+    )
+    parser.add_argument(
+        "--part",
+        nargs=3,
+        metavar=("NAME", "SETTING", "FOLDER"),
+        help="one process's share of a part, for torchrun",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=Setting.steps,
+        help="of the training in float32; a tenth of them in float64",
+    )
     options = parser.parse_args(arguments)
     if options.part:
         work(options.part[0], json.loads(options.part[1]), Path(options.part[2]))
         return 0
     single = Setting(steps=options.steps)
     double = replace(single, dtype="float64", steps=max(1, options.steps // 10))
-    write(TRAINING, [record for setting in (single, double) for processes in (1, 2) for record in run(setting, processes)])
+    write(
+        TRAINING,
+        [
+            record
+            for setting in (single, double)
+            for processes in (1, 2)
+            for record in run(setting, processes)
+        ],
+    )
     layer = {"rows": single.rows, "width": single.width}
     sizes = {"sizes": [1 << power for power in range(6, 26)]}
-    write(ALL_REDUCE, [Reduced(*row) for processes in (2, 4) for row in in_processes(processes, 1, "all-reduce", sizes)[0]])
-    write(RATES, [slowest(in_processes(2, 1, "rates", {**layer, "rows": 128, "classes": single.vocabulary, "repeats": 11}))])
+    write(
+        ALL_REDUCE,
+        [Reduced(*row) for processes in (2, 4) for row in in_processes(processes, 1, "all-reduce", sizes)[0]],
+    )
+    write(
+        RATES,
+        [
+            slowest(
+                in_processes(
+                    2, 1, "rates", {**layer, "rows": 128, "classes": single.vocabulary, "repeats": 11}
+                )
+            )
+        ],
+    )
     steps = {**layer, "sizes": SIZES, "chunk_bytes": single.chunk_bytes, "repeats": 7}
-    write(STEPS, [Step(*row) for processes in (1, 2) for row in in_processes(processes, 1, "steps", steps)[0]])
+    write(
+        STEPS, [Step(*row) for processes in (1, 2) for row in in_processes(processes, 1, "steps", steps)[0]]
+    )
     return 0
 
 

@@ -1,12 +1,15 @@
-r"""Which loss for a long tail? The grid of chapter 9: run, stopped at any point, taken up again, and summed up.
+r"""Which loss for a long tail? The grid of chapter 9: run, stopped at any point, taken up again, and summed
+up.
 
-``python -m experiments.long_tail tune --dataset digits --protocol mlp`` chooses hyper-parameters on rows split off the training rows,
-with as many settings for every loss that has any; ``... final ...`` then trains the chosen ones on seeds of their own and looks at
-the test rows. ``noise``, ``absent``, ``permuted`` and ``ablation`` are further studies. CIFAR needs ``--data PATH``. Runs go to the
-cores of this machine, or with ``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read PATH.
+``python -m experiments.long_tail tune --dataset digits --protocol mlp`` chooses hyper-parameters on rows
+split off the training rows, with as many settings for every loss that has any; ``... final ...`` then trains
+the chosen ones on seeds of their own and looks at the test rows. ``noise``, ``absent``, ``permuted`` and
+``ablation`` are further studies. CIFAR needs ``--data PATH``. Runs go to the cores of this machine, or with
+``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read PATH.
 
-Every finished run is a row of ``results/long_tail.csv``, keyed by its configuration. The file is only ever replaced as a whole by a
-longer one, so that a process that is killed loses the runs it was at and nothing else, and none is done twice.
+Every finished run is a row of ``results/long_tail.csv``, keyed by its configuration. The file is only ever
+replaced as a whole by a longer one, so that a process that is killed loses the runs it was at and nothing
+else, and none is done twice.
 """
 
 from __future__ import annotations
@@ -33,19 +36,48 @@ from experiments.benchmarks.cpu import processor, versions
 from experiments.long_tail_training import DATASETS, LOSSES, PROTOCOLS, Config, prepare, run
 
 __all__ = [
-    "COLUMNS", "FINAL_SEEDS", "GRIDS", "RESULTS", "STUDIES", "TUNING_SEEDS", "append", "chosen", "finished", "frame", "main", "paired",
-    "read", "regret", "run_all", "summary",
-]  # fmt: skip
+    "COLUMNS",
+    "FINAL_SEEDS",
+    "GRIDS",
+    "RESULTS",
+    "STUDIES",
+    "TUNING_SEEDS",
+    "append",
+    "chosen",
+    "finished",
+    "frame",
+    "main",
+    "paired",
+    "read",
+    "regret",
+    "run_all",
+    "summary",
+]
 
 RESULTS = Path(__file__).parent / "results" / "long_tail.csv"
 RHOS = (1.0, 10.0, 100.0, 200.0)
 TUNING_SEEDS, FINAL_SEEDS = (100, 101), (0, 1, 2, 3, 4)  # never the same: the final ones are touched once
 MEASURES = ("balanced_accuracy", "head", "mid", "tail", "ece", "nll", "seconds")
 COLUMNS = (
-    "dataset", "protocol", "rho", "loss", "seed", *MEASURES,
-    "part", "settings", "noise", "absent", "permuted", "epochs", "versions", "hardware", "commit", "key",
-)  # fmt: skip
-SETTING = ["dataset", "protocol", "rho", "noise", "absent", "permuted"]  # what two losses must share to be compared
+    "dataset",
+    "protocol",
+    "rho",
+    "loss",
+    "seed",
+    *MEASURES,
+    "part",
+    "settings",
+    "noise",
+    "absent",
+    "permuted",
+    "epochs",
+    "versions",
+    "hardware",
+    "commit",
+    "key",
+)
+# what two losses must share to be compared
+SETTING = ["dataset", "protocol", "rho", "noise", "absent", "permuted"]
 
 Settings = tuple[tuple[str, float], ...]
 
@@ -95,7 +127,11 @@ VARIED: dict[str, tuple[float, ...]] = {
 def tune(base: Config) -> list[Config]:
     """Return every setting of a loss that has a choice, on the tuning seeds."""
     settings = GRIDS[base.loss]
-    return [replace(base, part="tune", settings=s, seed=seed) for s in settings for seed in TUNING_SEEDS] if len(settings) > 1 else []
+    return (
+        [replace(base, part="tune", settings=s, seed=seed) for s in settings for seed in TUNING_SEEDS]
+        if len(settings) > 1
+        else []
+    )
 
 
 def final(base: Config, rows: Iterable[dict[str, str]]) -> list[Config]:
@@ -115,25 +151,37 @@ def chosen(base: Config, rows: Iterable[dict[str, str]]) -> Settings:
     if len(options) == 1:
         return options[0]
     by_key = {row["key"]: float(row["balanced_accuracy"]) for row in rows}
-    clean = replace(base, noise=0.0, absent=0, permuted=False)  # the further studies use what was chosen without them
+    # the further studies use what was chosen without them
+    clean = replace(base, noise=0.0, absent=0, permuted=False)
     wanted = tune(clean)
     missing = sum(config.key not in by_key for config in wanted)
     if missing:
-        raise ValueError(f"{base.loss} at rho {base.rho:g} has {missing} of {len(wanted)} tuning runs to do: run the part tune first")
-    score = {option: float(np.mean([by_key[c.key] for c in wanted if c.settings == option])) for option in options}
+        raise ValueError(
+            f"{base.loss} at rho {base.rho:g} has {missing} of {len(wanted)} tuning runs to do: run the "
+            f"part tune first"
+        )
+    score = {
+        option: float(np.mean([by_key[c.key] for c in wanted if c.settings == option])) for option in options
+    }
     return max(options, key=score.__getitem__)
 
 
 def ablation(base: Config) -> list[Config]:
     """Return the settings of `VARIED`, for our loss alone."""
-    settings = [((name, value),) for name, values in VARIED.items() for value in values] if base.loss == "gradient_balanced" else []
+    settings = (
+        [((name, value),) for name, values in VARIED.items() for value in values]
+        if base.loss == "gradient_balanced"
+        else []
+    )
     return [replace(base, settings=each, seed=seed) for each in settings for seed in FINAL_SEEDS]
 
 
 STUDIES: dict[str, Callable[[Config, list[dict[str, str]]], list[Config]]] = {
     "tune": lambda base, rows: tune(base),
     "final": final,
-    "noise": lambda base, rows: [c for share in (0.1, 0.2, 0.4) for c in final(replace(base, noise=share), rows)],
+    "noise": lambda base, rows: [
+        c for share in (0.1, 0.2, 0.4) for c in final(replace(base, noise=share), rows)
+    ],
     "absent": lambda base, rows: final(replace(base, absent=1), rows),
     "permuted": lambda base, rows: final(replace(base, permuted=True), rows),
     "ablation": lambda base, rows: ablation(base),
@@ -145,7 +193,10 @@ STUDIES: dict[str, Callable[[Config, list[dict[str, str]]], list[Config]]] = {
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time replace the file; the lock goes with the process, however it ends. Not on Windows, which has none of it."""
+    """Let one process at a time replace the file.
+
+    The lock goes with the process, however it ends. Not on Windows, which has none of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
@@ -167,7 +218,10 @@ def read(path: Path = RESULTS) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}; got {', '.join(reader.fieldnames or ()) or 'none'}")
+            raise ValueError(
+                f"{path} must have the columns {', '.join(COLUMNS)}; got "
+                f"{', '.join(reader.fieldnames or ()) or 'none'}"
+            )
         return list(reader)
 
 
@@ -191,7 +245,12 @@ def row_of(config: Config, measured: dict[str, float], about: dict[str, str]) ->
     """Return the row of a finished run."""
     fields = {name: getattr(config, name) for name in COLUMNS if hasattr(config, name)}
     rounded = {name: f"{value:.6g}" for name, value in measured.items()}
-    return fields | rounded | about | {"settings": json.dumps(dict(config.settings)), "epochs": config.length, "key": config.key}
+    return (
+        fields
+        | rounded
+        | about
+        | {"settings": json.dumps(dict(config.settings)), "epochs": config.length, "key": config.key}
+    )
 
 
 @functools.cache
@@ -201,7 +260,9 @@ def commit() -> str:
         root = Path(__file__).parents[1]
         ask = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, check=True)
         head = ask(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-        changed = ask(["git", "status", "--porcelain", "--untracked-files=no", "--", "softmax_lab", "experiments/*.py"]).stdout.strip()
+        changed = ask(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "softmax_lab", "experiments/*.py"]
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head + ("+" if changed else "")
@@ -218,7 +279,9 @@ def about_this_machine() -> dict[str, str]:
 # ---- running ----
 
 
-def _guarded(config: Config, data: str | None, threads: int) -> tuple[Config, dict[str, float] | str, dict[str, str]]:
+def _guarded(
+    config: Config, data: str | None, threads: int
+) -> tuple[Config, dict[str, float] | str, dict[str, str]]:
     """Run on a worker; an error is a result too, and stops nothing but this run."""
     import torch
 
@@ -229,7 +292,9 @@ def _guarded(config: Config, data: str | None, threads: int) -> tuple[Config, di
         return config, traceback.format_exc(), {}
 
 
-def _on_this_machine(configs: list[Config], data: str | None, jobs: int) -> Iterator[tuple[Config, Any, dict[str, str]]]:
+def _on_this_machine(
+    configs: list[Config], data: str | None, jobs: int
+) -> Iterator[tuple[Config, Any, dict[str, str]]]:
     import joblib
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -239,15 +304,25 @@ def _on_this_machine(configs: list[Config], data: str | None, jobs: int) -> Iter
     yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
 
 
-def _on_a_cluster(configs: list[Config], data: str | None, address: str) -> Iterator[tuple[Config, Any, dict[str, str]]]:
-    """Yield what comes back; a run whose worker is lost goes to another, and is given up where it has cost several."""
+def _on_a_cluster(
+    configs: list[Config], data: str | None, address: str
+) -> Iterator[tuple[Config, Any, dict[str, str]]]:
+    """Yield what comes back; a run whose worker is lost goes to another, and is given up where it has cost
+    several.
+    """
     from distributed import Client, as_completed
 
     with Client(address) as client:  # type: ignore[no-untyped-call]
-        futures = {client.submit(_guarded, config, data, 1, key=f"run-{config.key}"): config for config in configs}
+        futures = {
+            client.submit(_guarded, config, data, 1, key=f"run-{config.key}"): config for config in configs
+        }
         for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
             error = future.exception()
-            yield future.result() if error is None else (futures[future], f"{type(error).__name__}: {error}", {})
+            yield (
+                future.result()
+                if error is None
+                else (futures[future], f"{type(error).__name__}: {error}", {})
+            )
             future.release()
 
 
@@ -307,20 +382,27 @@ def frame(rows: Iterable[dict[str, str]]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and the standard error over the seeds of every measure, a row a setting, loss and its hyper-parameters."""
+    """Return the mean and the standard error over the seeds of every measure, a row a setting, loss and its
+    hyper-parameters.
+    """
     grouped = table.groupby([*SETTING, "loss", "settings"], sort=False)[list(MEASURES)]
     parts = {"mean": grouped.mean(), "error": grouped.sem()}
     return pd.concat(parts, axis=1).assign(seeds=grouped.size())
 
 
-def paired(table: pd.DataFrame, loss: str, other: str, measure: str = "balanced_accuracy", *, level: float = 0.95) -> pd.DataFrame:
-    """Return the mean difference of two losses over the seeds that both have, with a t interval, a row a setting.
+def paired(
+    table: pd.DataFrame, loss: str, other: str, measure: str = "balanced_accuracy", *, level: float = 0.95
+) -> pd.DataFrame:
+    """Return the mean difference of two losses over the seeds that both have, with a t interval, a row a
+    setting.
 
     Each loss must have one choice of hyper-parameters in each setting.
     """
     from scipy import stats
 
-    wide = table[table["loss"].isin([loss, other])].pivot(index=[*SETTING, "seed"], columns="loss", values=measure)
+    wide = table[table["loss"].isin([loss, other])].pivot(
+        index=[*SETTING, "seed"], columns="loss", values=measure
+    )
     difference = (wide[loss] - wide[other]).dropna().groupby(SETTING)
     mean, error, seeds = difference.mean(), difference.sem(), difference.size()
     half = error * stats.t.ppf(0.5 + level / 2, seeds - 1)
@@ -328,7 +410,10 @@ def paired(table: pd.DataFrame, loss: str, other: str, measure: str = "balanced_
 
 
 def regret(table: pd.DataFrame, ours: str = "gradient_balanced") -> pd.DataFrame:
-    """Return how far every loss is below the best fixed one in each setting (negative: above it); ours do not count as fixed."""
+    """Return how far every loss is below the best fixed one in each setting (negative: above it).
+
+    Ours do not count as fixed.
+    """
     means = table.groupby([*SETTING, "loss"])["balanced_accuracy"].mean().unstack("loss")
     fixed = [name for name in means if not str(name).startswith(ours)]
     return -means.sub(means[fixed].max(axis=1), axis=0)
@@ -354,20 +439,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.seed:
         configs = [replace(config, seed=seed) for config in configs for seed in options.seed]
-    failed = run_all(configs, options.out, data=options.data, jobs=options.jobs, scheduler=options.scheduler, progress=not options.quiet)
+    failed = run_all(
+        configs,
+        options.out,
+        data=options.data,
+        jobs=options.jobs,
+        scheduler=options.scheduler,
+        progress=not options.quiet,
+    )
     for config, why in failed:
         print(f"\n{config}\n{why}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments.long_tail", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.long_tail", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("study", choices=list(STUDIES))
     parser.add_argument("--dataset", choices=DATASETS, default="digits")
     protocols = sorted({name for family in PROTOCOLS.values() for name in family})
     parser.add_argument("--protocol", nargs="+", choices=protocols, default=["mlp"])
     parser.add_argument("--rho", nargs="+", type=float, default=list(RHOS))
-    parser.add_argument("--loss", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="LOSS", help=", ".join(LOSSES))
+    parser.add_argument(
+        "--loss",
+        nargs="+",
+        choices=list(LOSSES),
+        default=list(LOSSES),
+        metavar="LOSS",
+        help=", ".join(LOSSES),
+    )
     parser.add_argument("--seed", nargs="+", type=int, help="instead of the study's own seeds")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the protocol's")
     parser.add_argument("--data", help="CIFAR's binary archive, or a folder of its images")

@@ -1,17 +1,20 @@
 r"""One training run on long-tailed data: the rows, the network, the loss and what is measured (chapter 9).
 
-A `Config` says all of it. For one seed every loss starts from the same weights and sees the same rows in the same order, and what a
-larger rho trains on is a subset of what a smaller one does: differences between losses are paired. Four protocols:
+A `Config` says all of it. For one seed every loss starts from the same weights and sees the same rows in the
+same order, and what a larger rho trains on is a subset of what a smaller one does: differences between losses
+are paired. Four protocols:
 
-- ``mlp``: a layer of 256 units on fixed features: the pixels of digits; of CIFAR those of Coates and Ng (2011). It memorises its rows.
-- ``convnet``, ``convnet_augmented``: three blocks of convolution, batch normalisation and pooling, on images as they are, or shifted
-  and mirrored.
+- ``mlp``: a layer of 256 units on fixed features: the pixels of digits; of CIFAR those of Coates and Ng
+  (2011). It memorises its rows.
+- ``convnet``, ``convnet_augmented``: three blocks of convolution, batch normalisation and pooling, on images
+  as they are, or shifted and mirrored.
 - ``resnet32``: the network of He et al. (2016) for 200 epochs, which wants a GPU.
 
-Convolutions multiply in bfloat16 (the weights, the classifier, the loss and the optimiser stay in float32) on every device.
+Convolutions multiply in bfloat16 (the weights, the classifier, the loss and the optimiser stay in float32) on
+every device.
 
-The rows of the part ``tune`` are split off the *training* rows: hyper-parameters are chosen there, and the test rows are seen by the
-part ``final`` alone.
+The rows of the part ``tune`` are split off the *training* rows: hyper-parameters are chosen there, and the
+test rows are seen by the part ``final`` alone.
 """
 
 from __future__ import annotations
@@ -78,7 +81,8 @@ class Protocol:
     learning_rate: float
     weight_decay: float
     warm_up: int = 0  # epochs
-    decay_at: tuple[float, ...] = ()  # shares of training after which the rate is a hundredth of before; none: along a cosine to 0
+    # shares of training after which the rate is a hundredth of before; none: along a cosine to 0
+    decay_at: tuple[float, ...] = ()
     augment: bool = False
 
 
@@ -117,7 +121,10 @@ class Config:
         if self.dataset not in DATASETS:
             raise ValueError(f"dataset must be one of {', '.join(DATASETS)}; got {self.dataset!r}")
         if self.protocol not in PROTOCOLS[self.family]:
-            raise ValueError(f"protocol of {self.dataset} must be one of {', '.join(PROTOCOLS[self.family])}; got {self.protocol!r}")
+            raise ValueError(
+                f"protocol of {self.dataset} must be one of {', '.join(PROTOCOLS[self.family])}; got "
+                f"{self.protocol!r}"
+            )
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
         if self.part not in ("tune", "final"):
@@ -156,7 +163,9 @@ class Context(NamedTuple):
 def _fixed(name: str) -> Callable[..., Loss]:
     """Return the maker of a registered loss."""
     factory, needs_counts = sl.losses.REGISTRY[name], name not in ("plain", "focal", "label_smoothing")
-    return lambda context, **settings: slt.SoftmaxLoss(factory(*([context.counts] if needs_counts else []), **settings))
+    return lambda context, **settings: slt.SoftmaxLoss(
+        factory(*([context.counts] if needs_counts else []), **settings)
+    )
 
 
 def _weighted(context: Context, power: float = 1.0) -> Loss:
@@ -165,7 +174,9 @@ def _weighted(context: Context, power: float = 1.0) -> Loss:
     return slt.SoftmaxLoss(sl.losses.weighted((n.max() / n) ** power))
 
 
-def _deferred(name: str, context: Context, beta: float = 0.9999, start: float = 0.8, **settings: float) -> Loss:
+def _deferred(
+    name: str, context: Context, beta: float = 0.9999, start: float = 0.8, **settings: float
+) -> Loss:
     """A registered loss, and class-balanced weights after a share ``start`` of training."""
     spec = sl.losses.plain() if name == "plain" else sl.losses.REGISTRY[name](context.counts, **settings)
     weight = sl.losses.class_balanced(context.counts, beta).class_weight
@@ -179,9 +190,15 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "ldam_drw": partial(_deferred, "ldam"),
     "balanced_softmax_drw": partial(_deferred, "balanced_softmax"),
     "seesaw_online": lambda context, **settings: slt.SeesawLoss(len(context.counts), **settings),
-    "gradient_balanced_smoothed": lambda context, eps=0.05, **settings: _fixed("gradient_balanced")(context, eps=eps, **settings),
-    "gradient_balanced_gathered": lambda context, **settings: slt.GradientBalancedLoss(len(context.counts), **settings),
-    "gradient_balanced_steered": lambda context, **settings: slt.GradientBalancedLoss(context.counts, **settings),
+    "gradient_balanced_smoothed": lambda context, eps=0.05, **settings: _fixed("gradient_balanced")(
+        context, eps=eps, **settings
+    ),
+    "gradient_balanced_gathered": lambda context, **settings: slt.GradientBalancedLoss(
+        len(context.counts), **settings
+    ),
+    "gradient_balanced_steered": lambda context, **settings: slt.GradientBalancedLoss(
+        context.counts, **settings
+    ),
 }
 COSINE = ("ldam", "ldam_drw")  # their margins are meant for logits in [-1, 1]
 STEERED = ("gradient_balanced_steered",)  # observe held-out rows after each epoch
@@ -196,9 +213,11 @@ def make_loss(name: str, context: Context, settings: tuple[tuple[str, float], ..
 
 
 class Problem(NamedTuple):
-    """Inputs and labels: to train on, to steer by (empty but for a loss with a controller), and to measure on.
+    """Inputs and labels: to train on, to steer by (empty but for a loss with a controller), and to measure
+    on.
 
-    Inputs are uint8 images ``(N, H, W, C)`` or float features ``(N, D)``. ``rank`` is each class's place by frequency, 0 the most frequent.
+    Inputs are uint8 images ``(N, H, W, C)`` or float features ``(N, D)``. ``rank`` is each class's place by
+    frequency, 0 the most frequent.
     """
 
     train: tuple[Array, NDArray[np.int64]]
@@ -224,11 +243,16 @@ def load(dataset: str, path: str | None) -> _Source:
         images, labels = data.digits()
         return _Source(np.rint(images * 16).astype(np.uint8).reshape(-1, 8, 8, 1) * 15, labels, None, None)
     if path is None:
-        raise ValueError(f"{dataset} is read from its binary archive or a folder of images: say where, with --data PATH")
+        raise ValueError(
+            f"{dataset} is read from its binary archive or a folder of images: say where, with --data PATH"
+        )
     found = (data.cifar100 if dataset.startswith("cifar100") else data.cifar10)(path, progress=False)
     if found.lossy != dataset.endswith("-jpeg"):
         kind = "JPEG files: call the set" if found.lossy else "lossless images: call the set"
-        raise ValueError(f"{path} holds {kind} {dataset.split('-')[0]}{'-jpeg' if found.lossy else ''}; got dataset {dataset}")
+        raise ValueError(
+            f"{path} holds {kind} {dataset.split('-')[0]}{'-jpeg' if found.lossy else ''}; got dataset "
+            f"{dataset}"
+        )
     return _Source(found.train_images, found.train_labels, found.test_images, found.test_labels)
 
 
@@ -251,7 +275,9 @@ def prepare(config: Config, path: str | None) -> None:
 
 
 def make_problem(config: Config, path: str | None = None) -> Problem:
-    """Draw the rows of a run. For one seed they do not depend on the loss, but for what a controller holds out."""
+    """Draw the rows of a run. For one seed they do not depend on the loss, but for what a controller holds
+    out.
+    """
     source = _inputs(config.dataset, path, config.protocol)
     classes = int(source.labels.max()) + 1
     rng = np.random.default_rng([config.seed, 17])
@@ -259,7 +285,12 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
     digits = config.dataset == "digits"
     n_max = 100 if digits else None  # divides by 10 and by 100: the ratio of the counts is exactly rho
     drawn = data.long_tail(
-        source.labels, config.rho, seed=config.seed, test_per_class=DIGITS_TEST if digits else 0, order=order, n_max=n_max
+        source.labels,
+        config.rho,
+        seed=config.seed,
+        test_per_class=DIGITS_TEST if digits else 0,
+        order=order,
+        n_max=n_max,
     )
     rank = np.argsort(order)
     rows = drawn.train[rank[source.labels[drawn.train]] < classes - config.absent]
@@ -284,7 +315,9 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
     )
 
 
-def _split(rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold out a share of each class's rows: at least one of a class that has two or more, and never all."""
     kept, held = [], []
     for c in np.unique(labels[rows]):
@@ -295,7 +328,9 @@ def _split(rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, see
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
 
 
-def _noisy(labels: NDArray[np.int64], classes: int, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+def _noisy(
+    labels: NDArray[np.int64], classes: int, share: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Give a share of the rows one of the other labels, each as likely."""
     wrong = rng.random(len(labels)) < share
     return np.where(wrong, (labels + rng.integers(1, classes, len(labels))) % classes, labels)
@@ -305,7 +340,9 @@ def _noisy(labels: NDArray[np.int64], classes: int, share: float, rng: np.random
 
 
 def _kept_features(train: Array, test: Array) -> tuple[Array, Array]:
-    """Return the features of both parts, from the cache where they are: files of their own, that processes can share."""
+    """Return the features of both parts, from the cache where they are: files of their own, that processes
+    can share.
+    """
     key = hashlib.sha256(train.tobytes() + test.tobytes()).hexdigest()[:32]
     files = [cache_folder() / f"coates-ng-{key}-{part}.npy" for part in ("train", "test")]
     if not all(file.is_file() for file in files):
@@ -337,8 +374,13 @@ def _patches(images: Tensor) -> Tensor:
     return centred / (centred.var(2, keepdim=True) + 10.0).sqrt()
 
 
-def _dictionary(images: Tensor, *, samples: int = 100_000, seed: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Learn centroids (M, D) of whitened patches by ten rounds of k-means, and the whitening; labels are not looked at."""
+def _dictionary(
+    images: Tensor, *, samples: int = 100_000, seed: int = 0
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Learn centroids (M, D) of whitened patches by ten rounds of k-means, and the whitening.
+
+    Labels are not looked at.
+    """
     random = torch.Generator().manual_seed(seed)
     chosen = images[torch.randperm(len(images), generator=random)[: max(samples // 100, 1)]]
     patches = torch.cat([_patches(part)[:, ::7] for part in chosen.split(100)]).flatten(0, 1)
@@ -357,12 +399,16 @@ def _dictionary(images: Tensor, *, samples: int = 100_000, seed: int = 0) -> tup
 
 
 @torch.no_grad()
-def coates_ng_features(images: Array, centroids: Tensor, whitening: tuple[Tensor, Tensor], *, batch: int = 100) -> Array:
-    """Return features ``(N, 4 M)`` as float16: how much nearer than the mean each centroid is, summed over the quadrants.
+def coates_ng_features(
+    images: Array, centroids: Tensor, whitening: tuple[Tensor, Tensor], *, batch: int = 100
+) -> Array:
+    """Return features ``(N, 4 M)`` as float16: how much nearer than the mean each centroid is, summed over
+    the quadrants.
 
     References
     ----------
-    A. Coates, A. Y. Ng and H. Lee, "An analysis of single-layer networks in unsupervised feature learning", AISTATS 2011.
+    A. Coates, A. Y. Ng and H. Lee, "An analysis of single-layer networks in unsupervised feature learning",
+    AISTATS 2011.
     """
     mean, whiten = whitening
     parts = []
@@ -397,15 +443,20 @@ class CosineLinear(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut without parameters: every other pixel, and zeros for the new channels."""
+    """Two convolutions and a shortcut without parameters: every other pixel, and zeros for the new
+    channels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.stride = outputs // inputs
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
-        )  # fmt: skip
+            nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         body: Tensor = self.body(x)
@@ -418,19 +469,31 @@ def _convolutions(channels: int) -> tuple[list[nn.Module], int]:
     layers: list[nn.Module] = []
     for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
         # pooling first: the same numbers, and a quarter of them for the ReLU
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.MaxPool2d(2), nn.ReLU()]
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+        ]
     return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()], 128
 
 
 def _resnet32(channels: int) -> tuple[list[nn.Module], int]:
-    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+    ]
     for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
         layers += [_Block(inputs if i == 0 else outputs, outputs) for i in range(5)]
     return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()], 64
 
 
 class Network(nn.Sequential):
-    """Layers, of which the last gives the logits in float32; those before it are in bfloat16 where the input is images."""
+    """Layers, of which the last gives the logits in float32.
+
+    Those before it are in bfloat16 where the input is images.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         *layers, classifier = self
@@ -442,7 +505,9 @@ class Network(nn.Sequential):
 
 
 def make_network(name: str, inputs: int, classes: int, *, cosine: bool = False) -> Network:
-    """Return a network; ``inputs`` is the number of features, or of colours. Draws from torch's global generator."""
+    """Return a network; ``inputs`` is the number of features, or of colours. Draws from torch's global
+    generator.
+    """
     if name == "mlp":
         layers, width = [nn.Linear(inputs, 256), nn.ReLU()], 256
     else:
@@ -457,7 +522,10 @@ def make_network(name: str, inputs: int, classes: int, *, cosine: bool = False) 
 
 
 def _scaled(inputs: Array, like: Array) -> Tensor:
-    """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``; images (N, C, H, W), NHWC in memory."""
+    """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``.
+
+    Images (N, C, H, W), NHWC in memory.
+    """
     axes = tuple(range(like.ndim - 1))
     wide = like.astype(np.float32)
     mean, deviation = wide.mean(axes), wide.std(axes)
@@ -470,8 +538,12 @@ def _augmented(images: Tensor, random: torch.Generator, *, mirror: bool) -> Tens
     n, _, height, width = images.shape
     reach = height // 8
     padded = nn.functional.pad(images, (reach,) * 4)
-    down, right = (torch.randint(0, 2 * reach + 1, (n, 1), generator=random).to(images.device) for _ in range(2))
-    rows, columns = (offset + torch.arange(side, device=images.device) for offset, side in ((down, height), (right, width)))
+    down, right = (
+        torch.randint(0, 2 * reach + 1, (n, 1), generator=random).to(images.device) for _ in range(2)
+    )
+    rows, columns = (
+        offset + torch.arange(side, device=images.device) for offset, side in ((down, height), (right, width))
+    )
     first = torch.arange(n, device=images.device)[:, None, None]
     shifted = padded[first, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if not mirror:
@@ -488,22 +560,29 @@ def _rate(how: Protocol, epochs: int, done: float) -> float:
     return how.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * done / epochs))
 
 
-def train(config: Config, problem: Problem, *, watch: Callable[[nn.Module, Loss], Any] | None = None) -> tuple[nn.Module, Loss, Tensor]:
+def train(
+    config: Config, problem: Problem, *, watch: Callable[[nn.Module, Loss], Any] | None = None
+) -> tuple[nn.Module, Loss, Tensor]:
     """Train; return the network in evaluation mode, the loss, and the test inputs as the network takes them.
 
-    ``watch`` is called once with network and loss before training, for example to attach a ``GradientMonitor``.
+    ``watch`` is called once with network and loss before training, for example to attach a
+    ``GradientMonitor``.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
     how, classes, (inputs, labels) = config.how, len(problem.counts), problem.train
     network = make_network(how.network, inputs.shape[-1], classes, cosine=config.loss in COSINE).to(device)
     loss = make_loss(config.loss, Context(problem.counts, config.length), config.settings).to(device)
-    x, steer, test = (_scaled(part, inputs).to(device) for part in (inputs, problem.steer[0], problem.test[0]))
+    x, steer, test = (
+        _scaled(part, inputs).to(device) for part in (inputs, problem.steer[0], problem.test[0])
+    )
     y, steer_y = (torch.from_numpy(part).to(device) for part in (labels, problem.steer[1]))
     if watch is not None:
         watch(network, loss)
     forward = torch.compile(network) if device.type == "cuda" else network
-    optimizer = torch.optim.SGD(network.parameters(), lr=how.learning_rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=how.learning_rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay
+    )
     random = torch.Generator().manual_seed(config.seed)
     for epoch in range(config.length):
         network.train()
@@ -519,7 +598,10 @@ def train(config: Config, problem: Problem, *, watch: Callable[[nn.Module, Loss]
 
 
 def _batches(rows: int, size: int, random: torch.Generator) -> Iterator[tuple[float, Tensor]]:
-    """Yield the share of the epoch that is done and a batch; a last one of a single row, which cannot be normalised, is left out."""
+    """Yield the share of the epoch that is done and a batch.
+
+    A last one of a single row, which cannot be normalised, is left out.
+    """
     order = torch.randperm(rows, generator=random)
     for start in range(0, rows, size):
         if start == 0 or rows - start > 1:
@@ -542,8 +624,11 @@ def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
 # ---- measuring ----
 
 
-def measure(logits: NDArray[np.float64], labels: NDArray[np.int64], rank: NDArray[np.int64]) -> dict[str, float]:
-    """Return the balanced accuracy, its means over the frequent, middle and rare classes, and the ECE, in percent; and the NLL.
+def measure(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], rank: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return the balanced accuracy, its means over the frequent, middle and rare classes, and the ECE, in
+    percent; and the NLL.
 
     Classes without test rows do not count. A third of the classes, rounded down, are head and tail each.
     """
@@ -552,10 +637,18 @@ def measure(logits: NDArray[np.float64], labels: NDArray[np.int64], rank: NDArra
     hit = np.bincount(labels, weights=logits.argmax(axis=1) == labels, minlength=classes)
     recall = np.divide(hit, count, out=np.full(classes, np.nan), where=count > 0)[np.argsort(rank)]
     third = classes // 3
-    parts = {"balanced_accuracy": recall, "head": recall[:third], "mid": recall[third : classes - third], "tail": recall[classes - third :]}
+    parts = {
+        "balanced_accuracy": recall,
+        "head": recall[:third],
+        "mid": recall[third : classes - third],
+        "tail": recall[classes - third :],
+    }
     confidence, correct = calibration.top_label(sl.softmax(logits), labels)
     return {
-        **{name: 100 * float(np.mean(part[~np.isnan(part)])) if (~np.isnan(part)).any() else math.nan for name, part in parts.items()},
+        **{
+            name: 100 * float(np.mean(part[~np.isnan(part)])) if (~np.isnan(part)).any() else math.nan
+            for name, part in parts.items()
+        },
         "ece": 100 * calibration.expected_calibration_error(confidence, correct),
         "nll": float(sl.cross_entropy(logits, labels)),
     }

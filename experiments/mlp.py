@@ -1,6 +1,7 @@
 """A small network with one hidden layer, and plain SGD: what the experiments on digits share.
 
-Parameters may have leading axes ``...``: then as many networks are trained side by side, each on its own rows, in one NumPy call a layer.
+Parameters may have leading axes ``...``: then as many networks are trained side by side, each on its own
+rows, in one NumPy call a layer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Array = NDArray[np.float64]
 
 
 class Network(NamedTuple):
-    """Parameters, or a gradient with respect to them: z = tanh(x W1 + b1) W2 + b2. Shapes (..., D, H), (..., H), (..., H, K), (..., K)."""
+    """Parameters, or a gradient with respect to them: z = tanh(x W1 + b1) W2 + b2. Shapes (..., D, H), (...,
+    H), (..., H, K), (..., K).
+    """
 
     w1: Array
     b1: Array
@@ -41,13 +44,16 @@ def forward(network: Network, images: Array) -> tuple[Array, Array]:
     return features, features @ network.w2 + network.b2[..., None, :]
 
 
-def loss_and_gradient(network: Network, images: Array, targets: NDArray[Any], spec: sl.LossSpec) -> tuple[float, Network]:
+def loss_and_gradient(
+    network: Network, images: Array, targets: NDArray[Any], spec: sl.LossSpec
+) -> tuple[float, Network]:
     """Return the mean loss over the rows, summed over the networks, and its gradient by every parameter.
 
     Targets are class indices ``(..., N)`` or distributions ``(..., N, K)``.
     """
     features, logits = forward(network, images)
-    value, dz = sl.cross_entropy_grad(logits, targets, spec)  # dz: (..., N, K), already divided by the number of all rows
+    # dz: (..., N, K), already divided by the number of all rows
+    value, dz = sl.cross_entropy_grad(logits, targets, spec)
     networks = np.prod(logits.shape[:-2], dtype=int)
     dz = dz * networks
     da = (dz @ network.w2.swapaxes(-1, -2)) * (1.0 - features**2)  # (..., N, H), before the tanh
@@ -63,7 +69,8 @@ def sgd(
     learning_rate: float | Sequence[float],
     momentum: float,
 ) -> Iterator[Network]:
-    """Yield the network after every step of SGD with momentum: ``gradient(network, rows)`` for each minibatch ``rows`` drawn.
+    """Yield the network after every step of SGD with momentum: ``gradient(network, rows)`` for each minibatch
+    ``rows`` drawn.
 
     A sequence of four learning rates gives W1, b1, W2 and b2 their own.
     """

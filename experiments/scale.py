@@ -29,8 +29,12 @@ __all__ = [
 #: ten million classes on 64 workers: 1,024 rows of 512 numbers a step
 TARGET = lv.Problem(classes=10_000_000, workers=64, rows=1024, width=512)
 LOOK = {
-    "products": "blue", "loss": "green", "optimizer": "sky", "row numbers": "orange", "hidden gradient": "vermillion",
-}  # fmt: skip
+    "products": "blue",
+    "loss": "green",
+    "optimizer": "sky",
+    "row numbers": "orange",
+    "hidden gradient": "vermillion",
+}
 
 
 def records(processes: int, dtype: str = "float32") -> list[lv.Record]:
@@ -39,27 +43,44 @@ def records(processes: int, dtype: str = "float32") -> list[lv.Record]:
 
 
 def run_table() -> pd.DataFrame:
-    """Return a row a run: its last loss, time and memory, and how far its losses are from those of one process."""
+    """Return a row a run: its last loss, time and memory, and how far its losses are from those of one
+    process.
+    """
     rows = []
     for dtype in ("float32", "float64"):
         for processes in (1, 2):
             run = records(processes, dtype)
             rows.append(
                 {
-                    "type": dtype, "processes": processes, "steps": len(run), "first loss": run[0].loss, "last loss": run[-1].loss,
+                    "type": dtype,
+                    "processes": processes,
+                    "steps": len(run),
+                    "first loss": run[0].loss,
+                    "last loss": run[-1].loss,
                     "largest relative difference": lv.largest_difference(records(1, dtype), run),
-                    "ms a step": 1e3 * float(np.median([r.seconds for r in run])), "peak MB a process": run[-1].peak_mb,
-                    "all-reduces a step": run[-1].calls, "kB reduced a step": run[-1].kilobytes,
+                    "ms a step": 1e3 * float(np.median([r.seconds for r in run])),
+                    "peak MB a process": run[-1].peak_mb,
+                    "all-reduces a step": run[-1].calls,
+                    "kB reduced a step": run[-1].kilobytes,
                     "ms in them": 1e3 * float(np.median([r.waited for r in run])),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows).set_index(["type", "processes"])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return `run_table` as text, to be read: a column a run."""
-    formats = {"steps": ",.0f", "first loss": ".3f", "last loss": ".3f", "largest relative difference": ".0e", "all-reduces a step": ".0f"}
-    text = {name: [f"{value:{formats.get(name, ',.1f')}}" if value else "0" for value in table[name]] for name in table}
+    formats = {
+        "steps": ",.0f",
+        "first loss": ".3f",
+        "last loss": ".3f",
+        "largest relative difference": ".0e",
+        "all-reduces a step": ".0f",
+    }
+    text = {
+        name: [f"{value:{formats.get(name, ',.1f')}}" if value else "0" for value in table[name]]
+        for name in table
+    }
     return pd.DataFrame(text, index=table.index).T
 
 
@@ -85,12 +106,21 @@ def formula_table() -> pd.DataFrame:
         network = measured_network(step.processes) if step.processes > 1 else lv.Network(0.0, 0.0)
         said = sum(lv.step_seconds(step.problem, rates, network).values())
         place = {"processes": step.processes, "classes": step.classes}
-        rows.append(place | {"measured (ms)": 1e3 * step.seconds, "formula (ms)": 1e3 * said, "measured / formula": step.seconds / said})
+        rows.append(
+            place
+            | {
+                "measured (ms)": 1e3 * step.seconds,
+                "formula (ms)": 1e3 * said,
+                "measured / formula": step.seconds / said,
+            }
+        )
     return pd.DataFrame(rows).set_index(["processes", "classes"])
 
 
 def cost_table(problem: lv.Problem = TARGET, workers: Sequence[int] = (1, 8, 64, 512)) -> pd.DataFrame:
-    """Return the seconds of a step by part, a column a number of workers, from the measured rates and network."""
+    """Return the seconds of a step by part, a column a number of workers, from the measured rates and
+    network.
+    """
     rates, network = measured_rates(), measured_network()
     parts = {p: lv.step_seconds(replace(problem, workers=p), rates, network) for p in workers}
     table = pd.DataFrame(parts).rename_axis(index="seconds a step", columns="workers")
@@ -100,7 +130,10 @@ def cost_table(problem: lv.Problem = TARGET, workers: Sequence[int] = (1, 8, 64,
 
 def memory_table(problem: lv.Problem = TARGET) -> pd.DataFrame:
     """Return megabytes of one worker by part: the problem's workers, and one that holds all classes."""
-    parts = {f"{p} workers" if p > 1 else "one": lv.worker_bytes(replace(problem, workers=p)) for p in (problem.workers, 1)}
+    parts = {
+        f"{p} workers" if p > 1 else "one": lv.worker_bytes(replace(problem, workers=p))
+        for p in (problem.workers, 1)
+    }
     table = pd.DataFrame(parts) / 1e6
     table.loc["sum"] = table.sum()
     return table
@@ -115,13 +148,27 @@ def training_picture() -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     one, two = records(1), records(2)
     upper.plot([r.loss for r in one], color=COLORS["blue"], linewidth=4, alpha=0.45, label="one process")
-    upper.plot([r.loss for r in two], color=COLORS["vermillion"], linewidth=1.2, linestyle="--", label="two processes")
-    upper.axhline(lv.floor(lv.Setting.vocabulary), color="black", linestyle=":", linewidth=1, label="law of the text")
+    upper.plot(
+        [r.loss for r in two],
+        color=COLORS["vermillion"],
+        linewidth=1.2,
+        linestyle="--",
+        label="two processes",
+    )
+    upper.axhline(
+        lv.floor(lv.Setting.vocabulary), color="black", linestyle=":", linewidth=1, label="law of the text"
+    )
     upper.set_ylabel("loss (nats a token)")
     upper.legend(fontsize=9)
     for dtype, color in (("float32", "green"), ("float64", "purple")):
         pair = zip(records(1, dtype), records(2, dtype), strict=True)
-        lower.plot([max(abs(a.loss - b.loss) / a.loss, 1e-17) for a, b in pair], ".", color=COLORS[color], markersize=3, label=dtype)
+        lower.plot(
+            [max(abs(a.loss - b.loss) / a.loss, 1e-17) for a, b in pair],
+            ".",
+            color=COLORS[color],
+            markersize=3,
+            label=dtype,
+        )
     lower.set_yscale("log")
     lower.set_ylabel("relative difference")
     lower.set_xlabel("step")
@@ -134,12 +181,20 @@ def network_picture() -> Figure:
     figure = Figure(figsize=(7.4, 3.4), layout="constrained")
     axis = figure.subplots()
     measured = lv.read(lv.ALL_REDUCE, lv.Reduced)
-    for processes, color, marker in zip(dict.fromkeys(m.processes for m in measured), ("blue", "vermillion"), "os", strict=False):
+    for processes, color, marker in zip(
+        dict.fromkeys(m.processes for m in measured), ("blue", "vermillion"), "os", strict=False
+    ):
         own = [m for m in measured if m.processes == processes]
         network = measured_network(processes)
         hops = 2 * (processes - 1)
         fitted = [1e6 * hops * (network.latency + m.bytes / processes * network.a_byte) for m in own]
-        axis.plot([m.bytes for m in own], [m.microseconds for m in own], marker, color=COLORS[color], label=f"{processes} processes")
+        axis.plot(
+            [m.bytes for m in own],
+            [m.microseconds for m in own],
+            marker,
+            color=COLORS[color],
+            label=f"{processes} processes",
+        )
         axis.plot([m.bytes for m in own], fitted, "-", color=COLORS[color], linewidth=1)
     axis.set_xscale("log")
     axis.set_yscale("log")

@@ -1,11 +1,12 @@
 r"""What does each way of keeping softmax in range cost, in digits and in time? (chapter 2)
 
-The variants are written in NumPy as a textbook has them, every operation in the type of the logits, so that what is seen is the
-formula (one exception is NumPy's own: it adds up float16 in float32 before it rounds). Beside them stand the package, the oracle,
-and the error bounds of the standard model, fl(x op y) = (x op y)(1 + d) with |d| <= u, after Blanchard, Higham and Higham
-(IMA J. Numer. Anal. 41, 2021).
+The variants are written in NumPy as a textbook has them, every operation in the type of the logits, so that
+what is seen is the formula (one exception is NumPy's own: it adds up float16 in float32 before it rounds).
+Beside them stand the package, the oracle, and the error bounds of the standard model, fl(x op y) = (x op y)(1
++ d) with |d| <= u, after Blanchard, Higham and Higham (IMA J. Numer. Anal. 41, 2021).
 
-``python -m experiments.stability`` times the variants (about three minutes) and writes ``results/stability_timing.csv``.
+``python -m experiments.stability`` times the variants (about three minutes) and writes
+``results/stability_timing.csv``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ Rows = NDArray[Any]
 Variant = Callable[[Rows], Rows]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-LIBRARY_ERROR = 8.0  # c: exp and log are within c units of roundoff, 4 ulp; NumPy's float32 exp states 2.52 ulp
+# c: exp and log are within c units of roundoff, 4 ulp; NumPy's float32 exp states 2.52 ulp
+LIBRARY_ERROR = 8.0
 TIMINGS = Path(__file__).parent / "results" / "stability_timing.csv"
 SHAPES = ((65536, 10), (16384, 1000), (2048, 32768), (512, 131072))
 ROUNDS = 7
@@ -81,7 +83,9 @@ def naive_softmax(z: Rows) -> Rows:
 
 
 def shifted_softmax(z: Rows) -> Rows:
-    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method, and the textbook program of every chapter."""
+    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method, and the textbook program of
+    every chapter.
+    """
     return naive_softmax(z - _peak(z))
 
 
@@ -143,7 +147,9 @@ def _one_hot(z: Rows, y: NDArray[np.int64]) -> Rows:
 
 
 def _through_log(p: Rows, y: NDArray[np.int64]) -> Rows:
-    """Differentiate -log p_y step by step: dL/dp = -y/p, then the softmax's own derivative, as automatic differentiation does."""
+    """Differentiate -log p_y step by step: dL/dp = -y/p, then the softmax's own derivative, as automatic
+    differentiation does.
+    """
     g = -_one_hot(p, y) / p
     return np.asarray(p * (g - _total(g * p)))
 
@@ -157,12 +163,17 @@ GRADIENT: dict[str, Callable[[Rows, NDArray[np.int64]], Rows]] = {
 }
 
 
-def rows(dtype: str, *, offset: float = 0.0, gap: float = 10.0, shape: tuple[int, int] = (8, 16), seed: int = 0) -> Rows:
-    """Return logits (N, K) of ``dtype`` whose largest entry is ``offset`` and whose smallest is ``gap`` below, up to rounding."""
+def rows(
+    dtype: str, *, offset: float = 0.0, gap: float = 10.0, shape: tuple[int, int] = (8, 16), seed: int = 0
+) -> Rows:
+    """Return logits (N, K) of ``dtype`` whose largest entry is ``offset`` and whose smallest is ``gap``
+    below, up to rounding.
+    """
     draw, last_bits = np.random.default_rng(seed).normal(size=(2, *shape))
     below = draw - draw.max(axis=1, keepdims=True)
     z = offset - gap * below / below.min(axis=1, keepdims=True)
-    # an offset added in float64 leaves float64 rows on the grid on which z - max(z) happens to be exact: fill their last bits again
+    # an offset added in float64 leaves float64 rows on the grid on which z - max(z) happens to be exact: fill
+    # their last bits again
     return np.asarray((z * (1 + 2.0**-30 * last_bits)).astype(dtype))
 
 
@@ -179,13 +190,19 @@ def exp_range(dtype: Any) -> tuple[float, float, float]:
 
 
 def ulps(function: str, computed: Rows, z: Rows, y: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Return the error of every entry, in ulp of the type of ``z``; infinite for NaN or an infinity where a number is due."""
+    """Return the error of every entry, in ulp of the type of ``z``.
+
+    Infinite for NaN or an infinity where a number is due.
+    """
     exact = exact_values(function, z, y)
     return ulp_distance(computed, exact.high, exact.low, z.dtype, exact.scale)
 
 
 def relative_error(computed: Rows, exact: Exact, dtype: Any) -> NDArray[np.float64]:
-    """Return |computed - exact| / |exact|; NaN where the exact value is below the normal numbers, which the model leaves out."""
+    """Return |computed - exact| / |exact|.
+
+    NaN where the exact value is below the normal numbers, which the model leaves out.
+    """
     seen = np.abs(exact.high) >= float_format(dtype).smallest
     error = np.abs((np.asarray(computed, dtype=np.float64) - exact.high) - exact.low)
     return np.where(seen, error / np.where(seen, np.abs(exact.high), 1.0), np.nan)
@@ -198,7 +215,10 @@ def _quiet(variant: Variant, z: Rows) -> Rows:
 
 def error_table(variants: Mapping[str, Variant], function: str, inputs: Mapping[Any, Rows]) -> pd.DataFrame:
     """Return the largest error in ulp: a row an input, a column a variant."""
-    worst = {key: [float(ulps(function, _quiet(variant, z), z).max()) for variant in variants.values()] for key, z in inputs.items()}
+    worst = {
+        key: [float(ulps(function, _quiet(variant, z), z).max()) for variant in variants.values()]
+        for key, z in inputs.items()
+    }
     return pd.DataFrame.from_dict(worst, orient="index", columns=list(variants))
 
 
@@ -212,12 +232,13 @@ class Bounds(NamedTuple):
 
 
 def bounds(z: Rows, *, library_error: float = LIBRARY_ERROR) -> Bounds:
-    """Bound the relative error of the variants of `SOFTMAX` on the rows ``z`` (N, K), where nothing over- or underflows.
+    """Bound the relative error of the variants of `SOFTMAX` on the rows ``z`` (N, K), where nothing over- or
+    underflows.
 
     With u the unit roundoff, c = ``library_error``, d_k = max(z) - z_k, l = lse(z) and s = sum exp(-d)::
 
         exp(z) / sum                (2c + K) u
-        exp(z - max) / sum          (d_k + <d> + 2c + K) u                                <d> = sum_j p_j d_j <= log K
+        exp(z - max) / sum          (d_k + <d> + 2c + K) u                     <d> = sum_j p_j d_j <= log K
         exp((z - max) - log sum)    (d_k + <d> + 2c + K - 1 + c log s - log p_k) u
         exp(z - lse)                (|l| + <d> + 2c + K - 1 + c log s - log p_k) u
     """
@@ -229,7 +250,12 @@ def bounds(z: Rows, *, library_error: float = LIBRARY_ERROR) -> Bounds:
     lse = np.asarray(sl.logsumexp(wide, axis=1, keepdims=True))
     log_s = lse - _peak(wide)
     tail = average + 2 * c + k - 1 + c * log_s - log_p
-    return Bounds(np.full(z.shape, (2 * c + k) * u), (d + average + 2 * c + k) * u, (d + tail) * u, (np.abs(lse) + tail) * u)
+    return Bounds(
+        np.full(z.shape, (2 * c + k) * u),
+        (d + average + 2 * c + k) * u,
+        (d + tail) * u,
+        (np.abs(lse) + tail) * u,
+    )
 
 
 def measure(
@@ -239,13 +265,15 @@ def measure(
     rounds: int = ROUNDS,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Time every variant and a copy on the same array, in turn, and return a row each: seconds, and the ratio to the copy.
+    """Time every variant and a copy on the same array, in turn, and return a row each: seconds, and the ratio
+    to the copy.
 
-    On one thread: NumPy's elementwise loops know no other way, and the package is told so. All variants go through the array in
-    the same blocks of rows and write into the same memory: with temporaries as large as the array, the time to get memory from
-    the system would drown the formulas. Each runs once unmeasured; then all are run ``rounds`` times, one after the other, so that
-    whatever else the machine does falls on all of them. Seconds are the thread's own processor time: on an idle machine that is
-    the time elapsed, and on a shared one it leaves the others out.
+    On one thread: NumPy's elementwise loops know no other way, and the package is told so. All variants go
+    through the array in the same blocks of rows and write into the same memory: with temporaries as large as
+    the array, the time to get memory from the system would drown the formulas. Each runs once unmeasured;
+    then all are run ``rounds`` times, one after the other, so that whatever else the machine does falls on
+    all of them. Seconds are the thread's own processor time: on an idle machine that is the time elapsed, and
+    on a shared one it leaves the others out.
     """
     cases = [(shape, dtype) for shape in shapes for dtype in dtypes]
     bar = tqdm(cases, unit="array", disable=not progress)
@@ -258,11 +286,15 @@ def measure(
 
 
 def _measure_one(shape: tuple[int, int], dtype: str, rounds: int) -> pd.DataFrame:
-    z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype) * np.dtype(dtype).type(3)
+    z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype) * np.dtype(
+        dtype
+    ).type(3)
     target = np.empty_like(z)
     calls: dict[tuple[str, str], Callable[[], Any]] = {("copy", "copy"): partial(np.copyto, target, z)}
     for function, variants in TIMED.items():
-        calls |= {(function, name): partial(_in_blocks, variant, z, target) for name, variant in variants.items()}
+        calls |= {
+            (function, name): partial(_in_blocks, variant, z, target) for name, variant in variants.items()
+        }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for turn in range(rounds + 1):
         for key, call in calls.items():
@@ -270,7 +302,9 @@ def _measure_one(shape: tuple[int, int], dtype: str, rounds: int) -> pd.DataFram
             call()
             if turn:  # the first is the warm-up
                 seconds[key].append(time.thread_time() - start)
-    table = pd.DataFrame([(*key, np.median(s), min(s), max(s)) for key, s in seconds.items()], columns=list(_COLUMNS))
+    table = pd.DataFrame(
+        [(*key, np.median(s), min(s), max(s)) for key, s in seconds.items()], columns=list(_COLUMNS)
+    )
     copy = table.loc[table["function"] == "copy", "median_s"].iloc[0]
     shape_columns = {"rows": shape[0], "classes": shape[1], "dtype": dtype}
     return table.assign(**shape_columns, to_copy=table["median_s"] / copy, rounds=rounds, **_circumstances())
@@ -321,7 +355,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=TIMINGS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(argv)
-    parts = [measure(SHAPES, ("float32",), rounds=options.rounds), measure(SHAPES[:2], ("float64",), rounds=options.rounds)]
+    parts = [
+        measure(SHAPES, ("float32",), rounds=options.rounds),
+        measure(SHAPES[:2], ("float64",), rounds=options.rounds),
+    ]
     write_timings(pd.concat(parts, ignore_index=True), options.out)
 
 

@@ -1,10 +1,11 @@
 r"""Two-class softmax and logistic regression with an L2 penalty, on two classes of real digits (chapter 8).
 
-With d = (w_1 - w_2)^T x and v = w_1 - w_2 the two models have the same loss. Their penalties differ: the softmax pays
-lambda/2 (\|w_1\|^2 + \|w_2\|^2), logistic regression lambda/2 \|v\|^2. Neither has a bias. The labels are 0 for the first class, the
-one whose logit is z_1, and 1 for the second.
+With d = (w_1 - w_2)^T x and v = w_1 - w_2 the two models have the same loss. Their penalties differ: the
+softmax pays lambda/2 (\|w_1\|^2 + \|w_2\|^2), logistic regression lambda/2 \|v\|^2. Neither has a bias. The
+labels are 0 for the first class, the one whose logit is z_1, and 1 for the second.
 
-The logistic objective is written with SciPy's functions, not the package's, so that a comparison of the two means something.
+The logistic objective is written with SciPy's functions, not the package's, so that a comparison of the two
+means something.
 """
 
 from __future__ import annotations
@@ -28,20 +29,27 @@ TIGHT = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000}
 
 
 def two_digits(first: int, second: int) -> tuple[Array, Labels]:
-    """Return the images ``(N, 64)`` of two digits and their labels ``(N,)``: 0 for ``first``, 1 for ``second``."""
+    """Return the images ``(N, 64)`` of two digits and their labels ``(N,)``: 0 for ``first``, 1 for
+    ``second``.
+    """
     images, digit = data.digits()
     chosen = np.isin(digit, (first, second))
     return images[chosen], (digit[chosen] == second).astype(np.int64)
 
 
 def softmax_objective(weights: Array, features: Array, labels: Labels, penalty: float) -> tuple[float, Array]:
-    """Return the penalised mean loss of the softmax and its gradient by ``weights``, rows w_1 and w_2: ``(2, D)``."""
+    """Return the penalised mean loss of the softmax and its gradient by ``weights``, rows w_1 and w_2: ``(2,
+    D)``.
+    """
     value, gradient = sl.cross_entropy_grad(features @ weights.T, labels)
     return float(value + penalty / 2 * np.sum(weights**2)), gradient.T @ features + penalty * weights
 
 
 def logistic_objective(v: Array, features: Array, labels: Labels, penalty: float) -> tuple[float, Array]:
-    """Return the penalised mean loss of logistic regression and its gradient by ``v``, ``(D,)``; v^T x is the gap z_1 - z_2."""
+    """Return the penalised mean loss of logistic regression and its gradient by ``v``, ``(D,)``.
+
+    V^T x is the gap z_1 - z_2.
+    """
     sign = 1.0 - 2.0 * labels
     margin = sign * (features @ v)  # the gap in favour of the label
     gradient = features.T @ (-sign * special.expit(-margin)) / len(labels)
@@ -49,7 +57,9 @@ def logistic_objective(v: Array, features: Array, labels: Labels, penalty: float
 
 
 def fit_softmax(features: Array, labels: Labels, penalty: float, start: Array) -> Array:
-    """Return the weights ``(2, D)`` at the minimum of `softmax_objective`, sought from ``start`` of the same shape."""
+    """Return the weights ``(2, D)`` at the minimum of `softmax_objective`, sought from ``start`` of the same
+    shape.
+    """
     return _minimum(lambda weights: softmax_objective(weights, features, labels, penalty), start)
 
 

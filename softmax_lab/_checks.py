@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
-_NATIVE = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))  # a name costs more than a look-up
+# a name costs more than a look-up
+_NATIVE = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
 REDUCTIONS = ("none", "mean", "sum")
 EMPTY_RULES = ("nan", "zero")
 
@@ -40,10 +41,15 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def outside_of_graphs() -> None:
-    """Say what to do where torch's compiler traces the making of a LossSpec: it cannot look into the checks of arrays."""
+    """Say what to do where torch's compiler traces the making of a LossSpec: it cannot look into the checks
+    of arrays.
+    """
     torch = sys.modules.get("torch")  # who compiles has imported it
     if torch is not None and torch.compiler.is_compiling():
-        raise RuntimeError("make the LossSpec outside of the compiled function and pass it in: the compiler cannot trace its checks")
+        raise RuntimeError(
+            "make the LossSpec outside of the compiled function and pass it in: the compiler cannot trace "
+            "its checks"
+        )
 
 
 def floating(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -65,7 +71,9 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that holds both: NumPy's own, and float32 for float16 and bfloat16, for which NumPy has none."""
+    """Return the type that holds both: NumPy's own, and float32 for float16 and bfloat16, for which NumPy has
+    none.
+    """
     if one.itemsize == other.itemsize == 2 and one != other:
         return np.dtype(np.float32)
     return np.result_type(one, other)
@@ -97,7 +105,9 @@ def mask(where: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] |
     try:
         return np.broadcast_to(given, shape)
     except ValueError:
-        raise ValueError(f"where must broadcast to the logits' shape {shape}; got shape {given.shape}") from None
+        raise ValueError(
+            f"where must broadcast to the logits' shape {shape}; got shape {given.shape}"
+        ) from None
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -115,9 +125,12 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[An
     return out
 
 
-def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
+def number(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> float:
     """Return ``value`` as a finite float in [low, high], or (low, high] where ``open_low``."""
-    if type(value) is float and low < value < high:  # the usual case; a NaN or an infinity fails the comparison
+    # the usual case; a NaN or an infinity fails the comparison
+    if type(value) is float and low < value < high:
         return value
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None:
         raise TypeError(f"{name} must be a real number; got {value!r}")
@@ -145,7 +158,9 @@ def whole(name: str, value: Any, *, low: int) -> int:
 
 
 def moderate(value: float) -> bool:
-    """Whether float64 has room for the square of a quotient of two such numbers, so that no order of the factors overflows."""
+    """Whether float64 has room for the square of a quotient of two such numbers, so that no order of the
+    factors overflows.
+    """
     return SMALLEST_FACTOR <= value <= LARGEST_FACTOR
 
 
@@ -158,7 +173,9 @@ def domain(low: float, high: float, open_low: bool) -> str:
     return f"in {'(' if open_low else '['}{low:g}, {high:g}]"
 
 
-def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
+def real_array(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf
+) -> NDArray[np.float64]:
     """Return ``value`` as a new float64 array whose entries all lie in [low, high]."""
     outside_of_graphs()
     raw = array(name, value)
@@ -168,7 +185,9 @@ def real_array(name: str, value: Any, *, low: float = -math.inf, high: float = m
     bad = ~(np.isfinite(numbers) & (numbers >= low) & (numbers <= high))
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name} must be {domain(low, high, False)}; got {float(numbers[where])!r} at index {where}")
+        raise ValueError(
+            f"{name} must be {domain(low, high, False)}; got {float(numbers[where])!r} at index {where}"
+        )
     return numbers
 
 
@@ -179,11 +198,13 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def class_sizes(counts: ArrayLike) -> NDArray[np.float64]:
-    """Return the sizes of the classes as float64 ``(K,)``, up to a factor that all share: samples, or frequencies.
+    """Return the sizes of the classes as float64 ``(K,)``, up to a factor that all share: samples, or
+    frequencies.
 
-    Whole numbers are training samples per class, whatever their type; a class without samples counts as one. That one rule holds
-    in every loss of the package: log-priors stay finite, weights stay finite, and a class that was never seen is treated like the
-    rarest class that can be. Positive fractions that sum to one within 1e-6 are frequencies, and stay as they are. All else is refused.
+    Whole numbers are training samples per class, whatever their type; a class without samples counts as one.
+    That one rule holds in every loss of the package: log-priors stay finite, weights stay finite, and a class
+    that was never seen is treated like the rarest class that can be. Positive fractions that sum to one
+    within 1e-6 are frequencies, and stay as they are. All else is refused.
     """
     sizes = real_array("counts", counts, low=0.0, high=MOST_SAMPLES)
     if sizes.ndim != 1 or sizes.size == 0:
@@ -195,7 +216,10 @@ def class_sizes(counts: ArrayLike) -> NDArray[np.float64]:
     total = float(sizes.sum())
     if abs(total - 1.0) > 1e-6 or not sizes.all():
         found = f"values from {float(sizes.min())!r} to {float(sizes.max())!r} that sum to {total!r}"
-        raise ValueError(f"counts must be whole numbers of samples, or frequencies > 0 that sum to one (within 1e-6); got {found}")
+        raise ValueError(
+            f"counts must be whole numbers of samples, or frequencies > 0 that sum to one (within 1e-6); "
+            f"got {found}"
+        )
     return sizes
 
 
@@ -203,35 +227,56 @@ def class_counts(counts: ArrayLike) -> NDArray[np.float64]:
     """Return training samples per class as :func:`class_sizes` does, where frequencies would not do."""
     sizes = class_sizes(counts)
     if (sizes < 1.0).any():
-        raise ValueError("counts must be whole numbers of samples here: the loss depends on how many there are; got frequencies")
+        raise ValueError(
+            "counts must be whole numbers of samples here: the loss depends on how many there are; got "
+            "frequencies"
+        )
     return sizes
 
 
-def labels(target: NDArray[Any], num_classes: int, ignore_index: int, row_shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return class indices as int64 of ``row_shape``; ``IndexError`` names the first row that is out of range."""
+def labels(
+    target: NDArray[Any], num_classes: int, ignore_index: int, row_shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return class indices as int64 of ``row_shape``.
+
+    ``IndexError`` names the first row that is out of range.
+    """
     if target.shape != row_shape:
-        raise ValueError(f"class-index target must have shape {row_shape} (the logits' without the class axis); got {target.shape}")
+        raise ValueError(
+            f"class-index target must have shape {row_shape} (the logits' without the class axis); got "
+            f"{target.shape}"
+        )
     if target.size and target.min() >= 0 and target.max() < num_classes:
         return target.astype(np.int64, copy=False)
     wrong = (target != ignore_index) & ((target < 0) | (target >= num_classes))
     if wrong.any():
         row = tuple(int(i) for i in np.argwhere(wrong)[0])
         shown = row[0] if len(row) == 1 else row
-        raise IndexError(f"label {int(target[row])} at row {shown} is outside [0, {num_classes}) and is not ignore_index={ignore_index}")
+        raise IndexError(
+            f"label {int(target[row])} at row {shown} is outside [0, {num_classes}) and is not "
+            f"ignore_index={ignore_index}"
+        )
     return target.astype(np.int64)
 
 
 class AnySign(np.ndarray[Any, Any]):
-    """A target distribution that nobody looks at: its entries may be negative, infinite or NaN, and the formula holds for them."""
+    """A target distribution that nobody looks at: its entries may be negative, infinite or NaN, and the
+    formula holds for them.
+    """
 
 
 def soft_target(target: NDArray[Any], shape: tuple[int, ...], *, signed: bool = False) -> NDArray[Any]:
-    """Return a target distribution of the logits' shape, float32 as it is and else as float64; it need not sum to one.
+    """Return a target distribution of the logits' shape, float32 as it is and else as float64.
+
+    It need not sum to one.
 
     Entries must be finite and >= 0, unless they are ``signed``.
     """
     if target.shape != shape:
-        raise ValueError(f"a floating-point target is a distribution per row and must have the logits' shape {shape}; got {target.shape}")
+        raise ValueError(
+            f"a floating-point target is a distribution per row and must have the logits' shape {shape}; "
+            f"got {target.shape}"
+        )
     rows = target if target.dtype == np.float32 else target.astype(np.float64, copy=False)
     if rows.size and not signed and not (rows.min() >= 0 and rows.max() < math.inf):  # a NaN fails both
         real_array("target", target, low=0.0)  # says which entry
@@ -272,11 +317,15 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
     off = ~sums_to_one(total, probs.dtype)
     if off.any():
         row = tuple(int(i) for i in np.argwhere(off)[0])
-        raise ValueError(f"{name} must sum to one along the last axis; got {float(total[row])!r} at row {row}")
+        raise ValueError(
+            f"{name} must sum to one along the last axis; got {float(total[row])!r} at row {row}"
+        )
     return probs
 
 
 def sums_to_one(total: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Whether a row's probabilities add up: to one within sqrt(eps) of their type, to 0 (fully masked), or to NaN."""
+    """Whether a row's probabilities add up: to one within sqrt(eps) of their type, to 0 (fully masked), or to
+    NaN.
+    """
     eps = 2.0**-8 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
     return np.asarray(~(np.abs(total - 1) > math.sqrt(eps)) | (total == 0))

@@ -1,7 +1,8 @@
-"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the NumPy reference.
+"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the
+NumPy reference.
 
-Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is there and fails, NumPy
-takes over too, and one warning says so.
+Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is
+there and fails, NumPy takes over too, and one warning says so.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ Path = Literal["lanes", "rows", "products", "reference"]
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
 
-# Results larger than a last-level cache are written past it, where rows are long: at the ends of short ones more is lost than won.
+# Results larger than a last-level cache are written past it, where rows are long: at the ends of short ones
+# more is lost than won.
 _STREAMED, _STREAMED_ROW = 1 << 25, 1 << 14  # bytes of all, and of a row
-_PIECE = 1 << 17  # entries that are copied together where rows do not lie one after the other: a core's cache holds them
+# entries that are copied together where rows do not lie one after the other: a core's cache holds them
+_PIECE = 1 << 17
 
 
 class Kernels(NamedTuple):
@@ -55,16 +58,20 @@ class _State:
 
 @cache
 def kernels() -> Kernels | None:
-    """Return the compiled loops, or None where Numba cannot be had or does not compile. Imported on the first call only."""
+    """Return the compiled loops, or None where Numba cannot be had or does not compile. Imported on the first
+    call only.
+    """
     if find_spec("numba") is None:
         return None
     try:
         import numba
 
-        if getattr(numba.config, "DISABLE_JIT", False):  # for a debugger or a profile: the loops have no form without the compiler
+        # for a debugger or a profile: the loops have no form without the compiler
+        if getattr(numba.config, "DISABLE_JIT", False):
             return None
         from ._kernels import affine, lanes, products, rows, target
-    except Exception as error:  # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
+    # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
+    except Exception as error:
         _give_up(error)
         return None
     return Kernels(lanes, rows, products, affine, target)
@@ -77,7 +84,8 @@ def _give_up(error: Exception) -> None:
     if first:
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(
-            f"softmax_lab's compiled loops fail here, and NumPy takes over, slower ({type(error).__name__}: {reason})",
+            f"softmax_lab's compiled loops fail here, and NumPy takes over, slower ({type(error).__name__}: "
+            f"{reason})",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -101,7 +109,10 @@ def falls_back(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 def choose(num_classes: int, *, product: bool = False) -> Path:
-    """Return the loop for rows of a number of classes; products with a derivative have one for every length."""
+    """Return the loop for rows of a number of classes.
+
+    Products with a derivative have one for every length.
+    """
     loops = kernels()
     if loops is None or _State.failed:
         return "reference"
@@ -111,7 +122,9 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
 
 
 def _call(loop: Callable[..., None], *arguments: Any) -> None:
-    """Call a loop whose last arguments are its first row and the one after its last; :class:`LoopError` where it does not compile.
+    """Call a loop whose last arguments are its first row and the one after its last.
+
+    :class:`LoopError` where it does not compile.
 
     What does not compile fails on no rows, too. Any other error is the caller's.
     """
@@ -136,12 +149,15 @@ def as_stored(array: NDArray[Any]) -> NDArray[Any]:
 Arguments = Callable[[slice], tuple[Any, ...]]
 
 
-def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments) -> None:
-    """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the same shape.
+def run(
+    path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments
+) -> None:
+    """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the
+    same shape.
 
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
-    ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the other, or at odd
-    addresses, are copied a cache full at a time, and never the array as a whole.
+    ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the
+    other, or at odd addresses, are copied a cache full at a time, and never the array as a whole.
     """
     loops = kernels()
     assert loops is not None
@@ -167,7 +183,16 @@ def run(path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[
             source = np.require(rows[index], requirements=("C", "ALIGNED"))
             target = np.empty(0, source.dtype) if written is None else np.empty_like(source)
             flat = as_stored(target).reshape(-1)
-            _call(loop, read_only(as_stored(source).reshape(-1)), flat, False, *arguments(some), num_classes, 0, some.stop - some.start)
+            _call(
+                loop,
+                read_only(as_stored(source).reshape(-1)),
+                flat,
+                False,
+                *arguments(some),
+                num_classes,
+                0,
+                some.stop - some.start,
+            )
             if written is not None:
                 written[index] = target
 
@@ -185,18 +210,26 @@ def rescale(result: NDArray[Any], factor: float) -> None:
     flat = result.reshape(-1)
     groups = -(-flat.size // 8)  # a multiplication costs an eighth of what the work on a logit does
     try:
-        share(lambda start, stop: _call(loops.rows.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)), groups, 1)
+        share(
+            lambda start, stop: _call(loops.rows.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)),
+            groups,
+            1,
+        )
     except LoopError:  # what has been computed stays
         np.multiply(result, factor, out=result, dtype=np.float64, casting="same_kind")
 
 
 def _in_place(array: NDArray[Any]) -> bool:
-    """Whether the loops can read or write the array where it is: row after row, and each entry where its size puts it."""
+    """Whether the loops can read or write the array where it is: row after row, and each entry where its size
+    puts it.
+    """
     return array.flags.c_contiguous and array.flags.aligned
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
-    """Cut an array of rows into pieces of about ``_PIECE`` entries: an index of its leading axes, and the rows it stands for."""
+    """Cut an array of rows into pieces of about ``_PIECE`` entries: an index of its leading axes, and the
+    rows it stands for.
+    """
     lead = shape[:-1]
     if not lead:
         yield (), slice(0, 1)

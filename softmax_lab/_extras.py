@@ -1,4 +1,6 @@
-"""Optional dependencies: imported where they are needed, or answered with the smallest extra that installs them."""
+"""Optional dependencies: imported where they are needed, or answered with the smallest extra that installs
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import numpy as np
 
 __all__ = ["EXTRAS", "absent", "bfloat16", "load", "missing"]
 
-#: extra -> the modules that it brings; every optional module has an extra that brings no other package of this table
+#: extra -> the modules that it brings; every optional module has an extra that brings no other package of
+#: this table
 EXTRAS: dict[str, tuple[str, ...]] = {
     "jax": ("jax",),
     "matplotlib": ("matplotlib",),
@@ -39,15 +42,24 @@ def load(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         top = module.partition(".")[0]
-        lacks = "" if error.name is None or error.name.partition(".")[0] == top else f", which lacks {error.name}"
+        lacks = (
+            "" if error.name is None or error.name.partition(".")[0] == top else f", which lacks {error.name}"
+        )
         raise missing(purpose + lacks, top) from error
 
 
 def missing(purpose: str, *modules: str) -> ModuleNotFoundError:
-    """Return the error that says what modules are for, and how the smallest extra with all of them is installed."""
-    extra = min((name for name, brought in EXTRAS.items() if set(modules) <= set(brought)), key=lambda name: len(EXTRAS[name]))
+    """Return the error that says what modules are for, and how the smallest extra with all of them is
+    installed.
+    """
+    extra = min(
+        (name for name, brought in EXTRAS.items() if set(modules) <= set(brought)),
+        key=lambda name: len(EXTRAS[name]),
+    )
     what = "it" if len(modules) == 1 else "them"
-    return ModuleNotFoundError(f"{purpose}; install {what} with: pip install 'softmax-lab[{extra}]'", name=modules[0])
+    return ModuleNotFoundError(
+        f"{purpose}; install {what} with: pip install 'softmax-lab[{extra}]'", name=modules[0]
+    )
 
 
 def absent(*modules: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Reports on their way out: a regular file is whole or as it was; links, pipes and devices are written through."""
+"""Reports on their way out: a regular file is whole or as it was.
+
+Links, pipes and devices are written through.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ Target = str | os.PathLike[str] | TextIO
 def write_text(target: Target, text: str) -> None:
     """Write ``text`` in UTF-8 to a path or an open text stream.
 
-    A regular file is replaced once the new one is whole, and keeps its mode; behind a link the link stays, and the file that
-    it leads to is replaced. A pipe, a device or an open descriptor (``/dev/stdout``) is written to as it is.
+    A regular file is replaced once the new one is whole, and keeps its mode; behind a link the link stays,
+    and the file that it leads to is replaced. A pipe, a device or an open descriptor (``/dev/stdout``) is
+    written to as it is.
 
     Raises
     ------
@@ -30,23 +34,30 @@ def write_text(target: Target, text: str) -> None:
     elif _is_replaced(path := Path(target)):
         _replace(Path(os.path.realpath(path)), _encoded(text))
     else:
-        with path.open("ab") as file:  # never truncated: a descriptor may lead to a log that others write, too
+        # never truncated: a descriptor may lead to a log that others write, too
+        with path.open("ab") as file:
             file.write(_encoded(text))
 
 
 def check_writable(path: Path) -> None:
-    """Raise ``OSError`` where :func:`write_text` could only fail; opens nothing, as a pipe would wait for its reader."""
+    """Raise ``OSError`` where :func:`write_text` could only fail.
+
+    Opens nothing, as a pipe would wait for its reader.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if _is_replaced(path) and not folder.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"the directory {str(folder)!r} does not exist", str(path))
-    if (path.exists() and not os.access(path, os.W_OK)) or (_is_replaced(path) and not os.access(folder, os.W_OK | os.X_OK)):
+    if (path.exists() and not os.access(path, os.W_OK)) or (
+        _is_replaced(path) and not os.access(folder, os.W_OK | os.X_OK)
+    ):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # a file's name in an error may hold what UTF-8 does not know
+    # a file's name in an error may hold what UTF-8 does not know
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _into_stream(stream: TextIO, text: str) -> None:

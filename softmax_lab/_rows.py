@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from . import _twofloat
 from ._twofloat import Array, divide, finite_or_zero, row_sum, small_or_zero, two_sum
 
-#: Numbers that are kept of a row of the loss whose gradient is made later: what its exponentials are relative to, the factors of its
-#: exponentials and of the prior's entries, the component at the target (the factor of a given distribution's entries), and its weight w.
+#: Numbers that are kept of a row of the loss whose gradient is made later: what its exponentials are relative
+#: to, the factors of its exponentials and of the prior's entries, the component at the target (the factor of
+#: a given distribution's entries), and its weight w.
 KEPT = 5
 
 _BLOCK = 1 << 16  # entries a block: 512 KiB of float64, so that its temporaries stay in a core's L2 cache
@@ -31,7 +32,8 @@ def as_rows(array: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """View ``array`` as one that cannot be written: to Numba that is a type of its own, and it compiles a loop for each mix of types.
+    """View ``array`` as one that cannot be written: to Numba that is a type of its own, and it compiles a
+    loop for each mix of types.
 
     What the compiled loops only read comes to them so, whoever made it.
     """
@@ -71,7 +73,10 @@ def detached(source: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     """
     if out is None or not np.may_share_memory(source, out):
         return source
-    same = out.__array_interface__["data"] == source.__array_interface__["data"] and out.strides == source.strides
+    same = (
+        out.__array_interface__["data"] == source.__array_interface__["data"]
+        and out.strides == source.strides
+    )
     return source if same else source.copy()
 
 
@@ -113,7 +118,9 @@ def take(rows: Array, index: NDArray[np.int64]) -> Array:
     return rows[np.arange(rows.shape[0]), index]
 
 
-def shifted_exp(u: Array, u_low: Array | None = None, *, mask: NDArray[np.bool_] | None = None, temperature: float = 1.0) -> Shifted:
+def shifted_exp(
+    u: Array, u_low: Array | None = None, *, mask: NDArray[np.bool_] | None = None, temperature: float = 1.0
+) -> Shifted:
     """Exponentiate rows (n, K) of float64 about their maximum, the shift's rounding error included.
 
     The temperature divides after the shift: z / T may overflow where (z - max) / T only tends to -inf.

@@ -1,10 +1,13 @@
-"""Sharing rows between threads: a plain pool of Python threads over loops that release the interpreter's lock.
+"""Sharing rows between threads: a plain pool of Python threads over loops that release the interpreter's
+lock.
 
-Numba's own threading layers abort when two threads call at once (workqueue) or hang in forked children (OpenMP). A pool
-that a child process makes anew has neither trouble, and no result depends on the split: rows are independent.
+Numba's own threading layers abort when two threads call at once (workqueue) or hang in forked children
+(OpenMP). A pool that a child process makes anew has neither trouble, and no result depends on the split: rows
+are independent.
 
-Another library's threads may be waiting at the same time, and some wait by spinning: two pools on the same cores cost far more
-than either saves. So where there is such a library, its own threads can be asked to run the parts (:func:`use_team`).
+Another library's threads may be waiting at the same time, and some wait by spinning: two pools on the same
+cores cost far more than either saves. So where there is such a library, its own threads can be asked to run
+the parts (:func:`use_team`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from . import _checks
 
 __all__ = ["Team", "get_num_threads", "set_num_threads", "share", "use_team"]
 
-#: calls a function on each of a number of threads, this one among them (or on fewer), and returns when all have returned
+#: calls a function on each of a number of threads, this one among them (or on fewer), and returns when all
+#: have returned
 Team = Callable[[Callable[[], None], int], None]
 
 _SMALLEST = 1 << 15  # entries worth a hand-over to another thread: about 20 microseconds of work
@@ -46,7 +50,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_num_threads() -> int:
-    """Return how many threads the compiled loops use: what was set, else OMP_NUM_THREADS, else the processors at hand.
+    """Return how many threads the compiled loops use: what was set, else OMP_NUM_THREADS, else the processors
+    at hand.
 
     Examples
     --------
@@ -118,7 +123,8 @@ def _share_with(team: Team, loop: Callable[[int, int], None], edges: list[int], 
         try:
             while (i := take()) < len(edges) - 1:
                 loop(edges[i], edges[i + 1])
-        except BaseException as error:  # raised where it can be caught: not on a thread that Python did not start
+        # raised where it can be caught: not on a thread that Python did not start
+        except BaseException as error:
             failed.append(error)
 
     team(work, threads)

@@ -1,8 +1,9 @@
 """Error-free transformations: a float64 result together with its rounding error.
 
-A *two-float* is a pair (hi, lo) whose unevaluated sum is the value. With it the logits' shift z - max(z), whose
-rounding alone costs other implementations over a hundred ulp, is exact. See Ogita, Rump and Oishi, "Accurate sum
-and dot product", SIAM J. Sci. Comput. 26 (2005). Everything here works elementwise on float64 arrays.
+A *two-float* is a pair (hi, lo) whose unevaluated sum is the value. With it the logits' shift z - max(z),
+whose rounding alone costs other implementations over a hundred ulp, is exact. See Ogita, Rump and Oishi,
+"Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005). Everything here works elementwise on float64
+arrays.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ Array = NDArray[np.float64]
 
 _SPLIT = 134217729.0  # 2**27 + 1, Veltkamp: cuts 53 bits into two halves whose products are exact
 
-# exp(d + low) = exp(d) (1 + low) holds for small corrections only: a larger one comes from numbers so large (over 2**43) that their own
-# last digit is of its size, and is dropped
+# exp(d + low) = exp(d) (1 + low) holds for small corrections only: a larger one comes from numbers so large
+# (over 2**43) that their own last digit is of its size, and is dropped
 LARGEST_LOW = 2.0**-10
 
 
@@ -52,7 +53,9 @@ def divide(a: Array, a_low: Array, b: Array | float) -> tuple[Array, Array]:
 
 
 def finite_or_zero(low: Array) -> Array:
-    """Drop the correction where it is not a number: there the high part is infinite or NaN and says it all."""
+    """Drop the correction where it is not a number: there the high part is infinite or NaN and says
+    it all.
+    """
     return np.where(np.isfinite(low), low, 0.0)
 
 
@@ -84,10 +87,12 @@ def row_sum(x: Array) -> Array:
 def round_once(x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Round float64 to ``dtype`` with a single rounding.
 
-    bfloat16's own cast goes through float32 and so rounds twice; rounding to odd in float32 first (keep a sticky
-    last bit when the cast was inexact) makes the second rounding the only one that counts (Boldo and Melquiond).
+    bfloat16's own cast goes through float32 and so rounds twice; rounding to odd in float32 first (keep a
+    sticky last bit when the cast was inexact) makes the second rounding the only one that counts (Boldo and
+    Melquiond).
     """
-    with np.errstate(over="ignore", under="ignore"):  # beyond the type's range, infinity and 0 are the right roundings
+    # beyond the type's range, infinity and 0 are the right roundings
+    with np.errstate(over="ignore", under="ignore"):
         if dtype.kind == "f":  # bfloat16 is a kind of its own
             return x.astype(dtype)
         single = x.astype(np.float32)

@@ -34,11 +34,11 @@ def float_format(dtype: Any) -> Format:
 def ulp_distance(computed: Any, high: Array, low: Array, dtype: Any, scale: Array | None = None) -> Array:
     """Return |computed - (high + low)| in ulps of ``dtype``, elementwise.
 
-    One ulp is the distance between neighbouring floats at the exact value, or at ``scale`` where that is larger (the
-    largest term of a sum that truly cancels), and never less than the smallest normal number: a result flushed to zero
-    below it counts at most 1. An exact NaN or infinity must be met by the same, an exact value that overflows the type
-    by infinity or, from a wider type, by itself; anything else there is infinitely far, and so is a NaN or an infinity
-    in place of a finite value.
+    One ulp is the distance between neighbouring floats at the exact value, or at ``scale`` where that is
+    larger (the largest term of a sum that truly cancels), and never less than the smallest normal number: a
+    result flushed to zero below it counts at most 1. An exact NaN or infinity must be met by the same, an
+    exact value that overflows the type by infinity or, from a wider type, by itself; anything else there is
+    infinitely far, and so is a NaN or an infinity in place of a finite value.
     """
     form = float_format(dtype)
     value = np.asarray(computed, dtype=np.float64)

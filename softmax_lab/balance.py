@@ -1,13 +1,15 @@
 r"""Per-class statistics of the logit gradient, and the rules that balance it.
 
-**Statistics.** For rows i with gradient g_i in R^K (of each row's own loss) and label y_i, class c has the norm of its *sum*
-sum_{i: y_i = c} g_i (what one step of full-batch descent feels), of its *mean* (that sum over n_c), and the mean
-*per-sample* norm \|g_i\|: three measures that disagree about who pushes hardest.
+**Statistics.** For rows i with gradient g_i in R^K (of each row's own loss) and label y_i, class c has the
+norm of its *sum* sum_{i: y_i = c} g_i (what one step of full-batch descent feels), of its *mean* (that sum
+over n_c), and the mean *per-sample* norm \|g_i\|: three measures that disagree about who pushes hardest.
 
 **Rules.** :func:`softmax_lab.losses.gradient_balanced` puts three together, each derived at its function:
 
-- the prior in the logits, b = tau log pi: at tau = 1 the one bias that starts every class in balance (:func:`initial_mass_ratio`);
-- the gate, row weights W_y^(q_y^g): the tail's boost acts only on rows that are already fit (:func:`gated_weight`);
+- the prior in the logits, b = tau log pi: at tau = 1 the one bias that starts every class in balance
+  (:func:`initial_mass_ratio`);
+- the gate, row weights W_y^(q_y^g): the tail's boost acts only on rows that are already fit
+  (:func:`gated_weight`);
 - neutral smoothing: towards a distribution that leaves the decision where it is (:func:`neutral_smoothing`).
 
 How far tau should go can be read from held-out rows: :func:`prior_response`.
@@ -36,10 +38,12 @@ __all__ = [
 
 
 class ClassGradients(NamedTuple):
-    """Gradient statistics per class, each of shape (K,), in the units of the gradient; NaN for a class without rows.
+    """Gradient statistics per class, each of shape (K,), in the units of the gradient.
 
-    Masses are per column k: ``positive_mass[k]`` is the sum of -g_ik over the rows of class k (the pull up on logit
-    k), ``negative_mass[k]`` the sum of g_ik over all other rows (the push down).
+    NaN for a class without rows.
+
+    Masses are per column k: ``positive_mass[k]`` is the sum of -g_ik over the rows of class k (the pull up on
+    logit k), ``negative_mass[k]`` the sum of g_ik over all other rows (the push down).
     """
 
     counts: NDArray[np.int64]
@@ -50,7 +54,9 @@ class ClassGradients(NamedTuple):
     negative_mass: NDArray[np.float64]
 
 
-def class_gradients(logit_gradient: ArrayLike, target: ArrayLike, features: ArrayLike | None = None) -> ClassGradients:
+def class_gradients(
+    logit_gradient: ArrayLike, target: ArrayLike, features: ArrayLike | None = None
+) -> ClassGradients:
     r"""Return per-class statistics of per-row gradients.
 
     Parameters
@@ -60,8 +66,9 @@ def class_gradients(logit_gradient: ArrayLike, target: ArrayLike, features: Arra
     target : array_like of int, shape ``(N,)``
         Class indices.
     features : array_like, shape ``(N, D)``, optional
-        The inputs of the last linear layer. With them the norms are those of the *weight* gradient
-        :math:`g_i h_i^\top`, a (K, D) matrix a row, without forming any of them per sample; the masses stay those of the logits.
+        The inputs of the last linear layer. With them the norms are those of the *weight* gradient :math:`g_i
+        h_i^\top`, a (K, D) matrix a row, without forming any of them per sample; the masses stay those of the
+        logits.
 
     Returns
     -------
@@ -92,7 +99,8 @@ def class_gradients(logit_gradient: ArrayLike, target: ArrayLike, features: Arra
             mean_norm=sums / count,
             sample_norm=np.bincount(y, weights=size, minlength=num_classes) / count,
             positive_mass=np.where(is_target, -g, 0.0).sum(axis=0),
-            negative_mass=np.where(is_target, 0.0, g).sum(axis=0),  # not all less own: the two nearly cancel as training ends
+            # not all less own: the two nearly cancel as training ends
+            negative_mass=np.where(is_target, 0.0, g).sum(axis=0),
         )
 
 
@@ -130,13 +138,14 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
         \text{positive}_k &= n_k (1 - q_k), \qquad \text{negative}_k = (N - n_k)\, q_k, \\
         \frac{\text{positive}_k}{\text{negative}_k} &= \frac{\pi_k / (1 - \pi_k)}{q_k / (1 - q_k)},
 
-    the odds of the class over the odds that the model starts with. It is 1 for every class exactly where q = pi, that is for
-    b = log pi (+ a constant) and no other bias.
+    the odds of the class over the odds that the model starts with. It is 1 for every class exactly where q =
+    pi, that is for b = log pi (+ a constant) and no other bias.
 
     Parameters
     ----------
     counts : array_like, shape ``(K,)``
-        Training samples per class, or frequencies, K >= 2; a class without samples counts as one, as in every loss.
+        Training samples per class, or frequencies, K >= 2; a class without samples counts as one, as in every
+        loss.
     bias : array_like, shape ``(K,)`` or a number
         b, what the loss adds to the logits.
 
@@ -154,26 +163,30 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
     """
     n = _checks.class_sizes(counts)
     if len(n) < 2:
-        raise ValueError(f"counts must have at least two classes: one class has no negative mass; got shape {n.shape}")
+        raise ValueError(
+            f"counts must have at least two classes: one class has no negative mass; got shape {n.shape}"
+        )
     q = softmax(_per_class("bias", bias, len(n)))[None]
     with np.errstate(divide="ignore"):  # a probability that underflows has no push to speak of
         return np.asarray((n / sum_of_others(n[None]) * (sum_of_others(q) / q))[0])
 
 
 def gated_weight(class_weight: ArrayLike, probability: ArrayLike, gate: float) -> NDArray[np.float64]:
-    r"""Return row weights :math:`w = W^{q_y^g}`: none for a row that is not fit, the whole class weight for one that is.
+    r"""Return row weights :math:`w = W^{q_y^g}`: none for a row that is not fit, the whole class weight for
+    one that is.
 
-    Two corrections of the same imbalance do not add up. The minimiser of :math:`\sum_y P_y W_y (-\log q_y)` is
-    :math:`q_k \propto W_k P_k`: in population a class weight is a shift of the logits by log W, on top of the prior that b already
-    takes out. That is where a model stands that cannot fit its rows, and the weights overshoot. A model that fits every row
-    has q = e_y and no gradient left for b to act through; what then still differs between the classes is the weight of their rows.
-    So the exponent of W is a measure of fit, phi(q_y) = q_y^g in [0, 1], log-linear between the two,
+    Two corrections of the same imbalance do not add up. The minimiser of :math:`\sum_y P_y W_y (-\log q_y)`
+    is :math:`q_k \propto W_k P_k`: in population a class weight is a shift of the logits by log W, on top of
+    the prior that b already takes out. That is where a model stands that cannot fit its rows, and the weights
+    overshoot. A model that fits every row has q = e_y and no gradient left for b to act through; what then
+    still differs between the classes is the weight of their rows. So the exponent of W is a measure of fit,
+    phi(q_y) = q_y^g in [0, 1], log-linear between the two,
 
     .. math:: \log w = q_y^g \log W_y .
 
-    w is held constant in the derivative, which stays w (q - s): a row cannot lower its loss by lowering its weight. At a stationary
-    point of rows with the same features :math:`q_k \propto W_k^{q_k^g} P_k`: with g = 4 a class is shifted by log(W)/16 where
-    q_k = 1/2, and by log W where it is certain.
+    w is held constant in the derivative, which stays w (q - s): a row cannot lower its loss by lowering its
+    weight. At a stationary point of rows with the same features :math:`q_k \propto W_k^{q_k^g} P_k`: with g =
+    4 a class is shifted by log(W)/16 where q_k = 1/2, and by log W where it is certain.
 
     Parameters
     ----------
@@ -196,7 +209,9 @@ def gated_weight(class_weight: ArrayLike, probability: ArrayLike, gate: float) -
     try:
         return np.asarray(weight ** (q**g if g else np.ones_like(q)))
     except ValueError:
-        raise ValueError(f"class_weight and probability must broadcast; got shapes {weight.shape} and {q.shape}") from None
+        raise ValueError(
+            f"class_weight and probability must broadcast; got shapes {weight.shape} and {q.shape}"
+        ) from None
 
 
 def neutral_smoothing(
@@ -204,19 +219,26 @@ def neutral_smoothing(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Return the bias and the prior (b', r) with which smoothing by eps_y leaves every decision where it is.
 
-    In population, with P the class probabilities of a row's features, the smoothed loss is least where q is the mean target,
+    In population, with P the class probabilities of a row's features, the smoothed loss is least where q is
+    the mean target,
 
-    .. math:: q_k = (1 - \varepsilon_k) P_k + \bar\varepsilon r_k, \qquad \bar\varepsilon = \textstyle\sum_y P_y \varepsilon_y .
+    .. math::
+
+        q_k = (1 - \varepsilon_k) P_k + \bar\varepsilon r_k,
+        \qquad \bar\varepsilon = \textstyle\sum_y P_y \varepsilon_y .
 
     Since u = z + b', what the model says is
 
-    .. math:: e^{z_k} \propto e^{-b'_k} q_k = e^{-b'_k} (1 - \varepsilon_k) P_k + \bar\varepsilon\, e^{-b'_k} r_k .
+    .. math::
 
-    Without smoothing it would be :math:`e^{-b_k} P_k`. The first term is that for :math:`b'_k = b_k + \log(1 - \varepsilon_k)`, and the
-    second is the same for every class for :math:`r = \operatorname{softmax}(b')`. An increasing function of
-    :math:`e^{-b_k} P_k`, and the order of the classes is kept; no other r does it for every P. The uniform r adds
-    :math:`\bar\varepsilon e^{-b_k} / K`, the more the rarer the class. With one eps for all classes b' is b up to a constant;
-    with eps per class and b left as it is, the boundary between j and k is off by :math:`\log (1-\varepsilon_j)/(1-\varepsilon_k)`.
+        e^{z_k} \propto e^{-b'_k} q_k = e^{-b'_k} (1 - \varepsilon_k) P_k + \bar\varepsilon\, e^{-b'_k} r_k .
+
+    Without smoothing it would be :math:`e^{-b_k} P_k`. The first term is that for :math:`b'_k = b_k + \log(1
+    - \varepsilon_k)`, and the second is the same for every class for :math:`r = \operatorname{softmax}(b')`.
+    An increasing function of :math:`e^{-b_k} P_k`, and the order of the classes is kept; no other r does it
+    for every P. The uniform r adds :math:`\bar\varepsilon e^{-b_k} / K`, the more the rarer the class. With
+    one eps for all classes b' is b up to a constant; with eps per class and b left as it is, the boundary
+    between j and k is off by :math:`\log (1-\varepsilon_j)/(1-\varepsilon_k)`.
 
     Parameters
     ----------
@@ -241,7 +263,8 @@ def neutral_smoothing(
 
     See Also
     --------
-    softmax_lab.losses.label_smoothing : towards the uniform distribution, which moves decisions where b is not constant.
+    softmax_lab.losses.label_smoothing : towards the uniform distribution, which moves decisions where b is
+    not constant.
     """
     sizes = [num_classes, *(len(np.asarray(x)) for x in (bias, smoothing) if np.ndim(x) == 1)]
     size = next((s for s in sizes if s is not None), None)
@@ -250,21 +273,27 @@ def neutral_smoothing(
     b, eps = _per_class("bias", bias, size), _per_class("smoothing", smoothing, size)
     if (eps < 0).any() or (eps >= 1).any():
         raise ValueError(
-            f"smoothing must lie in [0, 1) (at 1 nothing of the label is left); got values from {eps.min():g} to {eps.max():g}"
+            f"smoothing must lie in [0, 1) (at 1 nothing of the label is left); got values from "
+            f"{eps.min():g} to {eps.max():g}"
         )
     shifted = b + np.log1p(-eps)
     return shifted, np.asarray(softmax(shifted))
 
 
 class PriorResponse(NamedTuple):
-    """What :func:`prior_response` found: sums over the rows of each class, (K,) each, to be added up over batches and processes."""
+    """What :func:`prior_response` found: sums over the rows of each class, (K,) each, to be added up over
+    batches and processes.
+    """
 
     counts: NDArray[np.float64]
     slope: NDArray[np.float64]
     curvature: NDArray[np.float64]
 
     def shift(self, limit: float = 1.0) -> float:
-        """Return the Newton step for delta, cut to [-limit, limit]; every class that has rows counts the same."""
+        """Return the Newton step for delta, cut to [-limit, limit].
+
+        Every class that has rows counts the same.
+        """
         seen = self.counts > 0
         if not seen.any():
             return 0.0
@@ -275,7 +304,8 @@ class PriorResponse(NamedTuple):
 
 
 def prior_response(logits: ArrayLike, target: ArrayLike, log_prior: ArrayLike) -> PriorResponse:
-    r"""Return how held-out loss answers to adding delta log pi to the logits: first and second derivative at delta = 0.
+    r"""Return how held-out loss answers to adding delta log pi to the logits: first and second derivative at
+    delta = 0.
 
     With l = log pi, centred, and q = softmax(z + delta l), a row's loss has
 
@@ -284,9 +314,10 @@ def prior_response(logits: ArrayLike, target: ArrayLike, log_prior: ArrayLike) -
         \frac{d}{d\delta} (-\log q_y) &= \sum_k q_k l_k - l_y, \\
         \frac{d^2}{d\delta^2} (-\log q_y) &= \sum_k q_k l_k^2 - \Bigl(\sum_k q_k l_k\Bigr)^2 \ge 0,
 
-    convex in delta. Averaged over the classes (not the rows: the balanced loss), the slope is 0 where the log-frequency that the
-    model predicts is, on average, that of the labels. A positive slope: the model still favours the head, and a larger tau in
-    training would take more of the prior out. So a controller needs no schedule: tau <- tau - rate * delta*, with delta* the Newton step.
+    convex in delta. Averaged over the classes (not the rows: the balanced loss), the slope is 0 where the
+    log-frequency that the model predicts is, on average, that of the labels. A positive slope: the model
+    still favours the head, and a larger tau in training would take more of the prior out. So a controller
+    needs no schedule: tau <- tau - rate * delta*, with delta* the Newton step.
 
     Parameters
     ----------
@@ -317,7 +348,9 @@ def prior_response(logits: ArrayLike, target: ArrayLike, log_prior: ArrayLike) -
     q, y = q[~np.isnan(q).any(axis=1)], y[~np.isnan(q).any(axis=1)]
     mean = q @ centred
     variance = (q * (centred - mean[:, None]) ** 2).sum(axis=1)  # the difference of the two sums would cancel
-    return PriorResponse(*(_by_class(x, y, len(prior)) for x in (np.ones(len(y)), mean - centred[y], variance)))
+    return PriorResponse(
+        *(_by_class(x, y, len(prior)) for x in (np.ones(len(y)), mean - centred[y], variance))
+    )
 
 
 def _by_class(value: NDArray[np.float64], y: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ With p = softmax(z / T) the Jacobian is
 .. math:: G = \frac{\partial p}{\partial z} = \frac{1}{T} \bigl(\operatorname{diag}(p) - p p^\top\bigr).
 
 It is symmetric and positive semidefinite, has the null vector of ones, and on its diagonal p_i (1 - p_i). The
-factor 1 - p_i is always taken as the sum of the *other* probabilities, so a confident row keeps the derivative
-4e-18 where 1 - p_i would give 0.
+factor 1 - p_i is always taken as the sum of the *other* probabilities, so a confident row keeps the
+derivative 4e-18 where 1 - p_i would give 0.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     Parameters
     ----------
     probs, tangent : array_like, shape ``(..., K)``
-        Probabilities, and the direction (or the upstream gradient); they broadcast against each other. Of two types the
-        result has the one that holds both: float32 for float16 and bfloat16.
+        Probabilities, and the direction (or the upstream gradient); they broadcast against each other. Of two
+        types the result has the one that holds both: float32 for float16 and bfloat16.
     temperature : float
         The T with which the probabilities were made.
 
@@ -87,7 +87,11 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
 
 @_dispatch.falls_back
 def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
-    if p.dtype == t.dtype and _checks.moderate(temperature) and _dispatch.choose(p.shape[-1], product=True) != "reference":
+    if (
+        p.dtype == t.dtype
+        and _checks.moderate(temperature)
+        and _dispatch.choose(p.shape[-1], product=True) != "reference"
+    ):
         return _compiled_product(p, t, temperature)
     _checks.probabilities("probs", p)
     dtype = _checks.common_type(p.dtype, t.dtype)
@@ -97,10 +101,15 @@ def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[An
 
 
 def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
-    """The same by a compiled loop, which also adds up the probabilities: they are refused before anything is returned."""
+    """The same by a compiled loop, which also adds up the probabilities: they are refused before anything is
+    returned.
+    """
     wide_p, wide_t = np.broadcast_arrays(p, t)
     result = np.empty(wide_p.shape, p.dtype)
-    tangents, sums = np.ascontiguousarray(wide_t).reshape(-1, p.shape[-1]), np.empty(wide_p.size // p.shape[-1])
+    tangents, sums = (
+        np.ascontiguousarray(wide_t).reshape(-1, p.shape[-1]),
+        np.empty(wide_p.size // p.shape[-1]),
+    )
 
     def arguments(some: slice) -> tuple[Any, ...]:
         return read_only(_dispatch.as_stored(tangents[some]).reshape(-1)), sums[some], 1.0 / temperature
@@ -131,8 +140,9 @@ def softmax_spectrum(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
 
     .. math:: \sum_j \frac{p_j}{p_j - \lambda} = 0 .
 
-    Each root is found by bisection on the bits of its distance to the lower pole, so that it is accurate to a few
-    ulp however small it is; a dense eigensolver is accurate only relative to the largest. O(K^2) work a row.
+    Each root is found by bisection on the bits of its distance to the lower pole, so that it is accurate to a
+    few ulp however small it is; a dense eigensolver is accurate only relative to the largest. O(K^2) work a
+    row.
 
     Examples
     --------
@@ -159,8 +169,8 @@ def softmax_jacobian_norm(probs: ArrayLike, *, ord: float | str = "fro", tempera
         Softmax probabilities.
     ord : {"fro", 1, 2, inf}
         Frobenius, :math:`\bigl(\sum_i p_i^2 [(1-p_i)^2 + \sum_{j \ne i} p_j^2]\bigr)^{1/2} / T`; the operator
-        norms 1 and inf, :math:`\max_i 2 p_i (1 - p_i) / T`; the spectral norm 2, the largest eigenvalue. All four
-        are at most 1/(2T), reached by two classes at 1/2.
+        norms 1 and inf, :math:`\max_i 2 p_i (1 - p_i) / T`; the spectral norm 2, the largest eigenvalue. All
+        four are at most 1/(2T), reached by two classes at 1/2.
     temperature : float
         The T with which they were made.
 
@@ -191,7 +201,9 @@ def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array,
 
 
 def _over(values: Array, temperature: float) -> Array:
-    """Divide by T, never multiply by 1/T, which may overflow: 0 / T is 0, and what is infinite is so in truth."""
+    """Divide by T, never multiply by 1/T, which may overflow: 0 / T is 0, and what is infinite is so in
+    truth.
+    """
     with np.errstate(over="ignore"):
         return values / temperature
 
@@ -215,7 +227,8 @@ def sum_of_others(rows: Array) -> Array:
 def _frobenius(rows: Array) -> Array:
     """Return the Frobenius norm of each row's Jacobian, counted in units of the second largest probability.
 
-    A confident row's entries may all be so small that their squares underflow; in that unit the largest is about 1.
+    A confident row's entries may all be so small that their squares underflow; in that unit the largest is
+    about 1.
     """
     at_top = np.arange(len(rows)), np.argmax(rows, axis=1)
     others = rows.copy()
@@ -225,8 +238,11 @@ def _frobenius(rows: Array) -> Array:
     others /= unit[:, None]
     squares = others**2
     total = row_sum(squares)
-    at_top_squared = rows[at_top] ** 2 * (row_sum(others) ** 2 + 2.0 * total)  # the top's diagonal entry, row and column
-    elsewhere = row_sum(squares * (sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares)))
+    # the top's diagonal entry, row and column
+    at_top_squared = rows[at_top] ** 2 * (row_sum(others) ** 2 + 2.0 * total)
+    elsewhere = row_sum(
+        squares * (sum_of_others(rows) ** 2 + unit[:, None] ** 2 * (total[:, None] - squares))
+    )
     return np.asarray(unit * np.sqrt(at_top_squared + elsewhere))
 
 
@@ -254,9 +270,9 @@ def _largest_eigenvalue(p: Array) -> float:
 def _secular_roots(poles: Array, index: NDArray[np.intp]) -> Array:
     """Roots of sum_j p_j / (p_j - x) in (poles[i], poles[i + 1]) for each i of ``index``.
 
-    The unknown is the distance to the lower pole, whose differences to the other poles are exact or nearly so.
-    The function increases from -inf to +inf over the interval; positive floats are ordered as their bits are, so
-    64 halvings of the bit pattern reach the root's two neighbouring floats whatever its magnitude.
+    The unknown is the distance to the lower pole, whose differences to the other poles are exact or nearly
+    so. The function increases from -inf to +inf over the interval; positive floats are ordered as their bits
+    are, so 64 halvings of the bit pattern reach the root's two neighbouring floats whatever its magnitude.
     """
     base = poles[index]
     offsets = poles[None, :] - base[:, None]  # (m, K) pole distances from the lower pole

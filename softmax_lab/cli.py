@@ -1,7 +1,7 @@
 """The command ``softmax-lab``: the audit from the shell.
 
-Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be carried out;
-130: interrupted.
+Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be
+carried out; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _EPILOG = """an implementation of your own is an object (a module, a class, a na
   softmax(z), log_softmax(z)     z: logits, NumPy rows (N, K); returns (N, K)
   cross_entropy(z, y)            y: labels (N,), or distributions (N, K); returns one loss a row, (N,)
   cross_entropy_grad(z, y)       its gradient to the logits, (N, K)
-or a bare function of one of these names. The keywords where, label_smoothing and class_weight, where a function
-names them, bring further cases; what raises NotImplementedError is left out.
+or a bare function of one of these names. The keywords where, label_smoothing and class_weight, where a
+function names them, bring further cases; what raises NotImplementedError is left out.
 
 examples:
   softmax-lab audit softmax_lab numpy                 two built-in implementations
   softmax-lab audit my_module:my_object               your own, from ./my_module.py
   softmax-lab audit my_module:softmax                 one function of your own
   softmax-lab audit torch --dtype float32 --html audit.html
-  softmax-lab audit torch --json - | jq .versions     a report on standard output, the summary on standard error
+  softmax-lab audit torch --json - | jq .versions     a report on standard output, the summary on the other
 """
 
 _KINDS = ("json", "csv", "html")
@@ -71,24 +71,49 @@ class _CannotRunError(Exception):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="softmax-lab", description="The softmax, verified.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="softmax-lab", description="The softmax, verified.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"softmax-lab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     audit = commands.add_parser(
         "audit",
         help="check implementations of softmax and cross-entropy against exact arithmetic",
-        description="Check implementations of softmax and cross-entropy, with its gradient, against exact arithmetic.",
+        description="Check implementations of softmax and cross-entropy, with its gradient, against exact "
+        "arithmetic.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    audit.add_argument("names", nargs="*", metavar="NAME", help="a built-in implementation (see --list), or module:object of your own")
-    audit.add_argument("--list", action="store_true", help="list the built-in implementations and the cases, and stop")
-    audit.add_argument("--dtype", action="append", choices=FLOAT_DTYPES, help="may be repeated; all by default")
-    audit.add_argument("--function", action="append", choices=_FUNCTIONS, help="may be repeated; all by default")
-    audit.add_argument("--limit-ulp", type=_limit, default=4.0, metavar="ULP", help="the largest error that passes (default: %(default)g)")
+    audit.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a built-in implementation (see --list), or module:object of your own",
+    )
+    audit.add_argument(
+        "--list", action="store_true", help="list the built-in implementations and the cases, and stop"
+    )
+    audit.add_argument(
+        "--dtype", action="append", choices=FLOAT_DTYPES, help="may be repeated; all by default"
+    )
+    audit.add_argument(
+        "--function", action="append", choices=_FUNCTIONS, help="may be repeated; all by default"
+    )
+    audit.add_argument(
+        "--limit-ulp",
+        type=_limit,
+        default=4.0,
+        metavar="ULP",
+        help="the largest error that passes (default: %(default)g)",
+    )
     for kind in _KINDS:
-        audit.add_argument(f"--{kind}", type=_file, metavar="FILE", help=f"write the result as {kind.upper()}; - is standard output")
+        audit.add_argument(
+            f"--{kind}",
+            type=_file,
+            metavar="FILE",
+            help=f"write the result as {kind.upper()}; - is standard output",
+        )
     audit.add_argument("--quiet", action="store_true", help="print nothing but errors; the exit status tells")
     return parser
 
@@ -115,7 +140,9 @@ def _file(text: str) -> str:
         try:
             check_writable(Path(text))
         except OSError as error:
-            raise argparse.ArgumentTypeError(f"must be a file that can be written; {error.filename!r}: {error.strerror}") from error
+            raise argparse.ArgumentTypeError(
+                f"must be a file that can be written; {error.filename!r}: {error.strerror}"
+            ) from error
     return text
 
 
@@ -125,7 +152,10 @@ def _list() -> int:
 
     width = max(map(len, adapters.ADAPTERS))
     lines = ["implementations"]
-    lines += [f"  {name:{width}}  {'installed' if adapters.installed(name) else 'not installed'}" for name in adapters.ADAPTERS]
+    lines += [
+        f"  {name:{width}}  {'installed' if adapters.installed(name) else 'not installed'}"
+        for name in adapters.ADAPTERS
+    ]
     width = max(len(check.name) for check in CHECKS)
     _say("\n".join([*lines, "cases", *(f"  {check.name:{width}}  {check.reason}" for check in CHECKS)]))
     return 0
@@ -145,8 +175,12 @@ def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> in
 def _targets(arguments: argparse.Namespace) -> dict[str, str | TextIO]:
     """Return kind -> path or stream of the files asked for, no two of them the same."""
     named: dict[str, str] = {kind: path for kind in _KINDS if (path := getattr(arguments, kind)) is not None}
-    targets: dict[str, str | TextIO] = {kind: sys.stdout if _is_standard(path) else path for kind, path in named.items()}
-    places = [place if place is sys.stdout else os.path.realpath(named[kind]) for kind, place in targets.items()]
+    targets: dict[str, str | TextIO] = {
+        kind: sys.stdout if _is_standard(path) else path for kind, path in named.items()
+    }
+    places = [
+        place if place is sys.stdout else os.path.realpath(named[kind]) for kind, place in targets.items()
+    ]
     if len(set(places)) < len(places):
         raise _CannotRunError(f"{' and '.join(f'--{kind}' for kind in targets)} must name different files")
     if None in targets.values():
@@ -155,7 +189,9 @@ def _targets(arguments: argparse.Namespace) -> dict[str, str | TextIO]:
 
 
 def _is_standard(path: str) -> bool:
-    """Whether a path is standard output, by whatever name: ``-``, ``/dev/stdout``, or the file that the shell sends it to."""
+    """Whether a path is standard output, by whatever name: ``-``, ``/dev/stdout``, or the file that the shell
+    sends it to.
+    """
     if path == _STANDARD:
         return True
     try:
@@ -166,7 +202,9 @@ def _is_standard(path: str) -> bool:
 
 @contextlib.contextmanager
 def _standard_output_kept() -> Iterator[None]:
-    """Send what audited code prints, from Python or below it, to standard error: standard output is the report's alone."""
+    """Send what audited code prints, from Python or below it, to standard error: standard output is the
+    report's alone.
+    """
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -185,24 +223,33 @@ def _made(name: str) -> Any:
         return adapters.make(name)
     except (adapters.MissingFramework, adapters.ExitError, ValueError) as error:
         raise _CannotRunError(error) from error
-    except Exception as error:  # a module of the user's may raise anything; status 1 would say that it was audited
+    # a module of the user's may raise anything; status 1 would say that it was audited
+    except Exception as error:
         raise _CannotRunError(f"importing {name!r} raises {type(error).__name__}: {error}") from error
 
 
 def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataFrame:
-    """Return the findings; at least one for every implementation, or a status of 0 would say of it what nobody has seen."""
+    """Return the findings; at least one for every implementation, or a status of 0 would say of it what
+    nobody has seen.
+    """
     from .audit import run
     from .audit.adapters import ExitError
     from .audit.run import NothingToAuditError
 
     try:
         frame = run(
-            objects, limit_ulp=arguments.limit_ulp, dtypes=arguments.dtype, functions=arguments.function, progress=not arguments.quiet
+            objects,
+            limit_ulp=arguments.limit_ulp,
+            dtypes=arguments.dtype,
+            functions=arguments.function,
+            progress=not arguments.quiet,
         )
     except (NothingToAuditError, ExitError) as error:
         raise _CannotRunError(error) from error
     if left_out := [name for name in objects if name not in set(frame["implementation"])]:
-        raise _CannotRunError(f"nothing to audit in {', '.join(left_out)}: none of the chosen functions takes the chosen types")
+        raise _CannotRunError(
+            f"nothing to audit in {', '.join(left_out)}: none of the chosen functions takes the chosen types"
+        )
     return frame
 
 

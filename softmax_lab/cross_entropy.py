@@ -10,8 +10,8 @@ o = 1 - q_y summed from the other classes, phi = o^gamma, psi = d phi / d q_y * 
         + 2 \lambda \operatorname{lse}(u)\, q_k \\
     \frac{\partial L}{\partial z_k} &= \frac{\partial L}{\partial u_k} \cdot \frac{a_k}{T \cosh^2(z_k / c)}
 
-At the target S q_k - s_k is computed as eps (1 - r_y) - o and delta - q as o: the gradient of a confident row is
-minus the sum of the other probabilities, never p_y - 1.
+At the target S q_k - s_k is computed as eps (1 - r_y) - o and delta - q as o: the gradient of a confident row
+is minus the sum of the other probabilities, never p_y - 1.
 
 The Hessian-vector product is the derivative of that gradient along a tangent: with t the tangent in u,
 mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t, d lse = mu, everything is again O(K).
@@ -57,8 +57,8 @@ def cross_entropy(
     logits : array_like, shape ``(..., K, ...)``
         float16, bfloat16, float32 or float64; integers are taken as float64.
     target : array_like
-        Integers of the logits' shape without the class axis (class indices), or floats of the logits' own shape
-        (a distribution a row, taken as it is: it need not sum to one).
+        Integers of the logits' shape without the class axis (class indices), or floats of the logits' own
+        shape (a distribution a row, taken as it is: it need not sum to one).
     spec : LossSpec
         The member of the family; the default is plain cross-entropy.
     reduction : {"mean", "sum", "none"}
@@ -68,8 +68,8 @@ def cross_entropy(
     ignore_index : int
         Rows with this label do not count and get value and gradient 0.
     where : array_like of bool, optional
-        Broadcast to the logits' shape. Masked classes take no part; the smoothing prior is renormalised over the
-        others. A row with none left is ignored; a masked target in any other row raises ``ValueError``.
+        Broadcast to the logits' shape. Masked classes take no part; the smoothing prior is renormalised over
+        the others. A row with none left is ignored; a masked target in any other row raises ``ValueError``.
     axis : int
         The class axis.
     empty : {"nan", "zero"}
@@ -132,7 +132,9 @@ def cross_entropy_grad(
     >>> gradient
     array([[-4.24835426e-18,  4.24835426e-18]])
     """
-    problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
+    problem = _prepare(
+        logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out
+    )
     values, gradient = _values_and_gradient(problem, out)
     return problem.reduce(values), gradient
 
@@ -165,11 +167,13 @@ def _values_and_gradient(problem: _Problem, out: NDArray[Any] | None) -> tuple[A
     return values, gradient
 
 
-def cross_entropy_forward(logits: ArrayLike, target: ArrayLike, spec: LossSpec = LossSpec(), **options: Any) -> tuple[Any, Array]:
+def cross_entropy_forward(
+    logits: ArrayLike, target: ArrayLike, spec: LossSpec = LossSpec(), **options: Any
+) -> tuple[Any, Array]:
     """Return the loss, and what :func:`cross_entropy_backward` needs of its rows: ``(N, KEPT)`` float64.
 
-    Arguments as in :func:`cross_entropy`. Five numbers a row take the place of a gradient that would have to wait, rounded, for the
-    factors that are known only later.
+    Arguments as in :func:`cross_entropy`. Five numbers a row take the place of a gradient that would have to
+    wait, rounded, for the factors that are known only later.
     """
     problem = _prepared(logits, target, spec, options)
     values, kept = _forward(problem)
@@ -191,9 +195,12 @@ def cross_entropy_backward(
     out: NDArray[Any] | None = None,
     **options: Any,
 ) -> NDArray[Any]:
-    """Return the gradient of the loss times ``upstream``: (1,) for all rows, or (N,) one a row; rounded once, after every factor.
+    """Return the gradient of the loss times ``upstream``: (1,) for all rows, or (N,) one a row.
 
-    Arguments as in :func:`cross_entropy_forward`, which has returned ``kept``, and ``out`` as in :func:`cross_entropy_grad`.
+    Rounded once, after every factor.
+
+    Arguments as in :func:`cross_entropy_forward`, which has returned ``kept``, and ``out`` as in
+    :func:`cross_entropy_grad`.
     """
     return _backward(_prepared(logits, target, spec, options, out=out), kept, upstream, out)
 
@@ -237,7 +244,9 @@ def cross_entropy_hvp(
     --------
     softmax_lab.softmax_jvp : the same product for plain cross-entropy, from probabilities.
     """
-    problem = _prepare(logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out)
+    problem = _prepare(
+        logits, target, spec, reduction, sample_weight, ignore_index, where, axis, empty, out=out
+    )
     t = _checks.floating("tangent", tangent)
     if t.shape != problem.shape:
         raise ValueError(f"tangent must have the logits' shape {problem.shape}; got {t.shape}")
@@ -256,7 +265,9 @@ def _product(problem: _Problem, tangents: NDArray[Any], out: NDArray[Any] | None
 
 
 class _Affine(NamedTuple):
-    """u T = a v + b - m e_y as a two-float, and du/dz over a power of two: what may overflow is multiplied by it last."""
+    """u T = a v + b - m e_y as a two-float, and du/dz over a power of two: what may overflow is multiplied by
+    it last.
+    """
 
     high: Array
     low: Array | None
@@ -267,7 +278,9 @@ class _Affine(NamedTuple):
 
 @dataclass(frozen=True)
 class _Row:
-    """A block of rows evaluated: what value, gradient and Hessian-vector product share. Arrays are (n, K) or (n,)."""
+    """A block of rows evaluated: what value, gradient and Hessian-vector product share. Arrays are (n, K) or
+    (n,).
+    """
 
     spec: LossSpec
     label: NDArray[np.int64] | None
@@ -292,7 +305,9 @@ class _Row:
 
     @cached_property
     def cross(self) -> Array:
-        """C = -sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: a row without a distribution has no loss."""
+        """C = -sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: a row without a distribution has no
+        loss.
+        """
         log_q = self.shifted.log_probs
         if self.label is not None and self.plain_target:
             return -take(log_q, self.label)
@@ -303,7 +318,10 @@ class _Row:
         return not active(self.spec.smoothing)
 
     def focal(self, power: float) -> Array:
-        """o^power for the focal factor and its derivative; 0 where o underflowed and the power is negative."""
+        """o^power for the focal factor and its derivative.
+
+        0 where o underflowed and the power is negative.
+        """
         o = self.others
         if power <= 1.0:
             return np.where((o == 0) & (power < 0), 0.0, o**power)
@@ -345,7 +363,9 @@ class _Row:
         spec, gradient = self.spec, _times(self.weight, self.residual())
         if spec.gamma:
             psi_cross = -spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
-            gradient = _times(self.focal(spec.gamma), gradient) + _times(self.weight * psi_cross, self.one_hot_minus_q())
+            gradient = _times(self.focal(spec.gamma), gradient) + _times(
+                self.weight * psi_cross, self.one_hot_minus_q()
+            )
         if spec.z_loss:
             gradient = gradient + spec.z_loss * _mass(2 * self.lse, self.q)
         return gradient
@@ -381,7 +401,9 @@ class _Row:
         product = np.ldexp(product, self.affine.power) * self.affine.slope
         if spec.softcap is not None:
             gradient = self.gradient_u()
-            product = product + np.where((gradient == 0) | (tangent == 0), 0.0, gradient * self.affine.bend * tangent)
+            product = product + np.where(
+                (gradient == 0) | (tangent == 0), 0.0, gradient * self.affine.bend * tangent
+            )
         return self.finish(np.ldexp(product, self.affine.power))
 
     def _focal_hvp(self, plain: Array, dq: Array, t_minus_mu: Array) -> Array:
@@ -424,7 +446,9 @@ _NOTHING_KEPT = np.zeros((0, KEPT))  # where a compiled loop need not say what i
 
 
 def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
-    """Return the mean of W under each target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever it sums to."""
+    """Return the mean of W under each target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever
+    it sums to.
+    """
     weights = np.ones(len(soft))
     if not active(class_weight, 1.0):
         return weights
@@ -438,9 +462,15 @@ def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
 
 
 def _power_of_two(weights: ArrayLike) -> float:
-    """Return 1, or for weights so large or so small that their sum is not held the power of two that brings the largest near one."""
+    """Return 1, or for weights so large or so small that their sum is not held the power of two that brings
+    the largest near one.
+    """
     largest = float(np.max(weights, initial=0.0))
-    return 1.0 if largest == 0 or _checks.moderate(largest) else 2.0 ** -max(-1022, min(math.frexp(largest)[1], 1022))
+    return (
+        1.0
+        if largest == 0 or _checks.moderate(largest)
+        else 2.0 ** -max(-1022, min(math.frexp(largest)[1], 1022))
+    )
 
 
 @dataclass(frozen=True)
@@ -491,7 +521,9 @@ class _Problem:
         return self.choose()
 
     def choose(self, *, product: bool = False) -> _dispatch.Path:
-        """Return the loop: at the ends of the fields' domains the reference, whose factors come in a safe order."""
+        """Return the loop: at the ends of the fields' domains the reference, whose factors come in a safe
+        order.
+        """
         return _dispatch.choose(self.num_classes, product=product) if self.spec.is_moderate else "reference"
 
     def values(self) -> Array:
@@ -504,11 +536,12 @@ class _Problem:
         return self.spec.gate != 0 and active(self.spec.class_weight, 1.0)
 
     def run_compiled(self, gradient: NDArray[Any] | None, values: Array) -> None:
-        """Fill ``values`` (N,), and the gradient in the logits' shape where one is wanted, by a compiled loop.
+        """Fill ``values`` (N,), and the gradient in the logits' shape where one is wanted, by a compiled
+        loop.
 
-        What divides a mean over gated weights is known when all rows are done, and what has been written is multiplied then: for
-        float32 and float64 that costs a second rounding and spares a pass that takes every exponential twice. Half precision, which
-        is rounded once, takes that pass.
+        What divides a mean over gated weights is known when all rows are done, and what has been written is
+        multiplied then: for float32 and float64 that costs a second rounding and spares a pass that takes
+        every exponential twice. Half precision, which is rounded once, takes that pass.
         """
         if self.reduction != "mean" or not self.gated:
             self._run(gradient, values, self._factor, _NOTHING_KEPT)
@@ -525,7 +558,9 @@ class _Problem:
             _dispatch.rescale(gradient, ratio)
 
     def forward(self) -> tuple[Array, Array]:
-        """Return the values of all rows (N,), and what is kept of them for :meth:`backward`: nothing by the reference."""
+        """Return the values of all rows (N,), and what is kept of them for :meth:`backward`: nothing by the
+        reference.
+        """
         values, kept = np.empty(self.num_rows), np.zeros((self.num_rows, KEPT))
         if self.path == "reference":
             return self.values(), kept
@@ -544,37 +579,59 @@ class _Problem:
         labels, kept, upstream = read_only(labels), read_only(kept), read_only(upstream)
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            return kept[some].reshape(-1), upstream[some] if per_row else upstream, labels[some], ignore, *fields(some)
+            return (
+                kept[some].reshape(-1),
+                upstream[some] if per_row else upstream,
+                labels[some],
+                ignore,
+                *fields(some),
+            )
 
         _dispatch.run(self.path, "cross_entropy_gradient", self.logits, self.axis, gradient, arguments)
 
     def _divide(self, kept: Array) -> float:
         """Return what a mean over gated weights multiplies rows by, from the weights that a loop has kept."""
-        self.__dict__["weights"] = kept[:, -1]  # for the cached property: a pass of its own would find the same
+        # for the cached property: a pass of its own would find the same
+        self.__dict__["weights"] = kept[:, -1]
         return self._factor
 
     def _run(self, gradient: NDArray[Any] | None, values: Array, factor: float, kept: Array) -> None:
         common = self._compiled_arguments(factor)
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            return (gradient is not None, values[some], kept[some].reshape(-1) if len(kept) else kept.reshape(-1), *common(some))
+            return (
+                gradient is not None,
+                values[some],
+                kept[some].reshape(-1) if len(kept) else kept.reshape(-1),
+                *common(some),
+            )
 
         _dispatch.run(self.path, "cross_entropy", self.logits, self.axis, gradient, arguments)
 
     @property
     def _below_one(self) -> float:
-        """A power of two that takes every row's weight below one: no gradient overflows, and none gets a rounding error from it."""
+        """A power of two that takes every row's weight below one: no gradient overflows, and none gets a
+        rounding error from it.
+        """
         largest = max(1.0, float(np.max(self.spec.class_weight)))
         if self.sample_weight is not None:
             largest *= max(1.0, float(np.max(self.sample_weight, initial=0.0)))
         return 2.0 ** -math.frexp(largest)[1]
 
     def run_compiled_hvp(self, tangents: NDArray[Any], result: NDArray[Any]) -> None:
-        """Fill ``result`` with the Hessian times ``tangents``, both in the logits' shape, by a compiled loop."""
-        common, rows = self._compiled_arguments(self._factor), np.moveaxis(tangents, self.axis, -1).reshape(-1, self.num_classes)
+        """Fill ``result`` with the Hessian times ``tangents``, both in the logits' shape, by a
+        compiled loop.
+        """
+        common, rows = (
+            self._compiled_arguments(self._factor),
+            np.moveaxis(tangents, self.axis, -1).reshape(-1, self.num_classes),
+        )
 
         def arguments(some: slice) -> tuple[Any, ...]:
-            return (read_only(_dispatch.as_stored(np.ascontiguousarray(rows[some])).reshape(-1)), *common(some))
+            return (
+                read_only(_dispatch.as_stored(np.ascontiguousarray(rows[some])).reshape(-1)),
+                *common(some),
+            )
 
         _dispatch.run("products", "cross_entropy_hvp", self.logits, self.axis, result, arguments)
 
@@ -590,7 +647,17 @@ class _Problem:
         def arguments(some: slice) -> tuple[Any, ...]:
             some_weights = weights[some] if by_row and len(weights) else weights
             some_factors = factors[some] if len(factors) else factors
-            return labels[some], ignore, some_weights, power, factor, some_factors, *fields(some), spec.gamma, spec.z_loss
+            return (
+                labels[some],
+                ignore,
+                some_weights,
+                power,
+                factor,
+                some_factors,
+                *fields(some),
+                spec.gamma,
+                spec.z_loss,
+            )
 
         return arguments
 
@@ -600,13 +667,18 @@ class _Problem:
         assert loops is not None
 
         def fields(some: slice) -> tuple[Any, Any]:
-            affine = loops.affine.affine_of(self.spec, None if self.kept is None else self.kept[some], narrow=narrow)
+            affine = loops.affine.affine_of(
+                self.spec, None if self.kept is None else self.kept[some], narrow=narrow
+            )
             return affine, loops.target.smooth_of(self.spec, None if self.soft is None else self.soft[some])
 
         return fields
 
     def _compiled_weights(self) -> Array:
-        """Return W by class, its logarithm where there is a gate, or with a given distribution w by row; empty where all are one."""
+        """Return W by class, its logarithm where there is a gate, or with a given distribution w by row.
+
+        Empty where all are one.
+        """
         if not active(self.spec.class_weight, 1.0):
             return _NONE
         if self.soft is not None:
@@ -618,7 +690,10 @@ class _Problem:
         return read_only(np.ascontiguousarray(weights))
 
     def _compiled_labels(self) -> tuple[NDArray[np.int64], int]:
-        """Return labels per row and the one that marks a row that does not count; a given distribution has the label 0."""
+        """Return labels per row and the one that marks a row that does not count.
+
+        A given distribution has the label 0.
+        """
         if self.given is None:
             return np.where(self.live, 0, -1), -1
         if self.kept is None:
@@ -626,7 +701,9 @@ class _Problem:
         return np.where(self.live, self.given, self.ignore_index), self.ignore_index
 
     def evaluate(self, upstream: Array | float = 1.0) -> Iterator[tuple[slice, _Row]]:
-        """Yield each block of rows with everything about it computed, scaled for the reduction and by the upstream gradient."""
+        """Yield each block of rows with everything about it computed, scaled for the reduction and by the
+        upstream gradient.
+        """
         scale = np.full(self.num_rows, self._factor) * upstream
         if self.sample_weight is not None:
             scale *= self.sample_weight
@@ -636,14 +713,24 @@ class _Problem:
 
     @cached_property
     def _factor(self) -> float:
-        """One over the sum of the rows' weights for a mean, 0 where there is none; a NaN row's weight does not count."""
+        """One over the sum of the rows' weights for a mean, 0 where there is none.
+
+        A NaN row's weight does not count.
+        """
         if self.reduction != "mean":
             return 1.0
         class_weight = self.spec.class_weight
-        if self.sample_weight is None and self.given is not None and isinstance(class_weight, float) and not self.gated:
+        if (
+            self.sample_weight is None
+            and self.given is not None
+            and isinstance(class_weight, float)
+            and not self.gated
+        ):
             total = float(np.count_nonzero(self.live)) * class_weight
         else:
-            total = float(np.nansum(self.weights if self.sample_weight is None else self.weights * self.sample_weight))
+            total = float(
+                np.nansum(self.weights if self.sample_weight is None else self.weights * self.sample_weight)
+            )
         return 1.0 / total if total else 0.0
 
     @cached_property
@@ -668,16 +755,27 @@ class _Problem:
 
     @cached_property
     def _unit(self) -> float:
-        """What gated weights are multiplied by in a mean, for their sum to be held; others are balanced from the start."""
+        """What gated weights are multiplied by in a mean, for their sum to be held.
+
+        Others are balanced from the start.
+        """
         gated_mean = self.gated and self.reduction == "mean" and not self.spec.is_moderate
         return _power_of_two(self._reference_weights) if gated_mean else 1.0
 
     def _fit(self) -> Array:
         """q_y^g per row, for the reference: exp(-g L) of the plain loss of u."""
         spec = self.spec
-        plain = LossSpec(temperature=spec.temperature, scale=spec.scale, bias=spec.bias, margin=spec.margin, softcap=spec.softcap)
+        plain = LossSpec(
+            temperature=spec.temperature,
+            scale=spec.scale,
+            bias=spec.bias,
+            margin=spec.margin,
+            softcap=spec.softcap,
+        )
         with np.errstate(over="ignore"):
-            return np.exp(-spec.gate * replace(self, spec=plain, sample_weight=None, reduction="none").values())
+            return np.exp(
+                -spec.gate * replace(self, spec=plain, sample_weight=None, reduction="none").values()
+            )
 
     def _row(self, block: slice, weight: Array, scale: Array) -> _Row:
         label = None if self.label is None else self.label[block]
@@ -687,7 +785,19 @@ class _Problem:
         shifted = shifted_exp(affine.high, affine.low, mask=kept, temperature=spec.temperature)
         soft = None if self.soft is None else self.soft[block].astype(np.float64)
         s, s_minus_one_hot = _smoothed(spec, label, soft, kept, shifted.e.shape)
-        return _Row(spec, label, self.live[block], kept, affine, shifted, shifted.probs, s, s_minus_one_hot, weight, scale)
+        return _Row(
+            spec,
+            label,
+            self.live[block],
+            kept,
+            affine,
+            shifted,
+            shifted.probs,
+            s,
+            s_minus_one_hot,
+            weight,
+            scale,
+        )
 
     def reduce(self, values: Array) -> Any:
         """Reduce row values, which already carry the divisor of the mean."""
@@ -700,7 +810,8 @@ class _Problem:
         if self.reduction == "mean" and self._factor == 0 and self.empty == "nan":
             total = np.nan
         if abs(total) < _LARGE:
-            return dtype.type(total)  # round_once guards against what cannot happen here, and takes as long as a small kernel
+            # round_once guards against what cannot happen here, and takes as long as a small kernel
+            return dtype.type(total)
         return round_once(np.asarray(total), dtype)[()]
 
     def write(self, blocks_of_rows: Iterator[tuple[slice, Array]], out: NDArray[Any] | None) -> NDArray[Any]:
@@ -714,7 +825,9 @@ class _Problem:
 
 
 def _affine(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> _Affine:
-    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit, but for a power of two."""
+    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit, but for a
+    power of two.
+    """
     slope, power = _steepness(spec)
     bend: Array | float = 0.0
     low: Array | None = None
@@ -751,8 +864,8 @@ def _steepness(spec: LossSpec) -> tuple[Array | float, int]:
 def _soft_cap(z: Array, cap: float) -> tuple[Array, Array, Array, Array]:
     """Return v = c tanh(z/c) as a two-float, dv/dz and d^2 v/dz^2; -inf stays -inf.
 
-    The rounding of z/c is carried to first order: where the cap saturates, cosh^-2 magnifies it by 2 z/c. Where the cap is out of
-    sight, v is z to the last digit, whatever z/c loses by underflow.
+    The rounding of z/c is carried to first order: where the cap saturates, cosh^-2 magnifies it by 2 z/c.
+    Where the cap is out of sight, v is z to the last digit, whatever z/c loses by underflow.
     """
     x, x_low = divide(z, np.zeros_like(z), cap)
     t, slope = np.tanh(x), np.cosh(x) ** -2.0
@@ -771,7 +884,11 @@ def _add(high: Array, low: Array | None, term: Array) -> tuple[Array, Array]:
 
 
 def _smoothed(
-    spec: LossSpec, label: NDArray[np.int64] | None, soft: Array | None, kept: NDArray[np.bool_] | None, shape: tuple[int, ...]
+    spec: LossSpec,
+    label: NDArray[np.int64] | None,
+    soft: Array | None,
+    kept: NDArray[np.bool_] | None,
+    shape: tuple[int, ...],
 ) -> tuple[Array, Array | None]:
     """Return the smoothed target s (n, K), and s_y - 1 where there is a class index y."""
     eps: Array | float = np.asarray(spec.smoothing)
@@ -794,19 +911,32 @@ def _prior(spec: LossSpec, kept: NDArray[np.bool_] | None, shape: tuple[int, ...
     if kept is not None:
         prior = np.where(kept, prior, 0.0)
     total = row_sum(np.ascontiguousarray(prior))[:, None]
-    share: Array = np.divide(prior, total, out=np.zeros(shape), where=total > 0)  # nothing left: no row that is smoothed
+    # nothing left: no row that is smoothed
+    share: Array = np.divide(prior, total, out=np.zeros(shape), where=total > 0)
     return share
 
 
 def _prepared(
-    logits: ArrayLike, target: ArrayLike, spec: LossSpec, options: Mapping[str, Any], *, out: NDArray[Any] | None = None
+    logits: ArrayLike,
+    target: ArrayLike,
+    spec: LossSpec,
+    options: Mapping[str, Any],
+    *,
+    out: NDArray[Any] | None = None,
 ) -> _Problem:
     """Do what :func:`_prepare` does, for options by name."""
     given: dict[str, Any] = {**_DEFAULTS, **options}
     return _prepare(logits, target, spec, *(given[name] for name in _DEFAULTS), out=out)
 
 
-_DEFAULTS = {"reduction": "mean", "sample_weight": None, "ignore_index": -100, "where": None, "axis": -1, "empty": "nan"}
+_DEFAULTS = {
+    "reduction": "mean",
+    "sample_weight": None,
+    "ignore_index": -100,
+    "where": None,
+    "axis": -1,
+    "empty": "nan",
+}
 
 
 def _prepare(
@@ -840,14 +970,18 @@ def _prepare(
     if reduction == "mean":
         spec, weights = _balanced(spec, weights)
     spec = spec if spec.is_moderate else spec.tamed
-    problem = _Problem(detached(z, out), axis, label, ignore_index, soft, kept, weights, spec, reduction, empty)
+    problem = _Problem(
+        detached(z, out), axis, label, ignore_index, soft, kept, weights, spec, reduction, empty
+    )
     _check_masked_target(problem)
     _check_masked_prior(problem)
     return problem
 
 
 def _balanced(spec: LossSpec, sample_weight: Array | None) -> tuple[LossSpec, Array | None]:
-    """Return both with weights whose sum is held: a mean stays the same when all weights are multiplied by a power of two."""
+    """Return both with weights whose sum is held: a mean stays the same when all weights are multiplied by a
+    power of two.
+    """
     unit = 1.0 if spec.gate or spec.is_moderate else _power_of_two(spec.class_weight)
     if unit != 1.0:
         spec = replace(spec, class_weight=np.asarray(spec.class_weight) * unit, z_loss=spec.z_loss * unit)
@@ -864,16 +998,26 @@ def _check_spec(spec: LossSpec, num_classes: int) -> None:
 
 
 def _target(
-    target: ArrayLike, spec: LossSpec, shape: tuple[int, ...], axis: int, row_shape: tuple[int, ...], ignore_index: int
+    target: ArrayLike,
+    spec: LossSpec,
+    shape: tuple[int, ...],
+    axis: int,
+    row_shape: tuple[int, ...],
+    ignore_index: int,
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return (labels, None) for class indices, (None, rows) for distributions."""
     array = _checks.array("target", target)
     if array.dtype.kind in "iu" or (array.size == 0 and array.shape == row_shape):
         return _checks.labels(array, shape[axis], ignore_index, row_shape).reshape(-1), None
     if array.dtype.name not in _checks.FLOAT_DTYPES:
-        raise TypeError(f"target must hold integers (class indices) or floats (distributions); got dtype {array.dtype.name}")
+        raise TypeError(
+            f"target must hold integers (class indices) or floats (distributions); got dtype "
+            f"{array.dtype.name}"
+        )
     if spec.needs_class_index:
-        raise ValueError(f"{', '.join(spec.needs_class_index)} needs class-index targets; got a distribution per row")
+        raise ValueError(
+            f"{', '.join(spec.needs_class_index)} needs class-index targets; got a distribution per row"
+        )
     return None, as_rows(_checks.soft_target(array, shape, signed=isinstance(target, _checks.AnySign)), axis)
 
 
@@ -887,7 +1031,9 @@ def _check_masked_target(problem: _Problem) -> None:
         assert problem.soft is not None
         bad = problem.live & ((problem.soft != 0) & ~problem.kept).any(axis=1)
     if bad.any():
-        raise ValueError(f"the target of row {int(np.argmax(bad))} is masked by where; unmask it, or ignore the row")
+        raise ValueError(
+            f"the target of row {int(np.argmax(bad))} is masked by where; unmask it, or ignore the row"
+        )
 
 
 def _check_masked_prior(problem: _Problem) -> None:
@@ -898,4 +1044,7 @@ def _check_masked_prior(problem: _Problem) -> None:
     smoothed = eps[problem.label] > 0 if eps.ndim else True
     bad = problem.live & smoothed & ~problem.kept[:, np.asarray(prior) > 0].any(axis=1)
     if bad.any():
-        raise ValueError(f"where masks every class of the prior in row {int(np.argmax(bad))}: nothing is left to smooth towards")
+        raise ValueError(
+            f"where masks every class of the prior in row {int(np.argmax(bad))}: nothing is left to smooth "
+            f"towards"
+        )

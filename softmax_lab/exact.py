@@ -84,7 +84,10 @@ def _u(z: list[Number], y: int | None, spec: LossSpec) -> list[Number]:
     v = z if cap is None else [x if x == mpmath.ninf else cap * mpmath.tanh(x / mpmath.mpf(cap)) for x in z]
     bias: Any = spec.bias[y] if np.ndim(spec.bias) == 2 else spec.bias  # type: ignore[index]
     margin = [_at(spec.margin, k) if k == y else 0 for k in range(len(z))]
-    return [(_at(spec.scale, k) * v[k] + _at(bias, k) - margin[k]) / mpmath.mpf(spec.temperature) for k in range(len(z))]
+    return [
+        (_at(spec.scale, k) * v[k] + _at(bias, k) - margin[k]) / mpmath.mpf(spec.temperature)
+        for k in range(len(z))
+    ]
 
 
 def _s(target: int | Sequence[float], spec: LossSpec, num_classes: int) -> list[Number]:
@@ -103,14 +106,20 @@ def row_weight(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(
         if not isinstance(target, (int, np.integer)):
             t = _row(target)
             total = mpmath.fsum(t)
-            return mpmath.fsum(_at(spec.class_weight, k) * t_k for k, t_k in enumerate(t)) / total if total else mpmath.mpf(1)
+            return (
+                mpmath.fsum(_at(spec.class_weight, k) * t_k for k, t_k in enumerate(t)) / total
+                if total
+                else mpmath.mpf(1)
+            )
         weight = _at(spec.class_weight, int(target))
         if spec.gate == 0:
             return weight
         return weight ** (softmax(_u(_row(z), int(target), spec))[target] ** mpmath.mpf(spec.gate))
 
 
-def cross_entropy(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None) -> Number:
+def cross_entropy(
+    z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
+) -> Number:
     """w (1 - q_y)^gamma (-sum_k s_k log q_k) + lambda lse(u)^2; ``weight`` holds w fixed."""
     with mpmath.workdps(DIGITS):
         z = _row(z)
@@ -127,7 +136,9 @@ def cross_entropy(z: Row, target: int | Sequence[float], spec: LossSpec = LossSp
 def cross_entropy_grad_terms(
     z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
 ) -> list[list[Number]]:
-    """The terms whose sum is dL/dz_k, a list of terms per class: where they cancel, the largest is the yardstick."""
+    """The terms whose sum is dL/dz_k, a list of terms per class: where they cancel, the largest is the
+    yardstick.
+    """
     with mpmath.workdps(DIGITS):
         z = _row(z)
         y = int(target) if isinstance(target, (int, np.integer)) else None
@@ -149,14 +160,20 @@ def cross_entropy_grad_terms(
         return terms
 
 
-def cross_entropy_grad(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None) -> list[Number]:
+def cross_entropy_grad(
+    z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
+) -> list[Number]:
     """dL/dz_k; ``weight`` holds w fixed."""
     with mpmath.workdps(DIGITS):
         return [mpmath.fsum(terms) for terms in cross_entropy_grad_terms(z, target, spec, weight=weight)]
 
 
-def cross_entropy_hvp(z: Row, target: int | Sequence[float], tangent: Row, spec: LossSpec = LossSpec()) -> list[Number]:
-    """The gradient's central difference along ``tangent``, with a step of 1e-100 of what the function changes over: to about 200 digits."""
+def cross_entropy_hvp(
+    z: Row, target: int | Sequence[float], tangent: Row, spec: LossSpec = LossSpec()
+) -> list[Number]:
+    """The gradient's central difference along ``tangent``, with a step of 1e-100 of what the function changes
+    over: to about 200 digits.
+    """
     with mpmath.workdps(DIGITS):
         step = mpmath.mpf(10) ** -100 * min(
             1, spec.softcap or 1, mpmath.mpf(spec.temperature) / max(1, mpmath.mpf(float(np.max(spec.scale))))
@@ -168,8 +185,12 @@ def cross_entropy_hvp(z: Row, target: int | Sequence[float], tangent: Row, spec:
         return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
 
 
-def restricted(z: Row, target: int, spec: LossSpec, where: Sequence[bool]) -> tuple[list[Number], int, LossSpec]:
-    """The row over the classes that take part: logits, target and spec, the prior made to sum to one again."""
+def restricted(
+    z: Row, target: int, spec: LossSpec, where: Sequence[bool]
+) -> tuple[list[Number], int, LossSpec]:
+    """The row over the classes that take part: logits, target and spec, the prior made to sum to one
+    again.
+    """
     kept = np.flatnonzero(where)
     if target not in kept:
         raise ValueError(f"the target {target} is masked by where")
@@ -189,7 +210,10 @@ def restricted(z: Row, target: int, spec: LossSpec, where: Sequence[bool]) -> tu
 def two_floats(values: Iterable[Number]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Split mpf values into (high, low) float64 arrays whose sum holds about 106 bits."""
     with mpmath.workdps(DIGITS):
-        pairs = [(float(x), float(x - float(x)) if mpmath.isfinite(x) and abs(x) < _LARGEST else 0.0) for x in values]
+        pairs = [
+            (float(x), float(x - float(x)) if mpmath.isfinite(x) and abs(x) < _LARGEST else 0.0)
+            for x in values
+        ]
     high, low = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return high, low
 
@@ -197,8 +221,11 @@ def two_floats(values: Iterable[Number]) -> tuple[NDArray[np.float64], NDArray[n
 _LARGEST = mpmath.mpf(2) ** 1023  # beyond it float() may overflow, and the high part alone says so
 
 
-def ulp_error(computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None) -> NDArray[np.float64]:
-    """Return the distance of computed and exact per component, in ulps of ``dtype`` (the computed array's own by default).
+def ulp_error(
+    computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None
+) -> NDArray[np.float64]:
+    """Return the distance of computed and exact per component, in ulps of ``dtype`` (the computed array's own
+    by default).
 
     What one ulp is, and the conventions at flushes, NaN and infinities: ``softmax_lab._ulp.ulp_distance``.
     ``scale`` is the largest term of a sum that truly cancels.

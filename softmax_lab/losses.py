@@ -1,13 +1,13 @@
 r"""The named members of the loss family: each is a few lines that return a :class:`~softmax_lab.LossSpec`.
 
-``counts`` is always the number of training samples per class, shape ``(K,)``. A class without samples counts as
-one sample, in every loss: priors and weights stay finite and nothing becomes NaN. Where only the ratios of the
-counts matter, which is everywhere but in :func:`class_balanced`, class frequencies do as well: floats > 0 that sum to
-one within 1e-6. Whole numbers are samples, whatever their type; all else raises ``ValueError``. ``REGISTRY`` maps
-each name to its factory; tests, book and command line read it.
+``counts`` is always the number of training samples per class, shape ``(K,)``. A class without samples counts
+as one sample, in every loss: priors and weights stay finite and nothing becomes NaN. Where only the ratios of
+the counts matter, which is everywhere but in :func:`class_balanced`, class frequencies do as well: floats > 0
+that sum to one within 1e-6. Whole numbers are samples, whatever their type; all else raises ``ValueError``.
+``REGISTRY`` maps each name to its factory; tests, book and command line read it.
 
-With q = softmax(u), the gradient of the unweighted loss with respect to u is q - s; each docstring gives what its
-member makes of u, s and the row's weight.
+With q = softmax(u), the gradient of the unweighted loss with respect to u is q - s; each docstring gives what
+its member makes of u, s and the row's weight.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def weighted(class_weight: ArrayLike) -> LossSpec:
 def class_balanced(counts: ArrayLike, beta: float = 0.999) -> LossSpec:
     r"""Weight by the inverse effective number of samples, :math:`W_k \propto (1-\beta) / (1-\beta^{n_k})`.
 
-    The weights are scaled to sum to K. Gradient :math:`W_y (q - e_y)`. beta = 0 is no weighting, beta -> 1 inverse
-    frequency; 0 <= beta < 1. It depends on how many samples there are: frequencies raise ``ValueError``.
+    The weights are scaled to sum to K. Gradient :math:`W_y (q - e_y)`. beta = 0 is no weighting, beta -> 1
+    inverse frequency; 0 <= beta < 1. It depends on how many samples there are: frequencies raise
+    ``ValueError``.
 
     Examples
     --------
@@ -85,13 +86,15 @@ def class_balanced(counts: ArrayLike, beta: float = 0.999) -> LossSpec:
 
     References
     ----------
-    Y. Cui, M. Jia, T.-Y. Lin, Y. Song and S. Belongie, "Class-balanced loss based on effective number of samples",
-    CVPR 2019, eq. 4.
+    Y. Cui, M. Jia, T.-Y. Lin, Y. Song and S. Belongie, "Class-balanced loss based on effective number of
+    samples", CVPR 2019, eq. 4.
     """
     n = _checks.class_counts(counts)
     beta = _checks.number("beta", beta, low=0.0, high=1.0)
     if beta == 1:
-        raise ValueError("beta must be < 1 (its limit is inverse frequency: losses.weighted(1 / counts)); got 1.0")
+        raise ValueError(
+            "beta must be < 1 (its limit is inverse frequency: losses.weighted(1 / counts)); got 1.0"
+        )
     weight = (1 - beta) / -np.expm1(n * math.log(beta)) if beta else np.ones_like(n)
     return LossSpec(class_weight=weight * (len(n) / weight.sum()))
 
@@ -116,10 +119,11 @@ def focal(gamma: float = 2.0) -> LossSpec:
 
 
 def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> LossSpec:
-    r"""Ask a larger margin of rarer classes, :math:`u_k = \text{scale}\,(z_k - m_k [k=y])`, :math:`m_k \propto n_k^{-1/4}`.
+    r"""Ask a larger margin of rarer classes, :math:`u_k = \text{scale}\,(z_k - m_k [k=y])`, :math:`m_k
+    \propto n_k^{-1/4}`.
 
-    The rarest class gets ``max_margin``. Gradient with respect to z: scale (q - e_y). The logits are meant to be
-    cosines, in [-1, 1].
+    The rarest class gets ``max_margin``. Gradient with respect to z: scale (q - e_y). The logits are meant to
+    be cosines, in [-1, 1].
 
     Examples
     --------
@@ -129,8 +133,8 @@ def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> Los
 
     References
     ----------
-    K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with label-distribution-aware
-    margin loss", NeurIPS 2019, eq. 13.
+    K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with
+    label-distribution-aware margin loss", NeurIPS 2019, eq. 13.
     """
     n = _checks.class_sizes(counts)
     max_margin = _checks.number("max_margin", max_margin, low=0.0)
@@ -139,7 +143,9 @@ def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> Los
 
 
 def label_smoothing(eps: float = 0.1) -> LossSpec:
-    r"""Move the target towards uniform, :math:`s = (1-\varepsilon) e_y + \varepsilon / K`; gradient :math:`q - s`.
+    r"""Move the target towards uniform, :math:`s = (1-\varepsilon) e_y + \varepsilon / K`.
+
+    Gradient :math:`q - s`.
 
     Examples
     --------
@@ -149,8 +155,8 @@ def label_smoothing(eps: float = 0.1) -> LossSpec:
 
     References
     ----------
-    C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna, "Rethinking the Inception architecture for computer
-    vision", CVPR 2016, section 7.
+    C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna, "Rethinking the Inception architecture for
+    computer vision", CVPR 2016, section 7.
     """
     return LossSpec(smoothing=_checks.number("eps", eps, low=0.0, high=1.0))
 
@@ -178,7 +184,9 @@ def logit_adjusted(counts: ArrayLike, tau: float = 1.0) -> LossSpec:
 
 
 def balanced_softmax(counts: ArrayLike) -> LossSpec:
-    r"""Weight each class's exponential by its count, :math:`q_k \propto n_k e^{z_k}`; gradient :math:`q - e_y`.
+    r"""Weight each class's exponential by its count, :math:`q_k \propto n_k e^{z_k}`.
+
+    Gradient :math:`q - e_y`.
 
     The same function as :func:`logit_adjusted` with tau = 1, found independently.
 
@@ -197,7 +205,8 @@ def balanced_softmax(counts: ArrayLike) -> LossSpec:
 
 
 def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
-    r"""Divide rare classes' logits while training, :math:`u_k = a_k z_k`, :math:`a_k = (n_k / n_{max})^\gamma`.
+    r"""Divide rare classes' logits while training, :math:`u_k = a_k z_k`, :math:`a_k = (n_k /
+    n_{max})^\gamma`.
 
     Class-dependent temperatures. Gradient with respect to z: a_k (q_k - [k = y]). gamma >= 0.
 
@@ -217,7 +226,8 @@ def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
 
 
 def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
-    r"""Vector scaling: both of :func:`cdt` and :func:`logit_adjusted`, :math:`u_k = (n_k/n_{max})^\gamma z_k + \tau \log \pi_k`.
+    r"""Vector scaling: both of :func:`cdt` and :func:`logit_adjusted`, :math:`u_k = (n_k/n_{max})^\gamma z_k
+    + \tau \log \pi_k`.
 
     Gradient with respect to z: a_k (q_k - [k = y]).
 
@@ -229,8 +239,8 @@ def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
 
     References
     ----------
-    G. R. Kini, O. Paraskevas, S. Oymak and C. Thrampoulidis, "Label-imbalanced and group-sensitive classification
-    under overparameterization", NeurIPS 2021, eq. 2.
+    G. R. Kini, O. Paraskevas, S. Oymak and C. Thrampoulidis, "Label-imbalanced and group-sensitive
+    classification under overparameterization", NeurIPS 2021, eq. 2.
     """
     n = _checks.class_sizes(counts)
     tau = _checks.number("tau", tau, low=0.0)
@@ -238,13 +248,17 @@ def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
 
 
 def label_aware_smoothing(
-    counts: ArrayLike, head: float = 0.4, tail: float = 0.1, shape: Literal["concave", "linear", "convex"] = "concave"
+    counts: ArrayLike,
+    head: float = 0.4,
+    tail: float = 0.1,
+    shape: Literal["concave", "linear", "convex"] = "concave",
 ) -> LossSpec:
     r"""Smooth frequent classes more than rare ones.
 
     With x = (n_y - n_min) / (n_max - n_min) the mass given away is tail + (head - tail) f(x), where f(x) is
-    sin(pi x / 2) (concave), x (linear) or 1 + sin(3 pi / 2 + pi x / 2) (convex). The paper spreads that mass over the *other*
-    K - 1 classes; the family's uniform r includes y, so its epsilon is K/(K-1) times as large. Gradient q - s.
+    sin(pi x / 2) (concave), x (linear) or 1 + sin(3 pi / 2 + pi x / 2) (convex). The paper spreads that mass
+    over the *other* K - 1 classes; the family's uniform r includes y, so its epsilon is K/(K-1) times as
+    large. Gradient q - s.
 
     Examples
     --------
@@ -254,7 +268,8 @@ def label_aware_smoothing(
 
     References
     ----------
-    Z. Zhong, J. Cui, S. Liu and J. Jia, "Improving calibration for long-tailed recognition", CVPR 2021, eqs. 5-8.
+    Z. Zhong, J. Cui, S. Liu and J. Jia, "Improving calibration for long-tailed recognition", CVPR 2021, eqs.
+    5-8.
     """
     n = _checks.class_sizes(counts)
     _checks.choice("shape", shape, ("concave", "linear", "convex"))
@@ -264,15 +279,17 @@ def label_aware_smoothing(
     head = _checks.number("head", head, low=0.0, high=most)
     tail = _checks.number("tail", tail, low=0.0, high=most)
     x = (n - n.min()) / (np.ptp(n) or 1.0)  # all alike: every class is a rarest one
-    rise = {"concave": np.sin(np.pi * x / 2), "linear": x, "convex": 1 + np.sin(1.5 * np.pi + np.pi * x / 2)}[shape]
+    rise = {"concave": np.sin(np.pi * x / 2), "linear": x, "convex": 1 + np.sin(1.5 * np.pi + np.pi * x / 2)}[
+        shape
+    ]
     return LossSpec(smoothing=np.clip((tail + (head - tail) * rise) / most, 0.0, 1.0))
 
 
 def seesaw(counts: ArrayLike, p: float = 0.8) -> LossSpec:
     r"""Seesaw's mitigation: spare rarer classes the push of frequent targets.
 
-    :math:`u_k = z_k + b_{yk}` with :math:`b_{yk} = p \min(0, \log n_k - \log n_y)`. Gradient :math:`q - e_y`. The
-    compensation factor depends on the scores of the moment and is not part of a fixed spec.
+    :math:`u_k = z_k + b_{yk}` with :math:`b_{yk} = p \min(0, \log n_k - \log n_y)`. Gradient :math:`q - e_y`.
+    The compensation factor depends on the scores of the moment and is not part of a fixed spec.
 
     Examples
     --------
@@ -283,8 +300,8 @@ def seesaw(counts: ArrayLike, p: float = 0.8) -> LossSpec:
 
     References
     ----------
-    J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss for
-    long-tailed instance segmentation", CVPR 2021, eqs. 3-5.
+    J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss
+    for long-tailed instance segmentation", CVPR 2021, eqs. 3-5.
     """
     log_n = np.log(_checks.class_sizes(counts))
     p = _checks.number("p", p, low=0.0)
@@ -294,9 +311,10 @@ def seesaw(counts: ArrayLike, p: float = 0.8) -> LossSpec:
 def equalization(counts: ArrayLike, threshold: float | None = None, drop: float = 0.9) -> LossSpec:
     r"""Softmax equalization: turn down the rare classes' exponentials in other classes' rows.
 
-    :math:`q_k \propto w_{yk} e^{z_k}` with :math:`w_{yk} = 1 - \text{drop}\,[\pi_k < \text{threshold}][k \ne y]`. Gradient
-    :math:`q - e_y`. The paper draws the factor at random, 0 with probability ``drop`` and else 1; this is its mean,
-    which a fixed spec can hold. ``threshold`` is a share of all samples, 1/(2K) by default; 0 <= drop < 1.
+    :math:`q_k \propto w_{yk} e^{z_k}` with :math:`w_{yk} = 1 - \text{drop}\,[\pi_k < \text{threshold}][k \ne
+    y]`. Gradient :math:`q - e_y`. The paper draws the factor at random, 0 with probability ``drop`` and else
+    1; this is its mean, which a fixed spec can hold. ``threshold`` is a share of all samples, 1/(2K) by
+    default; 0 <= drop < 1.
 
     Examples
     --------
@@ -311,24 +329,35 @@ def equalization(counts: ArrayLike, threshold: float | None = None, drop: float 
     recognition", CVPR 2020, section 3.3.
     """
     n = _checks.class_sizes(counts)
-    threshold = 0.5 / len(n) if threshold is None else _checks.number("threshold", threshold, low=0.0, high=1.0)
+    threshold = (
+        0.5 / len(n) if threshold is None else _checks.number("threshold", threshold, low=0.0, high=1.0)
+    )
     drop = _checks.number("drop", drop, low=0.0, high=1.0)
     if drop == 1:
-        raise ValueError("drop must be < 1 (at 1 a rare class would leave every other row's softmax); got 1.0")
+        raise ValueError(
+            "drop must be < 1 (at 1 a rare class would leave every other row's softmax); got 1.0"
+        )
     rare = n / n.sum() < threshold
     bias = np.where(rare[None, :] & ~np.eye(len(n), dtype=bool), math.log1p(-drop), 0.0)
     return LossSpec(bias=bias)
 
 
 def gradient_balanced(
-    counts: ArrayLike, tau: float = 1.1, strength: float = 1.0, gate: float = 4.0, eps: float = 0.0, power: float = 0.5
+    counts: ArrayLike,
+    tau: float = 1.1,
+    strength: float = 1.0,
+    gate: float = 4.0,
+    eps: float = 0.0,
+    power: float = 0.5,
 ) -> LossSpec:
     r"""Balance the classes' gradients: a prior in the logits, and a tail boost for rows that are already fit.
 
-    :math:`u_k = z_k + \tau \log \pi_k`, row weight :math:`w = (n_{max}/n_y)^{\text{strength} \cdot q_y^{gate}}` held constant in
-    the derivative. Smoothing, by :math:`\varepsilon_y = \text{eps}\,(n_y/n_{max})^{power}`, leaves the decision where it is
-    (:func:`softmax_lab.balance.neutral_smoothing`): it adds :math:`\log(1 - \varepsilon_k)` to the logits, and goes towards the
-    softmax of all that is added. Gradient :math:`w (q - s)`. On balanced counts with eps = 0 it is plain cross-entropy.
+    :math:`u_k = z_k + \tau \log \pi_k`, row weight :math:`w = (n_{max}/n_y)^{\text{strength} \cdot
+    q_y^{gate}}` held constant in the derivative. Smoothing, by :math:`\varepsilon_y =
+    \text{eps}\,(n_y/n_{max})^{power}`, leaves the decision where it is
+    (:func:`softmax_lab.balance.neutral_smoothing`): it adds :math:`\log(1 - \varepsilon_k)` to the logits,
+    and goes towards the softmax of all that is added. Gradient :math:`w (q - s)`. On balanced counts with eps
+    = 0 it is plain cross-entropy.
 
     Examples
     --------
@@ -337,11 +366,20 @@ def gradient_balanced(
     array([  1., 100.])
     """
     n = _checks.class_sizes(counts)
-    tau, strength, power = (_checks.number(name, x, low=0.0) for name, x in (("tau", tau), ("strength", strength), ("power", power)))
+    tau, strength, power = (
+        _checks.number(name, x, low=0.0)
+        for name, x in (("tau", tau), ("strength", strength), ("power", power))
+    )
     eps = _checks.number("eps", eps, low=0.0, high=1.0)
     smoothing = eps * (n / n.max()) ** power
     bias, prior = balance.neutral_smoothing(tau * _log_prior(n), smoothing)
-    return LossSpec(bias=bias, class_weight=(n.max() / n) ** strength, gate=gate, smoothing=smoothing if eps else 0.0, prior=prior)
+    return LossSpec(
+        bias=bias,
+        class_weight=(n.max() / n) ** strength,
+        gate=gate,
+        smoothing=smoothing if eps else 0.0,
+        prior=prior,
+    )
 
 
 REGISTRY: dict[str, Callable[..., LossSpec]] = {

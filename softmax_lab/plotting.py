@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "DIVERGING", "SEQUENTIAL", "heat_map", "use_style"]
 
-# M. Okabe and K. Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour blindness.
+# M. Okabe and K. Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour
+# blindness.
 COLORS: dict[str, str] = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
@@ -57,11 +58,14 @@ def use_style() -> None:
     from cycler import cycler
 
     mpl.rcParams.update(_STYLE)
-    mpl.rcParams["axes.prop_cycle"] = cycler(color=[c for name, c in COLORS.items() if name not in ("yellow", "grey")])
+    mpl.rcParams["axes.prop_cycle"] = cycler(
+        color=[c for name, c in COLORS.items() if name not in ("yellow", "grey")]
+    )
 
 
 def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Figure:
-    """Draw an audit as one panel a type, case by implementation, coloured by the logarithm of the error in ulp.
+    """Draw an audit as one panel a type, case by implementation, coloured by the logarithm of the error in
+    ulp.
 
     Parameters
     ----------
@@ -75,7 +79,8 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
     Returns
     -------
     matplotlib.figure.Figure
-        A cross marks what is over the limit or wrong; a dot what is right and no matter of ulps; white was not offered.
+        A cross marks what is over the limit or wrong; a dot what is right and no matter of ulps; white was
+        not offered.
 
     Raises
     ------
@@ -95,10 +100,15 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
     rows = frame[frame["function"] == function]
     for dtype in dtypes:
         if dtype not in set(rows["dtype"]):
-            raise ValueError(f"frame must hold rows of {function} in {dtype}; it has {', '.join(dict.fromkeys(rows['dtype'])) or 'none'}")
+            raise ValueError(
+                f"frame must hold rows of {function} in {dtype}; it has "
+                f"{', '.join(dict.fromkeys(rows['dtype'])) or 'none'}"
+            )
     cases, names = list(dict.fromkeys(rows["case"])), list(dict.fromkeys(rows["implementation"]))
     norm = LogNorm(0.1, 1e9, clip=True)  # the range of the HTML report
-    figure = Figure(figsize=(2.4 + 0.42 * len(names) * len(dtypes), 1.6 + 0.2 * len(cases)), layout="constrained")
+    figure = Figure(
+        figsize=(2.4 + 0.42 * len(names) * len(dtypes), 1.6 + 0.2 * len(cases)), layout="constrained"
+    )
     axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)[0]
     for axis, dtype in zip(axes, dtypes, strict=True):
         mesh = _heat_panel(axis, rows[rows["dtype"] == dtype], cases, names, norm)

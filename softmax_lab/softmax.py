@@ -85,9 +85,9 @@ def log_softmax(
 ) -> NDArray[Any]:
     r"""Return :math:`\log p_k = z_k/T - \log \sum_j e^{z_j/T}` along one axis.
 
-    Arguments and errors as in :func:`softmax`. Masked entries, and every entry of a fully masked row, are -inf.
-    The largest entry's own term is kept out of the sum and enters by log1p, so a confident class keeps its true
-    log-probability instead of 0.
+    Arguments and errors as in :func:`softmax`. Masked entries, and every entry of a fully masked row, are
+    -inf. The largest entry's own term is kept out of the sum and enters by log1p, so a confident class keeps
+    its true log-probability instead of 0.
 
     Examples
     --------
@@ -102,7 +102,9 @@ def log_softmax(
     return _map_rows("log_softmax", logits, axis, temperature, where, out)
 
 
-def logsumexp(logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None, keepdims: bool = False) -> Any:
+def logsumexp(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None, keepdims: bool = False
+) -> Any:
     r"""Return :math:`\log \sum_j e^{z_j}` along one axis.
 
     Parameters
@@ -151,7 +153,9 @@ def _reference_logsumexp(rows: NDArray[Any], mask: NDArray[np.bool_] | None, res
         for block in blocks(*rows.shape):
             shifted = shifted_exp(rows[block].astype(np.float64), mask=None if mask is None else mask[block])
             # an infinite peak is the result; the shift has made NaN of it
-            result[block] = np.where(np.isinf(shifted.peak), shifted.peak, shifted.peak + shifted.log_normaliser)
+            result[block] = np.where(
+                np.isinf(shifted.peak), shifted.peak, shifted.peak + shifted.log_normaliser
+            )
 
 
 # what each function takes of a block of rows, and the value of masked entries
@@ -163,7 +167,12 @@ _ENTRIES: dict[str, tuple[Callable[[Shifted], Array], float]] = {
 
 @_dispatch.falls_back
 def _map_rows(
-    name: str, logits: ArrayLike, axis: int, temperature: float, where: ArrayLike | None, out: NDArray[Any] | None
+    name: str,
+    logits: ArrayLike,
+    axis: int,
+    temperature: float,
+    where: ArrayLike | None,
+    out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     """Check, then work through the rows by the loop that suits them."""
     z = _checks.floating("logits", logits)
@@ -177,7 +186,13 @@ def _map_rows(
         kept = None if mask is None else as_rows(mask, axis)
         _dispatch.run(path, name, source, axis, result, lambda some: (_affine(temperature, kept, some),))
     else:
-        _reference_map(name, as_rows(source, axis), None if mask is None else as_rows(mask, axis), temperature, RowWriter(result, axis))
+        _reference_map(
+            name,
+            as_rows(source, axis),
+            None if mask is None else as_rows(mask, axis),
+            temperature,
+            RowWriter(result, axis),
+        )
     return result
 
 
@@ -190,7 +205,9 @@ def _affine(temperature: float, kept: NDArray[np.bool_] | None, some: slice) -> 
     return loops.affine.temperature_and_mask(temperature, None if kept is None else kept[some])
 
 
-def _reference_map(name: str, rows: NDArray[Any], mask: NDArray[np.bool_] | None, temperature: float, writer: RowWriter) -> None:
+def _reference_map(
+    name: str, rows: NDArray[Any], mask: NDArray[np.bool_] | None, temperature: float, writer: RowWriter
+) -> None:
     entry, masked = _ENTRIES[name]
     with np.errstate(all="ignore"):
         for block in blocks(*rows.shape):

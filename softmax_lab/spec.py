@@ -6,7 +6,8 @@ r"""LossSpec: which member of the loss family is meant, as data.
     u_k &= (a_k v_k + b_k - m_y [k = y]) / T                &&\text{scale, bias, margin, temperature} \\
     q   &= \operatorname{softmax}(u) \\
     s   &= (1 - \varepsilon_y) e_y + \varepsilon_y r        &&\text{smoothed target} \\
-    w   &= W_y^{\,q_y^{\,g}} \text{ with a gate } g > 0, \text{ else } W_y  &&\text{row weight, constant in derivatives} \\
+    w   &= W_y^{\,q_y^{\,g}} \text{ with a gate } g > 0, \text{ else } W_y
+        &&\text{row weight, constant in derivatives} \\
     L   &= w (1 - q_y)^\gamma \Bigl(-\sum_k s_k \log q_k\Bigr) + \lambda \operatorname{lse}(u)^2
 """
 
@@ -43,7 +44,8 @@ DOMAINS: dict[str, tuple[float, float, bool, tuple[int, ...]]] = {
     "z_loss": (0.0, math.inf, False, ()),
     "softcap": (0.0, math.inf, True, ()),
 }
-LARGEST_POWER = 1024.0  # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
+# beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
+LARGEST_POWER = 1024.0
 _OPTIONAL = ("prior", "softcap")  # None: a uniform prior, no cap
 
 Value = float | NDArray[np.float64] | None
@@ -53,8 +55,8 @@ Value = float | NDArray[np.float64] | None
 class LossSpec:
     """One member of the loss family: what to do to the logits, the target and the row's weight.
 
-    Every default is neutral, so ``LossSpec()`` is plain softmax cross-entropy. Arrays are copied, made float64
-    and read-only. Specs compare and hash by value, pickle, and go to and from JSON.
+    Every default is neutral, so ``LossSpec()`` is plain softmax cross-entropy. Arrays are copied, made
+    float64 and read-only. Specs compare and hash by value, pickle, and go to and from JSON.
 
     Parameters
     ----------
@@ -63,7 +65,8 @@ class LossSpec:
     scale : float or (K,)
         a > 0, multiplies the (capped) logits.
     bias : float, (K,) or (K, K)
-        b, added to the scaled logits; of a matrix, row ``bias[y]`` is added where y is the target (K <= 8192).
+        b, added to the scaled logits; of a matrix, row ``bias[y]`` is added where y is the target (K <=
+        8192).
     margin : float or (K,)
         m >= 0, subtracted from the target's logit; divided by T like the rest, not multiplied by a.
     smoothing : float or (K,)
@@ -72,10 +75,11 @@ class LossSpec:
         r, the distribution that smoothing moves towards; sums to one. Uniform by default. Under a mask it is
         renormalised over what is left.
     class_weight : float or (K,)
-        W >= 0 per target class. A target distribution t gets the mean of W under it, sum_k t_k W_k / sum_k t_k.
+        W >= 0 per target class. A target distribution t gets the mean of W under it, sum_k t_k W_k / sum_k
+        t_k.
     gate : float
-        g >= 0. With g > 0 the row's weight is W_y ** (q_y ** g): it acts only as the row is already fit. It is a
-        constant in every derivative.
+        g >= 0. With g > 0 the row's weight is W_y ** (q_y ** g): it acts only as the row is already fit. It
+        is a constant in every derivative.
     gamma : float
         Focal exponent >= 0.
     z_loss : float
@@ -149,14 +153,21 @@ class LossSpec:
     @cached_property
     def only_shifts(self) -> bool:
         """A bias per class is active and nothing else that acts on the logits."""
-        others = active(self.scale, 1.0) or active(self.margin) or self.softcap is not None or self.temperature != 1
+        others = (
+            active(self.scale, 1.0)
+            or active(self.margin)
+            or self.softcap is not None
+            or self.temperature != 1
+        )
         return np.ndim(self.bias) == 1 and not others
 
     @cached_property
     def is_moderate(self) -> bool:
-        """Whether no field is so large or so small that its products with the others leave float64, or lose digits on the way.
+        """Whether no field is so large or so small that its products with the others leave float64, or lose
+        digits on the way.
 
-        The compiled loops take only such specs; at the ends of the domains the NumPy reference has its factors in a safe order.
+        The compiled loops take only such specs; at the ends of the domains the NumPy reference has its
+        factors in a safe order.
         """
         return (
             _moderate(self.temperature)
@@ -173,11 +184,15 @@ class LossSpec:
 
     @cached_property
     def tamed(self) -> LossSpec:
-        """Return the same member of the family, u T and T divided by one power of two, so that a logit times the scale stays finite."""
+        """Return the same member of the family, u T and T divided by one power of two, so that a logit times
+        the scale stays finite.
+        """
         power = min(math.frexp(_largest(self.scale))[1] - 1, math.frexp(self.temperature)[1] + 1021)
         if self.is_moderate or power <= 0:
             return self
-        fields = {name: np.ldexp(getattr(self, name), -power) for name in ("temperature", "scale", "bias", "margin")}
+        fields = {
+            name: np.ldexp(getattr(self, name), -power) for name in ("temperature", "scale", "bias", "margin")
+        }
         return replace(self, **fields)
 
     def _key(self) -> tuple[Any, ...]:
@@ -198,13 +213,21 @@ class LossSpec:
 
     def __repr__(self) -> str:
         defaults = {field.name: field.default for field in fields(self)}
-        shown = [f"{name}={_summary(value)}" for name, value in self._items() if isinstance(value, np.ndarray) or value != defaults[name]]
+        shown = [
+            f"{name}={_summary(value)}"
+            for name, value in self._items()
+            if isinstance(value, np.ndarray) or value != defaults[name]
+        ]
         return f"LossSpec({', '.join(shown)})"
 
     def to_json(self) -> str:
         """Return the spec as strict JSON; numbers survive the round trip to the bit."""
         return json.dumps(
-            {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in self._items()}, allow_nan=False
+            {
+                name: value.tolist() if isinstance(value, np.ndarray) else value
+                for name, value in self._items()
+            },
+            allow_nan=False,
         )
 
     @classmethod
@@ -215,7 +238,9 @@ class LossSpec:
             raise ValueError(f"a LossSpec in JSON must be an object of fields; got {type(values).__name__}")
         unknown = sorted(set(values) - set(DOMAINS))
         if unknown:
-            raise ValueError(f"a LossSpec has the fields {', '.join(DOMAINS)}; got unknown {', '.join(unknown)}")
+            raise ValueError(
+                f"a LossSpec has the fields {', '.join(DOMAINS)}; got unknown {', '.join(unknown)}"
+            )
         return cls(**values)
 
 
@@ -245,7 +270,9 @@ def _plain(value: Value) -> Any:
 
 def _from_mapping(values: Mapping[str, Any]) -> LossSpec:
     """Return the spec of a pickle; version 0.1.0 wrote its arrays as they are."""
-    given: dict[str, Any] = {n: np.frombuffer(v[1], "<f8").reshape(v[0]) if isinstance(v, tuple) else v for n, v in values.items()}
+    given: dict[str, Any] = {
+        n: np.frombuffer(v[1], "<f8").reshape(v[0]) if isinstance(v, tuple) else v for n, v in values.items()
+    }
     return LossSpec(**given)
 
 
@@ -264,7 +291,9 @@ def _validated(name: str, value: Any) -> Value:
         return _checks.number(name, value, low=low, high=high, open_low=open_low)
     array = _checks.real_array(name, value, low=low, high=high)
     if array.ndim not in ranks:
-        allowed = " or ".join([*(["a number"] if name != "prior" else []), *({1: "(K,)", 2: "(K, K)"}[r] for r in ranks)])
+        allowed = " or ".join(
+            [*(["a number"] if name != "prior" else []), *({1: "(K,)", 2: "(K, K)"}[r] for r in ranks)]
+        )
         raise ValueError(f"{name} must be {allowed}; got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must have at least one class; got shape {array.shape}")

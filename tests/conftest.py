@@ -1,9 +1,10 @@
 """Hypothesis profiles, and the table of worst errors in ulp that closes a run.
 
-``default`` repeats the same examples on every machine, ``thorough`` (pytest --hypothesis-profile=thorough) searches for new ones,
-and ``fuzz`` searches longer, for ``test_fuzz``.
+``default`` repeats the same examples on every machine, ``thorough`` (pytest --hypothesis-profile=thorough)
+searches for new ones, and ``fuzz`` searches longer, for ``test_fuzz``.
 
-The same examples means: in whatever order and company, on however loaded a machine, and wherever ``CI`` is set.
+The same examples means: in whatever order and company, on however loaded a machine, and wherever ``CI`` is
+set.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from softmax_lab import _dispatch
 
 from .ulps import Record, table
 
-# Hypothesis draws one number in twenty from constants, half of them those of the local modules that are imported so far: a test would
-# see other examples alone than after its neighbours. Older releases do not know these constants.
+# Hypothesis draws one number in twenty from constants, half of them those of the local modules that are
+# imported so far: a test would see other examples alone than after its neighbours. Older releases do not know
+# these constants.
 if hasattr(providers, "_get_local_constants"):
     from hypothesis.internal.constants_ast import Constants
 
     _no_constants = Constants()
     providers._get_local_constants = lambda: _no_constants
 
-# Every profile says all that matters: what it leaves open it inherits from one that hypothesis chooses by the environment.
+# Every profile says all that matters: what it leaves open it inherits from one that hypothesis chooses by the
+# environment.
 _common: dict[str, Any] = {
     "deadline": None,
     "suppress_health_check": [
@@ -45,7 +48,9 @@ _records: list[tuple[str, str, str, float]] = []
 
 @pytest.fixture
 def record_ulp(record_property: Callable[[str, object], None]) -> Record:
-    """Record a measured error; a property of the test report, so that it reaches the terminal from parallel workers too."""
+    """Record a measured error; a property of the test report, so that it reaches the terminal from parallel
+    workers too.
+    """
     return lambda function, dtype, case, error: record_property("ulp", (function, dtype, case, float(error)))
 
 

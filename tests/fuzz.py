@@ -1,7 +1,8 @@
-"""Random problems for ``test_fuzz``: arrays of any shape, memory layout and type, members of the loss family, targets, masks.
+"""Random problems for ``test_fuzz``: arrays of any shape, memory layout and type, members of the loss family,
+targets, masks.
 
-Hypothesis draws the choices, so that a failure shrinks to a small one; numbers come from NumPy's generator by a drawn seed, and
-special values are then put in at drawn places.
+Hypothesis draws the choices, so that a failure shrinks to a small one; numbers come from NumPy's generator by
+a drawn seed, and special values are then put in at drawn places.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Array = NDArray[Any]
 
 #: around a register, a tile, the last row that lanes take, a chunk, and the last row that is held
 SHORT_ROWS = st.one_of(st.integers(1, 12), st.sampled_from([15, 16, 17, 24, 31, 40, 47, 48]))
-LONG_ROWS = st.one_of(st.integers(49, 80), st.integers(49, 300), st.sampled_from([2047, 2048, 2049, 4096, 5003]))
+LONG_ROWS = st.one_of(
+    st.integers(49, 80), st.integers(49, 300), st.sampled_from([2047, 2048, 2049, 4096, 5003])
+)
 HUGE_ROWS = st.sampled_from([131_072, 131_073, 150_001])
 
 #: where the numbers of a field are taken from: a part of its domain in which nothing overflows
@@ -46,7 +49,9 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 class Kind(NamedTuple):
-    """What decides which variant of a loop is compiled: a few of them in the short form, all of them in the long one."""
+    """What decides which variant of a loop is compiled: a few of them in the short form, all of them in the
+    long one.
+    """
 
     dtype: str
     rows: str  # short, long, huge
@@ -69,7 +74,9 @@ LONG_FORM = tuple(
 
 
 def kinds() -> st.SearchStrategy[Kind]:
-    return st.sampled_from(LONG_FORM if settings.default is not None and settings.default.max_examples >= 1000 else SHORT_FORM)
+    return st.sampled_from(
+        LONG_FORM if settings.default is not None and settings.default.max_examples >= 1000 else SHORT_FORM
+    )
 
 
 # ---- shapes and memory layouts ----
@@ -93,7 +100,9 @@ LAYOUTS = ("C", "Fortran", "permuted", "stepped", "reversed", "offset", "read-on
 
 @st.composite
 def laid_out(draw: Draw, values: Array) -> Array:
-    """The same numbers elsewhere: in another order of the axes, with steps of any sign, within a larger array."""
+    """The same numbers elsewhere: in another order of the axes, with steps of any sign, within a larger
+    array.
+    """
     kind = draw(st.sampled_from(LAYOUTS))
     if kind == "Fortran":
         return np.asfortranarray(values)
@@ -120,7 +129,11 @@ def _within(values: Array, kind: str, axis: int) -> Array:
     """A view of a larger array along one axis."""
     size = values.shape[axis]
     index: list[slice] = [slice(None)] * values.ndim
-    index[axis] = {"stepped": slice(1, 2 * size + 1, 2), "reversed": slice(size, 0, -1), "offset": slice(1, size + 1)}[kind]
+    index[axis] = {
+        "stepped": slice(1, 2 * size + 1, 2),
+        "reversed": slice(size, 0, -1),
+        "offset": slice(1, size + 1),
+    }[kind]
     room = np.full((*values.shape[:axis], 2 * size + 2, *values.shape[axis + 1 :]), 7.0, values.dtype)
     view = room[tuple(index)]
     view[...] = values
@@ -132,7 +145,20 @@ def _within(values: Array, kind: str, axis: int) -> Array:
 
 def _specials(dtype: np.dtype[Any]) -> list[float]:
     form = float_format(dtype)
-    return [np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, form.largest, -form.largest, form.smallest, form.smallest * form.eps, 1.0, 88.0]
+    return [
+        np.nan,
+        np.inf,
+        -np.inf,
+        -np.inf,
+        0.0,
+        -0.0,
+        form.largest,
+        -form.largest,
+        form.smallest,
+        form.smallest * form.eps,
+        1.0,
+        88.0,
+    ]
 
 
 @st.composite
@@ -155,11 +181,17 @@ def numbers(draw: Draw, shape: tuple[int, ...], dtype: np.dtype[Any], *, special
 
 @st.composite
 def fields(draw: Draw, name: str, num_classes: int, seed: int) -> Any:
-    """A value of one field of LossSpec: a number, its bounds among them, or an array of one of the ranks that it may have."""
+    """A value of one field of LossSpec: a number, its bounds among them, or an array of one of the ranks that
+    it may have.
+    """
     low, high, open_low, ranks = DOMAINS[name]
     start, stop = RANGES[name]
     rng = np.random.default_rng(seed)
-    rank = draw(st.sampled_from([0, *(r for r in ranks if r == 1 or num_classes <= 300)])) if name != "prior" else 1
+    rank = (
+        draw(st.sampled_from([0, *(r for r in ranks if r == 1 or num_classes <= 300)]))
+        if name != "prior"
+        else 1
+    )
     if rank == 0:
         edges = [edge for edge in (low, high) if np.isfinite(edge) and not (open_low and edge == low)]
         whole = [float(n) for n in range(1, 4) if start <= n <= stop]
@@ -212,7 +244,10 @@ class Loss:
 
     def __repr__(self) -> str:
         shown = {name: value for name, value in self.options.items() if value is not None}
-        return f"Loss(logits={self.logits!r}, strides={self.logits.strides}, target={self.target!r}, spec={self.spec}, options={shown})"
+        return (
+            f"Loss(logits={self.logits!r}, strides={self.logits.strides}, target={self.target!r}, "
+            f"spec={self.spec}, options={shown})"
+        )
 
 
 @st.composite
@@ -235,7 +270,8 @@ def losses(draw: Draw) -> Loss:
     logits = draw(numbers(shape, dtype_of(kind.dtype)))
     soft = draw(st.sampled_from([False, False, True]))
     spec = draw(specs(num_classes, kind, soft))
-    if kind.dtype == "float64":  # where weights, or the square of lse, overflow, it depends on the order of the factors
+    # where weights, or the square of lse, overflow, it depends on the order of the factors
+    if kind.dtype == "float64":
         most = 1e100 if spec.z_loss else 1e300
         logits = np.where(np.isfinite(logits), np.clip(logits, -most, most), logits)
     logits = draw(laid_out(logits))
@@ -260,7 +296,9 @@ def losses(draw: Draw) -> Loss:
     return Loss(logits, target, spec, options)
 
 
-def _labels(draw: Draw, row_shape: tuple[int, ...], num_classes: int, ignore: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _labels(
+    draw: Draw, row_shape: tuple[int, ...], num_classes: int, ignore: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     labels = rng.integers(0, num_classes, row_shape)
     if draw(st.booleans()):
         labels = np.where(rng.random(row_shape) < 0.3, ignore, labels)
@@ -268,7 +306,13 @@ def _labels(draw: Draw, row_shape: tuple[int, ...], num_classes: int, ignore: in
 
 
 def _distributions(
-    draw: Draw, shape: tuple[int, ...], axis: int, where: NDArray[np.bool_] | None, rng: np.random.Generator, *, long_form: bool
+    draw: Draw,
+    shape: tuple[int, ...],
+    axis: int,
+    where: NDArray[np.bool_] | None,
+    rng: np.random.Generator,
+    *,
+    long_form: bool,
 ) -> Array:
     """Targets that need not sum to one, with zeros, and 0 where masked."""
     target = rng.exponential(size=shape) * (rng.random(shape) < draw(st.sampled_from([1.0, 0.5, 0.05])))
@@ -279,8 +323,12 @@ def _distributions(
     return np.asarray(draw(laid_out(target.astype(dtype))))
 
 
-def _unmasked(labels: Array, where: NDArray[np.bool_], shape: tuple[int, ...], axis: int, ignore: int) -> Array:
-    """The labels, the masked ones among them replaced by the row's first class that is not, or ignored where there is none."""
+def _unmasked(
+    labels: Array, where: NDArray[np.bool_], shape: tuple[int, ...], axis: int, ignore: int
+) -> Array:
+    """The labels, the masked ones among them replaced by the row's first class that is not, or ignored where
+    there is none.
+    """
     kept = np.moveaxis(np.broadcast_to(where, shape), axis, -1)
     at_label = np.take_along_axis(kept, np.where(labels == ignore, 0, labels)[..., None], axis=-1)[..., 0]
     first = np.where(kept.any(axis=-1), kept.argmax(axis=-1), ignore)

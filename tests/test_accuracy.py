@@ -35,7 +35,9 @@ def test_rows_within_the_bar(name: str, case: RowCase, dtype: str, record_ulp: R
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", [c for c in HARD_ROWS if c.name != "many classes"], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [c for c in HARD_ROWS if c.name != "many classes"], ids=lambda case: case.name
+)
 def test_plain_loss_within_the_bar(case: RowCase, dtype: str, record_ulp: Record) -> None:
     value, gradient = label_errors(case, dtype_of(dtype))
     record_ulp("cross_entropy", dtype, case.name, value)
@@ -64,7 +66,9 @@ def test_a_hundred_thousand_classes(dtype: str, record_ulp: Record) -> None:
 
 
 def test_logits_whose_shift_costs_others_a_hundred_ulp() -> None:
-    """The shift's rounding, dropped, is seen: the same row through a plain float64 formula is over 20 ulp off."""
+    """The shift's rounding, dropped, is seen: the same row through a plain float64 formula is over 20 ulp
+    off.
+    """
     row = np.array([100.3, -0.3, 97.1, -5.7, -400.2])
     naive = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
     assert exact.ulp_error(naive, exact.softmax(row)).max() > 20

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 import softmax_lab as sl
 from softmax_lab import losses
-from softmax_lab.balance import class_gradients, gated_weight, initial_mass_ratio, neutral_smoothing, prior_response
+from softmax_lab.balance import (
+    class_gradients,
+    gated_weight,
+    initial_mass_ratio,
+    neutral_smoothing,
+    prior_response,
+)
 
 Array = NDArray[np.float64]
 
@@ -28,10 +34,19 @@ def draw_rows(seed: int, rows: int, classes: int, width: int) -> tuple[Array, ND
 def brute_force(per_row: list[Array]) -> tuple[float, float, float]:
     """Return the norms of the sum and of the mean, and the mean norm, of arrays of any one shape."""
     total = sum(per_row, start=np.zeros_like(per_row[0]))
-    return float(np.linalg.norm(total)), float(np.linalg.norm(total / len(per_row))), float(np.mean([np.linalg.norm(g) for g in per_row]))
+    return (
+        float(np.linalg.norm(total)),
+        float(np.linalg.norm(total / len(per_row))),
+        float(np.mean([np.linalg.norm(g) for g in per_row])),
+    )
 
 
-sizes = {"seed": st.integers(0, 2**32 - 1), "rows": st.integers(1, 30), "classes": st.integers(2, 6), "width": st.integers(1, 4)}
+sizes = {
+    "seed": st.integers(0, 2**32 - 1),
+    "rows": st.integers(1, 30),
+    "classes": st.integers(2, 6),
+    "width": st.integers(1, 4),
+}
 
 
 @given(**sizes)
@@ -40,24 +55,38 @@ def test_norms_match_a_loop_that_forms_every_gradient(seed: int, rows: int, clas
     by_logit, by_weight = class_gradients(g, y), class_gradients(g, y, h)
     for c in np.unique(y):
         members = np.flatnonzero(y == c)
-        for stats, per_row in ((by_logit, [g[i] for i in members]), (by_weight, [np.outer(g[i], h[i]) for i in members])):
+        for stats, per_row in (
+            (by_logit, [g[i] for i in members]),
+            (by_weight, [np.outer(g[i], h[i]) for i in members]),
+        ):
             computed = stats.sum_norm[c], stats.mean_norm[c], stats.sample_norm[c]
             np.testing.assert_allclose(computed, brute_force(per_row), rtol=1e-12, atol=1e-14)
 
 
 @given(**sizes)
-def test_masses_match_a_loop_and_their_difference_is_the_bias_gradient(seed: int, rows: int, classes: int, width: int) -> None:
+def test_masses_match_a_loop_and_their_difference_is_the_bias_gradient(
+    seed: int, rows: int, classes: int, width: int
+) -> None:
     g, y, h = draw_rows(seed, rows, classes, width)
     stats = class_gradients(g, y, h)
     for k in range(classes):
-        np.testing.assert_allclose(stats.positive_mass[k], sum(-g[i, k] for i in range(rows) if y[i] == k), rtol=1e-12, atol=0)
-        np.testing.assert_allclose(stats.negative_mass[k], sum(g[i, k] for i in range(rows) if y[i] != k), rtol=1e-12, atol=0)
-    np.testing.assert_allclose(stats.negative_mass - stats.positive_mass, g.sum(axis=0), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(stats.positive_mass.sum(), stats.negative_mass.sum(), rtol=1e-12)  # every row's gradient sums to zero
+        np.testing.assert_allclose(
+            stats.positive_mass[k], sum(-g[i, k] for i in range(rows) if y[i] == k), rtol=1e-12, atol=0
+        )
+        np.testing.assert_allclose(
+            stats.negative_mass[k], sum(g[i, k] for i in range(rows) if y[i] != k), rtol=1e-12, atol=0
+        )
+    np.testing.assert_allclose(
+        stats.negative_mass - stats.positive_mass, g.sum(axis=0), rtol=1e-10, atol=1e-12
+    )
+    # every row's gradient sums to zero
+    np.testing.assert_allclose(stats.positive_mass.sum(), stats.negative_mass.sum(), rtol=1e-12)
 
 
 @given(**sizes)
-def test_the_mean_is_never_longer_than_the_average_row(seed: int, rows: int, classes: int, width: int) -> None:
+def test_the_mean_is_never_longer_than_the_average_row(
+    seed: int, rows: int, classes: int, width: int
+) -> None:
     g, y, h = draw_rows(seed, rows, classes, width)
     for features in (None, h):
         stats = class_gradients(g, y, features)
@@ -69,7 +98,9 @@ def test_the_mean_is_never_longer_than_the_average_row(seed: int, rows: int, cla
 def test_the_order_of_the_rows_does_not_matter(seed: int, rows: int) -> None:
     g, y, h = draw_rows(seed, rows, 4, 3)
     order = np.random.default_rng(seed).permutation(rows)
-    for one, other in zip(class_gradients(g, y, h), class_gradients(g[order], y[order], h[order]), strict=True):
+    for one, other in zip(
+        class_gradients(g, y, h), class_gradients(g[order], y[order], h[order]), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
@@ -117,7 +148,9 @@ def test_float32_rows_are_summed_in_float64() -> None:
         (np.zeros((2, 3)), [0, 1], np.zeros(2), ValueError, r"shape \(2, D\); got \(2,\)"),
     ],
 )
-def test_bad_input_is_refused(gradient: Array, target: list[int], features: Array | None, error: type[Exception], words: str) -> None:
+def test_bad_input_is_refused(
+    gradient: Array, target: list[int], features: Array | None, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         class_gradients(gradient, target, features)
 
@@ -129,9 +162,13 @@ counts_of = st.lists(st.integers(1, 500), min_size=2, max_size=6)
 def test_initial_masses_are_those_of_the_gradients(counts: list[int], seed: int) -> None:
     bias = np.random.default_rng(seed).normal(size=len(counts))
     y = np.repeat(np.arange(len(counts)), counts)
-    _, gradient = sl.cross_entropy_grad(np.zeros((len(y), len(counts))), y, sl.LossSpec(bias=bias), reduction="none")
+    _, gradient = sl.cross_entropy_grad(
+        np.zeros((len(y), len(counts))), y, sl.LossSpec(bias=bias), reduction="none"
+    )
     stats = class_gradients(gradient, y)
-    np.testing.assert_allclose(initial_mass_ratio(counts, bias), stats.positive_mass / stats.negative_mass, rtol=1e-9)
+    np.testing.assert_allclose(
+        initial_mass_ratio(counts, bias), stats.positive_mass / stats.negative_mass, rtol=1e-9
+    )
 
 
 @given(counts=counts_of, move=st.floats(0.01, 3), place=st.integers(0, 5))
@@ -147,7 +184,9 @@ def test_only_the_log_prior_starts_in_balance(counts: list[int], move: float, pl
 
 def test_a_start_that_is_sure_of_a_class_keeps_its_ratio() -> None:
     """The model's own odds are e^40 and e^-40, where 1 - q is lost in rounding."""
-    np.testing.assert_allclose(initial_mass_ratio([90, 10], [40.0, 0.0]), [9 * np.exp(-40), np.exp(40) / 9], rtol=1e-13)
+    np.testing.assert_allclose(
+        initial_mass_ratio([90, 10], [40.0, 0.0]), [9 * np.exp(-40), np.exp(40) / 9], rtol=1e-13
+    )
     assert initial_mass_ratio([1, 1], [800.0, 0.0]).tolist() == [0.0, np.inf]
 
 
@@ -156,7 +195,10 @@ def test_the_gate_is_that_of_the_loss(seed: int, gate: float) -> None:
     rng = np.random.default_rng(seed)
     z, y, weight = 3 * rng.normal(size=(9, 4)), rng.integers(4, size=9), rng.uniform(0.1, 50, size=4)
     q_y = sl.softmax(z)[np.arange(9), y]
-    whole, plain = (sl.cross_entropy(z, y, spec, reduction="none") for spec in (sl.LossSpec(class_weight=weight, gate=gate), sl.LossSpec()))
+    whole, plain = (
+        sl.cross_entropy(z, y, spec, reduction="none")
+        for spec in (sl.LossSpec(class_weight=weight, gate=gate), sl.LossSpec())
+    )
     np.testing.assert_allclose(whole, gated_weight(weight[y], q_y, gate) * plain, rtol=1e-12)
 
 
@@ -168,7 +210,9 @@ def test_the_gate_is_shut_for_a_row_that_is_not_fit_and_open_for_one_that_is() -
 
 
 def learned(classes: Array, spec: sl.LossSpec) -> Array:
-    """Return the logits (one row) that minimise the expected loss where the classes have these probabilities, by Newton's method."""
+    """Return the logits (one row) that minimise the expected loss where the classes have these probabilities,
+    by Newton's method.
+    """
     k = len(classes)
     z = np.zeros(k)
     for _ in range(60):
@@ -176,7 +220,10 @@ def learned(classes: Array, spec: sl.LossSpec) -> Array:
         _, gradient = sl.cross_entropy_grad(rows, np.arange(k), spec, reduction="none")
         mean = classes @ gradient
         hessian = np.stack(
-            [classes @ sl.cross_entropy_hvp(rows, np.arange(k), np.tile(e, (k, 1)), spec, reduction="none") for e in np.eye(k)]
+            [
+                classes @ sl.cross_entropy_hvp(rows, np.arange(k), np.tile(e, (k, 1)), spec, reduction="none")
+                for e in np.eye(k)
+            ]
         )
         step = -np.linalg.pinv(hessian) @ mean
         z = z + step / max(1.0, np.abs(step).max())
@@ -187,16 +234,23 @@ def learned(classes: Array, spec: sl.LossSpec) -> Array:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_neutral_smoothing_keeps_the_order_of_the_classes(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    classes, bias, eps = rng.dirichlet(np.ones(4)) * 0.9 + 0.025, rng.normal(size=4), rng.uniform(0, 0.6, size=4)
+    classes, bias, eps = (
+        rng.dirichlet(np.ones(4)) * 0.9 + 0.025,
+        rng.normal(size=4),
+        rng.uniform(0, 0.6, size=4),
+    )
     shifted, prior = neutral_smoothing(bias, eps)
     z = learned(classes, sl.LossSpec(bias=shifted, smoothing=eps, prior=prior))
     fair = classes * np.exp(-bias)
     np.testing.assert_array_equal(np.argsort(z), np.argsort(fair))
-    # and more: what was learned is that, up to a factor and a constant; classes may lie together, but not the first and the last
+    # and more: what was learned is that, up to a factor and a constant; classes may lie together, but not the
+    # first and the last
     order = np.argsort(fair)
     learned_sorted, fair_sorted = np.exp(z)[order], fair[order]
     factor = (learned_sorted[-1] - learned_sorted[0]) / (fair_sorted[-1] - fair_sorted[0])
-    np.testing.assert_allclose(learned_sorted, learned_sorted[0] + factor * (fair_sorted - fair_sorted[0]), rtol=1e-9)
+    np.testing.assert_allclose(
+        learned_sorted, learned_sorted[0] + factor * (fair_sorted - fair_sorted[0]), rtol=1e-9
+    )
 
 
 def test_the_uniform_distribution_and_the_bias_as_it_was_move_decisions() -> None:
@@ -221,7 +275,11 @@ def test_one_epsilon_for_all_classes_leaves_the_bias() -> None:
 @given(seed=st.integers(0, 2**32 - 1), delta=st.floats(-0.5, 0.5))
 def test_the_response_is_the_derivative_of_the_balanced_loss(seed: int, delta: float) -> None:
     rng = np.random.default_rng(seed)
-    z, y, prior = rng.normal(size=(30, 4)), rng.integers(3, size=30), np.log(rng.dirichlet(np.ones(4)) * 0.9 + 0.025)
+    z, y, prior = (
+        rng.normal(size=(30, 4)),
+        rng.integers(3, size=30),
+        np.log(rng.dirichlet(np.ones(4)) * 0.9 + 0.025),
+    )
     present = np.bincount(y, minlength=4)
     weight = (1.0 / np.maximum(present, 1))[y] / (present > 0).sum()
     h = 1e-4
@@ -240,7 +298,8 @@ def test_the_response_is_the_derivative_of_the_balanced_loss(seed: int, delta: f
 def test_the_shift_has_its_limits() -> None:
     prior = np.log([0.9, 0.1])
     assert prior_response(50 * np.eye(2)[[0, 0]], [0, 1], prior).shift() == -1.0  # sure of the head
-    assert prior_response(1e4 * np.eye(2)[[0, 0]], [0, 1], prior).shift(0.3) == -0.3  # so sure that there is no curvature
+    # so sure that there is no curvature
+    assert prior_response(1e4 * np.eye(2)[[0, 0]], [0, 1], prior).shift(0.3) == -0.3
     assert prior_response(np.full((2, 2), np.nan), [0, 1], prior).shift() == 0.0
     assert prior_response(np.zeros((0, 2)), np.zeros(0, dtype=int), prior).shift() == 0.0
 
@@ -249,17 +308,33 @@ def test_the_shift_has_its_limits() -> None:
     ("call", "error", "words"),
     [
         (lambda: initial_mass_ratio([3]), ValueError, "at least two classes"),
-        (lambda: initial_mass_ratio([3, 1], [0.0, 0.0, 0.0]), ValueError, r"bias must be a number or have shape \(2,\)"),
+        (
+            lambda: initial_mass_ratio([3, 1], [0.0, 0.0, 0.0]),
+            ValueError,
+            r"bias must be a number or have shape \(2,\)",
+        ),
         (lambda: gated_weight(-1.0, 0.5, 1.0), ValueError, "class_weight must be"),
         (lambda: gated_weight(1.0, 1.5, 1.0), ValueError, r"probability must be in \[0, 1\]"),
         (lambda: gated_weight([1.0, 2.0], [0.1, 0.2, 0.3], 1.0), ValueError, "must broadcast"),
         (lambda: gated_weight(1.0, 0.5, -1.0), ValueError, "gate must be"),
         (lambda: neutral_smoothing(0.0, 0.1), ValueError, "num_classes be given"),
         (lambda: neutral_smoothing([0.0, 0.0], 1.0), ValueError, r"smoothing must lie in \[0, 1\)"),
-        (lambda: neutral_smoothing([0.0, 0.0], [0.1, 0.1, 0.1]), ValueError, "smoothing must be a number or have shape"),
-        (lambda: prior_response(np.zeros(3), [0], np.zeros(3)), ValueError, r"logits must have shape \(N, K\)"),
+        (
+            lambda: neutral_smoothing([0.0, 0.0], [0.1, 0.1, 0.1]),
+            ValueError,
+            "smoothing must be a number or have shape",
+        ),
+        (
+            lambda: prior_response(np.zeros(3), [0], np.zeros(3)),
+            ValueError,
+            r"logits must have shape \(N, K\)",
+        ),
         (lambda: prior_response(np.zeros((1, 3)), [3], np.zeros(3)), IndexError, "label 3 at row 0"),
-        (lambda: prior_response(np.zeros((1, 3)), [0], np.zeros(2)), ValueError, r"log_prior must have shape \(3,\)"),
+        (
+            lambda: prior_response(np.zeros((1, 3)), [0], np.zeros(2)),
+            ValueError,
+            r"log_prior must have shape \(3,\)",
+        ),
     ],
 )
 def test_the_rules_refuse_bad_input(call: Callable[[], object], error: type[Exception], words: str) -> None:

@@ -1,7 +1,9 @@
-"""softmax_lab.calculus against mpmath: worst error in ulp, the algebra of the Jacobian, singular rows, bad input.
+"""softmax_lab.calculus against mpmath: worst error in ulp, the algebra of the Jacobian, singular rows, bad
+input.
 
-The oracle takes the float probabilities exactly, as the matrix with -p_i p_j off the diagonal and rows that sum to
-zero. For probabilities that sum to one that is diag(p) - p p^T; a rounded row misses one by less than an ulp.
+The oracle takes the float probabilities exactly, as the matrix with -p_i p_j off the diagonal and rows that
+sum to zero. For probabilities that sum to one that is diag(p) - p p^T; a rounded row misses one by less than
+an ulp.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from .ulps import Record
 Array = NDArray[Any]
 Matrix = list[list[Any]]
 
-# DESIGN: at most 2 ulp in float32 and 4 in float64. The half types are computed in float64 and rounded once; there it shows
-# that a rounded row's sum misses one by up to an ulp, in which diag(p) - p p^T and the oracle's matrix differ.
+# DESIGN: at most 2 ulp in float32 and 4 in float64. The half types are computed in float64 and rounded once;
+# there it shows that a rounded row's sum misses one by up to an ulp, in which diag(p) - p p^T and the
+# oracle's matrix differ.
 BARS = {"bfloat16": 2.0, "float16": 2.0, "float32": 2.0, "float64": 4.0}
 DTYPES = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)]
 ORDERS: list[float | str] = ["fro", 1, 2, np.inf]
@@ -53,7 +56,9 @@ logits = st.lists(st.floats(-60, 60), min_size=1, max_size=6)
 temperatures = st.sampled_from([0.05, 0.5, 1.0, 3.0, 100.0])
 
 
-def probabilities(z: list[float], dtype: np.dtype[Any] | type = np.float64, temperature: float = 1.0) -> Array:
+def probabilities(
+    z: list[float], dtype: np.dtype[Any] | type = np.float64, temperature: float = 1.0
+) -> Array:
     return sl.softmax(np.array(z).astype(dtype), temperature=temperature)
 
 
@@ -61,7 +66,10 @@ def oracle(probs: Array, temperature: float = 1.0) -> Matrix:
     p = [mpmath.mpf(float(x)) for x in probs]
     with mpmath.workdps(exact.DIGITS):
         others = [mpmath.fsum(p[:k] + p[k + 1 :]) for k in range(len(p))]
-        return [[a * (others[i] if i == j else -b) / mpmath.mpf(temperature) for j, b in enumerate(p)] for i, a in enumerate(p)]
+        return [
+            [a * (others[i] if i == j else -b) / mpmath.mpf(temperature) for j, b in enumerate(p)]
+            for i, a in enumerate(p)
+        ]
 
 
 def oracle_spectrum(probs: Array, temperature: float = 1.0) -> list[Any]:
@@ -80,10 +88,15 @@ def oracle_norm(probs: Array, order: float | str, temperature: float = 1.0) -> A
 
 
 def oracle_product(probs: Array, tangent: Array) -> tuple[list[Any], list[Any]]:
-    """The product with the tangent, and the largest of the terms p_k p_j (t_k - t_j) whose sum each entry is."""
+    """The product with the tangent, and the largest of the terms p_k p_j (t_k - t_j) whose sum each
+    entry is.
+    """
     p, t = ([mpmath.mpf(float(x)) for x in row] for row in (probs, tangent))
     with mpmath.workdps(exact.DIGITS):
-        terms = [[p_k * p_j * (t_k - t_j) for p_j, t_j in zip(p, t, strict=True)] for p_k, t_k in zip(p, t, strict=True)]
+        terms = [
+            [p_k * p_j * (t_k - t_j) for p_j, t_j in zip(p, t, strict=True)]
+            for p_k, t_k in zip(p, t, strict=True)
+        ]
         return [mpmath.fsum(row) for row in terms], [max(abs(x) for x in row) for row in terms]
 
 
@@ -99,7 +112,8 @@ def dense(probs: Array) -> Array:
     return np.asarray(np.diag(probs) - np.outer(probs, probs))
 
 
-# Accuracy ---------------------------------------------------------------------------------------------------------------------
+# Accuracy
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -113,7 +127,9 @@ def test_worst_error_in_ulp(dtype: np.dtype[Any], record_ulp: Record) -> None:
         errors["jvp", name] = worst(sl.softmax_jvp(p, tangent), product, scale=terms)
         errors["spectrum", name] = worst(sl.softmax_spectrum(p), oracle_spectrum(p))
         for order in ORDERS:
-            errors["jacobian_norm", f"{name}, ord={order}"] = worst(sl.softmax_jacobian_norm(p, ord=order), [oracle_norm(p, order)])
+            errors["jacobian_norm", f"{name}, ord={order}"] = worst(
+                sl.softmax_jacobian_norm(p, ord=order), [oracle_norm(p, order)]
+            )
     for (function, name), error in errors.items():
         record_ulp(f"softmax_{function}", dtype.name, name, error)
     assert {key: error for key, error in errors.items() if error > BARS[dtype.name]} == {}
@@ -124,21 +140,36 @@ def test_worst_error_in_ulp(dtype: np.dtype[Any], record_ulp: Record) -> None:
 def test_jacobian_from_logits(name: str, dtype: type) -> None:
     """The rounding of the probabilities included: against the Jacobian of the logits themselves."""
     z: Array = np.array(HARD[name]).astype(dtype)
-    assert worst(sl.softmax_jacobian(sl.softmax(z)), flat(exact.softmax_jacobian(z))) <= BARS[np.dtype(dtype).name]
+    assert (
+        worst(sl.softmax_jacobian(sl.softmax(z)), flat(exact.softmax_jacobian(z)))
+        <= BARS[np.dtype(dtype).name]
+    )
 
 
 @given(logits, temperatures)
 def test_jacobian_and_spectrum_in_float64(z: list[float], temperature: float) -> None:
     p = probabilities(z, temperature=temperature)
-    assert worst(sl.softmax_jacobian(p, temperature=temperature), flat(oracle(p, temperature))) <= BARS["float64"]
-    assert worst(sl.softmax_spectrum(p, temperature=temperature), oracle_spectrum(p, temperature)) <= BARS["float64"]
+    assert (
+        worst(sl.softmax_jacobian(p, temperature=temperature), flat(oracle(p, temperature)))
+        <= BARS["float64"]
+    )
+    assert (
+        worst(sl.softmax_spectrum(p, temperature=temperature), oracle_spectrum(p, temperature))
+        <= BARS["float64"]
+    )
 
 
 @given(logits, temperatures)
 def test_jacobian_and_spectrum_in_float32(z: list[float], temperature: float) -> None:
     p = probabilities(z, np.float32, temperature)
-    assert worst(sl.softmax_jacobian(p, temperature=temperature), flat(oracle(p, temperature))) <= BARS["float32"]
-    assert worst(sl.softmax_spectrum(p, temperature=temperature), oracle_spectrum(p, temperature)) <= BARS["float32"]
+    assert (
+        worst(sl.softmax_jacobian(p, temperature=temperature), flat(oracle(p, temperature)))
+        <= BARS["float32"]
+    )
+    assert (
+        worst(sl.softmax_spectrum(p, temperature=temperature), oracle_spectrum(p, temperature))
+        <= BARS["float32"]
+    )
 
 
 @given(logits, temperatures, st.sampled_from(ORDERS))
@@ -158,29 +189,43 @@ def test_jvp_in_float64(z: list[float], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 7.0])
 def test_jvp_is_the_derivative_of_softmax(temperature: float) -> None:
-    """Independent of every formula for the Jacobian: a central difference of mpmath's softmax, good to 200 digits."""
+    """Independent of every formula for the Jacobian: a central difference of mpmath's softmax, good to 200
+    digits.
+    """
     z, tangent, step = HARD["plain"], np.array([0.3, -1.0, 2.0, 0.0, 0.7]), mpmath.mpf(10) ** -100
     with mpmath.workdps(exact.DIGITS):
         up, down = (
-            exact.softmax([mpmath.mpf(x) + s * step * mpmath.mpf(t) for x, t in zip(z, tangent, strict=True)], temperature) for s in (1, -1)
+            exact.softmax(
+                [mpmath.mpf(x) + s * step * mpmath.mpf(t) for x, t in zip(z, tangent, strict=True)],
+                temperature,
+            )
+            for s in (1, -1)
         )
         expected = [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
     p = probabilities(z, temperature=temperature)
     np.testing.assert_allclose(
-        sl.softmax_jvp(p, tangent, temperature=temperature), [float(x) for x in expected], rtol=0, atol=1e-15 / temperature
+        sl.softmax_jvp(p, tangent, temperature=temperature),
+        [float(x) for x in expected],
+        rtol=0,
+        atol=1e-15 / temperature,
     )
 
 
 @pytest.mark.parametrize("num_classes", [257, 1000])
 def test_many_classes(num_classes: int) -> None:
-    """Too many for mpmath's eigensolver: the secular function changes its sign within 4 ulp of each value checked."""
+    """Too many for mpmath's eigensolver: the secular function changes its sign within 4 ulp of each value
+    checked.
+    """
     rng = np.random.default_rng(0)
     p = probabilities(rng.normal(scale=4.0, size=num_classes).tolist())
     values, eps = sl.softmax_spectrum(p), 4 * 2.0**-52
     poles = [mpmath.mpf(float(x)) for x in p]
     with mpmath.workdps(60):
         for k in [1, 2, num_classes // 2, num_classes - 2, num_classes - 1]:
-            below, above = (mpmath.fsum(x / (x - mpmath.mpf(float(values[k])) * (1 + s * mpmath.mpf(eps))) for x in poles) for s in (-1, 1))
+            below, above = (
+                mpmath.fsum(x / (x - mpmath.mpf(float(values[k])) * (1 + s * mpmath.mpf(eps))) for x in poles)
+                for s in (-1, 1)
+            )
             assert below < 0 < above
     assert sl.softmax_jacobian_norm(p, ord=2) == values[-1]
     np.testing.assert_allclose(values, np.linalg.eigvalsh(sl.softmax_jacobian(p)), rtol=0, atol=1e-14)
@@ -201,22 +246,29 @@ def test_confident_row_keeps_its_derivative() -> None:
 def test_frobenius_norm_does_not_underflow() -> None:
     """The squares of the entries, 1e-400, are 0 in float64; the norm is 2e-200."""
     assert sl.softmax_jacobian_norm([1.0, 1e-200]) == pytest.approx(2e-200, rel=1e-15)
-    assert sl.softmax_jacobian_norm([1e-200, 1.0, 1e-200]) == pytest.approx(mpmath.sqrt(10) * 1e-200, rel=1e-15)
+    assert sl.softmax_jacobian_norm([1e-200, 1.0, 1e-200]) == pytest.approx(
+        mpmath.sqrt(10) * 1e-200, rel=1e-15
+    )
 
 
-# Structure --------------------------------------------------------------------------------------------------------------------
+# Structure
+# ----------------------------------------------------------------------------------------------------------
 
 
 @given(logits)
 def test_jacobian_is_symmetric_with_rows_that_sum_to_zero(z: list[float]) -> None:
     jacobian = sl.softmax_jacobian(probabilities(z))
     np.testing.assert_array_equal(jacobian, jacobian.T)
-    np.testing.assert_array_less(np.abs(jacobian.sum(axis=1)), 4 * np.finfo(float).eps * np.abs(jacobian).sum(axis=1) + 1e-300)
+    np.testing.assert_array_less(
+        np.abs(jacobian.sum(axis=1)), 4 * np.finfo(float).eps * np.abs(jacobian).sum(axis=1) + 1e-300
+    )
 
 
 @given(logits, st.floats(-10, 10))
 def test_constant_tangent_gives_exactly_zero(z: list[float], constant: float) -> None:
-    np.testing.assert_array_equal(sl.softmax_jvp(probabilities(z), np.full(len(z), constant)), np.zeros(len(z)))
+    np.testing.assert_array_equal(
+        sl.softmax_jvp(probabilities(z), np.full(len(z), constant)), np.zeros(len(z))
+    )
 
 
 @given(logits, st.data())
@@ -234,7 +286,9 @@ def test_spectrum_interlaces_the_sorted_probabilities(z: list[float], dtype: typ
     assert values[0] == 0
     assert (poles[:-1] <= values[1:]).all()
     assert (values[1:] <= poles[1:]).all()
-    assert float(values.sum(dtype=np.float64)) == pytest.approx(float(np.trace(oracle_trace(p))), rel=8 * float(np.finfo(dtype).eps))
+    assert float(values.sum(dtype=np.float64)) == pytest.approx(
+        float(np.trace(oracle_trace(p))), rel=8 * float(np.finfo(dtype).eps)
+    )
 
 
 def oracle_trace(probs: Array) -> Array:
@@ -258,7 +312,9 @@ def test_one_top_and_equal_others_in_closed_form() -> None:
 
 @pytest.mark.parametrize("tiny", [1e-30, 1e-300])
 def test_tiny_probabilities(tiny: float) -> None:
-    """A class of probability t adds the eigenvalue t n / (n - 1), up to O(t^2), to n - 1 others that are equal."""
+    """A class of probability t adds the eigenvalue t n / (n - 1), up to O(t^2), to n - 1 others that are
+    equal.
+    """
     values = sl.softmax_spectrum([0.25, 0.25, 0.25, 0.25, tiny])
     np.testing.assert_allclose(values[1], tiny * 5 / 4, rtol=1e-15)
     assert (values[2:] == 0.25).all()
@@ -276,7 +332,9 @@ def test_norms_agree_with_each_other(z: list[float], temperature: float) -> None
     top = np.sort(p)[::-1]
     if len(p) > 1:
         assert two <= top[0] * (top[1:].sum() + top[1]) / temperature * slack
-        assert two >= (p * np.array([np.delete(p, k).sum() for k in range(len(p))])).max() / temperature / slack
+        assert (
+            two >= (p * np.array([np.delete(p, k).sum() for k in range(len(p))])).max() / temperature / slack
+        )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -287,7 +345,8 @@ def test_norm_is_that_of_the_matrix(order: float | str) -> None:
     assert sl.softmax_jacobian_norm([0.5, 0.5], ord=order) == 0.5
 
 
-# Shapes, types, singular rows -------------------------------------------------------------------------------------------------
+# Shapes, types, singular rows
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -299,7 +358,9 @@ def test_shapes_and_dtypes(dtype: np.dtype[Any]) -> None:
     for order in ORDERS:
         assert sl.softmax_jacobian_norm(p, ord=order).shape == (2, 3)
         assert sl.softmax_jacobian_norm(p, ord=order).dtype == dtype
-    assert {f(p).dtype for f in (sl.softmax_jacobian, sl.softmax_spectrum)} | {sl.softmax_jvp(p, p).dtype} == {dtype}
+    assert {f(p).dtype for f in (sl.softmax_jacobian, sl.softmax_spectrum)} | {
+        sl.softmax_jvp(p, p).dtype
+    } == {dtype}
 
 
 def test_a_single_row_gives_a_scalar_norm_and_integers_are_float64() -> None:
@@ -314,9 +375,13 @@ def test_jvp_broadcasts() -> None:
     products = sl.softmax_jvp(p, tangents)
     assert products.shape == (4, 5, 3)
     np.testing.assert_allclose(
-        products, np.einsum("nij,mnj->mni", sl.softmax_jacobian(p), np.broadcast_to(tangents, (4, 5, 3))), atol=1e-15
+        products,
+        np.einsum("nij,mnj->mni", sl.softmax_jacobian(p), np.broadcast_to(tangents, (4, 5, 3))),
+        atol=1e-15,
     )
-    np.testing.assert_array_equal(sl.softmax_jvp(p[0], np.eye(3)), np.stack([sl.softmax_jvp(p[0], e) for e in np.eye(3)]))
+    np.testing.assert_array_equal(
+        sl.softmax_jvp(p[0], np.eye(3)), np.stack([sl.softmax_jvp(p[0], e) for e in np.eye(3)])
+    )
 
 
 def test_rows_do_not_depend_on_their_batch() -> None:
@@ -340,7 +405,9 @@ def test_strided_read_only_input_is_left_alone() -> None:
     np.testing.assert_array_equal(p, before)
 
 
-@pytest.mark.parametrize("p", [[1.0], [1.0, 0.0, 0.0], [0.0, 0.0]], ids=["one class", "one-hot", "fully masked"])
+@pytest.mark.parametrize(
+    "p", [[1.0], [1.0, 0.0, 0.0], [0.0, 0.0]], ids=["one class", "one-hot", "fully masked"]
+)
 def test_rows_without_a_derivative(p: list[float]) -> None:
     assert not sl.softmax_jacobian(p).any()
     assert not sl.softmax_spectrum(p).any()
@@ -362,7 +429,8 @@ def test_empty_batch() -> None:
     assert all(sl.softmax_jacobian_norm(p, ord=order).shape == (0,) for order in ORDERS)
 
 
-# Bad input --------------------------------------------------------------------------------------------------------------------
+# Bad input
+# ----------------------------------------------------------------------------------------------------------
 
 FUNCTIONS: list[Callable[..., Any]] = [
     sl.softmax_jacobian,
@@ -393,7 +461,8 @@ def test_bad_probabilities(function: Any, p: Any, error: type[Exception], messag
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=["jacobian", "spectrum", "norm", "jvp"])
 @pytest.mark.parametrize(
-    ("temperature", "error"), [(0.0, ValueError), (-1.0, ValueError), (np.nan, ValueError), (np.inf, ValueError), ("1", TypeError)]
+    ("temperature", "error"),
+    [(0.0, ValueError), (-1.0, ValueError), (np.nan, ValueError), (np.inf, ValueError), ("1", TypeError)],
 )
 def test_bad_temperature(function: Any, temperature: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"temperature must be .*; got"):
@@ -427,7 +496,10 @@ def test_the_two_half_types_meet_in_float32(compiled: bool, monkeypatch: pytest.
     if not compiled:
         monkeypatch.setattr("softmax_lab._dispatch.kernels", lambda: None)
     p, t = np.array([0.5, 0.25, 0.25]), np.array([1.0, 0.5, -2.0])
-    half = {kind: (p.astype(kind), t.astype(kind)) for kind in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))}
+    half = {
+        kind: (p.astype(kind), t.astype(kind))
+        for kind in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+    }
     for (probs, _), (_, tangent) in (tuple(half.values()), tuple(half.values())[::-1]):
         for product in (sl.softmax_jvp, sl.softmax_vjp):
             result = product(probs, tangent)

@@ -39,7 +39,10 @@ MASKED: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("name", MASKED)
 def test_a_masked_array_is_refused_wherever_arrays_come_in(name: str) -> None:
     with pytest.raises(
-        TypeError, match=f"{name} must be a .*MaskedArray" if name == "out" else f"{name} must be a plain array.*where=~mask"
+        TypeError,
+        match=f"{name} must be a .*MaskedArray"
+        if name == "out"
+        else f"{name} must be a plain array.*where=~mask",
     ):
         MASKED[name]()
 

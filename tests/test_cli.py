@@ -68,7 +68,9 @@ def test_files_are_written(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_list_names_implementations_and_cases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_names_implementations_and_cases(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
     assert status("audit", "--list") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -102,23 +104,31 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["audit", "numpy", "--csv", "-", "--json", "-"], "--json and --csv must name different files"),
         (["audit", "numpy", "--csv", "one", "--html", "./one"], "--csv and --html must name different files"),
         (["audit", "scipy", "--function", "cross_entropy_grad"], "nothing to audit in scipy"),
-        (["audit", "numpy", "numpy:tanh", "--function", "softmax"], "numpy:tanh must have at least one callable of softmax"),
+        (
+            ["audit", "numpy", "numpy:tanh", "--function", "softmax"],
+            "numpy:tanh must have at least one callable of softmax",
+        ),
         (["audit", "json:decoder"], "json:decoder must have at least one callable of softmax"),
         (["audit", "absent_module:x"], "no module 'absent_module'"),
     ],
 )
-def test_what_cannot_be_run_is_status_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_run_is_status_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status(*argv) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
 
 
-def test_a_missing_framework_is_status_2(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_framework_is_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert status("audit", "torch") == 2
     assert capsys.readouterr().err == (
-        "softmax-lab: error: the audit of torch needs torch; install it with: pip install 'softmax-lab[torch]'\n"
+        "softmax-lab: error: the audit of torch needs torch; install it with: pip install "
+        "'softmax-lab[torch]'\n"
     )
 
 
@@ -127,11 +137,18 @@ def test_a_missing_framework_is_status_2(capsys: pytest.CaptureFixture[str], mon
     ("lacks", "words"),
     [
         (["pandas"], "the audit needs pandas; install it with: pip install 'softmax-lab[pandas]'"),
-        (["tqdm", "mpmath"], "the audit needs mpmath, tqdm; install them with: pip install 'softmax-lab[audit]'"),
+        (
+            ["tqdm", "mpmath"],
+            "the audit needs mpmath, tqdm; install them with: pip install 'softmax-lab[audit]'",
+        ),
     ],
 )
 def test_a_missing_extra_is_status_2(
-    argv: list[str], lacks: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    argv: list[str],
+    lacks: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for module in lacks:
         monkeypatch.setitem(sys.modules, module, None)
@@ -147,7 +164,9 @@ def test_the_help_names_the_functions(capsys: pytest.CaptureFixture[str]) -> Non
     assert "bare function" in out
 
 
-def test_ones_own_implementation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ones_own_implementation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "own_softmax.py").write_text(
         "import numpy as np\n\n\nclass naive:\n    @staticmethod\n    def softmax(z):\n"
         "        e = np.exp(z)\n        return e / e.sum(axis=1, keepdims=True)\n",
@@ -183,7 +202,9 @@ def test_functions_are_those_of_the_audit() -> None:
 
 
 def test_the_module_runs_as_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "softmax_lab.cli", "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "softmax_lab.cli", "--version"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, f"softmax-lab {sl.__version__}\n")
 
 
@@ -201,7 +222,9 @@ def softmax(z):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[str], str]:
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
     """Write a module of one's own into the current directory, and return its name."""
     monkeypatch.chdir(tmp_path)
     name = "own_" + re.sub(r"\W", "_", request.node.name)
@@ -215,9 +238,16 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 
 @pytest.mark.parametrize(
-    "code", ["sys.exit(0)", "raise SystemExit", "class Own:\n    def __init__(self):\n        sys.exit()\nown = Own()"]
+    "code",
+    [
+        "sys.exit(0)",
+        "raise SystemExit",
+        "class Own:\n    def __init__(self):\n        sys.exit()\nown = Own()",
+    ],
 )
-def test_a_module_that_ends_the_program_is_status_2(code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_module_that_ends_the_program_is_status_2(
+    code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     name = own(f"{SOFTMAX}\n\n{code}\n")
     assert status("audit", f"{name}:softmax", *QUICK) == 2
     captured = capsys.readouterr()
@@ -226,27 +256,38 @@ def test_a_module_that_ends_the_program_is_status_2(code: str, own: Callable[[st
     assert captured.out == ""
 
 
-def test_a_function_that_ends_the_program_is_status_1(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_that_ends_the_program_is_status_1(
+    own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     name = own("import sys\n\n\ndef softmax(z):\n    sys.exit(0)\n")
     assert status("audit", f"{name}:softmax", *QUICK) == 1
     assert "raises SystemExit (0), which ends the program" in capsys.readouterr().out
 
 
-def test_types_that_end_the_program_are_status_2(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    code = "class Own:\n    def softmax(self, z):\n        return z\n    @property\n    def dtypes(self):\n        raise SystemExit(0)\n"
+def test_types_that_end_the_program_are_status_2(
+    own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "class Own:\n    def softmax(self, z):\n        return z\n    @property\n    def "
+        "dtypes(self):\n        raise SystemExit(0)\n"
+    )
     name = own(f"{code}\n\nown = Own()\n")
     assert status("audit", f"{name}:own", *QUICK) == 2
     assert "raises SystemExit (0)" in capsys.readouterr().err
 
 
-def test_one_implementation_without_a_finding_is_status_2(own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_implementation_without_a_finding_is_status_2(
+    own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     name = own("def softmax(z):\n    raise NotImplementedError\n")
     assert status("audit", "softmax_lab", f"{name}:softmax", *QUICK) == 2
     assert f"nothing to audit in {name}:softmax" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "def softmax(z):\n    raise KeyboardInterrupt"])
-def test_an_interruption_is_one_line_and_status_130(code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_is_one_line_and_status_130(
+    code: str, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     name = own(code)
     assert status("audit", f"{name}:softmax", *QUICK, "--json", "out.json") == 130
     assert capsys.readouterr() == ("", "softmax-lab: interrupted\n")
@@ -255,7 +296,10 @@ def test_an_interruption_is_one_line_and_status_130(code: str, own: Callable[[st
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_ctrl_c_in_an_audit_is_one_line_and_status_130(own: Callable[[str], str]) -> None:
-    name = own("import os\nimport signal\n\n\ndef softmax(z):\n    os.kill(os.getpid(), signal.SIGINT)\n    signal.pause()\n")
+    name = own(
+        "import os\nimport signal\n\n\ndef softmax(z):\n    os.kill(os.getpid(), signal.SIGINT)\n    "
+        "signal.pause()\n"
+    )
     done = program("audit", f"{name}:softmax", *QUICK, "--csv", "out.csv")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "softmax-lab: interrupted\n")
     assert not Path("out.csv").exists()
@@ -276,7 +320,9 @@ def program(*argv: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedPr
     root = str(Path(__file__).resolve().parents[1])
     environment = os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "softmax_lab.cli", *argv]
-    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=HANG)
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=HANG
+    )
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "html"])
@@ -290,7 +336,10 @@ def test_a_report_on_standard_output_stands_alone(kind: str, capsys: pytest.Capt
     assert not Path("-").exists()
 
 
-NOISY = SOFTMAX.replace("    e =", "    print('in a call')\n    os.write(1, b'below')\n    e =") + "\nprint('at import')\n"
+NOISY = (
+    SOFTMAX.replace("    e =", "    print('in a call')\n    os.write(1, b'below')\n    e =")
+    + "\nprint('at import')\n"
+)
 
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
@@ -314,7 +363,10 @@ def test_a_file_that_the_shell_sends_standard_output_to_is_not_replaced(tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("argv", [["audit", "--list"], ["audit", "softmax_lab", *QUICK], ["audit", "softmax_lab", *QUICK, "--csv", "-"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["audit", "--list"], ["audit", "softmax_lab", *QUICK], ["audit", "softmax_lab", *QUICK, "--csv", "-"]],
+)
 def test_a_full_disk_behind_standard_output_is_status_2(argv: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = program(*argv, stdout=full)

@@ -28,15 +28,21 @@ draw()
 
 
 def draws(folder: Path, *modules: str, **environment: str) -> list[str]:
-    """Return the examples that a process draws which has imported these modules, some of them from ``folder``."""
+    """Return the examples that a process draws which has imported these modules, some of them from
+    ``folder``.
+    """
     path = os.pathsep.join([str(ROOT), str(folder)])
     command = [sys.executable, "-c", DRAWS, *modules]
-    lines = subprocess.check_output(command, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment})
+    lines = subprocess.check_output(
+        command, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}
+    )
     return lines.splitlines()
 
 
 def test_examples_do_not_depend_on_the_modules_that_are_imported(tmp_path: Path) -> None:
-    (tmp_path / "constants.py").write_text(f"WHOLE = {list(range(10_000, 10_300))}\nREAL = {[n + 0.125 for n in range(300)]}\n")
+    (tmp_path / "constants.py").write_text(
+        f"WHOLE = {list(range(10_000, 10_300))}\nREAL = {[n + 0.125 for n in range(300)]}\n"
+    )
     alone = draws(tmp_path)
     assert len(set(alone)) > 100
     assert draws(tmp_path, "constants", "softmax_lab.audit.cases") == alone
@@ -44,7 +50,15 @@ def test_examples_do_not_depend_on_the_modules_that_are_imported(tmp_path: Path)
 
 
 def test_a_module_named_like_its_function_is_tested_alone() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "softmax_lab/data/long_tail.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "softmax_lab/data/long_tail.py",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stdout
     assert "2 passed" in run.stdout

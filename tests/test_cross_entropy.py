@@ -22,13 +22,16 @@ from .ulps import Record
 pytestmark = pytest.mark.usefixtures("each_path")
 
 RNG = np.random.default_rng(20260101)
-LOGITS = np.concatenate([RNG.normal(0, 2, (6, K)), RNG.normal(0, 12, (4, K)), np.eye(K)[:2] * 35.0, np.zeros((1, K))])
+LOGITS = np.concatenate(
+    [RNG.normal(0, 2, (6, K)), RNG.normal(0, 12, (4, K)), np.eye(K)[:2] * 35.0, np.zeros((1, K))]
+)
 LABELS = RNG.integers(0, K, len(LOGITS))
 LABELS[10:12] = [0, 0]  # confident and right, confident and wrong
 SOFT = RNG.dirichlet(np.ones(K), len(LOGITS)) * RNG.uniform(0.5, 1.5, (len(LOGITS), 1))
 TANGENT = RNG.normal(size=LOGITS.shape)
 
-#: ulps of the largest term added; soft cap adds tanh and cosh, whose own errors are multiplied by the logits' size
+#: ulps of the largest term added; soft cap adds tanh and cosh, whose own errors are multiplied by the logits'
+#: size
 BAR = 8.0
 
 
@@ -47,7 +50,9 @@ def _name(spec: LossSpec, soft: bool) -> str:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("spec", "soft"), _cases())
-def test_value_and_gradient_against_the_oracle(spec: LossSpec, soft: bool, dtype: str, record_ulp: Record) -> None:
+def test_value_and_gradient_against_the_oracle(
+    spec: LossSpec, soft: bool, dtype: str, record_ulp: Record
+) -> None:
     rows = LOGITS.astype(dtype)
     values, gradients = sl.cross_entropy_grad(rows, SOFT if soft else LABELS, spec, reduction="none")
     for row, target, value, gradient in zip(rows, _targets(soft), values, gradients, strict=True):
@@ -56,7 +61,9 @@ def test_value_and_gradient_against_the_oracle(spec: LossSpec, soft: bool, dtype
         terms = exact.cross_entropy_grad_terms(row, target, spec, weight=weight)
         error = float(exact.ulp_error(value, [exact_value]).max())
         with mpmath.workdps(exact.DIGITS):
-            error_g = exact.ulp_error(gradient, [mpmath.fsum(t) for t in terms], scale=[max(map(abs, t)) for t in terms]).max()
+            error_g = exact.ulp_error(
+                gradient, [mpmath.fsum(t) for t in terms], scale=[max(map(abs, t)) for t in terms]
+            ).max()
         record_ulp("family value", dtype, _name(spec, soft), error)
         record_ulp("family gradient", dtype, _name(spec, soft), float(error_g))
         assert error <= BAR
@@ -76,9 +83,13 @@ def test_hvp_against_the_oracle(spec: LossSpec, soft: bool, record_ulp: Record) 
 
 @pytest.mark.parametrize(("spec", "soft"), _cases())
 def test_gradient_against_finite_differences(spec: LossSpec, soft: bool) -> None:
-    """Independent of the oracle's closed form: central differences of the package's own value, the gate held fixed."""
+    """Independent of the oracle's closed form: central differences of the package's own value, the gate held
+    fixed.
+    """
     target = SOFT if soft else LABELS
-    weights = np.array([float(exact.row_weight(row, t, spec)) for row, t in zip(LOGITS, _targets(soft), strict=True)])
+    weights = np.array(
+        [float(exact.row_weight(row, t, spec)) for row, t in zip(LOGITS, _targets(soft), strict=True)]
+    )
     fixed = LossSpec.from_json(spec.to_json().replace(f'"gate": {spec.gate}', '"gate": 0.0'))
     class_weight = np.asarray(fixed.class_weight) * np.ones(K)
     ungated = SOFT @ class_weight / SOFT.sum(axis=1) if soft else class_weight[LABELS]
@@ -88,13 +99,17 @@ def test_gradient_against_finite_differences(spec: LossSpec, soft: bool) -> None
     def value(z: np.ndarray) -> np.ndarray:
         z_loss = LossSpec(**{**_fields(fixed), "class_weight": 0.0})
         regular = sl.cross_entropy(z, target, z_loss, reduction="none")
-        return np.asarray((sl.cross_entropy(z, target, fixed, reduction="none") - regular) * rescale + regular)
+        return np.asarray(
+            (sl.cross_entropy(z, target, fixed, reduction="none") - regular) * rescale + regular
+        )
 
     _, gradient = sl.cross_entropy_grad(LOGITS, target, spec, reduction="none")
     for k in range(K):
         bump = step * np.eye(K)[k]
         difference = (value(LOGITS + bump) - value(LOGITS - bump)) / (2 * step)
-        np.testing.assert_allclose(gradient[:, k], difference, rtol=2e-6, atol=3e-7 * (1 + np.abs(value(LOGITS)).max()))
+        np.testing.assert_allclose(
+            gradient[:, k], difference, rtol=2e-6, atol=3e-7 * (1 + np.abs(value(LOGITS)).max())
+        )
 
 
 def _fields(spec: LossSpec) -> dict[str, Any]:
@@ -113,10 +128,14 @@ def test_hvp_is_symmetric_and_the_gradients_derivative(spec: LossSpec, soft: boo
         ahead = sl.cross_entropy_grad(LOGITS + step * TANGENT, target, spec, reduction="none")[1]
         behind = sl.cross_entropy_grad(LOGITS - step * TANGENT, target, spec, reduction="none")[1]
         product = sl.cross_entropy_hvp(LOGITS, target, TANGENT, spec, reduction="none")
-        np.testing.assert_allclose(product, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-6 * (1 + np.abs(product).max()))
+        np.testing.assert_allclose(
+            product, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-6 * (1 + np.abs(product).max())
+        )
 
 
-finite_rows = hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 7)), elements=st.floats(-50, 50))
+finite_rows = hnp.arrays(
+    np.float64, st.tuples(st.integers(1, 5), st.integers(1, 7)), elements=st.floats(-50, 50)
+)
 
 
 @given(finite_rows, st.integers(0, 10**6), st.floats(-1e4, 1e4))
@@ -137,7 +156,9 @@ def test_permutation_equivariance(z: np.ndarray, pick: int, random: Any) -> None
     random.shuffle(order)
     y = pick % z.shape[1]
     value, gradient = sl.cross_entropy_grad(z, np.full(len(z), y), reduction="none")
-    moved, moved_gradient = sl.cross_entropy_grad(z[:, order], np.full(len(z), order.index(y)), reduction="none")
+    moved, moved_gradient = sl.cross_entropy_grad(
+        z[:, order], np.full(len(z), order.index(y)), reduction="none"
+    )
     np.testing.assert_allclose(moved, value, rtol=4e-16 * 4)
     np.testing.assert_allclose(moved_gradient, gradient[:, order], rtol=4e-16 * 4, atol=1e-300)
 
@@ -162,16 +183,29 @@ def test_rows_are_bit_identical_whatever_the_batch(spec: LossSpec) -> None:
 def test_reductions_weigh_rows(name: str, reduction: Any) -> None:
     spec = INDEX_SPECS[name]
     sample_weight = np.random.default_rng(1).uniform(0, 2, len(LOGITS))
-    rows, row_gradients = sl.cross_entropy_grad(LOGITS, LABELS, spec, reduction="none", sample_weight=sample_weight)
-    np.testing.assert_allclose(rows, sl.cross_entropy(LOGITS, LABELS, spec, reduction="none") * sample_weight, rtol=1e-14)
+    rows, row_gradients = sl.cross_entropy_grad(
+        LOGITS, LABELS, spec, reduction="none", sample_weight=sample_weight
+    )
+    np.testing.assert_allclose(
+        rows, sl.cross_entropy(LOGITS, LABELS, spec, reduction="none") * sample_weight, rtol=1e-14
+    )
     divisor = 1.0
     if reduction == "mean":
-        divisor = sum(float(exact.row_weight(z, int(y), spec)) * s for z, y, s in zip(LOGITS, LABELS, sample_weight, strict=True))
-    value, gradient = sl.cross_entropy_grad(LOGITS, LABELS, spec, reduction=reduction, sample_weight=sample_weight)
+        divisor = sum(
+            float(exact.row_weight(z, int(y), spec)) * s
+            for z, y, s in zip(LOGITS, LABELS, sample_weight, strict=True)
+        )
+    value, gradient = sl.cross_entropy_grad(
+        LOGITS, LABELS, spec, reduction=reduction, sample_weight=sample_weight
+    )
     np.testing.assert_allclose(value, rows.sum() / divisor, rtol=1e-13)
     np.testing.assert_allclose(gradient, row_gradients / divisor, rtol=1e-12, atol=1e-300)
-    hvp = sl.cross_entropy_hvp(LOGITS, LABELS, TANGENT, spec, reduction=reduction, sample_weight=sample_weight)
-    row_hvp = sl.cross_entropy_hvp(LOGITS, LABELS, TANGENT, spec, reduction="none", sample_weight=sample_weight)
+    hvp = sl.cross_entropy_hvp(
+        LOGITS, LABELS, TANGENT, spec, reduction=reduction, sample_weight=sample_weight
+    )
+    row_hvp = sl.cross_entropy_hvp(
+        LOGITS, LABELS, TANGENT, spec, reduction="none", sample_weight=sample_weight
+    )
     np.testing.assert_allclose(hvp, row_hvp / divisor, rtol=1e-12, atol=1e-300)
 
 
@@ -188,7 +222,9 @@ def test_ignored_rows_do_not_count(spec: LossSpec) -> None:
     np.testing.assert_allclose(gradient[kept], expected_gradient, rtol=1e-14)
     assert not gradient[~kept].any()
     assert not sl.cross_entropy(z, labels, spec, reduction="none")[~kept].any()
-    assert sl.cross_entropy(LOGITS, np.where(kept, LABELS, 255), spec, ignore_index=255) == sl.cross_entropy(LOGITS, labels, spec)
+    assert sl.cross_entropy(LOGITS, np.where(kept, LABELS, 255), spec, ignore_index=255) == sl.cross_entropy(
+        LOGITS, labels, spec
+    )
 
 
 @pytest.mark.parametrize("spec", [s for s in INDEX_SPECS.values() if s.num_classes is None], ids=str)
@@ -196,13 +232,21 @@ def test_a_mask_is_the_row_without_those_classes(spec: LossSpec) -> None:
     """All fields that do not name classes: masking equals deleting."""
     keep = np.array([True, False, True, True, False, True])
     y = 1  # of the kept classes
-    value, gradient = sl.cross_entropy_grad(LOGITS, np.full(len(LOGITS), 2), spec, where=keep, reduction="none")
-    expected, expected_gradient = sl.cross_entropy_grad(LOGITS[:, keep], np.full(len(LOGITS), y), spec, reduction="none")
+    value, gradient = sl.cross_entropy_grad(
+        LOGITS, np.full(len(LOGITS), 2), spec, where=keep, reduction="none"
+    )
+    expected, expected_gradient = sl.cross_entropy_grad(
+        LOGITS[:, keep], np.full(len(LOGITS), y), spec, reduction="none"
+    )
     np.testing.assert_allclose(value, expected, rtol=4e-15)
     np.testing.assert_allclose(gradient[:, keep], expected_gradient, rtol=1e-13, atol=1e-17)
     assert not gradient[:, ~keep].any()
-    product = sl.cross_entropy_hvp(LOGITS, np.full(len(LOGITS), 2), TANGENT, spec, where=keep, reduction="none")
-    expected = sl.cross_entropy_hvp(LOGITS[:, keep], np.full(len(LOGITS), y), TANGENT[:, keep], spec, reduction="none")
+    product = sl.cross_entropy_hvp(
+        LOGITS, np.full(len(LOGITS), 2), TANGENT, spec, where=keep, reduction="none"
+    )
+    expected = sl.cross_entropy_hvp(
+        LOGITS[:, keep], np.full(len(LOGITS), y), TANGENT[:, keep], spec, reduction="none"
+    )
     np.testing.assert_allclose(product[:, keep], expected, rtol=1e-12, atol=1e-16)
     assert not product[:, ~keep].any()
 
@@ -223,7 +267,9 @@ def test_a_fully_masked_row_is_ignored_and_a_masked_target_raises() -> None:
     assert value[3] == 0
     assert not gradient[3].any()
     kept = np.arange(len(LOGITS)) != 3
-    assert sl.cross_entropy(LOGITS, LABELS, where=where) == pytest.approx(sl.cross_entropy(LOGITS[kept], LABELS[kept]), rel=1e-15)
+    assert sl.cross_entropy(LOGITS, LABELS, where=where) == pytest.approx(
+        sl.cross_entropy(LOGITS[kept], LABELS[kept]), rel=1e-15
+    )
     where[5, LABELS[5]] = False
     with pytest.raises(ValueError, match="target of row 5 is masked"):
         sl.cross_entropy(LOGITS, LABELS, where=where)
@@ -257,7 +303,9 @@ def test_minus_infinity_is_an_impossible_class() -> None:
     assert gradient[1] == 0
 
 
-@pytest.mark.parametrize(("logits", "labels"), [(np.zeros((2, 3)), [-100, -100]), (np.zeros((0, 3)), np.zeros(0, int))])
+@pytest.mark.parametrize(
+    ("logits", "labels"), [(np.zeros((2, 3)), [-100, -100]), (np.zeros((0, 3)), np.zeros(0, int))]
+)
 def test_the_mean_over_no_rows(logits: np.ndarray, labels: Any) -> None:
     value, gradient = sl.cross_entropy_grad(logits, labels)
     assert np.isnan(value)
@@ -313,13 +361,20 @@ def test_out_may_be_the_logits_or_a_strange_view() -> None:
     sl.cross_entropy_grad(LOGITS, LABELS, out=turned)
     np.testing.assert_array_equal(turned, expected)
     t = TANGENT.copy()
-    np.testing.assert_array_equal(sl.cross_entropy_hvp(LOGITS, LABELS, t, out=t), sl.cross_entropy_hvp(LOGITS, LABELS, TANGENT))
+    np.testing.assert_array_equal(
+        sl.cross_entropy_hvp(LOGITS, LABELS, t, out=t), sl.cross_entropy_hvp(LOGITS, LABELS, TANGENT)
+    )
 
 
 def test_dtypes() -> None:
     import ml_dtypes
 
-    for dtype, loss in ((np.float16, np.float32), (ml_dtypes.bfloat16, np.float32), (np.float32, np.float32), (np.float64, np.float64)):
+    for dtype, loss in (
+        (np.float16, np.float32),
+        (ml_dtypes.bfloat16, np.float32),
+        (np.float32, np.float32),
+        (np.float64, np.float64),
+    ):
         value, gradient = sl.cross_entropy_grad(LOGITS.astype(dtype), LABELS)
         assert value.dtype == loss
         assert gradient.dtype == dtype
@@ -339,33 +394,125 @@ BAD: list[tuple[str, type[Exception], str, Any]] = [
     ("bool logits", TypeError, "got dtype bool", lambda: sl.cross_entropy(np.zeros(3, bool), 0)),
     ("scalar logits", ValueError, "got a scalar", lambda: sl.cross_entropy(3.0, 0)),
     ("no classes", ValueError, r"got shape \(2, 0\)", lambda: sl.cross_entropy(np.zeros((2, 0)), [0, 0])),
-    ("axis", ValueError, r"axis must lie in \[-2, 2\)", lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 0], axis=2)),
-    ("axis type", TypeError, "axis must be one integer", lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 0], axis=(0, 1))),  # type: ignore[arg-type]
+    (
+        "axis",
+        ValueError,
+        r"axis must lie in \[-2, 2\)",
+        lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 0], axis=2),
+    ),
+    (
+        "axis type",
+        TypeError,
+        "axis must be one integer",
+        lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 0], axis=(0, 1)),  # type: ignore[arg-type]
+    ),
     ("label", IndexError, "label 3 at row 1", lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 3])),
     ("negative label", IndexError, "label -1 at row 0", lambda: sl.cross_entropy(np.zeros((2, 3)), [-1, 0])),
-    ("label in 2-d", IndexError, r"label 9 at row \(1, 0\)", lambda: sl.cross_entropy(np.zeros((2, 2, 3)), [[0, 0], [9, 0]])),
-    ("label shape", ValueError, r"must have shape \(2,\)", lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 1, 2])),
+    (
+        "label in 2-d",
+        IndexError,
+        r"label 9 at row \(1, 0\)",
+        lambda: sl.cross_entropy(np.zeros((2, 2, 3)), [[0, 0], [9, 0]]),
+    ),
+    (
+        "label shape",
+        ValueError,
+        r"must have shape \(2,\)",
+        lambda: sl.cross_entropy(np.zeros((2, 3)), [0, 1, 2]),
+    ),
     ("label dtype", TypeError, "got dtype bool", lambda: sl.cross_entropy(np.zeros((2, 3)), [True, False])),
-    ("soft shape", ValueError, r"logits' shape \(2, 3\)", lambda: sl.cross_entropy(np.zeros((2, 3)), [0.5, 0.5])),
-    ("negative soft", ValueError, "target must be finite and >= 0", lambda: sl.cross_entropy(np.zeros((1, 2)), [[-0.5, 1.5]])),
-    ("reduction", ValueError, "reduction must be one of", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], reduction="avg")),  # type: ignore[arg-type]
-    ("empty", ValueError, "empty must be one of", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], empty="none")),  # type: ignore[arg-type]
+    (
+        "soft shape",
+        ValueError,
+        r"logits' shape \(2, 3\)",
+        lambda: sl.cross_entropy(np.zeros((2, 3)), [0.5, 0.5]),
+    ),
+    (
+        "negative soft",
+        ValueError,
+        "target must be finite and >= 0",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [[-0.5, 1.5]]),
+    ),
+    (
+        "reduction",
+        ValueError,
+        "reduction must be one of",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], reduction="avg"),  # type: ignore[arg-type]
+    ),
+    (
+        "empty",
+        ValueError,
+        "empty must be one of",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], empty="none"),  # type: ignore[arg-type]
+    ),
     ("spec", TypeError, "spec must be a LossSpec", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], 0.1)),  # type: ignore[arg-type]
-    ("classes", ValueError, "made for 6 classes; the logits have 2", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], INDEX_SPECS["bias"])),
-    ("weights", ValueError, "one weight a row", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], sample_weight=[1, 2])),
-    ("negative weight", ValueError, "sample_weight must be", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], sample_weight=[-1])),
-    ("where dtype", TypeError, "where must be boolean", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], where=[1, 0])),
-    ("where shape", ValueError, "where must broadcast", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], where=np.ones((3, 2), bool))),
-    ("ignore", TypeError, "ignore_index must be", lambda: sl.cross_entropy(np.zeros((1, 2)), [0], ignore_index=0.5)),  # type: ignore[arg-type]
-    ("out dtype", TypeError, "out must have dtype", lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=np.zeros((1, 2), "f4"))),
-    ("out shape", ValueError, "out must have shape", lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=np.zeros((2, 2)))),
-    ("out type", TypeError, "out must be a numpy.ndarray", lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=[[0.0, 0.0]])),  # type: ignore[arg-type]
-    ("tangent", ValueError, "tangent must have", lambda: sl.cross_entropy_hvp(np.zeros((1, 2)), [0], [1.0, 2.0])),
-]  # fmt: skip
+    (
+        "classes",
+        ValueError,
+        "made for 6 classes; the logits have 2",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], INDEX_SPECS["bias"]),
+    ),
+    (
+        "weights",
+        ValueError,
+        "one weight a row",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], sample_weight=[1, 2]),
+    ),
+    (
+        "negative weight",
+        ValueError,
+        "sample_weight must be",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], sample_weight=[-1]),
+    ),
+    (
+        "where dtype",
+        TypeError,
+        "where must be boolean",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], where=[1, 0]),
+    ),
+    (
+        "where shape",
+        ValueError,
+        "where must broadcast",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], where=np.ones((3, 2), bool)),
+    ),
+    (
+        "ignore",
+        TypeError,
+        "ignore_index must be",
+        lambda: sl.cross_entropy(np.zeros((1, 2)), [0], ignore_index=0.5),  # type: ignore[arg-type]
+    ),
+    (
+        "out dtype",
+        TypeError,
+        "out must have dtype",
+        lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=np.zeros((1, 2), "f4")),
+    ),
+    (
+        "out shape",
+        ValueError,
+        "out must have shape",
+        lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=np.zeros((2, 2))),
+    ),
+    (
+        "out type",
+        TypeError,
+        "out must be a numpy.ndarray",
+        lambda: sl.cross_entropy_grad(np.zeros((1, 2)), [0], out=[[0.0, 0.0]]),  # type: ignore[arg-type]
+    ),
+    (
+        "tangent",
+        ValueError,
+        "tangent must have",
+        lambda: sl.cross_entropy_hvp(np.zeros((1, 2)), [0], [1.0, 2.0]),
+    ),
+]
 
 
 @pytest.mark.parametrize(("error", "match", "call"), [pytest.param(*row[1:], id=row[0]) for row in BAD])
-def test_bad_input_says_what_was_expected_and_what_came(error: type[Exception], match: str, call: Any) -> None:
+def test_bad_input_says_what_was_expected_and_what_came(
+    error: type[Exception], match: str, call: Any
+) -> None:
     with pytest.raises(error, match=match):
         call()
 
@@ -377,11 +524,18 @@ def test_an_error_leaves_out_untouched() -> None:
     assert (out == 7.0).all()
 
 
-@pytest.mark.parametrize("function", [sl.cross_entropy, sl.cross_entropy_grad, lambda z, y, spec: sl.cross_entropy_hvp(z, y, z, spec)])
+@pytest.mark.parametrize(
+    "function",
+    [sl.cross_entropy, sl.cross_entropy_grad, lambda z, y, spec: sl.cross_entropy_hvp(z, y, z, spec)],
+)
 def test_a_gate_without_weights_does_not_wait_for_itself(function: Any) -> None:
-    """The mean's divisor asks for a pass over the rows; on a thread that shares them already it would wait forever."""
+    """The mean's divisor asks for a pass over the rows.
+
+    On a thread that shares them already it would wait forever.
+    """
     rng = np.random.default_rng(0)
-    z, y = np.asfortranarray(rng.normal(size=(2000, 500))), rng.integers(500, size=2000)  # rows that are copied, a part at a time
+    # rows that are copied, a part at a time
+    z, y = np.asfortranarray(rng.normal(size=(2000, 500))), rng.integers(500, size=2000)
     thread = threading.Thread(target=function, args=(z, y, sl.LossSpec(gate=2.0)), daemon=True)
     thread.start()
     thread.join(HANG)

@@ -1,4 +1,6 @@
-"""Which loop runs, and that it may be called from anywhere: threads, forked children, read-only places, huge arrays."""
+"""Which loop runs, and that it may be called from anywhere: threads, forked children, read-only places, huge
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("k", "path"), [(1, "lanes"), (MOST, "lanes"), (MOST + 1, "rows"), (5000, "rows")])
-def test_the_number_of_classes_chooses_the_loop(taken: list[tuple[str, str]], dtype: str, k: int, path: str) -> None:
+def test_the_number_of_classes_chooses_the_loop(
+    taken: list[tuple[str, str]], dtype: str, k: int, path: str
+) -> None:
     z = np.zeros((3, k), dtype)
     sl.softmax(z)
     sl.log_softmax(z.T, axis=0)  # strided
@@ -60,8 +64,13 @@ def test_nothing_is_left_to_the_reference(taken: list[tuple[str, str]]) -> None:
     sl.softmax(z.astype(np.float16))
     sl.logsumexp(z.T, axis=0, where=np.ones((4, 3), bool))
     sl.cross_entropy(z, np.full((3, 4), 0.25))
-    sl.cross_entropy(z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0], softcap=3.0), where=[True, True, True, False])
-    assert taken == [("lanes", loop) for loop in ("softmax", "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy")]
+    sl.cross_entropy(
+        z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0], softcap=3.0), where=[True, True, True, False]
+    )
+    assert taken == [
+        ("lanes", loop)
+        for loop in ("softmax", "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy")
+    ]
 
 
 SIZES = [(64, 3), (5000, 10), (300, MOST), (300, MOST + 1), (200, 1000), (9, 40_000)]
@@ -77,7 +86,14 @@ def test_no_bit_depends_on_threads_or_batch(n: int, k: int, dtype: str) -> None:
         results = []
         for threads in (1, 2, 3, 7):
             sl.set_num_threads(threads)
-            results.append((*sl.cross_entropy_grad(z, y, reduction="none"), sl.log_softmax(z), sl.softmax(z), sl.logsumexp(z)))
+            results.append(
+                (
+                    *sl.cross_entropy_grad(z, y, reduction="none"),
+                    sl.log_softmax(z),
+                    sl.softmax(z),
+                    sl.logsumexp(z),
+                )
+            )
     finally:
         sl.set_num_threads(before)
     for other in results[1:]:
@@ -127,7 +143,9 @@ def test_forked_children_work() -> None:
 
     In a process of its own: other tests have loaded frameworks here that cannot be forked.
     """
-    result = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=HANG)
+    result = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=HANG
+    )
     assert result.stdout.strip() == "right"
 
 
@@ -205,7 +223,11 @@ RIGHT = "0.731"
 
 
 def _copy_of_the_package(folder: Path) -> Path:
-    return Path(shutil.copytree(PACKAGE, folder / "softmax_lab", ignore=shutil.ignore_patterns("__pycache__", "audit", "data")))
+    return Path(
+        shutil.copytree(
+            PACKAGE, folder / "softmax_lab", ignore=shutil.ignore_patterns("__pycache__", "audit", "data")
+        )
+    )
 
 
 def _run(folder: Path, **environment: str) -> str:
@@ -222,17 +244,25 @@ def test_a_read_only_install_works(tmp_path: Path) -> None:
     (package / "_kernels" / "__pycache__").write_text("not a folder", encoding="utf-8")
     blocked = tmp_path / "file"
     blocked.write_text("not a folder", encoding="utf-8")
-    assert _run(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked / "cache"), IPYTHONDIR=str(blocked)) == RIGHT
+    assert (
+        _run(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked / "cache"), IPYTHONDIR=str(blocked))
+        == RIGHT
+    )
 
 
 def test_an_edit_in_a_helper_is_seen(tmp_path: Path) -> None:
-    """Numba's own cache looks at one file: here the helper's edit must reach the compiled loop of another file."""
+    """Numba's own cache looks at one file: here the helper's edit must reach the compiled loop of another
+    file.
+    """
     helper = _copy_of_the_package(tmp_path) / "_kernels" / "exponential.py"
     cache = str(tmp_path / "cache")
     assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == RIGHT
     assert list(Path(cache).rglob("*.nbc")), "nothing was cached"
     text = helper.read_text(encoding="utf-8")
-    helper.write_text(text.replace("e = scale_exponent(splat(1.0) + fma(p * r, r, r), t)", "e = splat(0.25)"), encoding="utf-8")
+    helper.write_text(
+        text.replace("e = scale_exponent(splat(1.0) + fma(p * r, r, r), t)", "e = splat(0.25)"),
+        encoding="utf-8",
+    )
     assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == "0.5"
     helper.write_text(text, encoding="utf-8")
     assert _run(tmp_path, NUMBA_CACHE_DIR=cache) == RIGHT
@@ -248,7 +278,8 @@ z, y, gate = np.array([[40.0, 0.0], [1.0, 2.0]]), [0, 1], sl.LossSpec(class_weig
 def results():
     yield from (sl.softmax(z), sl.log_softmax(z), sl.logsumexp(z), sl.softmax_jvp([0.5, 0.5], [1.0, 0.0]))
     for spec in (sl.LossSpec(), gate):
-        yield from (sl.cross_entropy(z, y, spec), *sl.cross_entropy_grad(z, y, spec), sl.cross_entropy_hvp(z, y, np.eye(2), spec))
+        yield from (sl.cross_entropy(z, y, spec), *sl.cross_entropy_grad(z, y, spec))
+        yield sl.cross_entropy_hvp(z, y, np.eye(2), spec)
         own = z.copy()
         yield sl.cross_entropy_grad(own, y, spec, out=own)[1]
     yield sl.softmax(np.zeros((4, 1000, 40), np.float32), axis=1)  # in pieces, and by several threads
@@ -279,10 +310,15 @@ codegen.CodeLibrary.finalize = codegen.CPUCodeLibrary.finalize = fail
 
 
 def _everything(tmp_path: Path, first: str, **environment: str) -> str:
-    """Run every loop in a process of its own, without code cached before; the results must be the reference's."""
+    """Run every loop in a process of its own, without code cached before.
+
+    The results must be the reference's.
+    """
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environment}
     code = EVERYTHING.format(first=first)
-    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_numpy_works_where_numba_is_told_not_to_compile(tmp_path: Path) -> None:
@@ -297,7 +333,9 @@ def test_numpy_works_where_numba_is_told_not_to_compile(tmp_path: Path) -> None:
         ("lowering", "RuntimeError: LLVM knows no such processor"),
     ],
 )
-def test_numpy_works_with_one_warning_where_the_loops_do_not_compile(tmp_path: Path, broken: str, reason: str) -> None:
+def test_numpy_works_with_one_warning_where_the_loops_do_not_compile(
+    tmp_path: Path, broken: str, reason: str
+) -> None:
     warning = f"softmax_lab's compiled loops fail here, and NumPy takes over, slower ({reason})"
     assert _everything(tmp_path, WITHOUT_A_COMPILER[broken]) == f"reference 1 {warning}"
 
@@ -338,5 +376,7 @@ caching.IndexDataCacheFile.save = full
 """
     code = f"import warnings; warnings.simplefilter('error')\n{first}\n{CODE}"
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    found = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    ).stdout
     assert found.strip() == RIGHT

@@ -1,7 +1,7 @@
 """Every field of the family at both ends of its domain, against the oracle, and the temperature of the maps.
 
-An error is counted in ulps of the largest term that is added, as in ``test_cross_entropy``; a bias or margin of 1e308 is such a term
-of every logit. No end of a domain gives NaN, and what overflows does so in truth.
+An error is counted in ulps of the largest term that is added, as in ``test_cross_entropy``; a bias or margin
+of 1e308 is such a term of every logit. No end of a domain gives NaN, and what overflows does so in truth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ BAR = 16.0
 def _ends(name: str) -> list[float]:
     low, high, open_low, _ = DOMAINS[name]
     inside = [x for x in ENDS if low <= x <= high]
-    return inside + [-x for x in inside if low < 0] + [x for x in (low, high) if np.isfinite(x) and not (open_low and x == low)]
+    return (
+        inside
+        + [-x for x in inside if low < 0]
+        + [x for x in (low, high) if np.isfinite(x) and not (open_low and x == low)]
+    )
 
 
 def cases(num_classes: int) -> Iterator[Any]:
@@ -40,7 +44,10 @@ def cases(num_classes: int) -> Iterator[Any]:
             if name != "prior":
                 yield pytest.param(LossSpec(**({name: end} | COMPANIONS.get(name, {}))), id=f"{name}={end:g}")
             if 1 in ranks:
-                yield pytest.param(LossSpec(**({name: _array(name, end, num_classes)} | COMPANIONS.get(name, {}))), id=f"{name}=[{end:g}]")
+                yield pytest.param(
+                    LossSpec(**({name: _array(name, end, num_classes)} | COMPANIONS.get(name, {}))),
+                    id=f"{name}=[{end:g}]",
+                )
 
 
 def _array(name: str, end: float, num_classes: int) -> Any:
@@ -74,11 +81,17 @@ def check(computed: Any, expected: list[Any], sizes: list[Any], spec: LossSpec) 
         sizes = [max(sizes) * addend(spec)] * len(sizes)
     scale = [min(size, LARGEST) for size in sizes]
     error = exact.ulp_error(computed, expected, scale=scale)
-    assert (error <= BAR * max(1.0, _conditioning(spec))).all(), (computed, [float(x) for x in expected], error)
+    assert (error <= BAR * max(1.0, _conditioning(spec))).all(), (
+        computed,
+        [float(x) for x in expected],
+        error,
+    )
 
 
 def _conditioning(spec: LossSpec) -> float:
-    """Relative error of W^f and (1 - q)^gamma per ulp: the size of their logarithms, as far as the result is not 0."""
+    """Relative error of W^f and (1 - q)^gamma per ulp: the size of their logarithms, as far as the result is
+    not 0.
+    """
     weight = np.asarray(spec.class_weight, np.float64)
     logs = np.abs(np.log(weight, where=weight > 0, out=np.zeros_like(weight)))
     return max(float(logs.max()) if spec.gate else 0.0, min(spec.gamma, 745.0))
@@ -154,16 +167,21 @@ def test_a_mean_does_not_know_a_factor_that_all_weights_share(weight: float, spe
         assert value == pytest.approx(expected, rel=1e-14)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-13, atol=1e-300)
         product = sl.cross_entropy_hvp(z, y, tangent, weighted, **options)
-        np.testing.assert_allclose(product, sl.cross_entropy_hvp(z, y, tangent, spec), rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(
+            product, sl.cross_entropy_hvp(z, y, tangent, spec), rtol=1e-12, atol=1e-300
+        )
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_a_mean_of_gated_and_of_given_distributions_at_the_ends(weight: float) -> None:
     z, y = np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), np.array([0, 1])
     gated = sl.cross_entropy(z, y, LossSpec(class_weight=weight, gate=4.0))
-    assert gated == pytest.approx(sl.cross_entropy(z, y), rel=1e-12)  # both rows have the same weight, whatever it is
+    # both rows have the same weight, whatever it is
+    assert gated == pytest.approx(sl.cross_entropy(z, y), rel=1e-12)
     soft = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
-    assert sl.cross_entropy(z, soft, LossSpec(class_weight=np.full(3, weight))) == pytest.approx(sl.cross_entropy(z, soft), rel=1e-14)
+    assert sl.cross_entropy(z, soft, LossSpec(class_weight=np.full(3, weight))) == pytest.approx(
+        sl.cross_entropy(z, soft), rel=1e-14
+    )
 
 
 def _fields(spec: LossSpec) -> dict[str, Any]:
@@ -173,7 +191,9 @@ def _fields(spec: LossSpec) -> dict[str, Any]:
 def test_a_bias_that_all_classes_share_changes_nothing() -> None:
     z, y = rows(3, "float64"), np.array([0, 1, 2, 1])
     for bias in (1e20, -LARGEST):
-        np.testing.assert_array_equal(sl.cross_entropy_grad(z, y, LossSpec(bias=bias))[1], sl.cross_entropy_grad(z, y)[1])
+        np.testing.assert_array_equal(
+            sl.cross_entropy_grad(z, y, LossSpec(bias=bias))[1], sl.cross_entropy_grad(z, y)[1]
+        )
 
 
 def test_a_prior_whose_whole_mass_is_masked_is_refused_with_the_row() -> None:
@@ -201,7 +221,12 @@ def test_a_row_that_is_not_smoothed_or_does_not_count_needs_no_prior() -> None:
     ignored, zero = sl.cross_entropy_grad(z, [-100], spec, where=keep, reduction="none")
     assert ignored == 0
     assert not zero.any()
-    assert sl.cross_entropy(z, [2], LossSpec(smoothing=0.5, prior=[0.5, 0.5, 0.0, 0.0]), where=False, reduction="none") == 0
+    assert (
+        sl.cross_entropy(
+            z, [2], LossSpec(smoothing=0.5, prior=[0.5, 0.5, 0.0, 0.0]), where=False, reduction="none"
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("least", [SMALLEST, 1e-310, 1e-290])
@@ -211,4 +236,6 @@ def test_what_a_mask_leaves_of_a_prior_may_be_as_little_as_there_is(least: float
     value, gradient = sl.cross_entropy_grad(z, 3, spec, where=keep)
     row, y, cut = exact.restricted(z, 3, spec, keep)
     assert exact.ulp_error(value, [exact.cross_entropy(row, y, cut)]).max() <= 8
-    np.testing.assert_allclose(gradient[1:], [float(x) for x in exact.cross_entropy_grad(row, y, cut)], rtol=1e-13)
+    np.testing.assert_allclose(
+        gradient[1:], [float(x) for x in exact.cross_entropy_grad(row, y, cut)], rtol=1e-13
+    )

@@ -1,4 +1,6 @@
-"""Every optional dependency that is missing is answered in one way: what it is for, and the smallest extra that installs it."""
+"""Every optional dependency that is missing is answered in one way: what it is for, and the smallest extra
+that installs it.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,19 @@ DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def declared() -> dict[str, set[str]]:
-    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    return {extra: {canonicalize_name(Requirement(text).name) for text in texts} for extra, texts in table.items()}
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    return {
+        extra: {canonicalize_name(Requirement(text).name) for text in texts} for extra, texts in table.items()
+    }
 
 
 def test_the_table_is_that_of_the_project() -> None:
     for extra, modules in EXTRAS.items():
-        assert declared()[extra] == {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in modules}, extra
+        assert declared()[extra] == {
+            canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in modules
+        }, extra
 
 
 def test_every_module_has_an_extra_that_brings_only_it() -> None:
@@ -101,19 +109,47 @@ def _coefficients(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 #: what is missing -> (who asks for it, what it says)
 ANSWERS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = {
-    "digits": ("sklearn.datasets", lambda _: sl.data.digits(), "the digits come with scikit-learn; {}[scikit-learn]'"),
+    "digits": (
+        "sklearn.datasets",
+        lambda _: sl.data.digits(),
+        "the digits come with scikit-learn; {}[scikit-learn]'",
+    ),
     "images": ("PIL.Image", _images, "folders of images are read by Pillow; {}[pillow]'"),
     "progress of data": ("tqdm", _progress, "progress, unless progress=False, is shown by tqdm; {}[tqdm]'"),
-    "style": ("matplotlib", lambda _: sl.plotting.use_style(), "pictures are drawn by matplotlib; {}[matplotlib]'"),
-    "oracle": ("mpmath", _own_import("softmax_lab.exact"), "exact values are computed by mpmath; {}[mpmath]'"),
+    "style": (
+        "matplotlib",
+        lambda _: sl.plotting.use_style(),
+        "pictures are drawn by matplotlib; {}[matplotlib]'",
+    ),
+    "oracle": (
+        "mpmath",
+        _own_import("softmax_lab.exact"),
+        "exact values are computed by mpmath; {}[mpmath]'",
+    ),
     "coefficients": ("mpmath", _coefficients, "the coefficients are fitted with mpmath; {}[mpmath]'"),
-    "torch": ("torch", _own_import("softmax_lab.torch._installed"), "softmax_lab.torch needs torch; {}[torch]'"),
+    "torch": (
+        "torch",
+        _own_import("softmax_lab.torch._installed"),
+        "softmax_lab.torch needs torch; {}[torch]'",
+    ),
     "half tensors": ("ml_dtypes", _half_tensor, "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'"),
     "monitor's frame": ("pandas", _monitor("frame"), "the frame is made by pandas; {}[pandas]'"),
-    "monitor's figure": ("matplotlib", _monitor("figure"), "the figure is drawn by matplotlib; {}[matplotlib]'"),
+    "monitor's figure": (
+        "matplotlib",
+        _monitor("figure"),
+        "the figure is drawn by matplotlib; {}[matplotlib]'",
+    ),
     "audit's table": ("pandas", _audit(), "the audit's table is made by pandas; {}[pandas]'"),
-    "audit's progress": ("tqdm", _audit(), "the audit's progress, unless progress=False, is shown by tqdm; {}[tqdm]'"),
-    "audit's half type": ("ml_dtypes", _audit(progress=False), "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'"),
+    "audit's progress": (
+        "tqdm",
+        _audit(),
+        "the audit's progress, unless progress=False, is shown by tqdm; {}[tqdm]'",
+    ),
+    "audit's half type": (
+        "ml_dtypes",
+        _audit(progress=False),
+        "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'",
+    ),
     "worst errors": ("pandas", lambda _: sl.audit.worst_errors(), "the table is made by pandas; {}[pandas]'"),
 }
 
@@ -131,7 +167,9 @@ def test_a_package_that_lacks_a_part_says_which(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "mpmath.py").write_text("import a_part_that_is_missing\n", encoding="utf-8")
     monkeypatch.delitem(sys.modules, "mpmath", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match=r"^the reason, which lacks a_part_that_is_missing; .*\[mpmath\]'$"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^the reason, which lacks a_part_that_is_missing; .*\[mpmath\]'$"
+    ):
         load("mpmath", "the reason")
 
 
@@ -143,7 +181,11 @@ def _unanswered(tree: ast.AST, answered: frozenset[str]) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef):
             yield from _unanswered(node, answered | set(filter(None, map(_loaded, ast.walk(node)))))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
             absolute = isinstance(node, ast.Import) or node.level == 0
             yield from ({name.partition(".")[0] for name in names} & OPTIONAL - answered if absolute else ())
         else:
@@ -152,12 +194,18 @@ def _unanswered(tree: ast.AST, answered: frozenset[str]) -> Iterator[str]:
 
 def _loaded(node: ast.AST) -> str:
     """Return the top-level module that a call of ``load`` names; "" for anything else."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "load" and isinstance(node.args[0], ast.Constant):
+    if (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "load"
+        and isinstance(node.args[0], ast.Constant)
+    ):
         return str(node.args[0].value).partition(".")[0]
     return ""
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "softmax_lab").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "softmax_lab").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_no_optional_module_is_imported_without_an_answer(path: Path) -> None:
     backend = path.is_relative_to(ROOT / "softmax_lab" / "torch")
     tree = ast.parse(path.read_text(encoding="utf-8"))

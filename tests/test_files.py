@@ -29,7 +29,8 @@ def test_an_old_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
     path.chmod(0o640)
     with path.open() as reader:
         write_text(path, TEXT)
-        assert reader.read() == "a longer text than the new one"  # who has the old one open reads it to its end
+        # who has the old one open reads it to its end
+        assert reader.read() == "a longer text than the new one"
     assert path.read_text(encoding="utf-8") == TEXT
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
@@ -132,7 +133,8 @@ def test_a_loop_of_links_is_refused_and_left(tmp_path: Path) -> None:
 def test_a_read_only_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "kept"
     path.write_text("old")
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != path)  # the administrator may write everything
+    # the administrator may write everything
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != path)
     for call in (check_writable, lambda path: write_text(path, TEXT)):
         with pytest.raises(PermissionError):
             call(path)

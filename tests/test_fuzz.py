@@ -1,14 +1,16 @@
 r"""Backend against backend: the compiled loops and the NumPy reference, on random problems.
 
-Two results of one type may differ by the rounding to it, and by what each may err before: every formula of the family is a sum
-of a few terms, so the bar is counted in the largest of them. With ``rho`` the relative error of an exponential (the sums,
-logarithms and powers that follow are of its size),
+Two results of one type may differ by the rounding to it, and by what each may err before: every formula of
+the family is a sum of a few terms, so the bar is counted in the largest of them. With ``rho`` the relative
+error of an exponential (the sums, logarithms and powers that follow are of its size),
 
 .. math:: |a - b| \le \operatorname{ulp}(a) + C \rho \cdot \text{largest term} .
 
-The terms are those of the reference's own rows. Exponentials too small for the type of the logits may count as 0.
+The terms are those of the reference's own rows. Exponentials too small for the type of the logits may count
+as 0.
 
-The short form runs with all tests; ``python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz`` is the long one.
+The short form runs with all tests; ``python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz`` is the
+long one.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def the_reference() -> Iterator[None]:
 
 
 def assert_close(compiled: Any, reference: Any, tolerance: Any) -> None:
-    """Assert equal types, shapes, NaNs and infinities, and differences within an ulp of the type and a tolerance.
+    """Assert equal types, shapes, NaNs and infinities, and differences within an ulp of the type and a
+    tolerance.
 
     Where the tolerance is NaN the results must be equal; where it is infinite nothing is asked.
     """
@@ -53,15 +56,27 @@ def assert_close(compiled: Any, reference: Any, tolerance: Any) -> None:
     assert compiled.shape == reference.shape
     form = float_format(compiled.dtype)
     a, b = np.asarray(compiled, np.float64), np.asarray(reference, np.float64)
-    # below the normal numbers every step of a float64 result is rounded at the same place, and tangents in the thousands come after it
-    ulp = np.maximum(np.maximum(np.abs(a), np.abs(b)), form.smallest * (2**14 if compiled.dtype == np.float64 else 1)) * form.eps
+    # below the normal numbers every step of a float64 result is rounded at the same place, and tangents in
+    # the thousands come after it
+    ulp = (
+        np.maximum(
+            np.maximum(np.abs(a), np.abs(b)), form.smallest * (2**14 if compiled.dtype == np.float64 else 1)
+        )
+        * form.eps
+    )
     with np.errstate(invalid="ignore", over="ignore"):
-        wrong = ~((np.abs(a - b) <= ulp + tolerance) | (a == b) | (np.isnan(a) & np.isnan(b)) | np.isposinf(tolerance))
+        wrong = ~(
+            (np.abs(a - b) <= ulp + tolerance)
+            | (a == b)
+            | (np.isnan(a) & np.isnan(b))
+            | np.isposinf(tolerance)
+        )
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         far = np.abs(a[at] - b[at]) / np.broadcast_to(ulp + tolerance, a.shape)[at]
         raise AssertionError(
-            f"{int(wrong.sum())} of {wrong.size} differ; at {at} compiled {a[at]!r}, reference {b[at]!r}: {far:.3g} of what is allowed"
+            f"{int(wrong.sum())} of {wrong.size} differ; at {at} compiled {a[at]!r}, reference {b[at]!r}: "
+            f"{far:.3g} of what is allowed"
         )
 
 
@@ -123,12 +138,18 @@ def test_logsumexp(problem: tuple[NDArray[Any], dict[str, Any]]) -> None:
     with the_reference():
         expected = np.asarray(sl.logsumexp(z, **options))
     kept = True if options["where"] is None else options["where"]
-    largest = np.abs(np.where(kept & np.isfinite(z), z, 0.0).astype(np.float64)).max(axis=options["axis"], initial=0.0)
-    assert_close(lse, expected, 4 * 2.0**-52 * largest + C * rho(z.dtype) * np.log(2.0 * z.shape[options["axis"]]))
+    largest = np.abs(np.where(kept & np.isfinite(z), z, 0.0).astype(np.float64)).max(
+        axis=options["axis"], initial=0.0
+    )
+    assert_close(
+        lse, expected, 4 * 2.0**-52 * largest + C * rho(z.dtype) * np.log(2.0 * z.shape[options["axis"]])
+    )
     assert_same(np.squeeze(np.asarray(sl.logsumexp(z, keepdims=True, **options)), options["axis"]), lse)
 
 
-def assert_layouts_agree(call: Callable[..., Any], z: NDArray[Any], expected: NDArray[Any], draw: Any) -> None:
+def assert_layouts_agree(
+    call: Callable[..., Any], z: NDArray[Any], expected: NDArray[Any], draw: Any
+) -> None:
     """Assert that no bit depends on where the logits lie and where the result goes."""
     plain = np.array(z, z.dtype.newbyteorder("="), order="C")
     assert_same(call(plain, None), expected)
@@ -149,7 +170,11 @@ def pullbacks(draw: Any) -> tuple[NDArray[Any], NDArray[Any], float]:
     shape, dtype = (*lead[:axis], *lead[axis + 1 :], lead[axis]), dtype_of(kind.dtype)
     p = sl.softmax(draw(numbers(shape, dtype, special=False)))
     other = draw(st.sampled_from([shape, shape, shape[-1:]]))
-    return draw(laid_out(p)), draw(laid_out(draw(numbers(other, dtype, special=False)))), draw(st.sampled_from([1.0, 0.3]))
+    return (
+        draw(laid_out(p)),
+        draw(laid_out(draw(numbers(other, dtype, special=False)))),
+        draw(st.sampled_from([1.0, 0.3])),
+    )
 
 
 @given(pullbacks())
@@ -167,7 +192,10 @@ def test_softmax_vjp(problem: tuple[NDArray[Any], NDArray[Any], float]) -> None:
 
 
 class Terms:
-    """The largest term of each row's value, gradient and product, from the reference's own rows; ``tolerances`` in those units."""
+    """The largest term of each row's value, gradient and product, from the reference's own rows.
+
+    ``tolerances`` in those units.
+    """
 
     def __init__(self, problem: _Problem, tangents: Array | None = None) -> None:
         n, k = problem.num_rows, problem.num_classes
@@ -182,16 +210,20 @@ class Terms:
 
 
 class _Size:
-    """Sizes of terms of a block of rows: every formula of the reference, with its signs taken away, times its relative error."""
+    """Sizes of terms of a block of rows: every formula of the reference, with its signs taken away, times its
+    relative error.
+    """
 
     def __init__(self, row: _Row, dtype: np.dtype[Any]) -> None:
         self.row, spec = row, row.spec
         u = np.where(np.isfinite(row.affine.high), row.affine.high, 0.0) / spec.temperature
-        # narrow logits' u is rounded in float64, and a cap's tanh is as good as an exponential; float64 carries the errors of u, but
-        # not those of the tanh, nor of huge logits
+        # narrow logits' u is rounded in float64, and a cap's tanh is as good as an exponential; float64
+        # carries the errors of u, but not those of the tanh, nor of huge logits
         size = np.abs(u).max(axis=1)
         if dtype == np.float64:
-            size = np.where(size < 2.0**40, (spec.softcap or 0.0) * np.max(spec.scale) / spec.temperature, size)
+            size = np.where(
+                size < 2.0**40, (spec.softcap or 0.0) * np.max(spec.scale) / spec.temperature, size
+            )
         step = 2.0**-32 if dtype != np.float64 and spec.softcap is not None else 2.0**-52
         self.error = C * (1 + spec.gamma) ** 2 * (rho(dtype) + step * size)
         self.factor = row.scale
@@ -221,7 +253,8 @@ class _Size:
     @property
     def value(self) -> Array:
         row, spec = self.row, self.row.spec
-        value = row.weight * self.focal * row.cross + (spec.z_loss * self.lse**2 if spec.z_loss else 0.0)  # the square may overflow
+        # the square may overflow
+        value = row.weight * self.focal * row.cross + (spec.z_loss * self.lse**2 if spec.z_loss else 0.0)
         return self.factor * (self.relative() * value + self.lost * 2.0**-60 * row.weight)
 
     def residual(self) -> Array:
@@ -237,7 +270,9 @@ class _Size:
 
     def gradient_u(self) -> Array:
         row, spec = self.row, self.row.spec
-        gradient = (row.weight * self.focal)[:, None] * self.residual() + (2 * spec.z_loss * self.lse)[:, None] * self.q
+        gradient = (row.weight * self.focal)[:, None] * self.residual() + (2 * spec.z_loss * self.lse)[
+            :, None
+        ] * self.q
         if spec.gamma:
             gradient = gradient + (row.weight * self.psi_cross)[:, None] * self.one_hot_minus_q()
         return gradient
@@ -245,7 +280,10 @@ class _Size:
     @property
     def gradient(self) -> Array:
         row = self.row
-        largest = self.relative()[:, None] * self.gradient_u() + (self.lost * 2.0**-60 * (row.weight + row.spec.z_loss * self.lse))[:, None]
+        largest = (
+            self.relative()[:, None] * self.gradient_u()
+            + (self.lost * 2.0**-60 * (row.weight + row.spec.z_loss * self.lse))[:, None]
+        )
         return self.defined(self.factor[:, None] * largest * self.slope)
 
     def defined(self, tolerance: Array) -> Array:
@@ -262,14 +300,18 @@ class _Size:
         tau = np.broadcast_to(spread, t.shape).copy()
         at_top = np.arange(len(t)), row.shifted.top
         tau[at_top] *= np.minimum(row.shifted.rest, 1.0)
-        straight = row.weight * (self.focal * np.asarray(row.total) + self.psi_cross) + 2 * spec.z_loss * self.lse
+        straight = (
+            row.weight * (self.focal * np.asarray(row.total) + self.psi_cross) + 2 * spec.z_loss * self.lse
+        )
         product = self.q * (straight[:, None] * tau + 2 * spec.z_loss * np.abs(t).max(axis=1)[:, None])
         if spec.gamma:
             product = product + self._focal(spread[:, 0])
         product = product * self.slope
         if spec.softcap is not None:
             steep = np.abs(row.affine.slope)
-            bend = np.divide(np.abs(row.affine.bend), steep, out=np.full_like(steep, 2 / spec.softcap), where=steep > 0)
+            bend = np.divide(
+                np.abs(row.affine.bend), steep, out=np.full_like(steep, 2 / spec.softcap), where=steep > 0
+            )
             product = product + self.gradient_u() * self.slope * np.abs(bend * tangent)
         lost = (self.lost * 2.0**-60 * (row.weight + spec.z_loss * self.lse))[:, None] * spread * self.slope
         # a prior without mass on any unmasked class: a loss that is NaN has no second derivative
@@ -282,19 +324,31 @@ class _Size:
         slope, curve = row.focal(gamma - 1), row.focal(gamma - 2)
         d_phi = gamma * slope * q_y * spread
         one_hot = gamma * (abs(gamma - 1) * curve * q_y + slope) * row.q_cross * spread + d_phi
-        return (row.weight * d_phi)[:, None] * self.residual() + (row.weight * one_hot)[:, None] * self.one_hot_minus_q()
+        return (row.weight * d_phi)[:, None] * self.residual() + (row.weight * one_hot)[
+            :, None
+        ] * self.one_hot_minus_q()
 
 
 def _terms(loss: Loss, tangent: NDArray[Any] | None = None) -> Terms:
     with the_reference():
         options = loss.options
         problem = _prepare(
-            loss.logits, loss.target, loss.spec, options["reduction"], options["sample_weight"], options["ignore_index"],
-            options["where"], options["axis"], options["empty"],
-        )  # fmt: skip
+            loss.logits,
+            loss.target,
+            loss.spec,
+            options["reduction"],
+            options["sample_weight"],
+            options["ignore_index"],
+            options["where"],
+            options["axis"],
+            options["empty"],
+        )
         if tangent is None:
             return Terms(problem)
-        return Terms(problem, np.moveaxis(tangent, problem.axis, -1).reshape(-1, problem.num_classes).astype(np.float64))
+        return Terms(
+            problem,
+            np.moveaxis(tangent, problem.axis, -1).reshape(-1, problem.num_classes).astype(np.float64),
+        )
 
 
 def _as_logits(terms: Terms, rows: Array) -> Array:
@@ -309,7 +363,11 @@ def test_loss_and_gradient(loss: Loss, data: Any) -> None:
     with the_reference():
         expected, expected_gradient = sl.cross_entropy_grad(*arguments, **options)
     terms = _terms(loss)
-    tolerance = terms.value.reshape(value.shape) if options["reduction"] == "none" else terms.value.sum() + C * 2.0**-52 * np.abs(value)
+    tolerance = (
+        terms.value.reshape(value.shape)
+        if options["reduction"] == "none"
+        else terms.value.sum() + C * 2.0**-52 * np.abs(value)
+    )
     # huge logits: the tolerance overflows before the value does
     tolerance = np.where(np.isposinf(tolerance), C * 2.0**-52 * np.abs(expected), tolerance)
     assert_close(np.asarray(value), np.asarray(expected), tolerance)

@@ -104,23 +104,32 @@ def test_every_registered_loss_has_a_formula_and_is_public() -> None:
 
 @every_loss
 def test_value_against_the_papers_formula(name: str) -> None:
-    np.testing.assert_allclose(sl.cross_entropy(Z, Y, _spec(name), reduction="none"), FORMULAS[name](), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        sl.cross_entropy(Z, Y, _spec(name), reduction="none"), FORMULAS[name](), rtol=1e-12, atol=1e-14
+    )
 
 
 @every_loss
 def test_gradient_and_hvp_against_finite_differences(name: str) -> None:
     spec, step = _spec(name), 1e-6
-    fixed = LossSpec(**{f: getattr(spec, f) for f in spec.__dataclass_fields__ if f not in ("gate", "class_weight")})
+    fixed = LossSpec(
+        **{f: getattr(spec, f) for f in spec.__dataclass_fields__ if f not in ("gate", "class_weight")}
+    )
     gradient = sl.cross_entropy_grad(Z, Y, spec, reduction="none")[1]
     value = sl.cross_entropy(Z, Y, spec, reduction="none")
-    weight = (value / sl.cross_entropy(Z, Y, fixed, reduction="none"))[:, None]  # w, which derivatives hold constant
+    # w, which derivatives hold constant
+    weight = (value / sl.cross_entropy(Z, Y, fixed, reduction="none"))[:, None]
     for k in range(K):
         ahead, behind = Z + step * np.eye(K)[k], Z - step * np.eye(K)[k]
-        slope = (sl.cross_entropy(ahead, Y, fixed, reduction="none") - sl.cross_entropy(behind, Y, fixed, reduction="none")) / (2 * step)
+        slope = (
+            sl.cross_entropy(ahead, Y, fixed, reduction="none")
+            - sl.cross_entropy(behind, Y, fixed, reduction="none")
+        ) / (2 * step)
         np.testing.assert_allclose(gradient[:, k], weight[:, 0] * slope, rtol=1e-5, atol=2e-7 * value.max())
         tangent = np.broadcast_to(np.eye(K)[k], Z.shape)
         curve = (
-            sl.cross_entropy_grad(ahead, Y, fixed, reduction="none")[1] - sl.cross_entropy_grad(behind, Y, fixed, reduction="none")[1]
+            sl.cross_entropy_grad(ahead, Y, fixed, reduction="none")[1]
+            - sl.cross_entropy_grad(behind, Y, fixed, reduction="none")[1]
         ) / (2 * step)
         hvp = sl.cross_entropy_hvp(Z, Y, tangent, spec, reduction="none")
         np.testing.assert_allclose(hvp, weight * curve, rtol=1e-5, atol=1e-6 * np.abs(weight * curve).max())
@@ -136,7 +145,9 @@ def test_a_class_without_samples_counts_as_one(name: str) -> None:
 
 @every_loss
 def test_balanced_counts_leave_the_decision_alone(name: str) -> None:
-    """On equal counts every loss treats the classes alike: the value does not change when classes are renamed."""
+    """On equal counts every loss treats the classes alike: the value does not change when classes are
+    renamed.
+    """
     if name == "weighted":
         pytest.skip("weights are given, not made of counts")
     spec, order = _spec(name, np.full(K, 30)), np.array([3, 0, 4, 1, 2])
@@ -151,12 +162,16 @@ def test_one_class(name: str) -> None:
 
 
 NEEDS_SAMPLES = ("class_balanced",)
-by_counts = pytest.mark.parametrize("name", [n for n, f in losses.REGISTRY.items() if "counts" in inspect.signature(f).parameters])
+by_counts = pytest.mark.parametrize(
+    "name", [n for n, f in losses.REGISTRY.items() if "counts" in inspect.signature(f).parameters]
+)
 
 
 def test_frequencies_are_the_counts_up_to_a_factor() -> None:
     assert losses.logit_adjusted([0.5, 0.3, 0.2]) == losses.logit_adjusted([5, 3, 2])
-    np.testing.assert_allclose(np.asarray(losses.balanced_softmax([0.5, 0.3, 0.2]).bias), np.log([0.5, 0.3, 0.2]), rtol=1e-15)
+    np.testing.assert_allclose(
+        np.asarray(losses.balanced_softmax([0.5, 0.3, 0.2]).bias), np.log([0.5, 0.3, 0.2]), rtol=1e-15
+    )
     np.testing.assert_allclose(sl.balance.initial_mass_ratio([0.75, 0.25]), [3.0, 1 / 3], rtol=1e-15)
 
 
@@ -170,7 +185,9 @@ def test_every_loss_of_counts_takes_frequencies_or_says_that_it_needs_samples(na
     by_share, by_count = _spec(name, PRIOR.astype(dtype)), _spec(name)
     rounding = 1e-13 if dtype is np.float64 else 1e-5
     np.testing.assert_allclose(
-        sl.cross_entropy(Z, Y, by_share, reduction="none"), sl.cross_entropy(Z, Y, by_count, reduction="none"), rounding
+        sl.cross_entropy(Z, Y, by_share, reduction="none"),
+        sl.cross_entropy(Z, Y, by_count, reduction="none"),
+        rounding,
     )
     assert by_count != LossSpec()
 
@@ -185,7 +202,10 @@ def test_whole_numbers_are_counts_whatever_their_type(name: str) -> None:
 @pytest.mark.parametrize(
     ("counts", "match"),
     [
-        ([0.5, 0.3, 0.1], r"frequencies > 0 that sum to one \(within 1e-6\); got values from 0.1 to 0.5 that sum to 0.9"),
+        (
+            [0.5, 0.3, 0.1],
+            r"frequencies > 0 that sum to one \(within 1e-6\); got values from 0.1 to 0.5 that sum to 0.9",
+        ),
         ([0.5, 0.5, 0.0], r"frequencies > 0 that sum to one .*got values from 0.0 to 0.5"),
         ([2.5, 3.0], "whole numbers of samples, or frequencies"),
         ([0.5, np.nan], "counts must be in .*got nan at index"),
@@ -193,7 +213,9 @@ def test_whole_numbers_are_counts_whatever_their_type(name: str) -> None:
         ([2.0**54, 1.0], "counts must be in .*got 1.8014398509481984e"),
     ],
 )
-def test_what_is_neither_counts_nor_frequencies_is_refused(name: str, counts: list[float], match: str) -> None:
+def test_what_is_neither_counts_nor_frequencies_is_refused(
+    name: str, counts: list[float], match: str
+) -> None:
     with pytest.raises(ValueError, match=match):
         _spec(name, counts)
 
@@ -207,13 +229,18 @@ def test_gradient_balanced_is_plain_on_balanced_data() -> None:
 
 @pytest.mark.parametrize("power", [0.0, 0.5])
 def test_neutral_smoothing_keeps_the_decision(power: float) -> None:
-    """The minimiser of E[CE(u, s)] has q_k = (1 - eps_k) P_k + (sum of P eps) r_k; z = log q - b keeps the order of P / prior."""
+    """The minimiser of E[CE(u, s)] has q_k = (1 - eps_k) P_k + (sum of P eps) r_k.
+
+    Z = log q - b keeps the order of P / prior.
+    """
     spec = losses.gradient_balanced(COUNTS, eps=0.3, power=power, tau=1.0)
     posterior = np.random.default_rng(1).dirichlet(np.ones(K), 200)
     eps = np.broadcast_to(spec.smoothing, K)
     kept, mass = (1 - eps) * posterior, posterior @ eps[:, None]
     fair = (posterior / PRIOR).argmax(axis=1)
-    np.testing.assert_array_equal((np.log(kept + mass * np.asarray(spec.prior)) - np.asarray(spec.bias)).argmax(axis=1), fair)
+    np.testing.assert_array_equal(
+        (np.log(kept + mass * np.asarray(spec.prior)) - np.asarray(spec.bias)).argmax(axis=1), fair
+    )
     assert ((np.log(kept + mass / K) - np.asarray(spec.bias)).argmax(axis=1) != fair).any()
 
 
@@ -221,7 +248,9 @@ def test_class_balanced_limits() -> None:
     np.testing.assert_allclose(np.asarray(losses.class_balanced(COUNTS, beta=0.0).class_weight), 1.0)
     inverse = 1 / COUNTS
     np.testing.assert_allclose(
-        np.asarray(losses.class_balanced(COUNTS, beta=1 - 1e-12).class_weight), inverse * (K / inverse.sum()), rtol=1e-6
+        np.asarray(losses.class_balanced(COUNTS, beta=1 - 1e-12).class_weight),
+        inverse * (K / inverse.sum()),
+        rtol=1e-6,
     )
 
 
@@ -238,7 +267,11 @@ def test_class_balanced_limits() -> None:
         (ValueError, "gamma must be finite and >= 0", lambda: losses.focal(-1.0)),
         (ValueError, "scale must be finite and > 0", lambda: losses.ldam([1, 2], scale=0.0)),
         (ValueError, r"eps must be in \[0, 1\]", lambda: losses.label_smoothing(1.5)),
-        (ValueError, "shape must be one of 'concave'", lambda: losses.label_aware_smoothing([1, 2], shape="flat")),  # type: ignore[arg-type]
+        (
+            ValueError,
+            "shape must be one of 'concave'",
+            lambda: losses.label_aware_smoothing([1, 2], shape="flat"),  # type: ignore[arg-type]
+        ),
         (ValueError, r"head must be in \[0, 0.5\]", lambda: losses.label_aware_smoothing([1, 2], head=0.6)),
         (ValueError, "drop must be < 1", lambda: losses.equalization([1, 2], drop=1.0)),
         (ValueError, "tau must be", lambda: losses.gradient_balanced([1, 2], tau=-1)),

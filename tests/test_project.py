@@ -31,12 +31,18 @@ def project() -> dict[str, Any]:
 def requirements(*extras: str) -> list[Requirement]:
     """Return the requirements of the base package and of ``extras``."""
     optional = project()["optional-dependencies"]
-    return [Requirement(text) for text in [*project()["dependencies"], *(text for extra in extras for text in optional[extra])]]
+    return [
+        Requirement(text)
+        for text in [*project()["dependencies"], *(text for extra in extras for text in optional[extra])]
+    ]
 
 
 def constraints() -> dict[str, str]:
     """Return the pinned version of each package."""
-    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    lines = (
+        line.split("#")[0].strip()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    )
     return pins((line for line in lines if line), "==")
 
 
@@ -61,7 +67,9 @@ def project_files() -> list[Path]:
     """Return the files that are, or would be, tracked."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split(
+            "\0"
+        )
         paths = [ROOT / name for name in listed if name]
     except (OSError, subprocess.CalledProcessError):  # an archive without git
         paths = [path for path in ROOT.rglob("*") if not NOT_OURS.search(f"/{path.relative_to(ROOT)}")]
@@ -73,7 +81,9 @@ def test_versions_agree() -> None:
     version = sl.__version__
     assert "version" not in project()
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
-    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
 
 def test_base_needs_only_numpy_and_numba() -> None:
@@ -84,7 +94,9 @@ def test_base_needs_only_numpy_and_numba() -> None:
 def test_constraints_pin_every_requirement_within_its_range(extra: str) -> None:
     pinned = constraints()
     for requirement in requirements(extra):
-        assert canonicalize_name(requirement.name) in pinned, f"constraints.txt does not pin {requirement.name}"
+        assert canonicalize_name(requirement.name) in pinned, (
+            f"constraints.txt does not pin {requirement.name}"
+        )
         assert Version(pinned[canonicalize_name(requirement.name)]) in requirement.specifier
 
 
@@ -96,14 +108,26 @@ def test_conda_environment_is_in_step() -> None:
 
 
 def test_constraints_name_no_place() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
 def test_the_pythons_that_are_tested_are_named() -> None:
     """What make long and make versions run, besides the oldest."""
-    named = {line.rpartition(" :: ")[2] for line in project()["classifiers"] if re.search(r"Python :: 3\.\d+$", line)}
-    stages = set(re.findall(r'"without-torch", "(3\.\d+)"', (ROOT / "tools" / "run_tests.py").read_text(encoding="utf-8")))
+    named = {
+        line.rpartition(" :: ")[2]
+        for line in project()["classifiers"]
+        if re.search(r"Python :: 3\.\d+$", line)
+    }
+    stages = set(
+        re.findall(
+            r'"without-torch", "(3\.\d+)"', (ROOT / "tools" / "run_tests.py").read_text(encoding="utf-8")
+        )
+    )
     assert named == stages | {project()["requires-python"].removeprefix(">=")}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"{version}" in readme for version in named)
@@ -111,7 +135,9 @@ def test_the_pythons_that_are_tested_are_named() -> None:
 
 def test_make_and_python_ask_for_the_same_python() -> None:
     oldest = project()["requires-python"].removeprefix(">=")
-    assert f"sys.version_info < ({oldest.replace('.', ', ')})" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"sys.version_info < ({oldest.replace('.', ', ')})" in (ROOT / "Makefile").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_file_names_a_registry_or_a_place_on_this_machine() -> None:
@@ -131,7 +157,9 @@ def test_no_file_names_a_registry_or_a_place_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize("module", ["softmax_lab.softmax", "softmax_lab.torch.ops", "tests.test_softmax"])
-@pytest.mark.parametrize("category", [RuntimeWarning, UserWarning, FutureWarning, DeprecationWarning, ResourceWarning])
+@pytest.mark.parametrize(
+    "category", [RuntimeWarning, UserWarning, FutureWarning, DeprecationWarning, ResourceWarning]
+)
 def test_a_warning_of_others_fails_no_test(category: type[Warning], module: str) -> None:
     """On a line of ours, too: torch gives its caller's."""
     with warnings.catch_warnings(record=True):

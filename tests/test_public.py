@@ -32,9 +32,14 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_it_works_where_numba_cannot_be_had() -> None:
-    code = "import sys; sys.modules['numba'] = None; import softmax_lab as sl; print(sl.softmax([0.0, 0.0]).tolist())"
+    code = (
+        "import sys; sys.modules['numba'] = None; import softmax_lab as sl; print(sl.softmax([0.0, "
+        "0.0]).tolist())"
+    )
     assert _run(code) == "[0.5, 0.5]"
 
 
 def _run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()

@@ -52,7 +52,9 @@ def test_permutation_equivariance(z: np.ndarray, random: Any) -> None:
 
 @given(rows, st.floats(0.01, 100))
 def test_temperature_divides_the_logits(z: np.ndarray, temperature: float) -> None:
-    np.testing.assert_allclose(sl.softmax(z, temperature=temperature), sl.softmax(z / temperature), rtol=1e-10, atol=1e-300)
+    np.testing.assert_allclose(
+        sl.softmax(z, temperature=temperature), sl.softmax(z / temperature), rtol=1e-10, atol=1e-300
+    )
 
 
 def test_a_tiny_temperature_picks_the_maximum() -> None:
@@ -88,11 +90,14 @@ def test_any_axis_stride_and_out(function: Callable[..., Any]) -> None:
 
 @both
 def test_infinities_and_nan(function: Callable[..., Any]) -> None:
-    z = np.array([[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3, [1.0, -np.inf, 1.0], [0.0, 0.0, 0.0]])
+    z = np.array(
+        [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3, [1.0, -np.inf, 1.0], [0.0, 0.0, 0.0]]
+    )
     result = function(z)
     assert np.isnan(result[:3]).all()
     np.testing.assert_array_equal(
-        result[3], function(np.array([1.0, -1e5, 1.0])) if function is sl.softmax else [-np.log(2), -np.inf, -np.log(2)]
+        result[3],
+        function(np.array([1.0, -1e5, 1.0])) if function is sl.softmax else [-np.log(2), -np.inf, -np.log(2)],
     )
     assert np.isfinite(result[4]).all()
 
@@ -151,17 +156,42 @@ def test_logsumexp_keeps_the_axis_where_it_was() -> None:
 
 BAD: list[tuple[str, type[Exception], str, Any]] = [
     ("dtype", TypeError, "logits must be .* got dtype complex128", lambda: sl.softmax([1j])),
-    ("longdouble", TypeError, "got dtype longdouble|got dtype float128", lambda: sl.softmax(np.zeros(2, np.longdouble))),
+    (
+        "longdouble",
+        TypeError,
+        "got dtype longdouble|got dtype float128",
+        lambda: sl.softmax(np.zeros(2, np.longdouble)),
+    ),
     ("text", TypeError, "got dtype", lambda: sl.softmax(["a"])),
     ("scalar", ValueError, "at least one axis", lambda: sl.softmax(1.0)),
     ("no class", ValueError, "at least one class", lambda: sl.softmax(np.zeros((3, 0)))),
-    ("axis", ValueError, r"axis must lie in \[-1, 1\) for shape \(2,\); got 1", lambda: sl.softmax([0.0, 1.0], axis=1)),
+    (
+        "axis",
+        ValueError,
+        r"axis must lie in \[-1, 1\) for shape \(2,\); got 1",
+        lambda: sl.softmax([0.0, 1.0], axis=1),
+    ),
     ("axes", TypeError, "axis must be one integer", lambda: sl.logsumexp(np.zeros((2, 2)), axis=(0, 1))),  # type: ignore[arg-type]
-    ("zero T", ValueError, "temperature must be finite and > 0; got 0", lambda: sl.softmax([0.0], temperature=0)),
+    (
+        "zero T",
+        ValueError,
+        "temperature must be finite and > 0; got 0",
+        lambda: sl.softmax([0.0], temperature=0),
+    ),
     ("NaN T", ValueError, "temperature must be", lambda: sl.log_softmax([0.0], temperature=np.nan)),
     ("text T", TypeError, "temperature must be a real number", lambda: sl.softmax([0.0], temperature="1")),  # type: ignore[arg-type]
-    ("where", TypeError, "where must be boolean; got dtype int64", lambda: sl.softmax([0.0, 1.0], where=[1, 0])),
-    ("read-only out", ValueError, "out must be writeable", lambda: sl.softmax(np.zeros(2), out=np.broadcast_to(np.zeros(1), 2))),
+    (
+        "where",
+        TypeError,
+        "where must be boolean; got dtype int64",
+        lambda: sl.softmax([0.0, 1.0], where=[1, 0]),
+    ),
+    (
+        "read-only out",
+        ValueError,
+        "out must be writeable",
+        lambda: sl.softmax(np.zeros(2), out=np.broadcast_to(np.zeros(1), 2)),
+    ),
 ]
 
 

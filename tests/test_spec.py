@@ -24,7 +24,12 @@ def test_the_domain_table_names_every_field_in_order() -> None:
 
 @every_spec
 def test_round_trips_compare_and_hash_alike(spec: LossSpec) -> None:
-    for twin in (LossSpec.from_json(spec.to_json()), pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec), dataclasses.replace(spec)):
+    for twin in (
+        LossSpec.from_json(spec.to_json()),
+        pickle.loads(pickle.dumps(spec)),
+        copy.deepcopy(spec),
+        dataclasses.replace(spec),
+    ):
         assert twin == spec
         assert hash(twin) == hash(spec)
         assert twin.to_json() == spec.to_json()
@@ -73,15 +78,35 @@ BAD: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
     ("text", TypeError, "gamma must be a real number; got '2'", {"gamma": "2"}),
     ("none", TypeError, "gamma must be a real number; got None", {"gamma": None}),
     ("bool", TypeError, "gate must be a real number; got True", {"gate": True}),
-    ("array where a number is meant", ValueError, r"gamma must be a number; got shape \(2,\)", {"gamma": [1.0, 2.0]}),
-    ("matrix of margins", ValueError, r"margin must be a number or \(K,\); got shape \(1, 1\)", {"margin": [[1.0]]}),
+    (
+        "array where a number is meant",
+        ValueError,
+        r"gamma must be a number; got shape \(2,\)",
+        {"gamma": [1.0, 2.0]},
+    ),
+    (
+        "matrix of margins",
+        ValueError,
+        r"margin must be a number or \(K,\); got shape \(1, 1\)",
+        {"margin": [[1.0]]},
+    ),
     ("number as prior", ValueError, r"prior must be \(K,\); got shape \(\)", {"prior": 0.5}),
     ("prior off one", ValueError, "prior must sum to one", {"prior": [0.5, 0.6]}),
     ("oblong bias", ValueError, r"must be square, \(K, K\); got shape \(2, 3\)", {"bias": np.zeros((2, 3))}),
     ("complex bias", TypeError, "bias must hold real numbers", {"bias": [1j, 2j]}),
     ("empty", ValueError, "at least one class", {"bias": []}),
-    ("sizes", ValueError, "same number of classes; got {'bias': 2, 'margin': 3}", {"bias": [0.0, 0.0], "margin": [0.0, 0.0, 0.0]}),
-    ("where it is", ValueError, r"class_weight must be finite and >= 0; got -1.0 at index \(1,\)", {"class_weight": [1.0, -1.0]}),
+    (
+        "sizes",
+        ValueError,
+        "same number of classes; got {'bias': 2, 'margin': 3}",
+        {"bias": [0.0, 0.0], "margin": [0.0, 0.0, 0.0]},
+    ),
+    (
+        "where it is",
+        ValueError,
+        r"class_weight must be finite and >= 0; got -1.0 at index \(1,\)",
+        {"class_weight": [1.0, -1.0]},
+    ),
 ]
 
 

@@ -41,13 +41,17 @@ def test_row_sum_is_nearly_exact_and_pure(x: list[float]) -> None:
 
 def test_row_sum_carries_infinities() -> None:
     np.testing.assert_array_equal(
-        _twofloat.row_sum(np.array([[1.0, np.inf, 2.0], [np.nan, 1.0, 1.0], [np.inf, -np.inf, 0.0]])), [np.inf, np.nan, np.nan]
+        _twofloat.row_sum(np.array([[1.0, np.inf, 2.0], [np.nan, 1.0, 1.0], [np.inf, -np.inf, 0.0]])),
+        [np.inf, np.nan, np.nan],
     )
 
 
 @given(st.floats(-3e38, 3e38))
 def test_bfloat16_is_rounded_once(x: float) -> None:
-    """To the nearest, ties to even, against the definition; the plain cast goes through float32 and can miss."""
+    """To the nearest, ties to even, against the definition.
+
+    The plain cast goes through float32 and can miss.
+    """
     dtype = np.dtype(ml_dtypes.bfloat16)
     rounded = float(_twofloat.round_once(np.array([x]), dtype)[0])
     candidates = [float(np.uint32(bits << 16).view(np.float32)) for bits in _neighbours(x)]

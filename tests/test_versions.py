@@ -12,7 +12,9 @@ from packaging.version import Version
 
 from tools import run_tests, versions
 
-EXTRAS = tomllib.loads((versions.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+EXTRAS = tomllib.loads((versions.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "optional-dependencies"
+]
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
@@ -26,7 +28,9 @@ def test_every_requirement_has_an_oldest_release(extra: str) -> None:
 
 @pytest.mark.parametrize(("text", "count"), [("numpy", 0), ("numpy<3", 0), ("numpy>=1,>=2", 2)])
 def test_a_requirement_without_one_oldest_release_is_refused(text: str, count: int) -> None:
-    with pytest.raises(ValueError, match=f"expected one '>=' in '{text}'; got {count}".replace("numpy>=1,>=2", ".*")):
+    with pytest.raises(
+        ValueError, match=f"expected one '>=' in '{text}'; got {count}".replace("numpy>=1,>=2", ".*")
+    ):
         versions.floor(Requirement(text))
 
 
@@ -51,7 +55,9 @@ def test_an_interpreter_is_found_by_its_version(monkeypatch: pytest.MonkeyPatch,
     assert versions.python(version) == str(real)
 
 
-def test_a_python_that_is_not_installed_is_skipped_and_said_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_python_that_is_not_installed_is_skipped_and_said_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(versions, "python", lambda version: None)
     versions.without_torch("3.99")
     assert capsys.readouterr().out == "skipped: there is no Python 3.99 on this machine\n"

@@ -28,17 +28,29 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def row_errors(case: RowCase, dtype: np.dtype[Any], function: Callable[..., Any], oracle: Callable[..., Any]) -> float:
+def row_errors(
+    case: RowCase, dtype: np.dtype[Any], function: Callable[..., Any], oracle: Callable[..., Any]
+) -> float:
     """Worst ulp of a function of a row (softmax, log_softmax, logsumexp)."""
     rows = case.make(dtype)
-    return max(float(exact.ulp_error(function(row), np.atleast_1d(oracle(row.astype(np.float64))), dtype=dtype).max()) for row in rows)
+    return max(
+        float(
+            exact.ulp_error(function(row), np.atleast_1d(oracle(row.astype(np.float64))), dtype=dtype).max()
+        )
+        for row in rows
+    )
 
 
 def label_errors(case: RowCase, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Worst ulp of the plain loss's value and gradient, labels at both ends, at the largest and the smallest entry."""
+    """Worst ulp of the plain loss's value and gradient, labels at both ends, at the largest and the smallest
+    entry.
+    """
     rows, labels = labelled(case.make(dtype))
     values, gradients = sl.cross_entropy_grad(rows, labels, reduction="none")
-    pairs = [(v, g, *_exact_loss(tuple(r.astype(np.float64)), int(y))) for v, g, r, y in zip(values, gradients, rows, labels, strict=True)]
+    pairs = [
+        (v, g, *_exact_loss(tuple(r.astype(np.float64)), int(y)))
+        for v, g, r, y in zip(values, gradients, rows, labels, strict=True)
+    ]
     return (
         max(float(exact.ulp_error(v, [exact_v]).max()) for v, _, exact_v, _ in pairs),
         max(float(exact.ulp_error(g, exact_g).max()) for _, g, _, exact_g in pairs),

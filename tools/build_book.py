@@ -3,12 +3,13 @@
     python tools/build_book.py             execute the notebooks of _toc.yml, then render
     python tools/build_book.py --again     execute them all, whatever has been executed before
     python tools/build_book.py --stored    render the outputs stored in the notebooks
-    python tools/build_book.py --store book/09-balancing ...    execute these notebooks where they are, and render nothing
+    python tools/build_book.py --store book/09-balancing ...    execute these where they are, no more
 
-But for the last, tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. A chapter that was
-executed before is taken from ``.book_cache`` if nothing has changed that it could depend on: its own source, every file of the package
-and of the experiments with their results, the claims, the pinned versions and the interpreter. (The cache of Jupyter Book itself is
-keyed on the cells alone, and does not see a change in the package.)
+But for the last, tracked notebooks are never written to: everything happens on a copy in ``_build/stage``. A
+chapter that was executed before is taken from ``.book_cache`` if nothing has changed that it could depend on:
+its own source, every file of the package and of the experiments with their results, the claims, the pinned
+versions and the interpreter. (The cache of Jupyter Book itself is keyed on the cells alone, and does not see
+a change in the package.)
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def make_stage(root: Path, documents: Sequence[str]) -> Path:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, stage)
     for folder in sorted({"book", *(Path(document).parts[0] for document in documents)}):
-        shutil.copytree(root / folder, stage / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copytree(
+            root / folder, stage / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        )
     return stage
 
 
@@ -92,15 +95,22 @@ def fingerprint(root: Path) -> str:
 
 
 def cache_file(cache: Path, chapter: str, path: Path, common: str) -> Path:
-    """Return where an executed chapter is kept: outputs do not count, so that executing and storing it changes nothing."""
+    """Return where an executed chapter is kept: outputs do not count, so that executing and storing it
+    changes nothing.
+    """
     notebook = nbformat.read(path, as_version=4)
     cells = repr([(cell.cell_type, cell.source, cell.metadata.get("tags")) for cell in notebook.cells])
     key = hashlib.sha256(f"{common}\0{chapter}\0{cells}".encode()).hexdigest()[:32]
     return cache / f"{chapter.replace('/', '-')}-{key}.ipynb"
 
 
-def execute_chapters(stage: Path, documents: Sequence[str], *, cache: Path | None = None, common: str = "") -> dict[str, float]:
-    """Execute every notebook among ``documents`` in place, or take it from the cache; return the seconds that each took."""
+def execute_chapters(
+    stage: Path, documents: Sequence[str], *, cache: Path | None = None, common: str = ""
+) -> dict[str, float]:
+    """Execute every notebook among ``documents`` in place, or take it from the cache.
+
+    Return the seconds that each took.
+    """
     chapters = [document for document in documents if (stage / f"{document}.ipynb").is_file()]
     seconds = {}
     # A chapter may look at an experiment, which is not installed: its kernel finds it from the root.
@@ -118,7 +128,10 @@ def execute_chapters(stage: Path, documents: Sequence[str], *, cache: Path | Non
                 if kept is not None:
                     keep(stage / f"{chapter}.ipynb", kept, chapter)
             seconds[chapter] = time.perf_counter() - start
-            progress.write(f"{chapter}: {'unchanged' if known else 'executed'}, {seconds[chapter]:.1f} s", file=sys.stdout)
+            progress.write(
+                f"{chapter}: {'unchanged' if known else 'executed'}, {seconds[chapter]:.1f} s",
+                file=sys.stdout,
+            )
     return seconds
 
 
@@ -142,7 +155,10 @@ def keep(path: Path, kept: Path, chapter: str) -> None:
 
 
 def execute_chapter(stage: Path, chapter: str, progress: tqdm[Any]) -> None:
-    """Execute one notebook in its own folder and write its outputs; raise `BuildError` that names the cell that failed."""
+    """Execute one notebook in its own folder and write its outputs.
+
+    Raise `BuildError` that names the cell that failed.
+    """
     path = stage / f"{chapter}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -156,7 +172,9 @@ def execute_chapter(stage: Path, chapter: str, progress: tqdm[Any]) -> None:
     # Cell by cell: NotebookClient.execute turns Ctrl-C into a crash of its own.
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
-            progress.set_postfix_str(f"{chapter}, cell {index + 1} of {len(notebook.cells)}", refresh=sys.stderr.isatty())
+            progress.set_postfix_str(
+                f"{chapter}, cell {index + 1} of {len(notebook.cells)}", refresh=sys.stderr.isatty()
+            )
             execute_cell(client, index, f"{chapter}.ipynb, cell {index + 1} (id {cell.get('id')})")
     nbformat.write(notebook, path)
 
@@ -177,7 +195,16 @@ def render(root: Path, stage: Path) -> Path:
     """Render the stage with every warning an error; return the opening page."""
     output = root / "_build"
     # No --toc: a relative one is resolved twice, and the stage has its own.
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "-W", "-n", "--keep-going", "--all"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        "-W",
+        "-n",
+        "--keep-going",
+        "--all",
+    ]
     result = subprocess.run([*command, "--path-output", str(root), str(stage)], check=False)
     index = output / "html" / "index.html"
     if result.returncode:
@@ -191,7 +218,8 @@ def render(root: Path, stage: Path) -> Path:
 
 
 def prune(site: Path) -> None:
-    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages, and source maps.
+    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages,
+    and source maps.
 
     The notebooks to download lose their outputs, which are on the page and are two thirds of their bytes.
     """
@@ -202,7 +230,12 @@ def prune(site: Path) -> None:
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(notebook, path)
     mathjax = site / "_static" / "mathjax"
-    loaded = set(re.findall(r"mathjax/([\w-]+\.js)", "".join(page.read_text(encoding="utf-8") for page in site.glob("book/*.html"))))
+    loaded = set(
+        re.findall(
+            r"mathjax/([\w-]+\.js)",
+            "".join(page.read_text(encoding="utf-8") for page in site.glob("book/*.html")),
+        )
+    )
     unused = [path for path in mathjax.glob("*.js") if path.name not in loaded]
     unused += [path for path in mathjax.glob("sre/mathmaps/*.json") if path.stem not in ("base", "en")]
     unused += [mathjax / "output" / "svg", mathjax / "output" / "svg.js", *site.glob("_static/**/*.map")]
@@ -224,7 +257,9 @@ def build(root: Path, *, stored: bool, again: bool = False) -> Path:
     stage = make_stage(root, documents)
     if again:
         shutil.rmtree(root / CACHE, ignore_errors=True)
-    seconds = {} if stored else execute_chapters(stage, documents, cache=root / CACHE, common=fingerprint(root))
+    seconds = (
+        {} if stored else execute_chapters(stage, documents, cache=root / CACHE, common=fingerprint(root))
+    )
     start = time.perf_counter()
     index = render(root, stage)
     seconds["rendering"] = time.perf_counter() - start
@@ -237,7 +272,12 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Execute the chapters and render the book into _build/html.")
     parser.add_argument("--stored", action="store_true", help="render the stored outputs, execute nothing")
     parser.add_argument("--again", action="store_true", help="execute every chapter, changed or not")
-    parser.add_argument("--store", nargs="+", metavar="CHAPTER", help="execute these notebooks and write their outputs into them")
+    parser.add_argument(
+        "--store",
+        nargs="+",
+        metavar="CHAPTER",
+        help="execute these notebooks and write their outputs into them",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.store:

@@ -1,4 +1,5 @@
-"""Check that the rendered book stands by itself: every internal link resolves, and nothing is loaded from the network.
+"""Check that the rendered book stands by itself: every internal link resolves, and nothing is loaded from the
+network.
 
 python tools/check_site.py [FOLDER]    FOLDER is _build/html by default
 """
@@ -32,7 +33,9 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the anchors and references of a tag: an `a` leads somewhere, any other tag loads what it names."""
+        """Note the anchors and references of a tag: an `a` leads somewhere, any other tag loads what it
+        names.
+        """
         values = {name: value for name, value in attrs if value is not None}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         found = [values[name] for name in ("href", "src", "poster", "data") if name in values]
@@ -52,7 +55,9 @@ class Page(HTMLParser):
 def read_pages(site: Path) -> dict[Path, Page]:
     """Parse every page of the site; the theme leaves templates in ``_static``, which are not pages."""
     pages = {}
-    for path in sorted(path for path in site.rglob("*.html") if "_static" not in path.relative_to(site).parts):
+    for path in sorted(
+        path for path in site.rglob("*.html") if "_static" not in path.relative_to(site).parts
+    ):
         pages[path.resolve()] = page = Page()
         page.feed(path.read_text(encoding="utf-8"))
     return pages
@@ -64,15 +69,26 @@ def check_site(site: Path) -> list[str]:
         return [f"there is no site at {site}: run `make book` first"]
     pages = read_pages(site)
     problems = [
-        f"{path.relative_to(site.resolve())}: {problem}" for path, page in pages.items() for problem in page_problems(path, page, pages)
+        f"{path.relative_to(site.resolve())}: {problem}"
+        for path, page in pages.items()
+        for problem in page_problems(path, page, pages)
     ]
-    return problems + [f"{path.relative_to(site)}: {problem}" for path in sorted(site.rglob("*.css")) for problem in style_problems(path)]
+    return problems + [
+        f"{path.relative_to(site)}: {problem}"
+        for path in sorted(site.rglob("*.css"))
+        for problem in style_problems(path)
+    ]
 
 
 def page_problems(path: Path, page: Page, pages: dict[Path, Page]) -> Iterator[str]:
     """Yield the broken links and the remote resources of one page."""
     yield from (f"loads {url} from the network" for url in page.loads if _REMOTE.match(url))
-    yield from (f"an inline script names {match[0]}" for text in page.scripts for match in _REMOTE.finditer(text) if "://" in match[0])
+    yield from (
+        f"an inline script names {match[0]}"
+        for text in page.scripts
+        for match in _REMOTE.finditer(text)
+        if "://" in match[0]
+    )
     for url in page.links + page.loads:
         parts = urlsplit(url)
         if parts.scheme or parts.netloc:
@@ -97,7 +113,11 @@ def main(arguments: Sequence[str]) -> int:
     """Check the site, print what is wrong, return the exit status."""
     site = Path(arguments[0]) if arguments else ROOT / "_build" / "html"
     problems = check_site(site)
-    print("\n".join(problems) or f"{len(read_pages(site))} pages: every internal link resolves and nothing is loaded from the network")
+    print(
+        "\n".join(problems)
+        or f"{len(read_pages(site))} pages: every internal link resolves and nothing is loaded from the "
+        f"network"
+    )
     return 1 if problems else 0
 
 

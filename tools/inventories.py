@@ -1,7 +1,8 @@
-"""Write the inventories by which the API reference links to NumPy's and torch's documentation: ``python tools/inventories.py``.
+"""Write the inventories by which the API reference links to NumPy's and torch's documentation: ``python
+tools/inventories.py``.
 
-Sphinx would fetch the whole ones from the network at each build. These hold the names that this project's pages link to, in Sphinx's
-own format (version 2), and are stored in ``book/_inventories``.
+Sphinx would fetch the whole ones from the network at each build. These hold the names that this project's
+pages link to, in Sphinx's own format (version 2), and are stored in ``book/_inventories``.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ PROJECTS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "torch.Tensor": ("py:class", "tensors.html#$"),
             "torch.compile": ("py:function", "generated/torch.compile.html#$"),
-            "torch.log_softmax": ("py:function", "generated/torch.nn.functional.log_softmax.html#torch.nn.functional.log_softmax"),
+            "torch.log_softmax": (
+                "py:function",
+                "generated/torch.nn.functional.log_softmax.html#torch.nn.functional.log_softmax",
+            ),
             "torch.nn.Linear": ("py:class", "generated/torch.nn.Linear.html#$"),
             "torch.nn.Module": ("py:class", "generated/torch.nn.Module.html#$"),
             "torch.nn.modules.module.Module": ("py:class", "generated/torch.nn.Module.html#torch.nn.Module"),
             "torch.nn.CrossEntropyLoss": ("py:class", "generated/torch.nn.CrossEntropyLoss.html#$"),
-            "torch.nn.functional.cross_entropy": ("py:function", "generated/torch.nn.functional.cross_entropy.html#$"),
+            "torch.nn.functional.cross_entropy": (
+                "py:function",
+                "generated/torch.nn.functional.cross_entropy.html#$",
+            ),
             "torch.softmax": ("py:function", "generated/torch.softmax.html#$"),
         },
     ),

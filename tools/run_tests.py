@@ -2,7 +2,7 @@
 
 python tools/run_tests.py               the group `test`: what `make test` runs
 python tools/run_tests.py long          the group `long`: a clean install, compiled modes, real programs
-python tools/run_tests.py versions      the group `versions`: other Pythons, the lowest and the newest releases; before a release
+python tools/run_tests.py versions      the group `versions`: other Pythons, the lowest and newest releases
 python tools/run_tests.py ruff mypy     only these stages
 """
 
@@ -19,7 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 TYPED = ("softmax_lab", "tools", "tests", "experiments", "book/_ext")
 NOTEBOOKS = ("book", "experiments")
 # nbval's own pytest run: the options and the warnings of the unit tests are not meant for it.
-NBVAL = ("-o", "addopts=", "-o", "filterwarnings=", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/book/sanitise.cfg")
+NBVAL = (
+    "-o",
+    "addopts=",
+    "-o",
+    "filterwarnings=",
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-sanitize-with",
+    "tests/book/sanitise.cfg",
+)
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
     "long": ("wheel", "compiled", "clients"),
@@ -50,7 +59,11 @@ def stages() -> dict[str, list[str]]:
 
 def notebooks() -> list[str]:
     """Return every notebook of the project, relative to its root."""
-    return [str(path.relative_to(ROOT)) for folder in NOTEBOOKS for path in sorted((ROOT / folder).glob("*.ipynb"))]
+    return [
+        str(path.relative_to(ROOT))
+        for folder in NOTEBOOKS
+        for path in sorted((ROOT / folder).glob("*.ipynb"))
+    ]
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -77,7 +90,10 @@ def main(names: Sequence[str]) -> int:
     """Run the named groups and stages; return the exit status of the first that fails, else 0."""
     commands = stages()
     if unknown := set(names) - commands.keys() - GROUPS.keys():
-        print(f"No stage {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *commands])}.", file=sys.stderr)
+        print(
+            f"No stage {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *commands])}.",
+            file=sys.stderr,
+        )
         return 2
     seconds: dict[str, float] = {}
     outcome, status = "all passed", 0

@@ -1,15 +1,17 @@
-"""Run the unit tests, or others, in an environment of their own: other versions, another Python, real programs, a clean install.
+"""Run the unit tests, or others, in an environment of their own.
+
+Other versions, another Python, real programs, a clean install:
 
 python tools/versions.py lowest                 on the oldest release of everything that pyproject.toml allows
 python tools/versions.py newest                 on the newest release of everything
-python tools/versions.py lowest-without-torch   the same for what is not torch's: on Linux torch's own wheels bring CUDA, gigabytes of it
+python tools/versions.py lowest-without-torch   the same without torch, whose own wheels bring CUDA
 python tools/versions.py newest-without-torch
-python tools/versions.py without-torch 3.13     on another Python, without torch; skipped where it is not installed
-python tools/versions.py clients                the tests with programs that use the package, beside what is installed here
+python tools/versions.py without-torch 3.13     on another Python, without torch; skipped where there is none
+python tools/versions.py clients                the tests with programs that use the package
 python tools/versions.py wheel                  the built wheel, without the checkout
 
-Further arguments go to pytest, in place of the files to test. Environments are kept in ``.environments`` and made anew when what they
-hold should change.
+Further arguments go to pytest, in place of the files to test. Environments are kept in ``.environments`` and
+made anew when what they hold should change.
 """
 
 from __future__ import annotations
@@ -33,17 +35,27 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
 WITHOUT_TORCH = ("audit", "test")  # the extras that the unit tests need
-OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}  # what they need and the unit tests do not
-UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")  # and what lies in tests itself
+# what they need and the unit tests do not
+OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}
+# and what lies in tests itself
+UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
 
 def requirements(*extras: str) -> list[Requirement]:
     """Return what pyproject.toml asks for on this system: for the package alone and for its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
-    found = {canonicalize_name(each.name): each for each in map(Requirement, texts) if not each.marker or each.marker.evaluate()}
-    return [each for name, each in found.items() if name != "triton" or "torch" in found]  # of no use without it
+    texts = [
+        *project["dependencies"],
+        *(text for extra in extras for text in project["optional-dependencies"][extra]),
+    ]
+    found = {
+        canonicalize_name(each.name): each
+        for each in map(Requirement, texts)
+        if not each.marker or each.marker.evaluate()
+    }
+    # of no use without it
+    return [each for name, each in found.items() if name != "triton" or "torch" in found]
 
 
 def needed(*extras: str) -> list[Requirement]:
@@ -61,9 +73,13 @@ def floor(requirement: Requirement) -> str:
 
 def python(version: str) -> str | None:
     """Return an interpreter of a version such as 3.12, or None."""
-    for command in (f"python{version}", *map(str, sorted(WHERE_PYENV_PUTS_THEM.glob(f"{version}.*/bin/python")))):
+    for command in (
+        f"python{version}",
+        *map(str, sorted(WHERE_PYENV_PUTS_THEM.glob(f"{version}.*/bin/python"))),
+    ):
         try:
-            # A version manager's stand-in lies on the path for each version, whether it is switched on or not.
+            # A version manager's stand-in lies on the path for each version, whether it is switched on or
+            # not.
             found = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
         except OSError:
             continue
@@ -72,7 +88,9 @@ def python(version: str) -> str | None:
     return None
 
 
-def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.executable, beside: bool = False) -> Path:
+def environment(
+    name: str, wanted: Sequence[str], *, interpreter: str = sys.executable, beside: bool = False
+) -> Path:
     """Return the interpreter of an environment that holds what is wanted: pip's arguments.
 
     ``beside`` shows it what is installed here, too, so that it holds only what is missing here.
@@ -85,9 +103,14 @@ def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.exec
     run(interpreter, "-m", "venv", "--clear", folder)
     if beside:
         link = subprocess.run(
-            [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+            [inside, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        Path(link.stdout.strip(), "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        Path(link.stdout.strip(), "beside.pth").write_text(
+            sysconfig.get_path("purelib") + "\n", encoding="utf-8"
+        )
     if wanted:
         install(inside, *wanted)
     stamp.write_text(identity, encoding="utf-8")
@@ -97,15 +120,29 @@ def environment(name: str, wanted: Sequence[str], *, interpreter: str = sys.exec
 def install(interpreter: Path, *wanted: str) -> None:
     """Install wheels: a source archive of others would need a compiler.
 
-    pip runs isolated. In the checkout it would take the traces of an editable install for an installed package, and install nothing.
+    pip runs isolated. In the checkout it would take the traces of an editable install for an installed
+    package, and install nothing.
     """
-    run(interpreter, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *wanted)
+    run(
+        interpreter,
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary",
+        ":all:",
+        *wanted,
+    )
 
 
 def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variables: str) -> None:
     """Run a command; a failure ends this program with its status."""
     shown = subprocess.DEVNULL if quiet else None
-    status = subprocess.run(command, cwd=folder, env={**os.environ, **variables}, stdout=shown, check=False).returncode
+    status = subprocess.run(
+        command, cwd=folder, env={**os.environ, **variables}, stdout=shown, check=False
+    ).returncode
     if status:
         sys.exit(status)
 
@@ -113,13 +150,25 @@ def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variab
 def unit_tests(interpreter: Path, arguments: Iterable[str]) -> None:
     """Run the unit tests of this checkout, those that take long left out."""
     files = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").glob("test_*.py"))]
-    tests(interpreter, "-n", "2", "-m", "not slow and not long and not clients", *(arguments or (*UNIT, *files)))
+    tests(
+        interpreter, "-n", "2", "-m", "not slow and not long and not clients", *(arguments or (*UNIT, *files))
+    )
 
 
 def tests(interpreter: Path, *arguments: str) -> None:
     """Run tests of this checkout; machine code is kept with the environment whose Numba made it."""
     cache = interpreter.parents[1] / "numba"
-    run(interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(cache))
+    run(
+        interpreter,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+        PYTHONPATH=str(ROOT),
+        NUMBA_CACHE_DIR=str(cache),
+    )
 
 
 def lowest(*arguments: str, extras: Sequence[str] = ("torch", *WITHOUT_TORCH)) -> None:
@@ -143,7 +192,10 @@ def without_torch(version: str, *arguments: str) -> None:
         print(f"skipped: there is no Python {version} on this machine")
         return
     wanted = map(str, needed(*WITHOUT_TORCH))
-    unit_tests(environment(f"python{version}", ["-c", "constraints.txt", *wanted], interpreter=interpreter), arguments)
+    unit_tests(
+        environment(f"python{version}", ["-c", "constraints.txt", *wanted], interpreter=interpreter),
+        arguments,
+    )
 
 
 def clients(*arguments: str) -> None:
@@ -168,15 +220,35 @@ BRIEFLY = ("--dtype", "float16", "--dtype", "float32")  # the other types take a
 
 
 def wheel() -> None:
-    """The archive of the sources, the wheel that is made from it, and that wheel in an environment of its own, far from here."""
+    """The archive of the sources, the wheel that is made from it, and that wheel in an environment of its
+    own, far from here.
+    """
     builder = environment("build", build_requirements())
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         sources = copied(place / "checkout")
-        run(builder, "-c", f"from setuptools.build_meta import build_sdist; build_sdist({name!r})", folder=sources, quiet=True)
+        run(
+            builder,
+            "-c",
+            f"from setuptools.build_meta import build_sdist; build_sdist({name!r})",
+            folder=sources,
+            quiet=True,
+        )
         archive = next(place.glob("*.tar.gz"))
         check_archive(archive, sources)
-        run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", place, archive, folder=place)
+        run(
+            builder,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            place,
+            archive,
+            folder=place,
+        )
         run(sys.executable, "-m", "venv", place / "clean")
         inside = place / "clean" / "bin" / "python"
         install(inside, "-c", str(ROOT / "constraints.txt"), f"{next(place.glob('*.whl'))}[audit]")
@@ -186,14 +258,20 @@ def wheel() -> None:
 
 def build_requirements() -> list[str]:
     """Return what pyproject.toml builds with."""
-    table: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    table: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+        "build-system"
+    ]
     return table["requires"]
 
 
 def copied(folder: Path) -> Path:
     """Copy the files that are, or would be, tracked: a build leaves traces that the next one reads."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
@@ -203,14 +281,24 @@ def copied(folder: Path) -> Path:
 
 
 def check_archive(archive: Path, sources: Path) -> None:
-    """Fail unless the archive holds the whole package, and of the tests nothing: a part of them would run nowhere."""
+    """Fail unless the archive holds the whole package, and of the tests nothing: a part of them would run
+    nowhere.
+    """
     with tarfile.open(archive) as opened:
-        held = {Path(*Path(member.name).parts[1:]).as_posix() for member in opened.getmembers() if member.isfile()}
-    package = {path.relative_to(sources).as_posix() for path in (sources / "softmax_lab").rglob("*") if path.is_file()}
+        held = {
+            Path(*Path(member.name).parts[1:]).as_posix() for member in opened.getmembers() if member.isfile()
+        }
+    package = {
+        path.relative_to(sources).as_posix()
+        for path in (sources / "softmax_lab").rglob("*")
+        if path.is_file()
+    }
     if missing := package - held:
         sys.exit(f"the archive lacks {', '.join(sorted(missing))}")
     if tests := [name for name in held if name.startswith("tests/")]:
-        sys.exit(f"the archive holds {len(tests)} files of the tests, such as {min(tests)}; it should hold none")
+        sys.exit(
+            f"the archive holds {len(tests)} files of the tests, such as {min(tests)}; it should hold none"
+        )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -67,8 +67,15 @@ def read_claims(path: Path) -> tuple[dict[str, Claim], list[str]]:
     if not isinstance(rows, list):
         return {}, [f"{path.name} must be a list of claims, not {type(rows).__name__}"]
     problems = [problem for number, row in enumerate(rows, 1) for problem in row_problems(number, row)]
-    claims = sorted((_claim(row) for number, row in enumerate(rows, 1) if not row_problems(number, row)), key=lambda claim: claim.order)
-    problems += [f"claim {name} is listed {count} times" for name, count in Counter(c.id for c in claims).items() if count > 1]
+    claims = sorted(
+        (_claim(row) for number, row in enumerate(rows, 1) if not row_problems(number, row)),
+        key=lambda claim: claim.order,
+    )
+    problems += [
+        f"claim {name} is listed {count} times"
+        for name, count in Counter(c.id for c in claims).items()
+        if count > 1
+    ]
     return {claim.id: claim for claim in claims}, problems
 
 
@@ -78,8 +85,14 @@ def row_problems(number: int, row: Any) -> list[str]:
         return [f"row {number} must be a mapping, not {type(row).__name__}"]
     name = f"row {number} (id {row.get('id')!r})"
     problems = [f"{name} lacks {key!r}" for key in sorted(REQUIRED - row.keys())]
-    problems += [f"{name} has an unknown key {key!r}" for key in sorted(row.keys() - REQUIRED - OPTIONAL, key=str)]
-    problems += [f"{name}: {key!r} must be text" for key in row.keys() & (REQUIRED | OPTIONAL) if not _is_text(key, row[key])]
+    problems += [
+        f"{name} has an unknown key {key!r}" for key in sorted(row.keys() - REQUIRED - OPTIONAL, key=str)
+    ]
+    problems += [
+        f"{name}: {key!r} must be text"
+        for key in row.keys() & (REQUIRED | OPTIONAL)
+        if not _is_text(key, row[key])
+    ]
     if problems:
         return problems
     if not _ID.fullmatch(row["id"]):

@@ -1,7 +1,8 @@
 """Docstrings as the API reference shows them, where reStructuredText reads them otherwise than people do.
 
 - a reference that begins with an initial ("Z. Zhong, ...") is no item of a numbered list
-- the fields of a named tuple, which its class's docstring explains, are not listed again as aliases of numbers
+- the fields of a named tuple, which its class's docstring explains, are not listed again as aliases of
+  numbers
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ class LedgerDirective(SphinxDirective):
     def markdown(self, text: str) -> list[nodes.Node]:
         """Parse ``text`` in the syntax of the page."""
         container = nodes.Element()
-        self.state.nested_parse(StringList(text.splitlines(), source=str(ledger_path(self.env.app))), 0, container)
+        self.state.nested_parse(
+            StringList(text.splitlines(), source=str(ledger_path(self.env.app))), 0, container
+        )
         return list(container.children)
 
     def warn(self, message: str) -> None:
@@ -107,7 +109,9 @@ class LedgerTable(LedgerDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
+        group = nodes.tgroup(
+            "", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS)
+        )
         group += nodes.thead("", row(*([nodes.paragraph("", name)] for name in COLUMNS)))
         group += nodes.tbody("", *(self.claim_row(claim) for claim in self.claims().values()))
         return [nodes.table("", group, classes=["ledger-table"])]
@@ -132,10 +136,16 @@ class LedgerTable(LedgerDirective):
         )
 
     def original(self, claim: Claim) -> list[nodes.Node]:
-        """Return the article's own words, marked as Chinese for those who have the page read to them; docutils has no node for that."""
+        """Return the article's own words, marked as Chinese for those who have the page read to them.
+
+        Docutils has no node for that.
+        """
         if not claim.original:
             return []
-        opening, closing = (nodes.raw("", text, format="html") for text in ('<div class="ledger-original" lang="zh">', "</div>"))
+        opening, closing = (
+            nodes.raw("", text, format="html")
+            for text in ('<div class="ledger-original" lang="zh">', "</div>")
+        )
         return [opening, *self.markdown(claim.original), closing]
 
 
@@ -146,7 +156,12 @@ class LedgerCounts(LedgerDirective):
         """Return a sentence and a list."""
         claims = self.claims().values()
         items = (
-            nodes.list_item("", nodes.paragraph("", "", nodes.Text(f"{count} "), badge(verdict), nodes.Text(f" {VERDICTS[verdict]}")))
+            nodes.list_item(
+                "",
+                nodes.paragraph(
+                    "", "", nodes.Text(f"{count} "), badge(verdict), nodes.Text(f" {VERDICTS[verdict]}")
+                ),
+            )
             for verdict, count in count_verdicts(claims).items()
         )
         return [nodes.paragraph("", f"Claims checked: {len(claims)}."), nodes.bullet_list("", *items)]
@@ -167,7 +182,9 @@ def evidence(claim: Claim) -> nodes.paragraph:
 
 
 def breakable(name: str) -> str:
-    """Return a name as HTML that may be broken after its folders and underscores, and nowhere else while there is room."""
+    """Return a name as HTML that may be broken after its folders and underscores, and nowhere else while
+    there is room.
+    """
     return re.sub(r"(::|[/_])", r"\1<wbr>", escape(name))
 
 

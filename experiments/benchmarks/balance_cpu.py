@@ -1,9 +1,10 @@
 """What balance costs on the CPU: ``python -m experiments.benchmarks.balance_cpu``.
 
-"loss": value and gradient of the balancing loss through autograd over those of plain ``slt.cross_entropy``, on logits N x K. "monitor": a
-training step with a :class:`softmax_lab.torch.GradientMonitor` over the same step without, for the networks of the long-tail grid; a
-monitor that measures every tenth step costs a tenth of it. Pairs are timed in turn, so that both see the same machine. Rows are appended
-to ``experiments/results/balance_cpu.csv``.
+"loss": value and gradient of the balancing loss through autograd over those of plain ``slt.cross_entropy``,
+on logits N x K. "monitor": a training step with a :class:`softmax_lab.torch.GradientMonitor` over the same
+step without, for the networks of the long-tail grid; a monitor that measures every tenth step costs a tenth
+of it. Pairs are timed in turn, so that both see the same machine. Rows are appended to
+``experiments/results/balance_cpu.csv``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ def ratio(call: Call, plain: Call, *, budget: float, repeats: int = 15) -> dict[
     while len(pairs) < repeats or (time.perf_counter() - begin < budget and len(pairs) < 1000):
         pairs.append((_seconds(call), _seconds(plain)))
     ours, theirs = (1000 * statistics.median(part) for part in zip(*pairs, strict=True))
-    return {"ms": ours, "ms_plain": theirs, "ratio": statistics.median(a / b for a, b in pairs), "repeats": len(pairs)}
+    return {
+        "ms": ours,
+        "ms_plain": theirs,
+        "ratio": statistics.median(a / b for a, b in pairs),
+        "repeats": len(pairs),
+    }
 
 
 def _seconds(call: Call) -> float:
@@ -68,7 +74,9 @@ def loss_call(loss: Callable[..., torch.Tensor], n: int, k: int) -> Call:
 
 
 def loss_rows(budget: float) -> Iterator[dict[str, Any]]:
-    """Yield the costs of the balancing loss: with counts given, summed instead of averaged, smoothed, and counts gathered."""
+    """Yield the costs of the balancing loss: with counts given, summed instead of averaged, smoothed, and
+    counts gathered.
+    """
     for n, k in SHAPES:
         counts = np.maximum(1, (5000 * 0.01 ** (np.arange(k) / (k - 1))).astype(int))
         cases: dict[str, Callable[..., torch.Tensor]] = {
@@ -106,27 +114,44 @@ def monitor_rows(budget: float) -> Iterator[dict[str, Any]]:
     """Yield what a monitor adds to a step."""
     for network, shape, classes in NETWORKS:
         watched, alone = (step_call(network, shape, classes, watched=watched) for watched in (True, False))
-        yield {"task": "monitor", "case": network, "n": shape[0], "k": classes} | ratio(watched, alone, budget=budget)
+        yield {"task": "monitor", "case": network, "n": shape[0], "k": classes} | ratio(
+            watched, alone, budget=budget
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and append."""
     parser = argparse.ArgumentParser(description="Time the balancing loss and the monitor on the CPU.")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds a measurement, beyond fifteen pairs")
+    parser.add_argument(
+        "--budget", type=float, default=4.0, help="seconds a measurement, beyond fifteen pairs"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fresh = not options.out.is_file()
-    about = {"when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()), "processor": processor(), "versions": versions()}
+    about = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
+        "processor": processor(),
+        "versions": versions(),
+    }
     with options.out.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if fresh:
             writer.writeheader()
         for rows in (loss_rows, monitor_rows):
             for row in rows(options.budget):
-                writer.writerow(about | {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
+                writer.writerow(
+                    about
+                    | {
+                        name: round(value, 4) if isinstance(value, float) else value
+                        for name, value in row.items()
+                    }
+                )
                 file.flush()
-                print(f"{row['task']:8} {row['case']:16} {row['n']:>6} x {row['k']:<6} {row['ms']:9.3f} ms, {row['ratio']:.3f} of plain")
+                print(
+                    f"{row['task']:8} {row['case']:16} {row['n']:>6} x {row['k']:<6} {row['ms']:9.3f} ms, "
+                    f"{row['ratio']:.3f} of plain"
+                )
     return 0
 
 

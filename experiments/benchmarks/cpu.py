@@ -1,9 +1,10 @@
 """Speed on the CPU beside every peer, in one run: ``python -m experiments.benchmarks.cpu``.
 
-All providers work on the same arrays in the same process, with the same number of threads, one after the other on each
-shape, after a warm-up. A time is the median of at least seven repetitions; its ratio to an out-of-place copy of the same
-array (each byte read once and written once) says how far from the memory's own speed it is. Rows are appended to
-``experiments/results/cpu.csv`` as they come, with versions and processor; a run that is killed keeps what it has.
+All providers work on the same arrays in the same process, with the same number of threads, one after the
+other on each shape, after a warm-up. A time is the median of at least seven repetitions; its ratio to an
+out-of-place copy of the same array (each byte read once and written once) says how far from the memory's own
+speed it is. Rows are appended to ``experiments/results/cpu.csv`` as they come, with versions and processor; a
+run that is killed keeps what it has.
 """
 
 from __future__ import annotations
@@ -34,9 +35,22 @@ SHAPES = ((65536, 10), (16384, 1000), (2048, 32768), (512, 131072))
 SWEEP = tuple((max(1, (1 << 22) // k), k) for k in (2, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 1_000_000))
 MOST_EXACT = 200_000  #: classes beyond which exact values would take longer than all measurements
 COLUMNS = (
-    "when", "processor", "threads", "versions", "task", "dtype", "n", "k", "provider",
-    "ms", "ms_20", "ms_80", "repeats", "copies", "max_ulp",
-)  # fmt: skip
+    "when",
+    "processor",
+    "threads",
+    "versions",
+    "task",
+    "dtype",
+    "n",
+    "k",
+    "provider",
+    "ms",
+    "ms_20",
+    "ms_80",
+    "repeats",
+    "copies",
+    "max_ulp",
+)
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
@@ -55,7 +69,9 @@ class Problem:
         """Exact results of a task for the first rows, computed once for all providers."""
         if task not in self.known:
             y = self.labels[:rows] if task == "loss" else None
-            self.known[task] = exact_values({"loss": "cross_entropy_grad"}.get(task, task), self.logits[:rows], y)
+            self.known[task] = exact_values(
+                {"loss": "cross_entropy_grad"}.get(task, task), self.logits[:rows], y
+            )
         return self.known[task]
 
 
@@ -105,7 +121,11 @@ def scipy(problem: Problem) -> dict[str, Call]:
         gradient /= len(z)
         return gradient
 
-    return {"loss": loss, "softmax": lambda: special.softmax(z, axis=1), "log_softmax": lambda: special.log_softmax(z, axis=1)}
+    return {
+        "loss": loss,
+        "softmax": lambda: special.softmax(z, axis=1),
+        "log_softmax": lambda: special.log_softmax(z, axis=1),
+    }
 
 
 def torch(problem: Problem) -> dict[str, Call]:
@@ -215,9 +235,12 @@ _POOL = _LazyPool()
 
 
 def measure(call: Call, *, budget: float, repeats: int = 7) -> list[float]:
-    """Return at least ``repeats`` times in milliseconds, more while they fit into ``budget`` seconds; two warm-ups first.
+    """Return at least ``repeats`` times in milliseconds, more while they fit into ``budget`` seconds.
 
-    A short sleep lets the threads of the provider before, which spin for a while after their last work, come to rest.
+    Two warm-ups first.
+
+    A short sleep lets the threads of the provider before, which spin for a while after their last work, come
+    to rest.
     """
     time.sleep(0.3)
     call()
@@ -232,7 +255,10 @@ def measure(call: Call, *, budget: float, repeats: int = 7) -> list[float]:
 
 
 def worst_ulp(task: str, problem: Problem, result: Array) -> float:
-    """Largest error of the first rows in ulp; the mean's factor 1/N is a power of two on every shape of the table and the sweep."""
+    """Largest error of the first rows in ulp.
+
+    The mean's factor 1/N is a power of two on every shape of the table and the sweep.
+    """
     n, k = problem.logits.shape
     if k > MOST_EXACT or (task == "loss" and n & (n - 1)):
         return float("nan")
@@ -242,7 +268,9 @@ def worst_ulp(task: str, problem: Problem, result: Array) -> float:
     return float(ulp_distance(result, exact.high, exact.low, problem.logits.dtype).max())
 
 
-def rows_of(shape: tuple[int, int], dtype: str, providers: Sequence[str], tasks: Sequence[str], budget: float) -> Iterator[dict[str, Any]]:
+def rows_of(
+    shape: tuple[int, int], dtype: str, providers: Sequence[str], tasks: Sequence[str], budget: float
+) -> Iterator[dict[str, Any]]:
     """Measure every provider on one shape; the copy comes first, and every time is also a multiple of it."""
     problem = make_problem(*shape, dtype)
     common = {
@@ -265,9 +293,15 @@ def rows_of(shape: tuple[int, int], dtype: str, providers: Sequence[str], tasks:
             ulp = float("nan") if provider == "copy" else worst_ulp(task, problem, np.asarray(calls[task]()))
             low, middle, high = np.percentile(times, [20, 50, 80])
             yield common | {
-                "task": task, "provider": provider, "ms": round(middle, 4), "ms_20": round(low, 4), "ms_80": round(high, 4),
-                "repeats": len(times), "copies": round(middle / floor, 3), "max_ulp": round(ulp, 3),
-            }  # fmt: skip
+                "task": task,
+                "provider": provider,
+                "ms": round(middle, 4),
+                "ms_20": round(low, 4),
+                "ms_80": round(high, 4),
+                "repeats": len(times),
+                "copies": round(middle / floor, 3),
+                "max_ulp": round(ulp, 3),
+            }
 
 
 def processor() -> str:
@@ -306,7 +340,10 @@ def told(row: dict[str, Any]) -> str:
 
 
 def append(
-    rows: Iterable[dict[str, Any]], path: Path, columns: Sequence[str] = COLUMNS, told: Callable[[dict[str, Any]], str] = told
+    rows: Iterable[dict[str, Any]],
+    path: Path,
+    columns: Sequence[str] = COLUMNS,
+    told: Callable[[dict[str, Any]], str] = told,
 ) -> None:
     """Append each row as it comes, the header first in a new file, and tell it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -323,18 +360,32 @@ def append(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the table, and with ``--sweep`` the picture over K."""
-    parser = argparse.ArgumentParser(description="Time softmax and its loss on the CPU beside every installed peer.")
+    parser = argparse.ArgumentParser(
+        description="Time softmax and its loss on the CPU beside every installed peer."
+    )
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())
     parser.add_argument("--dtype", nargs="+", default=["float32", "float64"], choices=["float32", "float64"])
     parser.add_argument("--task", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--provider", nargs="+", default=list(PROVIDERS), choices=list(PROVIDERS))
-    parser.add_argument("--sweep", action="store_true", help="shapes of four million logits from K = 2 to 10^6 instead of the table's")
-    parser.add_argument("--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes")
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="shapes of four million logits from K = 2 to 10^6 instead of the table's",
+    )
+    parser.add_argument(
+        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     limit_threads(options.threads)
-    shapes = [tuple(shape) for shape in options.shape] if options.shape else list(SWEEP if options.sweep else SHAPES)
+    shapes = (
+        [tuple(shape) for shape in options.shape]
+        if options.shape
+        else list(SWEEP if options.sweep else SHAPES)
+    )
     for dtype in options.dtype:
         for shape in tqdm(shapes, unit="shape", desc=dtype, disable=None):
             append(rows_of(shape, dtype, options.provider, options.task, options.budget), options.out)

@@ -1,9 +1,10 @@
-"""What each field of the loss family costs, and the products beside torch: ``python -m experiments.benchmarks.family``.
+"""What each field of the loss family costs, and the products beside torch: ``python -m
+experiments.benchmarks.family``.
 
-Every task writes value and gradient of the same logits to the same array; the plain loss is measured next to each member
-and the ratio is of those two, so that a drift of the machine cancels. The products are the Hessian of the loss times a
-tangent, beside torch's double backward of its own loss, and the softmax's vector-Jacobian product beside torch's backward.
-Rows go to ``experiments/results/family.csv`` as they come.
+Every task writes value and gradient of the same logits to the same array; the plain loss is measured next to
+each member and the ratio is of those two, so that a drift of the machine cancels. The products are the
+Hessian of the loss times a tangent, beside torch's double backward of its own loss, and the softmax's
+vector-Jacobian product beside torch's backward. Rows go to ``experiments/results/family.csv`` as they come.
 """
 
 from __future__ import annotations
@@ -25,7 +26,21 @@ from .cpu import Problem, limit_threads, make_problem, processor, versions
 
 RESULTS = Path(__file__).parents[1] / "results" / "family.csv"
 SHAPES = ((65536, 10), (16384, 1000), (2048, 32768))
-COLUMNS = ("when", "processor", "threads", "versions", "task", "dtype", "n", "k", "ms", "peer", "peer_ms", "ratio", "repeats")
+COLUMNS = (
+    "when",
+    "processor",
+    "threads",
+    "versions",
+    "task",
+    "dtype",
+    "n",
+    "k",
+    "ms",
+    "peer",
+    "peer_ms",
+    "ratio",
+    "repeats",
+)
 
 
 def specs(k: int) -> dict[str, LossSpec]:
@@ -80,8 +95,14 @@ def _products(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, C
         return
     z, y, out = problem.logits, problem.labels, problem.out
     tangent = np.random.default_rng(1).standard_normal(z.shape, dtype=np.float32).astype(z.dtype)
-    logits, labels, direction = torch.from_numpy(z).requires_grad_(), torch.from_numpy(y), torch.from_numpy(tangent)
-    (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels), logits, create_graph=True)
+    logits, labels, direction = (
+        torch.from_numpy(z).requires_grad_(),
+        torch.from_numpy(y),
+        torch.from_numpy(tangent),
+    )
+    (gradient,) = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(logits, labels), logits, create_graph=True
+    )
     yield (
         "Hessian-vector product",
         lambda: sl.cross_entropy_hvp(z, y, tangent, out=out),
@@ -117,18 +138,32 @@ def measure(shape: tuple[int, int], dtype: str, repeats: int) -> Iterator[dict[s
     for task, call, peer, peer_call in pairs(problem):
         ms, peer_ms = side_by_side(call, peer_call, repeats)
         yield {
-            "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()), "processor": processor(), "threads": sl.get_num_threads(),
-            "versions": versions(), "task": task, "dtype": dtype, "n": shape[0], "k": shape[1], "ms": round(ms, 4), "peer": peer,
-            "peer_ms": round(peer_ms, 4), "ratio": round(ms / peer_ms, 3), "repeats": repeats,
-        }  # fmt: skip
+            "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
+            "processor": processor(),
+            "threads": sl.get_num_threads(),
+            "versions": versions(),
+            "task": task,
+            "dtype": dtype,
+            "n": shape[0],
+            "k": shape[1],
+            "ms": round(ms, 4),
+            "peer": peer,
+            "peer_ms": round(peer_ms, 4),
+            "ratio": round(ms / peer_ms, 3),
+            "repeats": repeats,
+        }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all shapes and append to the file."""
-    parser = argparse.ArgumentParser(description="Time every member of the loss family beside the plain loss.")
+    parser = argparse.ArgumentParser(
+        description="Time every member of the loss family beside the plain loss."
+    )
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "float64"])
-    parser.add_argument("--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes")
+    parser.add_argument(
+        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
+    )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
@@ -140,11 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if fresh:
             writer.writeheader()
         for dtype in options.dtype:
-            for shape in tqdm([tuple(shape) for shape in options.shape or SHAPES], unit="shape", desc=dtype, disable=None):
+            for shape in tqdm(
+                [tuple(shape) for shape in options.shape or SHAPES], unit="shape", desc=dtype, disable=None
+            ):
                 for row in measure(shape, dtype, options.repeats):
                     writer.writerow(row)
                     file.flush()
-                    tqdm.write(f"{row['task']:24} {dtype} {row['n']}x{row['k']} {row['ms']:9.3f} ms, {row['ratio']:6.2f} of {row['peer']}")
+                    tqdm.write(
+                        f"{row['task']:24} {dtype} {row['n']}x{row['k']} {row['ms']:9.3f} ms, "
+                        f"{row['ratio']:6.2f} of {row['peer']}"
+                    )
     return 0
 
 

@@ -1,13 +1,16 @@
-"""All checks and benchmarks of the GPU kernels, in one run: ``python -m experiments.benchmarks.gpu``, from the checkout.
+"""All checks and benchmarks of the GPU kernels, in one run: ``python -m experiments.benchmarks.gpu``, from
+the checkout.
 
-First the checks (the family against float64, the audit, CUDA graphs, other streams, other devices, empty batches, a row alone and in a
-batch), then the times. Each of three kernels, softmax, log-softmax and cross-entropy with its gradient through autograd, runs beside every
-peer that can be imported, on the same tensors, and beside an out-of-place copy of them: each byte read once and written once, the floor.
-The linear layer's loss runs with the peak of its memory. A time is the median of repetitions between which the cache is flushed.
+First the checks (the family against float64, the audit, CUDA graphs, other streams, other devices, empty
+batches, a row alone and in a batch), then the times. Each of three kernels, softmax, log-softmax and
+cross-entropy with its gradient through autograd, runs beside every peer that can be imported, on the same
+tensors, and beside an out-of-place copy of them: each byte read once and written once, the floor. The linear
+layer's loss runs with the peak of its memory. A time is the median of repetitions between which the cache is
+flushed.
 
-Rows go to ``experiments/results/gpu.csv`` as they come, and a picture beside it; a run that was stopped goes on where it was, and
-``--again`` starts afresh.
-``--device cpu`` rehearses all of it on small tensors (with ``TRITON_INTERPRET=1`` that takes the kernels too), and stores nothing.
+Rows go to ``experiments/results/gpu.csv`` as they come, and a picture beside it; a run that was stopped goes
+on where it was, and ``--again`` starts afresh. ``--device cpu`` rehearses all of it on small tensors (with
+``TRITON_INTERPRET=1`` that takes the kernels too), and stores nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +37,21 @@ import softmax_lab.torch as slt
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu.csv"
 COLUMNS = (
-    "card", "kernel", "dtype", "n", "k", "provider", "ms", "share_of_copy", "peak_mb", "max_error", "repeats", "versions", "when", "note",
-)  # fmt: skip
+    "card",
+    "kernel",
+    "dtype",
+    "n",
+    "k",
+    "provider",
+    "ms",
+    "share_of_copy",
+    "peak_mb",
+    "max_error",
+    "repeats",
+    "versions",
+    "when",
+    "note",
+)
 WIDTHS = tuple(2**p for p in range(6, 21, 1))
 DTYPES = ("float32", "bfloat16")
 LOGITS = 1 << 27  # of each tensor: half a gigabyte in float32, far beyond any cache
@@ -77,7 +93,9 @@ def liger_softmax() -> Callable[[Tensor], Any]:
 
 
 def liger_loss() -> Callable[[Tensor, Tensor], Any]:
-    loss: Callable[[Tensor, Tensor], Any] = importlib.import_module("liger_kernel.transformers").LigerCrossEntropyLoss()
+    loss: Callable[[Tensor, Tensor], Any] = importlib.import_module(
+        "liger_kernel.transformers"
+    ).LigerCrossEntropyLoss()
     return loss
 
 
@@ -86,7 +104,8 @@ def quack(name: str) -> Callable[..., Any]:
     return function
 
 
-#: kernel -> provider -> what makes its function; a provider that cannot be imported or run is a row with a note
+#: kernel -> provider -> what makes its function; a provider that cannot be imported or run is a row with a
+#: note
 MAPS: dict[str, dict[str, Callable[[], Callable[[Tensor], Any]]]] = {
     "softmax": {
         "softmax_lab": lambda: slt.softmax,
@@ -136,7 +155,9 @@ LINEARS: dict[str, Callable[[], Callable[..., Any]]] = {
 
 
 class Clock:
-    """Times calls on a device: the median, in milliseconds, of at least seven, for about ``budget`` seconds."""
+    """Times calls on a device: the median, in milliseconds, of at least seven, for about ``budget``
+    seconds.
+    """
 
     def __init__(self, device: str, budget: float) -> None:
         self.device, self.budget = device, budget
@@ -190,9 +211,12 @@ def map_rows(kernel: str, n: int, k: int, dtype: str, clock: Clock) -> Iterator[
             function = make()
             error = float((function(z)[:8].double() - exact).abs().max())
             ms, repeats = clock(lambda: function(z))
-            return {"ms": ms, "share_of_copy": floor / ms, "peak_mb": peak_mb(lambda: function(z), clock.device), "max_error": error} | {
-                "repeats": repeats
-            }
+            return {
+                "ms": ms,
+                "share_of_copy": floor / ms,
+                "peak_mb": peak_mb(lambda: function(z), clock.device),
+                "max_error": error,
+            } | {"repeats": repeats}
 
         yield {"kernel": kernel, "dtype": dtype, "n": n, "k": k, "provider": provider} | guarded(run)
 
@@ -205,20 +229,30 @@ def loss_rows(n: int, k: int, dtype: str, clock: Clock, kernel: str = "cross_ent
     nn.functional.cross_entropy(wide, y[:8], reduction="sum").backward()
     for provider, make in LOSSES.items():
 
-        def run(make: Callable[[], Callable[[Tensor, Tensor], Any]] = make, view: bool = provider == "liger_kernel") -> Row:
+        def run(
+            make: Callable[[], Callable[[Tensor, Tensor], Any]] = make,
+            view: bool = provider == "liger_kernel",
+        ) -> Row:
             loss = make()
             leaf = source.clone().requires_grad_()
 
             def call() -> None:
                 leaf.grad = None
-                loss(leaf.view(n, k) if view else leaf, y).mean().backward()  # what is written over may not be a leaf
+                # what is written over may not be a leaf
+                loss(leaf.view(n, k) if view else leaf, y).mean().backward()
 
             call()
             assert leaf.grad is not None
             assert wide.grad is not None
             error = float((leaf.grad[:8].double() * n - wide.grad).abs().max())
             ms, repeats = clock(call)
-            return {"ms": ms, "share_of_copy": floor / ms, "peak_mb": peak_mb(call, clock.device), "max_error": error, "repeats": repeats}
+            return {
+                "ms": ms,
+                "share_of_copy": floor / ms,
+                "peak_mb": peak_mb(call, clock.device),
+                "max_error": error,
+                "repeats": repeats,
+            }
 
         yield {"kernel": kernel, "dtype": dtype, "n": n, "k": k, "provider": provider} | guarded(run)
 
@@ -227,7 +261,11 @@ def linear_rows(n: int, d: int, v: int, clock: Clock) -> Iterator[Row]:
     """Yield a row a provider of the linear layer's loss with all its gradients, bfloat16."""
     generator = torch.Generator(clock.device).manual_seed(0)
     h = torch.randn(n, d, generator=generator, device=clock.device).to(torch.bfloat16).requires_grad_()
-    w = (torch.randn(v, d, generator=generator, device=clock.device) * d**-0.5).to(torch.bfloat16).requires_grad_()
+    w = (
+        (torch.randn(v, d, generator=generator, device=clock.device) * d**-0.5)
+        .to(torch.bfloat16)
+        .requires_grad_()
+    )
     y = torch.randint(0, v, (n,), generator=generator, device=clock.device)
     exact = float(nn.functional.cross_entropy(h[:64].detach().float() @ w.detach().float().T, y[:64]))
     for provider, make in LINEARS.items():
@@ -245,7 +283,13 @@ def linear_rows(n: int, d: int, v: int, clock: Clock) -> Iterator[Row]:
             h.grad = w.grad = None
             return {"ms": ms, "peak_mb": peak_mb(call, clock.device), "max_error": error, "repeats": repeats}
 
-        yield {"kernel": f"linear, d = {d}", "dtype": "bfloat16", "n": n, "k": v, "provider": provider} | guarded(run)
+        yield {
+            "kernel": f"linear, d = {d}",
+            "dtype": "bfloat16",
+            "n": n,
+            "k": v,
+            "provider": provider,
+        } | guarded(run)
         h.grad = w.grad = None
 
 
@@ -283,8 +327,15 @@ def check_family(device: str) -> str:
     counts = torch.arange(k, 0, -1).numpy()
     worst = 0.0
     for name, factory in sl.losses.REGISTRY.items():
-        spec = factory(counts) if name not in ("plain", "focal", "label_smoothing", "weighted") else sl.LossSpec(gamma=2.0, z_loss=1e-3)
-        found, exact = (gradient_and_product(z.to(device, dtype), y.to(device), spec) for dtype in (torch.float32, torch.float64))
+        spec = (
+            factory(counts)
+            if name not in ("plain", "focal", "label_smoothing", "weighted")
+            else sl.LossSpec(gamma=2.0, z_loss=1e-3)
+        )
+        found, exact = (
+            gradient_and_product(z.to(device, dtype), y.to(device), spec)
+            for dtype in (torch.float32, torch.float64)
+        )
         for a, b in zip(found, exact, strict=True):
             worst = max(worst, float((a.double() - b).abs().max() / b.abs().max()))
     if not worst < 2e-5:
@@ -295,18 +346,27 @@ def check_family(device: str) -> str:
 def gradient_and_product(z: Tensor, y: Tensor, spec: sl.LossSpec) -> list[Tensor]:
     z = z.requires_grad_()
     (gradient,) = torch.autograd.grad(slt.cross_entropy(z, y, spec), z, create_graph=True)
-    (product,) = torch.autograd.grad(gradient, z, torch.cos(torch.arange(z.numel(), device=z.device, dtype=z.dtype)).view_as(z))
+    (product,) = torch.autograd.grad(
+        gradient, z, torch.cos(torch.arange(z.numel(), device=z.device, dtype=z.dtype)).view_as(z)
+    )
     return [gradient.detach(), product]
 
 
 def check_audit(device: str) -> str:
-    """The audit, all types and functions; labels out of range apart, whose assertion would end the process."""
+    """The audit, all types and functions.
+
+    Labels out of range apart, whose assertion would end the process.
+    """
     from softmax_lab.audit.adapters import TorchKernels
 
     class Checked(TorchKernels):
         def _losses(self, logits: Any, y: Any, label_smoothing: float, class_weight: Any) -> Any:
             given = self._tensor(y)
-            if given.dtype == torch.int64 and given.numel() and not bool(((given >= -100) & (given < logits.shape[-1])).all()):
+            if (
+                given.dtype == torch.int64
+                and given.numel()
+                and not bool(((given >= -100) & (given < logits.shape[-1])).all())
+            ):
                 raise IndexError("a label is out of range")
             if given.dtype == torch.int64 and bool(((given < 0) & (given != -100)).any()):
                 raise IndexError("a label is out of range")
@@ -350,9 +410,15 @@ def check_scaler(device: str) -> str:
     ends = []
     for loss in (slt.functional.cross_entropy, nn.functional.cross_entropy):
         generator = torch.Generator().manual_seed(0)
-        x, y = torch.randn(256, 64, generator=generator).to(device), torch.randint(0, 1000, (256,), generator=generator).to(device)
+        x, y = (
+            torch.randn(256, 64, generator=generator).to(device),
+            torch.randint(0, 1000, (256,), generator=generator).to(device),
+        )
         weight = (0.1 * torch.randn(1000, 64, generator=generator)).to(device).requires_grad_()
-        optimizer, scaler = torch.optim.SGD([weight], lr=1.0), torch.amp.GradScaler(device, init_scale=65536.0, enabled=device == "cuda")
+        optimizer, scaler = (
+            torch.optim.SGD([weight], lr=1.0),
+            torch.amp.GradScaler(device, init_scale=65536.0, enabled=device == "cuda"),
+        )
         for _ in range(20):
             optimizer.zero_grad()
             with torch.autocast(device, dtype=torch.float16):
@@ -372,7 +438,9 @@ def check_rows(device: str) -> str:
         z = torch.randn(33, k, device=device)
         y = torch.arange(33, device=device) % k
         together = slt.cross_entropy(z, y, reduction="none")
-        alone = torch.cat([slt.cross_entropy(z[i : i + 1], y[i : i + 1], reduction="none") for i in range(33)])
+        alone = torch.cat(
+            [slt.cross_entropy(z[i : i + 1], y[i : i + 1], reduction="none") for i in range(33)]
+        )
         if not torch.equal(together, alone) or not torch.equal(slt.softmax(z)[5], slt.softmax(z[5:6])[0]):
             raise AssertionError(f"rows of {k} classes depend on the batch")
     return "bit for bit"
@@ -441,7 +509,16 @@ def check_empty(device: str) -> str:
     return "zero rows, 2^31 logits"
 
 
-CHECKS = (check_family, check_half, check_scaler, check_audit, check_rows, check_graph, check_streams, check_empty)
+CHECKS = (
+    check_family,
+    check_half,
+    check_scaler,
+    check_audit,
+    check_rows,
+    check_graph,
+    check_streams,
+    check_empty,
+)
 
 
 def run_checks(device: str) -> Iterator[Row]:
@@ -473,10 +550,19 @@ def everything(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], C
         for k in (64, 1000) if small else WIDTHS:
             n = max(2, (1 << 12 if small else LOGITS) // k)
             for kernel in MAPS:
-                yield (kernel, dtype, str(k)), lambda kernel=kernel, n=n, k=k, dtype=dtype: map_rows(kernel, n, k, dtype, clock)  # type: ignore[misc]
-            yield ("cross_entropy", dtype, str(k)), lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock)  # type: ignore[misc]
+                yield (
+                    (kernel, dtype, str(k)),
+                    lambda kernel=kernel, n=n, k=k, dtype=dtype: map_rows(kernel, n, k, dtype, clock),  # type: ignore[misc]
+                )
+            yield (
+                ("cross_entropy", dtype, str(k)),
+                lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock),  # type: ignore[misc]
+            )
         for n, k in SMALL:
-            yield ("small", dtype, str(k)), lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock, "small batch")  # type: ignore[misc]
+            yield (
+                ("small", dtype, str(k)),
+                lambda n=n, k=k, dtype=dtype: loss_rows(n, k, dtype, clock, "small batch"),  # type: ignore[misc]
+            )
     shape = (16, 8, 100) if small else LINEAR
     yield ("linear",), lambda: linear_rows(*shape, clock)
 
@@ -486,7 +572,11 @@ def done(path: Path, about: Row) -> set[tuple[str, ...]]:
     if not path.is_file():
         return set()
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["card"] == about["card"] and row["versions"] == about["versions"]]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["card"] == about["card"] and row["versions"] == about["versions"]
+        ]
     return {key_of(row) for row in rows}
 
 
@@ -512,7 +602,10 @@ def store(path: Path, rows: list[Row]) -> None:
 def shown(row: Row) -> str:
     """Return a row as a line."""
     if "ms" not in row or str(row["kernel"]).startswith("check"):
-        return f"{row['kernel']:14} {row.get('dtype', ''):9} {row.get('k', ''):>8} {row['provider']:22} {row['note']}"
+        return (
+            f"{row['kernel']:14} {row.get('dtype', ''):9} {row.get('k', ''):>8} {row['provider']:22} "
+            f"{row['note']}"
+        )
     share = f"{row['share_of_copy']:7.1%} of a copy" if "share_of_copy" in row else ""
     place = f"{row['kernel']:14} {row['dtype']:9} {row['k']:>8} {row['provider']:22}"
     return f"{place} {row['ms']:10.4f} ms {share} {row['peak_mb']:9.0f} MB, error {row['max_error']:.1e}"
@@ -521,10 +614,24 @@ def shown(row: Row) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not done yet; return 1 where a check fails, 2 without a GPU."""
     parser = argparse.ArgumentParser(description="Check and time the GPU kernels beside their peers.")
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: a rehearsal on small tensors, not stored")
-    parser.add_argument("--budget", type=float, default=0.15, help="seconds a measurement, beyond seven repetitions")
-    parser.add_argument("--limit", type=float, default=450.0, help="seconds after which nothing new is begun; run again to go on")
-    parser.add_argument("--again", action="store_true", help="forget what is stored of this card and these versions")
+    parser.add_argument(
+        "--device",
+        default="cuda",
+        choices=["cuda", "cpu"],
+        help="cpu: a rehearsal on small tensors, not stored",
+    )
+    parser.add_argument(
+        "--budget", type=float, default=0.15, help="seconds a measurement, beyond seven repetitions"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=450.0,
+        help="seconds after which nothing new is begun; run again to go on",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="forget what is stored of this card and these versions"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -537,9 +644,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if key in have:
             continue
         if time.perf_counter() - begin > options.limit:
-            print(f"{options.limit:.0f} s are over before {' '.join(key)}: run the same command again to go on")
+            print(
+                f"{options.limit:.0f} s are over before {' '.join(key)}: run the same command again to go on"
+            )
             break
-        rows = [about | {"when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())} | row for row in rows_of()]
+        rows = [
+            about | {"when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())} | row for row in rows_of()
+        ]
         for row in rows:
             print(shown(row), flush=True)
             failed |= row["note"].startswith("FAILED")

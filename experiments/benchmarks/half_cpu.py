@@ -1,9 +1,11 @@
-"""What it costs that a gradient in half precision waits for its last factor: ``python -m experiments.benchmarks.half_cpu``.
+"""What it costs that a gradient in half precision waits for its last factor: ``python -m
+experiments.benchmarks.half_cpu``.
 
-A gradient that is written in the forward pass is rounded with a mean's 1 / N in it, before the upstream gradient (a loss scale) is
-known: "one pass" does that, by the same loops, and multiplies afterwards. The package keeps five numbers a row instead, and makes the
-gradient in the backward pass: two passes, one rounding. Both run beside torch's own loss on the same leaf of logits, under autocast, one
-after the other as in :mod:`.cpu`. ``zeros`` is the share of the gradient's entries that are 0. Rows are appended to
+A gradient that is written in the forward pass is rounded with a mean's 1 / N in it, before the upstream
+gradient (a loss scale) is known: "one pass" does that, by the same loops, and multiplies afterwards. The
+package keeps five numbers a row instead, and makes the gradient in the backward pass: two passes, one
+rounding. Both run beside torch's own loss on the same leaf of logits, under autocast, one after the other as
+in :mod:`.cpu`. ``zeros`` is the share of the gradient's entries that are 0. Rows are appended to
 ``experiments/results/half_cpu.csv`` as they come.
 """
 
@@ -31,8 +33,21 @@ RESULTS = Path(__file__).parents[1] / "results" / "half_cpu.csv"
 DTYPES = ("bfloat16", "float16")
 SCALES = (1.0, 65536.0)
 COLUMNS = (
-    "when", "processor", "threads", "versions", "dtype", "n", "k", "scale", "provider", "ms", "ms_20", "ms_80", "repeats", "zeros",
-)  # fmt: skip
+    "when",
+    "processor",
+    "threads",
+    "versions",
+    "dtype",
+    "n",
+    "k",
+    "scale",
+    "provider",
+    "ms",
+    "ms_20",
+    "ms_80",
+    "repeats",
+    "zeros",
+)
 
 #: from logits, target and loss scale to the gradient
 Gradient = Callable[[Tensor, Tensor, float], Tensor]
@@ -73,17 +88,30 @@ def rows_of(dtype: str, shape: tuple[int, int], budget: float) -> Iterator[dict[
     target = torch.randint(0, k, (n,), generator=generator)
     common = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-        "processor": processor(), "threads": sl.get_num_threads(), "versions": versions(), "dtype": dtype, "n": n, "k": k,
-    }  # fmt: skip
+        "processor": processor(),
+        "threads": sl.get_num_threads(),
+        "versions": versions(),
+        "dtype": dtype,
+        "n": n,
+        "k": k,
+    }
     for scale in SCALES:
         for name, gradient in PROVIDERS.items():
             zeros = float((gradient(logits, target, scale) == 0).float().mean())
-            times = measure(lambda gradient=gradient, scale=scale: gradient(logits, target, scale), budget=budget)  # type: ignore[misc]
+            times = measure(
+                lambda gradient=gradient, scale=scale: gradient(logits, target, scale),  # type: ignore[misc]
+                budget=budget,
+            )
             low, middle, high = np.percentile(times, [20, 50, 80])
             yield common | {
-                "scale": scale, "provider": name, "ms": round(middle, 4), "ms_20": round(low, 4), "ms_80": round(high, 4),
-                "repeats": len(times), "zeros": round(zeros, 6),
-            }  # fmt: skip
+                "scale": scale,
+                "provider": name,
+                "ms": round(middle, 4),
+                "ms_20": round(low, 4),
+                "ms_80": round(high, 4),
+                "repeats": len(times),
+                "zeros": round(zeros, 6),
+            }
 
 
 def told(row: dict[str, Any]) -> str:
@@ -94,11 +122,17 @@ def told(row: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the shapes of the table."""
-    parser = argparse.ArgumentParser(description="Time the loss in half precision with its gradient in one pass and in two.")
+    parser = argparse.ArgumentParser(
+        description="Time the loss in half precision with its gradient in one pass and in two."
+    )
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())
     parser.add_argument("--dtype", nargs="+", default=list(DTYPES), choices=DTYPES)
-    parser.add_argument("--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes")
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions")
+    parser.add_argument(
+        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     limit_threads(options.threads)

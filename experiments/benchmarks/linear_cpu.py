@@ -1,10 +1,10 @@
 """Time and memory of a linear layer's loss on the CPU: ``python -m experiments.benchmarks.linear_cpu``.
 
-Each provider works in a process of its own, on the same numbers: a small warm-up, then one forward and backward pass, timed,
-with the highest resident memory during it counted from what the process held just before (the arguments, and the libraries
-that the warm-up brought in). The three matrix products that no method can do without are timed in the same process directly
-before and after, on chunks of the same size; a time is also given as a multiple of theirs. Rows are appended to
-``experiments/results/linear_cpu.csv``.
+Each provider works in a process of its own, on the same numbers: a small warm-up, then one forward and
+backward pass, timed, with the highest resident memory during it counted from what the process held just
+before (the arguments, and the libraries that the warm-up brought in). The three matrix products that no
+method can do without are timed in the same process directly before and after, on chunks of the same size; a
+time is also given as a multiple of theirs. Rows are appended to ``experiments/results/linear_cpu.csv``.
 """
 
 from __future__ import annotations
@@ -71,10 +71,16 @@ def make_layer(n: int, d: int, v: int, dtype: str = "float32", seed: int = 0) ->
 
 
 def products(layer: Layer) -> Tensor:
-    """Logits, and the products of their gradient with weight and hidden rows, a chunk at a time: the arithmetic alone."""
+    """Logits, and the products of their gradient with weight and hidden rows, a chunk at a time: the
+    arithmetic alone.
+    """
     hidden, weight = layer.hidden.detach(), layer.weight.detach()
     step = _chunks.chunk_rows(len(weight), weight.dtype, _chunks.CHUNK_BYTES)
-    chunk, to_hidden, to_weight = weight.new_empty(step, len(weight)), torch.empty_like(hidden), torch.zeros_like(weight)
+    chunk, to_hidden, to_weight = (
+        weight.new_empty(step, len(weight)),
+        torch.empty_like(hidden),
+        torch.zeros_like(weight),
+    )
     for part in _chunks.parts(None, len(hidden), step):
         rows = hidden[part]
         z = chunk[: len(rows)]
@@ -126,7 +132,10 @@ def peak() -> int:
 
 
 def forget_peak() -> None:
-    """Let the peak start from here, where the system allows it (Linux); elsewhere it is that of the whole process."""
+    """Let the peak start from here, where the system allows it (Linux).
+
+    Elsewhere it is that of the whole process.
+    """
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5", encoding="ascii")
@@ -160,9 +169,12 @@ def measure(provider: str, layer: Layer) -> dict[str, Any]:
     highest = peak() - held
     floor = (before + seconds(lambda: products(layer))) / 2
     return {
-        "seconds": round(taken, 3), "products": round(floor, 3), "ratio": round(taken / floor, 3), "peak_mb": round(highest / 1e6, 1),
+        "seconds": round(taken, 3),
+        "products": round(floor, 3),
+        "ratio": round(taken / floor, 3),
+        "peak_mb": round(highest / 1e6, 1),
         "loss": round(losses[0].item(), 6),
-    }  # fmt: skip
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--provider", nargs="+", default=list(PROVIDERS), choices=list(PROVIDERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--child", action="store_true", help="measure in this process and print one line of JSON")
+    parser.add_argument(
+        "--child", action="store_true", help="measure in this process and print one line of JSON"
+    )
     options = parser.parse_args(arguments)
     if options.child:
         torch.set_num_threads(options.threads)
@@ -194,18 +208,38 @@ def measure_apart(provider: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the row of one measurement in a fresh process."""
     sizes = {name: str(getattr(options, name)) for name in ("rows", "width", "classes", "dtype", "threads")}
     flags = [word for name, value in sizes.items() for word in (f"--{name}", value)]
-    command = [sys.executable, "-m", "experiments.benchmarks.linear_cpu", "--child", "--provider", provider, *flags]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmarks.linear_cpu",
+        "--child",
+        "--provider",
+        provider,
+        *flags,
+    ]
+    found = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    ).stdout
     return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()), "processor": processor(), "threads": options.threads,
-        "versions": versions(), "dtype": options.dtype, "n": options.rows, "d": options.width, "v": options.classes,
-        "provider": provider, **json.loads(found),
-    }  # fmt: skip
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
+        "processor": processor(),
+        "threads": options.threads,
+        "versions": versions(),
+        "dtype": options.dtype,
+        "n": options.rows,
+        "d": options.width,
+        "v": options.classes,
+        "provider": provider,
+        **json.loads(found),
+    }
 
 
 def told(row: dict[str, Any]) -> str:
     """Return a measurement as a line."""
-    return f"{row['provider']:20} {row['seconds']:8.2f} s {row['ratio']:6.2f} x products {row['peak_mb']:8.1f} MB"
+    return (
+        f"{row['provider']:20} {row['seconds']:8.2f} s {row['ratio']:6.2f} x products "
+        f"{row['peak_mb']:8.1f} MB"
+    )
 
 
 if __name__ == "__main__":

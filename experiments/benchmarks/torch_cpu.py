@@ -1,10 +1,12 @@
-"""Forward and backward through torch's autograd on the CPU, beside torch's own loss: ``python -m experiments.benchmarks.torch_cpu``.
+"""Forward and backward through torch's autograd on the CPU, beside torch's own loss: ``python -m
+experiments.benchmarks.torch_cpu``.
 
-Two tasks. "loss" is value and gradient of a leaf of logits, N x K; its memory is the most that the process held during a call
-beyond what it held before, in multiples of the logits (the gradient itself is one). "step" is a whole training step of a small
-network, forward, backward and SGD, that differs in nothing but the loss: at 10 classes on the real digits, beyond that on normal
-vectors. Providers run one after the other in one process on the same numbers, as in :mod:`.cpu`; "copy" is an out-of-place copy
-of the logits. Rows are appended to ``experiments/results/torch_cpu.csv`` as they come.
+Two tasks. "loss" is value and gradient of a leaf of logits, N x K; its memory is the most that the process
+held during a call beyond what it held before, in multiples of the logits (the gradient itself is one). "step"
+is a whole training step of a small network, forward, backward and SGD, that differs in nothing but the loss:
+at 10 classes on the real digits, beyond that on normal vectors. Providers run one after the other in one
+process on the same numbers, as in :mod:`.cpu`; "copy" is an out-of-place copy of the logits. Rows are
+appended to ``experiments/results/torch_cpu.csv`` as they come.
 """
 
 from __future__ import annotations
@@ -36,16 +38,30 @@ STEPS = ((256, 10), (512, 1000), (256, 32768))
 DTYPES = ("float32", "bfloat16", "float16")
 HIDDEN = 128
 COLUMNS = (
-    "when", "processor", "threads", "versions", "task", "dtype", "n", "k", "provider",
-    "ms", "ms_20", "ms_80", "repeats", "buffers", "value",
-)  # fmt: skip
+    "when",
+    "processor",
+    "threads",
+    "versions",
+    "task",
+    "dtype",
+    "n",
+    "k",
+    "provider",
+    "ms",
+    "ms_20",
+    "ms_80",
+    "repeats",
+    "buffers",
+    "value",
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Call = Callable[[], Any]
 
 
 def compiled() -> Loss:
-    torch.compiler.reset()  # each shape is compiled anew, and there is a limit to how often one function may be
+    # each shape is compiled anew, and there is a limit to how often one function may be
+    torch.compiler.reset()
     loss: Loss = torch.compile(nn.functional.cross_entropy, fullgraph=True, dynamic=False)
     return loss
 
@@ -60,7 +76,9 @@ TASKS = ("loss", "step")
 
 
 def loss_call(loss: Loss, n: int, k: int, dtype: str) -> Call:
-    """Return the call that computes value and gradient of a leaf, lets go of the gradient and returns the value."""
+    """Return the call that computes value and gradient of a leaf, lets go of the gradient and returns the
+    value.
+    """
     generator = torch.Generator().manual_seed(0)
     logits = (2 * torch.randn(n, k, generator=generator)).to(getattr(torch, dtype)).requires_grad_()
     target = torch.randint(0, k, (n,), generator=generator)
@@ -107,25 +125,37 @@ def copy_call(n: int, k: int, dtype: str) -> Call:
 
 
 def buffers(call: Call, size: int) -> float:
-    """Return the most memory that a call took beyond what was held before it, in units of ``size`` bytes; NaN where none can tell."""
+    """Return the most memory that a call took beyond what was held before it, in units of ``size`` bytes.
+
+    NaN where none can tell.
+    """
     if not sys.platform.startswith("linux"):
         return float("nan")
     call()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but not given back would hide what the call takes
+    # memory that was freed but not given back would hide what the call takes
+    ctypes.CDLL(None).malloc_trim(0)
     forget_peak()
     before = resident()
     call()
     return (peak() - before) / size
 
 
-def rows_of(task: str, shape: tuple[int, int], dtype: str, providers: Sequence[str], budget: float) -> Iterator[dict[str, Any]]:
+def rows_of(
+    task: str, shape: tuple[int, int], dtype: str, providers: Sequence[str], budget: float
+) -> Iterator[dict[str, Any]]:
     """Measure every provider on one task and shape, the copy first."""
     n, k = shape
     common = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-        "processor": processor(), "threads": sl.get_num_threads(), "versions": versions(), "task": task, "dtype": dtype, "n": n, "k": k,
-    }  # fmt: skip
+        "processor": processor(),
+        "threads": sl.get_num_threads(),
+        "versions": versions(),
+        "task": task,
+        "dtype": dtype,
+        "n": n,
+        "k": k,
+    }
     makers: dict[str, Callable[[], Call]] = {"copy": lambda: copy_call(n, k, dtype)}
     for name in providers:
         makers[name] = lambda make=PROVIDERS[name]: (  # type: ignore[misc]
@@ -133,14 +163,24 @@ def rows_of(task: str, shape: tuple[int, int], dtype: str, providers: Sequence[s
         )
     for name, make in makers.items():
         call = make()
-        first = float(call()) if name != "copy" else float("nan")  # before training moves on: the same for every provider
+        # before training moves on: the same for every provider
+        first = float(call()) if name != "copy" else float("nan")
         times = measure(call, budget=budget)
         low, middle, high = np.percentile(times, [20, 50, 80])
-        taken = buffers(call, n * k * getattr(torch, dtype).itemsize) if task == "loss" and name != "copy" else float("nan")
+        taken = (
+            buffers(call, n * k * getattr(torch, dtype).itemsize)
+            if task == "loss" and name != "copy"
+            else float("nan")
+        )
         yield common | {
-            "provider": name, "ms": round(middle, 4), "ms_20": round(low, 4), "ms_80": round(high, 4),
-            "repeats": len(times), "buffers": round(taken, 3), "value": round(first, 6),
-        }  # fmt: skip
+            "provider": name,
+            "ms": round(middle, 4),
+            "ms_20": round(low, 4),
+            "ms_80": round(high, 4),
+            "repeats": len(times),
+            "buffers": round(taken, 3),
+            "value": round(first, 6),
+        }
 
 
 def told(row: dict[str, Any]) -> str:
@@ -151,13 +191,25 @@ def told(row: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run both tasks on the shapes of the table."""
-    parser = argparse.ArgumentParser(description="Time the loss through torch's autograd on the CPU, alone and in a training step.")
+    parser = argparse.ArgumentParser(
+        description="Time the loss through torch's autograd on the CPU, alone and in a training step."
+    )
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())
-    parser.add_argument("--dtype", nargs="+", default=list(DTYPES), choices=[*DTYPES, "float64"], help="of the logits; the step is float32")
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        default=list(DTYPES),
+        choices=[*DTYPES, "float64"],
+        help="of the logits; the step is float32",
+    )
     parser.add_argument("--task", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--provider", nargs="+", default=list(PROVIDERS), choices=list(PROVIDERS))
-    parser.add_argument("--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes")
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions")
+    parser.add_argument(
+        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     limit_threads(options.threads)
@@ -165,8 +217,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [tuple(shape) for shape in options.shape] if options.shape else None
     for task in options.task:
         for dtype in options.dtype if task == "loss" else ["float32"]:
-            for shape in tqdm(given or (SHAPES if task == "loss" else STEPS), unit="shape", desc=f"{task} {dtype}", disable=None):
-                append(rows_of(task, shape, dtype, options.provider, options.budget), options.out, COLUMNS, told)
+            for shape in tqdm(
+                given or (SHAPES if task == "loss" else STEPS),
+                unit="shape",
+                desc=f"{task} {dtype}",
+                disable=None,
+            ):
+                append(
+                    rows_of(task, shape, dtype, options.provider, options.budget), options.out, COLUMNS, told
+                )
     return 0
 
 

@@ -1,12 +1,13 @@
 r"""What the family does to the logits: u T = a c tanh(z / c) + b - m e_y, masked classes at -inf.
 
-Every loop gets its logits from ``prepared`` and its exponentials from ``relative``; with ``affine = None`` both shrink, as
-the loop is compiled, to what plain softmax needs, and with a `Shift` (the log-prior of Balanced Softmax and its relatives) to little
-more. A new field that acts on the logits changes this file and no other
-kernel: ``affine_of`` reads it from the spec, ``_transformed`` applies it, ``slopes`` is its derivative.
+Every loop gets its logits from ``prepared`` and its exponentials from ``relative``; with ``affine = None``
+both shrink, as the loop is compiled, to what plain softmax needs, and with a `Shift` (the log-prior of
+Balanced Softmax and its relatives) to little more. A new field that acts on the logits changes this file and
+no other kernel: ``affine_of`` reads it from the spec, ``_transformed`` applies it, ``slopes`` is its
+derivative.
 
-The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each step's rounding
-error is carried along (``low``); narrower ones are exact in float64, with digits to spare.
+The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each
+step's rounding error is carried along (``low``); narrower ones are exact in float64, with digits to spare.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ Array = NDArray[np.float64]
 
 
 class Affine(NamedTuple):
-    """The fields that act on the logits, as a loop reads them: of an array of one entry every class gets that entry."""
+    """The fields that act on the logits, as a loop reads them: of an array of one entry every class gets that
+    entry.
+    """
 
     inverse: float  # 1 / T, rounded
     inverse_low: float  # and the rest of it
@@ -61,7 +64,9 @@ class Affine(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """A bias per class and no other field, on logits narrower than float64: added wherever a logit is read, and kept nowhere."""
+    """A bias per class and no other field, on logits narrower than float64: added wherever a logit is read,
+    and kept nowhere.
+    """
 
     bias: Array  # (K,)
 
@@ -70,8 +75,11 @@ _NO_MASK = np.zeros(0, bool)
 HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB, and is kept as a whole
 
 
-def affine_of(spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False) -> Affine | Shift | None:
-    """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they are.
+def affine_of(
+    spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False
+) -> Affine | Shift | None:
+    """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they
+    are.
 
     ``narrow`` says that the logits are narrower than float64.
     """
@@ -80,15 +88,24 @@ def affine_of(spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = 
     if mask is None and narrow and spec.only_shifts and len(spec.bias) <= HELD:
         return Shift(read_only(spec.bias))
     scale, bias, margin = (
-        read_only(np.ascontiguousarray(np.atleast_1d(np.asarray(field)))) for field in (spec.scale, spec.bias, spec.margin)
+        read_only(np.ascontiguousarray(np.atleast_1d(np.asarray(field))))
+        for field in (spec.scale, spec.bias, spec.margin)
     )
     stride = bias.shape[1] if bias.ndim == 2 else 0
     flat, mask_stride = (_NO_MASK, 0) if mask is None else _flat_mask(mask)
     inverse = min(1.0 / spec.temperature, np.finfo(np.float64).max)
     rest = float(Fraction(1) / Fraction(spec.temperature) - Fraction(inverse))
     return Affine(
-        inverse, rest, spec.softcap or 0.0, scale, bias.reshape(-1), stride, margin, read_only(flat), mask_stride,
-    )  # fmt: skip
+        inverse,
+        rest,
+        spec.softcap or 0.0,
+        scale,
+        bias.reshape(-1),
+        stride,
+        margin,
+        read_only(flat),
+        mask_stride,
+    )
 
 
 def temperature_and_mask(temperature: float, mask: NDArray[np.bool_] | None) -> Affine | None:
@@ -143,7 +160,10 @@ def load_class(array, first, count):
 
 
 def scratch(affine, z, size):
-    """Return (u, low, slope): where a chunk's transformed logits wait; low for float64, slope with a soft cap."""
+    """Return (u, low, slope): where a chunk's transformed logits wait.
+
+    Low for float64, slope with a soft cap.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -193,9 +213,11 @@ def peak_of_shifted(bias, z, offset, first, n):
 
 
 def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
-    """Return the maximum of u T over a chunk, the classes first ... first + n - 1 of a row that starts at z[base].
+    """Return the maximum of u T over a chunk, the classes first ... first + n - 1 of a row that starts at
+    z[base].
 
-    With fields that act on the logits, u T goes to held[place:], its rounding error to ``lows``, dv/dz to ``caps``.
+    With fields that act on the logits, u T goes to held[place:], its rounding error to ``lows``, dv/dz to
+    ``caps``.
     """
     raise NotImplementedError("compiled only")
 
@@ -203,7 +225,9 @@ def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
 @called_overload(prepared)
 def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
     if is_shift(affine):
-        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of_shifted(affine.bias, z, base + first, first, n)
+        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of_shifted(
+            affine.bias, z, base + first, first, n
+        )
     if shifts_only(affine):
         return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of(z, base + first, n)
 
@@ -218,7 +242,11 @@ def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
                 x, low, slope = capped(z, x, affine.cap)
                 store_some(caps, place + k, count, slope)
             x, low = times(z, x, low, load_class(affine.scale, first + k, count))
-            shift = splat(affine.bias[0]) if len(affine.bias) == 1 else load_some(affine.bias, bias + first + k, count, 0.0)
+            shift = (
+                splat(affine.bias[0])
+                if len(affine.bias) == 1
+                else load_some(affine.bias, bias + first + k, count, 0.0)
+            )
             x, low = plus(z, x, low, shift)
             if first + k <= y < first + k + count:
                 margin = affine.margin[y if len(affine.margin) > 1 else 0]
@@ -237,7 +265,9 @@ def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
 
 
 def transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
-    """Do what ``prepared`` does, where the maximum is known: nothing, where the logits are taken as they are or with a bias."""
+    """Do what ``prepared`` does, where the maximum is known: nothing, where the logits are taken as they are
+    or with a bias.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -253,7 +283,9 @@ def _transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
 
 
 def window(affine, num_classes, chunk):
-    """Return how many entries of a row are held where a chunk at a time would do: all of them with a `Shift`, see ``loaded``."""
+    """Return how many entries of a row are held where a chunk at a time would do: all of them with a `Shift`,
+    see ``loaded``.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -313,7 +345,8 @@ def _times(z, x, low, a):
 def capped(z, x, cap):
     """Return v = c tanh(x / c), its rounding error and dv/dx; -inf stays -inf.
 
-    Where the cap saturates, the slope magnifies the rounding of x / c by 2 x / c: for float64 it is carried to first order.
+    Where the cap saturates, the slope magnifies the rounding of x / c by 2 x / c: for float64 it is carried
+    to first order.
     """
     raise NotImplementedError("compiled only")
 
@@ -346,7 +379,8 @@ def _capped(z, x, cap):
 
 
 def loaded(affine, z, offset, held, lows, place, count, fill):
-    """Return u T and its rounding error for up to eight entries: z[offset:], or what ``prepared`` left at held[place:].
+    """Return u T and its rounding error for up to eight entries: z[offset:], or what ``prepared`` left at
+    held[place:].
 
     A row with a `Shift` is held as a whole, so that ``place`` is the class.
     """
@@ -362,9 +396,15 @@ def _loaded(affine, z, offset, held, lows, place, count, fill):
 
         return with_bias
     if shifts_only(affine):
-        return lambda affine, z, offset, held, lows, place, count, fill: (load_some(z, offset, count, fill), splat(0.0))
+        return lambda affine, z, offset, held, lows, place, count, fill: (
+            load_some(z, offset, count, fill),
+            splat(0.0),
+        )
     if z.dtype != types.float64:
-        return lambda affine, z, offset, held, lows, place, count, fill: (load_some(held, place, count, fill), splat(0.0))
+        return lambda affine, z, offset, held, lows, place, count, fill: (
+            load_some(held, place, count, fill),
+            splat(0.0),
+        )
 
     def with_error(affine, z, offset, held, lows, place, count, fill):
         return load_some(held, place, count, fill), load_some(lows, place, count, 0.0)
@@ -429,8 +469,8 @@ def log_relative(affine, z, offset, held, lows, place, count, peak, log_total):
 def less_log(z, d, low, log_total):
     """d + low - log_total for d <= 0.
 
-    d itself may lie in the middle between two numbers of half precision, and log_total be too small for float64 to show that the
-    difference does not: enough is taken off for the rounding to go the right way.
+    d itself may lie in the middle between two numbers of half precision, and log_total be too small for
+    float64 to show that the difference does not: enough is taken off for the rounding to go the right way.
     """
     raise NotImplementedError("compiled only")
 

@@ -1,8 +1,8 @@
 """Compilation: machine code cached on disk, and never stale.
 
-Numba's own cache looks at the file of the function alone and so misses an edit in a helper's file; here the stamp that a
-cached function must match is a digest of all kernel sources. Where no folder can be written (a read-only install without
-a home) functions are compiled in memory.
+Numba's own cache looks at the file of the function alone and so misses an edit in a helper's file; here the
+stamp that a cached function must match is a digest of all kernel sources. Where no folder can be written (a
+read-only install without a home) functions are compiled in memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ import numba
 from numba.core import caching
 from numba.extending import overload
 
-__all__ = ["allocating", "allocating_overload", "called_overload", "compiled", "helper", "inlined", "inlined_overload"]
+__all__ = [
+    "allocating",
+    "allocating_overload",
+    "called_overload",
+    "compiled",
+    "helper",
+    "inlined",
+    "inlined_overload",
+]
 
 
 def _digest() -> str:
-    """Digest of every source file of the kernels, of the constants that they share, and of the version that compiles them."""
+    """Digest of every source file of the kernels, of the constants that they share, and of the version that
+    compiles them.
+    """
     data = hashlib.sha256(f"{numba.__version__}".encode())
     folder = Path(__file__).parent
     for path in [*sorted(folder.glob("*.py")), folder.parent / "_rows.py", folder.parent / "_twofloat.py"]:
@@ -51,7 +61,8 @@ class _Cache(caching.FunctionCache):
 
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
-# Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than the work on a vector.
+# Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
+# the work on a vector.
 _BORROWING = {**_IEEE, "_nrt": False}
 
 
@@ -61,7 +72,9 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to count."""
+    """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to
+    count.
+    """
     return numba.njit(**_BORROWING)(function)
 
 
@@ -86,7 +99,9 @@ def inlined_overload(function: Callable[..., Any]) -> Any:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a loop: cached on disk, and without the interpreter's lock, so that rows can be shared between threads."""
+    """Compile a loop: cached on disk, and without the interpreter's lock, so that rows can be shared between
+    threads.
+    """
     dispatcher = numba.njit(nogil=True, **_IEEE)(function)
     try:
         dispatcher._cache = _Cache(dispatcher.py_func)

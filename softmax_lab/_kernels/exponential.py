@@ -6,11 +6,13 @@ With n the integer nearest to d log2(e) and r = d - n log 2, |r| <= log(2)/2,
 
 .. math:: e^d = 2^n e^r, \qquad e^r = 1 + r\,Q(r) \text{ (single)}, \quad 1 + r + r^2 P(r) \text{ (double)}.
 
-Adding 1.5 * 2^52 leaves n in the low bits of the sum, from where it is added to the exponent of e^r: no conversion. The
-polynomials are Chebyshev fits (``coefficients`` recomputes them; a test compares). exp(0) is exactly 1.
+Adding 1.5 * 2^52 leaves n in the low bits of the sum, from where it is added to the exponent of e^r: no
+conversion. The polynomials are Chebyshev fits (``coefficients`` recomputes them; a test compares). exp(0) is
+exactly 1.
 
-``single`` is for logits of float32: its argument is exact in float64, and its error of 2^-33 is far below an ulp of the
-result's type. ``double`` takes the rounding error of the shift along and stays within an ulp of float64.
+``single`` is for logits of float32: its argument is exact in float64, and its error of 2^-33 is far below an
+ulp of the result's type. ``double`` takes the rounding error of the shift along and stays within an ulp of
+float64.
 """
 
 from __future__ import annotations
@@ -19,15 +21,35 @@ from typing import Any
 
 from .._extras import load
 from .compiler import inlined
-from .simd import absolute, exponent, fma, mantissa, maximum, scale_exponent, splat, where_less, where_ordered, with_sign
+from .simd import (
+    absolute,
+    exponent,
+    fma,
+    mantissa,
+    maximum,
+    scale_exponent,
+    splat,
+    where_less,
+    where_ordered,
+    with_sign,
+)
 
 LOG2_E = 1.4426950408889634
 LOG_2 = 0.6931471805599453
-LOG_2_HIGH, LOG_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # fdlibm's split: n times the high part is exact
+# fdlibm's split: n times the high part is exact
+LOG_2_HIGH, LOG_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 MAGIC = 1.5 * 2.0**52
 
 # highest power first
-Q = (0.00019899285575896282, 0.0013941118895837, 0.00833329846980059, 0.04166635277111221, 0.16666666719028936, 0.5000000047146057, 1.0)
+Q = (
+    0.00019899285575896282,
+    0.0013941118895837,
+    0.00833329846980059,
+    0.04166635277111221,
+    0.16666666719028936,
+    0.5000000047146057,
+    1.0,
+)
 P = (
     2.0914686968086876e-09,
     2.5105217004720745e-08,
@@ -67,13 +89,19 @@ def log_coefficients(degree: int) -> list[float]:
 
         def rest(w: Any) -> Any:
             s = mpmath.sqrt(w)
-            return mpmath.mpf(2) / 3 + 2 * w / 5 if w < mpmath.mpf(10) ** -15 else (2 * mpmath.atanh(s) - 2 * s) / (s * w)
+            return (
+                mpmath.mpf(2) / 3 + 2 * w / 5
+                if w < mpmath.mpf(10) ** -15
+                else (2 * mpmath.atanh(s) - 2 * s) / (s * w)
+            )
 
         return [float(c) for c in mpmath.chebyfit(rest, [0, most], degree + 1)]
 
 
 def coefficients(degree: int, terms: int) -> list[float]:
-    """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2, highest power first."""
+    """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2, highest power
+    first.
+    """
     mpmath = load("mpmath", "the coefficients are fitted with mpmath")
     with mpmath.workdps(50):
         half = mpmath.log(2) / 2 * mpmath.mpf("1.0001")
@@ -114,7 +142,10 @@ def double(d, low):
 
 @inlined
 def log1p(x):
-    """log(1 + x) for x >= 0 within an ulp or so; the rounding error of 1 + x is taken along, NaN stays NaN."""
+    """log(1 + x) for x >= 0 within an ulp or so.
+
+    The rounding error of 1 + x is taken along, NaN stays NaN.
+    """
     u = splat(1.0) + x
     t = u - splat(1.0)
     error = (splat(1.0) - (u - t)) + (x - t)
@@ -150,9 +181,11 @@ def two_product(a, b):
 
 @inlined
 def tanh(x):
-    """Return tanh x as a sum of two floats, and 1 - tanh^2 x: from e = exp(-2|x|) and e - 1, neither by a lossy subtraction.
+    """Return tanh x as a sum of two floats, and 1 - tanh^2 x: from e = exp(-2|x|) and e - 1, neither by a
+    lossy subtraction.
 
-    Of e - 1 = (2^n - 1) + 2^n (e^r - 1) the first term is exact, so that the error is that of the second alone.
+    Of e - 1 = (2^n - 1) + 2^n (e^r - 1) the first term is exact, so that the error is that of the second
+    alone.
     """
     d = splat(-2.0) * absolute(x)
     t = fma(d, splat(LOG2_E), splat(MAGIC))
@@ -176,7 +209,9 @@ def tanh(x):
 
 @inlined
 def tanh_single(x):
-    """Return (tanh x, 1 - tanh^2 x) with relative errors near 2^-32, for logits narrower than float64: one division."""
+    """Return (tanh x, 1 - tanh^2 x) with relative errors near 2^-32, for logits narrower than float64: one
+    division.
+    """
     d = maximum(splat(-700.0), splat(-2.0) * absolute(x))  # a slope of e^-700 is 0 in every narrower type
     t = fma(d, splat(LOG2_E), splat(MAGIC))
     r = fma(t - splat(MAGIC), splat(-LOG_2), d)

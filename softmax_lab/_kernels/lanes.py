@@ -1,9 +1,10 @@
 """Loops over short rows: eight rows at once, one a lane.
 
-A row shorter than a vector register leaves most of it empty; eight rows side by side fill it, and the logarithm of the
-loss is taken for eight rows at a time too. Tiles of eight rows by eight classes are turned over on the way in and out.
-Each lane does what it would do with any neighbours, so a row's result is bit-identical whatever the batch; the last few
-rows of a batch share their register with copies of the last one.
+A row shorter than a vector register leaves most of it empty; eight rows side by side fill it, and the
+logarithm of the loss is taken for eight rows at a time too. Tiles of eight rows by eight classes are turned
+over on the way in and out. Each lane does what it would do with any neighbours, so a row's result is
+bit-identical whatever the batch; the last few rows of a batch share their register with copies of the last
+one.
 """
 
 from __future__ import annotations
@@ -185,7 +186,11 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
             total, error = accumulate(z, total, error, e)
         factor = splat(1.0) / (total + error)
         for k in range(num_classes):
-            store(rows, k * WIDTH, masked_lanes(affine, lane, row, count, k, load(rows, k * WIDTH) * factor, 0.0))
+            store(
+                rows,
+                k * WIDTH,
+                masked_lanes(affine, lane, row, count, k, load(rows, k * WIDTH) * factor, 0.0),
+            )
         _scatter(out, base, num_classes, count, rows)
 
 
@@ -224,13 +229,20 @@ def log_softmax(z, out, streaming, affine, num_classes, start, stop):
         log_total = _of_finite(peak, log_total)
         for k in range(num_classes):
             d, low = _difference(affine, z, rows, lows, k, peak)
-            store(rows, k * WIDTH, masked_lanes(affine, lane, row, count, k, less_log(z, d, low, log_total), -np.inf))
+            store(
+                rows,
+                k * WIDTH,
+                masked_lanes(affine, lane, row, count, k, less_log(z, d, low, log_total), -np.inf),
+            )
         _scatter(out, base, num_classes, count, rows)
 
 
 @compiled
 def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
-    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values; ``out`` is not used."""
+    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values.
+
+    ``out`` is not used.
+    """
     rows, target = np.empty(_room(num_classes)), np.full(WIDTH, -1.0)
     lows, caps = scratch(affine, z, len(rows))
     lane, margin = np.empty(WIDTH), np.empty(WIDTH)
@@ -247,7 +259,10 @@ def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
 
 
 def target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane):
-    """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of eight rows; a given distribution is copied to ``given``."""
+    """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of eight rows.
+
+    A given distribution is copied to ``given``.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -267,7 +282,9 @@ def _target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, 
         gather_given(smooth, row, num_classes, count, given)
         for k in range(num_classes):
             d, _ = _difference(affine, z, rows, lows, k, peak)
-            r = masked_lanes(affine, lane, row, count, k, splat(smooth.prior[k if len(smooth.prior) > 1 else 0]), 0.0)
+            r = masked_lanes(
+                affine, lane, row, count, k, splat(smooth.prior[k if len(smooth.prior) > 1 else 0]), 0.0
+            )
             r_d, r_sum = r_d + where_equal(r, zero, zero, r * d), r_sum + r
             if soft:
                 t = load(given, k * WIDTH)
@@ -362,8 +379,12 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
         _gather(z, base, num_classes, count, rows)
         transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         peak = _peak(num_classes, rows)
-        r_d, r_sum, t_d, t_sum = target_sums(smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane)
-        log_total = _of_finite(peak, _log_normaliser(affine, z, rows, lows, num_classes, peak)) if soft else zero
+        r_d, r_sum, t_d, t_sum = target_sums(
+            smooth, affine, z, row, count, num_classes, rows, lows, given, peak, lane
+        )
+        log_total = (
+            _of_finite(peak, _log_normaliser(affine, z, rows, lows, num_classes, peak)) if soft else zero
+        )
         y = splat(-1.0) if soft else load(target, 0)
         others = error = d_y = low_y = zero
         for k in range(num_classes):
@@ -376,11 +397,26 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
         others += error
         w, f, eps = load(row_weights, 0), load(row_factors, 0), load(smoothing, 0)
         if soft:
-            value, alpha, beta = _soft_lanes(others, log_total, peak, affine, eps, r_d, r_sum, t_d, t_sum, row_weights, row_factors, z_loss)
+            value, alpha, beta = _soft_lanes(
+                others, log_total, peak, affine, eps, r_d, r_sum, t_d, t_sum, row_weights, row_factors, z_loss
+            )
             at_target, t_factor = zero, beta * (one - eps)
         elif gamma != 0.0 or z_loss != 0.0:
             value, alpha, beta, at_target, w = _scalar_lanes(
-                others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, row_weights, power, row_factors, gamma, z_loss
+                others,
+                d_y,
+                low_y,
+                peak,
+                affine,
+                smoothing,
+                r_target,
+                r_d,
+                r_sum,
+                row_weights,
+                power,
+                row_factors,
+                gamma,
+                z_loss,
             )
             t_factor = zero
         else:
@@ -392,13 +428,20 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
             if power != 0.0:
                 w = _gated(w, value, power)
             smoothed = log_x + where_equal(at_top, one, low_y, zero) - r_d / r_sum
-            value = where_equal(eps, one, zero, (one - eps) * value) + where_equal(eps, zero, zero, eps * smoothed)
+            value = where_equal(eps, one, zero, (one - eps) * value) + where_equal(
+                eps, zero, zero, eps * smoothed
+            )
             value = (w * f) * value
             alpha, beta = (w * f) / total, (w * f) * eps
-            at_target = where_equal(eps, zero, zero, beta * (one - load(r_target, 0) / r_sum)) - alpha * others
+            at_target = (
+                where_equal(eps, zero, zero, beta * (one - load(r_target, 0) / r_sum)) - alpha * others
+            )
             t_factor = zero
         if ignored:  # 0, and not the NaN that an ignored row may hold
-            value, w = where_equal(load(live, 0), zero, zero, value), where_equal(load(live, 0), zero, zero, w)
+            value, w = (
+                where_equal(load(live, 0), zero, zero, value),
+                where_equal(load(live, 0), zero, zero, w),
+            )
         store_strided(values, row, 1, count, value)
         r_factor = where_equal(beta * eps, zero, zero, beta / r_sum if not soft else beta * eps / r_sum)
         if len(kept):
@@ -406,7 +449,9 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
         if not wanted:
             continue
         for k in range(num_classes):
-            g = less_targets(smooth, affine, row, count, k, given, alpha * load(rows, k * WIDTH), r_factor, t_factor)
+            g = less_targets(
+                smooth, affine, row, count, k, given, alpha * load(rows, k * WIDTH), r_factor, t_factor
+            )
             g = where_equal(splat(float(k)), y, at_target, g)
             g = through_lanes(affine, lane, row, count, k, caps, g)
             if ignored:
@@ -427,8 +472,12 @@ def _keep(kept, row, count, peak, alpha, r_factor, own, w):
 
 
 @compiled
-def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop):
-    """Gradient of rows start ... stop - 1 from what ``cross_entropy`` kept of them: arguments as in ``rows.cross_entropy_gradient``."""
+def cross_entropy_gradient(
+    z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop
+):
+    """Gradient of rows start ... stop - 1 from what ``cross_entropy`` kept of them: arguments as in
+    ``rows.cross_entropy_gradient``.
+    """
     rows = np.empty(_room(num_classes))
     _, soft = smoothing_of(smooth, 0)
     given = np.empty(len(rows) if soft else 0)
@@ -452,12 +501,17 @@ def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, af
         transform(affine, z, row, count, num_classes, rows, lows, caps, target, lane, margin)
         gather_given(smooth, row, num_classes, count, given)
         f, peak = load(factors, 0), load_strided(kept, place, KEPT, count)
-        alpha, r_factor = load_strided(kept, place + 1, KEPT, count) * f, load_strided(kept, place + 2, KEPT, count) * f
+        alpha, r_factor = (
+            load_strided(kept, place + 1, KEPT, count) * f,
+            load_strided(kept, place + 2, KEPT, count) * f,
+        )
         own = load_strided(kept, place + 3, KEPT, count) * f
         y, t_factor = splat(-1.0) if soft else load(target, 0), own
         for k in range(num_classes):
             d, low = _difference(affine, z, rows, lows, k, peak)
-            g = less_targets(smooth, affine, row, count, k, given, alpha * exponential(z, d, low), r_factor, t_factor)
+            g = less_targets(
+                smooth, affine, row, count, k, given, alpha * exponential(z, d, low), r_factor, t_factor
+            )
             g = through_lanes(affine, lane, row, count, k, caps, where_equal(splat(float(k)), y, own, g))
             if ignored:
                 g = where_equal(load(live, 0), zero, zero, g)
@@ -484,10 +538,25 @@ def _numbers(lanes):
 
 
 @allocating
-def _scalar_lanes(others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, weights, power, factors, gamma, z_loss):
+def _scalar_lanes(
+    others, d_y, low_y, peak, affine, smoothing, r_target, r_d, r_sum, weights, power, factors, gamma, z_loss
+):
     """The row formula lane by lane."""
-    o, dy, ly, m, rd, rs = _numbers(others), _numbers(d_y), _numbers(low_y), _numbers(peak), _numbers(r_d), _numbers(r_sum)
-    value, alpha, beta, at_target, w = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
+    o, dy, ly, m, rd, rs = (
+        _numbers(others),
+        _numbers(d_y),
+        _numbers(low_y),
+        _numbers(peak),
+        _numbers(r_d),
+        _numbers(r_sum),
+    )
+    value, alpha, beta, at_target, w = (
+        np.empty(WIDTH),
+        np.empty(WIDTH),
+        np.empty(WIDTH),
+        np.empty(WIDTH),
+        np.empty(WIDTH),
+    )
     for i in range(WIDTH):
         r_y, mean_d = (r_target[i] / rs[i], rd[i] / rs[i]) if smoothing[i] != 0.0 else (0.0, 0.0)
         shift = m[i] * inverse_temperature(affine)
@@ -502,10 +571,14 @@ def _soft_lanes(total, log_total, peak, affine, eps, r_d, r_sum, t_d, t_sum, wei
     """The formula of a given distribution lane by lane."""
     zero, one = splat(0.0), splat(1.0)
     s_sum = _numbers((one - eps) * t_sum + eps)
-    s_d = _numbers(where_equal(eps, one, zero, (one - eps) * t_d) + where_equal(eps, zero, zero, eps * (r_d / r_sum)))
+    s_d = _numbers(
+        where_equal(eps, one, zero, (one - eps) * t_d) + where_equal(eps, zero, zero, eps * (r_d / r_sum))
+    )
     sums, logs, m = _numbers(total), _numbers(log_total), _numbers(peak)
     value, alpha, beta = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
     for i in range(WIDTH):
         shift = m[i] * inverse_temperature(affine)
-        value[i], alpha[i], beta[i] = soft_terms(sums[i], logs[i], shift, s_sum[i], s_d[i], weights[i], factors[i], z_loss)
+        value[i], alpha[i], beta[i] = soft_terms(
+            sums[i], logs[i], shift, s_sum[i], s_d[i], weights[i], factors[i], z_loss
+        )
     return load(value, 0), load(alpha, 0), load(beta, 0)

@@ -1,18 +1,22 @@
 r"""What a row of the loss comes to, once its exponentials are summed: the one formula behind all loss loops.
 
-With E the sum of exp(d_k) over the classes other than the target, e_y that of the target, S = E + e_y, o = E / S = 1 - q_y
-and R = sum_k r_k d_k (d relative to the row's maximum):
+With E the sum of exp(d_k) over the classes other than the target, e_y that of the target, S = E + e_y, o = E
+/ S = 1 - q_y and R = sum_k r_k d_k (d relative to the row's maximum):
 
 .. math::
 
-    -\log q_y &= \log(1 + x) - d_y, \quad x = E / e_y \text{ and } d_y = 0 \text{ at the maximum, else } x = (E - 1) + e_y \\
+    -\log q_y &= \log(1 + x) - d_y, \quad x = E / e_y \text{ and } d_y = 0 \text{ at the maximum,}
+        \text{ else } x = (E - 1) + e_y \\
     C &= (1 - \varepsilon) (-\log q_y) + \varepsilon (\log S - R) \\
     \frac{\partial L}{\partial u_k} &= \alpha e_k - \beta r_k \quad (k \ne y), \qquad
-    \alpha = \frac{w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u)}{S}, \quad \beta = w \varphi \varepsilon \\
-    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w\varphi - w\psi C}{S} E + 2 \lambda \operatorname{lse}(u)\, q_y
+    \alpha = \frac{w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u)}{S},
+    \quad \beta = w \varphi \varepsilon \\
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w\varphi - w\psi C}{S} E
+        + 2 \lambda \operatorname{lse}(u)\, q_y
 
-Everything that the family adds to plain cross-entropy, but what it does to the logits (``affine``), is in these four numbers
-a row. A given distribution t (``soft_terms``) has C = S_t log S - sum t_k d_k and the gradient alpha e_k - w t_k.
+Everything that the family adds to plain cross-entropy, but what it does to the logits (``affine``), is in
+these four numbers a row. A given distribution t (``soft_terms``) has C = S_t log S - sum t_k d_k and the
+gradient alpha e_k - w t_k.
 
 The Hessian-vector product along t is the derivative of that gradient: with mu = q.t and tau_k = t_k - mu,
 
@@ -76,8 +80,8 @@ def gated(log_weight, cross, power):
 def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, power, scale, gamma, z_loss):
     """Return (value, alpha, beta, gradient at the target, w) of one row; ``scale`` multiplies the first four.
 
-    ``others`` is E, ``r_d`` is R, ``shift`` the maximum that d is relative to, over T; ``weight`` is w, or log W where there is a gate,
-    whose g is ``power``.
+    ``others`` is E, ``r_d`` is R, ``shift`` the maximum that d is relative to, over T; ``weight`` is w, or
+    log W where there is a gate, whose g is ``power``.
     """
     cross, log_total, e_y = cross_of(others, d_y, low)
     if power != 0.0:
@@ -107,7 +111,9 @@ def row_terms(others, d_y, low, shift, eps, r_y, r_d, weight, power, scale, gamm
 
 @helper
 def soft_terms(total, log_total, shift, s_sum, s_d, weight, scale, z_loss):
-    """Return (value, alpha, beta) of a row with a given distribution: the gradient is alpha e_k - beta s_k."""
+    """Return (value, alpha, beta) of a row with a given distribution: the gradient is alpha e_k -
+    beta s_k.
+    """
     value = weight * (s_sum * log_total - s_d)
     push = 0.0
     if z_loss != 0.0:
@@ -119,7 +125,10 @@ def soft_terms(total, log_total, shift, s_sum, s_d, weight, scale, z_loss):
 
 @helper
 def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weight, scale, gamma, z_loss):
-    """Return (a, b, c, component at the target) of a row's Hessian-vector product; ``r_tau`` is sum r_k tau_k, ``weight`` is w."""
+    """Return (a, b, c, component at the target) of a row's Hessian-vector product.
+
+    ``r_tau`` is sum r_k tau_k, ``weight`` is w.
+    """
     cross, log_total, e_y = cross_of(others, d_y, low)
     total = others + e_y
     o, q_y = others / total, e_y / total
@@ -130,11 +139,15 @@ def product_terms(others, d_y, low, shift, eps, r_y, r_d, tau_y, r_tau, mu, weig
         q_cross = q_y * cross if q_y > 0.0 else 0.0
         phi = o**gamma
         slope = o ** (gamma - 1.0) if o > 0.0 or gamma >= 1.0 else 0.0
-        cross_over_o = q_cross / o if o > 0.0 else 0.0  # o^(gamma - 2) may overflow where C, of o's size then, takes it back
+        # o^(gamma - 2) may overflow where C, of o's size then, takes it back
+        cross_over_o = q_cross / o if o > 0.0 else 0.0
         d_cross = -((1.0 - eps) * tau_y + eps * r_tau)
         psi_cross = -gamma * slope * q_cross
         d_phi = -gamma * slope * q_y * tau_y
-        one_hot = gamma * ((gamma - 1.0) * slope * q_y * cross_over_o - slope * q_cross) * tau_y - gamma * slope * q_y * d_cross
+        one_hot = (
+            gamma * ((gamma - 1.0) * slope * q_y * cross_over_o - slope * q_cross) * tau_y
+            - gamma * slope * q_y * d_cross
+        )
     push = part(2.0 * z_loss, shift + log_total)
     straight = weight * (phi - psi_cross) + push
     constant = part(2.0 * z_loss, mu)

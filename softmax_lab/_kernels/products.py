@@ -1,7 +1,7 @@
 """Loops that multiply by a derivative: the softmax's Jacobian, and the Hessian of the loss.
 
-Both are sums over t_k - q.t, taken relative to the tangent at the row's most probable class: there nothing is lost, since
-q.t - t_top sums the other classes only. Chunks and their merging are those of ``rows``.
+Both are sums over t_k - q.t, taken relative to the tangent at the row's most probable class: there nothing is
+lost, since q.t - t_top sums the other classes only. Chunks and their merging are those of ``rows``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,12 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         while k < n:
             count = min(WIDTH, n - k)
             x = load_some(p, base + k, count, 0.0)
-            total, error = add(p, total, error, where_equal(x, zero, zero, x * (load_some(tangents, base + k, count, 0.0) - top)))
+            total, error = add(
+                p,
+                total,
+                error,
+                where_equal(x, zero, zero, x * (load_some(tangents, base + k, count, 0.0) - top)),
+            )
             k += WIDTH
         mean = splat(sum_lanes(total) + sum_lanes(error))
         k = 0
@@ -143,7 +148,9 @@ def _cap_term(affine, z, offset, count, t, g):
 
 @compiled
 def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
-    """Hessian times tangent of rows start ... stop - 1 of flat arrays, to out, which may be z: arguments as ``rows.cross_entropy``."""
+    """Hessian times tangent of rows start ... stop - 1 of flat arrays, to out, which may be z: arguments as
+    ``rows.cross_entropy``.
+    """
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
     peaks, sums, all_sums = np.empty(chunks), np.empty(chunks), np.empty(chunks)
@@ -172,12 +179,18 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, powe
             r_ds[c], r_sums[c], t_ds[c], t_sums[c] = products(
                 smooth, affine, z, row, base, first, n, held, lows, place, reference(peaks[c])
             )
-            r_t[c], t_t[c] = weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, starts[c])
+            r_t[c], t_t[c] = weighted_sums(
+                smooth, affine, row, base, first, n, caps, place, tangents, starts[c]
+            )
             if first <= skipped < first + n:
                 u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
                 t_y = sum_lanes(_tangent(affine, row, y, caps, place + y - first, 1, tangents, base + y))
-            sums[c] = exponentials(affine, z, offset, n, reference(peaks[c]), skipped - first, held, lows, place, True)
-            moments[c], all_sums[c] = _moment(affine, z, row, first, caps, held, place, n, tangents, offset, starts[c])
+            sums[c] = exponentials(
+                affine, z, offset, n, reference(peaks[c]), skipped - first, held, lows, place, True
+            )
+            moments[c], all_sums[c] = _moment(
+                affine, z, row, first, caps, held, place, n, tangents, offset, starts[c]
+            )
             if own > peak:
                 peak, at_peak = own, c
         t_0 = starts[at_peak]
@@ -197,9 +210,12 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, powe
         lse_shift = peak * inverse_temperature(affine)
         beta, at_target, g_beta, g_target, g_alpha, r_y = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         if soft:
-            log_total = math.log1p(others - 1.0)  # the value is not asked for: its last digit moves nothing here
+            # the value is not asked for: its last digit moves nothing here
+            log_total = math.log1p(others - 1.0)
             s_sum = (1.0 - eps) * t_sum + eps
-            tau_factor, constant = soft_product_terms(others, log_total, lse_shift, s_sum, t_0 + mean, w, scale, z_loss)
+            tau_factor, constant = soft_product_terms(
+                others, log_total, lse_shift, s_sum, t_0 + mean, w, scale, z_loss
+            )
             _, g_alpha, g_beta = soft_terms(others, log_total, lse_shift, s_sum, 0.0, w, scale, z_loss)
         else:
             r_y = prior_of(smooth, y, r_sum)
@@ -209,9 +225,24 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, powe
             if power != 0.0:
                 w = gated(w, cross_of(others, d_y, low)[0], power)
             tau_factor, constant, beta, at_target = product_terms(
-                others, d_y, low, lse_shift, eps, r_y, r_d, (t_y - t_0) - mean, r_tau, t_0 + mean, w, scale, gamma, z_loss
+                others,
+                d_y,
+                low,
+                lse_shift,
+                eps,
+                r_y,
+                r_d,
+                (t_y - t_0) - mean,
+                r_tau,
+                t_0 + mean,
+                w,
+                scale,
+                gamma,
+                z_loss,
             )
-            _, g_alpha, g_beta, g_target, _ = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, 0.0, scale, gamma, z_loss)
+            _, g_alpha, g_beta, g_target, _ = row_terms(
+                others, d_y, low, lse_shift, eps, r_y, r_d, w, 0.0, scale, gamma, z_loss
+            )
         r_factor = beta / r_sum if beta != 0.0 else 0.0
         g_t_factor = g_beta * (1.0 - eps) if soft else 0.0
         g_r_factor = (g_beta * eps if soft else g_beta) / r_sum if eps != 0.0 else 0.0
@@ -226,18 +257,30 @@ def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, powe
             if first <= skipped < first + n:
                 raw = splat(entry(tangents, base + y))
                 curved = cap_term(affine, z, base + y, 1, raw, splat(g_target))
-                result_y = sum_lanes(_first((splat(at_target) + curved) * slopes(affine, y, caps, place + y - first, 1)))
+                result_y = sum_lanes(
+                    _first((splat(at_target) + curved) * slopes(affine, y, caps, place + y - first, 1))
+                )
             f, t_start, m = splat(exp_below(affine, peaks[c], peak)), splat(t_0), splat(mean)
             a, b, g_a = splat(tau_factor), splat(constant), splat(g_alpha)
             k = 0
             while k < n:
                 count = min(WIDTH, n - k)
                 e = load_some(held, place + k, count, 0.0) * f
-                tau = (_tangent(affine, row, first + k, caps, place + k, count, tangents, offset + k) - t_start) - m
-                product = less_target(smooth, affine, row, base, first + k, count, e * fma(a, tau, b), r_factor, 0.0)
-                gradient = less_target(smooth, affine, row, base, first + k, count, e * g_a, g_r_factor, g_t_factor)
-                product = product + cap_term(affine, z, offset + k, count, load_some(tangents, offset + k, count, 0.0), gradient)
-                store_some(out, offset + k, count, through(affine, row, first + k, caps, place + k, count, product))
+                tau = (
+                    _tangent(affine, row, first + k, caps, place + k, count, tangents, offset + k) - t_start
+                ) - m
+                product = less_target(
+                    smooth, affine, row, base, first + k, count, e * fma(a, tau, b), r_factor, 0.0
+                )
+                gradient = less_target(
+                    smooth, affine, row, base, first + k, count, e * g_a, g_r_factor, g_t_factor
+                )
+                product = product + cap_term(
+                    affine, z, offset + k, count, load_some(tangents, offset + k, count, 0.0), gradient
+                )
+                store_some(
+                    out, offset + k, count, through(affine, row, first + k, caps, place + k, count, product)
+                )
                 k += WIDTH
         if not soft:
             put(out, base + y, result_y)

@@ -1,13 +1,14 @@
 """Loops over long rows: the classes of one row fill the lanes.
 
-A row is worked on in chunks that stay in the first-level cache. Of each chunk its maximum is found, then its exponentials
-relative to *that* maximum are summed and held in float64 (the online normaliser of Milakov and Gimelshein, 2018, a chunk
-at a time), so each logit comes from memory once; when the row is through, one multiplication a chunk brings all to the
-row's maximum and normalises, and every result is rounded once. Of a row too long to be held the exponentials are taken a
-second time instead. Chunks and lanes depend on K alone: a row's result is bit-identical whatever the batch.
+A row is worked on in chunks that stay in the first-level cache. Of each chunk its maximum is found, then its
+exponentials relative to *that* maximum are summed and held in float64 (the online normaliser of Milakov and
+Gimelshein, 2018, a chunk at a time), so each logit comes from memory once; when the row is through, one
+multiplication a chunk brings all to the row's maximum and normalises, and every result is rounded once. Of a
+row too long to be held the exponentials are taken a second time instead. Chunks and lanes depend on K alone:
+a row's result is bit-identical whatever the batch.
 
-While one chunk is worked on, the next is asked for from memory; results that no cache can hold are written past it
-(``streamed``), which spares reading the lines that they replace.
+While one chunk is worked on, the next is asked for from memory; results that no cache can hold are written
+past it (``streamed``), which spares reading the lines that they replace.
 """
 
 from __future__ import annotations
@@ -59,14 +60,18 @@ CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
 
 @inlined
 def reference(peak):
-    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no number)."""
+    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no
+    number).
+    """
     return peak if peak > -np.inf else 0.0
 
 
 def shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
-    """What all chunks of a row are relative to, if not to their own maxima: -inf, or for float64 the row's maximum.
+    """What all chunks of a row are relative to, if not to their own maxima: -inf, or for float64 the row's
+    maximum.
 
-    Chunks with maxima of their own are brought to the row's by a factor whose two roundings float64 would show.
+    Chunks with maxima of their own are brought to the row's by a factor whose two roundings float64 would
+    show.
     """
     raise NotImplementedError("compiled only")
 
@@ -79,14 +84,21 @@ def _shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
     def maximum_of_row(affine, z, row, base, y, num_classes, held, lows, caps):
         peak = -np.inf
         for first in range(0, num_classes, CHUNK):
-            peak = max(peak, prepared(affine, z, row, base, first, min(CHUNK, num_classes - first), y, held, lows, caps, 0))
+            peak = max(
+                peak,
+                prepared(
+                    affine, z, row, base, first, min(CHUNK, num_classes - first), y, held, lows, caps, 0
+                ),
+            )
         return peak
 
     return maximum_of_row
 
 
 def accumulate(z, total, error, x):
-    """(total + x, error): float64 logits get the rounding errors of their sum along, narrower ones have digits to spare."""
+    """(total + x, error): float64 logits get the rounding errors of their sum along, narrower ones have
+    digits to spare.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -96,7 +108,8 @@ def _accumulate(z, total, error, x):
 
         def with_error(z, total, error, x):
             t = total + x
-            return t, error + (x - (t - total))  # exact where total >= x, and early on the error is small either way
+            # exact where total >= x, and early on the error is small either way
+            return t, error + (x - (t - total))
 
         return with_error
     return lambda z, total, error, x: (total + x, error)
@@ -104,9 +117,11 @@ def _accumulate(z, total, error, x):
 
 @inlined
 def exponentials(affine, z, offset, n, peak, y, held, lows, place, keep):
-    """Return the sum of exp((u T - peak) / T) over a chunk, without entry ``y`` of it (none where y is outside).
+    """Return the sum of exp((u T - peak) / T) over a chunk, without entry ``y`` of it (none where y is
+    outside).
 
-    With ``keep`` the exponentials are written to held[place:]. The chunk that follows in memory is asked for meanwhile.
+    With ``keep`` the exponentials are written to held[place:]. The chunk that follows in memory is asked for
+    meanwhile.
     """
     m, zero = splat(peak), splat(0.0)
     total = error = zero
@@ -136,7 +151,9 @@ def exponentials(affine, z, offset, n, peak, y, held, lows, place, keep):
 
 @inlined
 def total_of(affine, peaks, sums, peak):
-    """Sum of the chunks' sums, each brought to the row's maximum, with the rounding errors of the additions."""
+    """Sum of the chunks' sums, each brought to the row's maximum, with the rounding errors of the
+    additions.
+    """
     total, error = 0.0, 0.0
     for c in range(len(peaks)):
         x = exp_below(affine, peaks[c], peak) * sums[c]
@@ -176,13 +193,17 @@ def rest_of(affine, z, row, base, y, num_classes, peak, held, lows, caps, whole)
 
 @inlined
 def _until_line(out, offset, n, streaming):
-    """How many entries to write the usual way before streamed ones: up to the start of a line, then line by line."""
+    """How many entries to write the usual way before streamed ones: up to the start of a line, then line by
+    line.
+    """
     return min(n, to_boundary(out, offset)) if streaming else 0
 
 
 @inlined
 def _ask_for_ends(out, base, n, streaming):
-    """Ask early for the lines that a row shares with its neighbours: they are not streamed, and a miss there holds up all stores."""
+    """Ask early for the lines that a row shares with its neighbours: they are not streamed, and a miss there
+    holds up all stores.
+    """
     if streaming:
         prefetch(out, base)
         prefetch(out, base + n)
@@ -230,7 +251,9 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
             first = c * CHUNK
             n, place = min(CHUNK, num_classes - first), first if whole else 0
             peaks[c] = max(shared, prepared(affine, z, row, base, first, n, -1, held, lows, caps, place))
-            sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
+            sums[c] = exponentials(
+                affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True
+            )
             peak = max(peak, peaks[c])
         total = total_of(affine, peaks, sums, peak)
         for c in range(chunks):
@@ -248,8 +271,8 @@ def softmax(z, out, streaming, affine, num_classes, start, stop):
 def _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole):
     """Return a row's maximum (times T) and log sum exp(u - max), the maximum's own 1 kept out of the sum.
 
-    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its maximum
-    dominates is summed a second time, without the entries at the maximum.
+    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its
+    maximum dominates is summed a second time, without the entries at the maximum.
     """
     chunks, base = len(peaks), row * num_classes
     peak = -np.inf
@@ -301,7 +324,10 @@ def log_softmax(z, out, streaming, affine, num_classes, start, stop):
 
 @compiled
 def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
-    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values; ``out`` is not used."""
+    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values.
+
+    ``out`` is not used.
+    """
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
     peaks, sums = np.empty(chunks), np.empty(chunks)
@@ -322,13 +348,35 @@ def fill(out, offset, n, value):
 
 
 @inlined
-def _gradient(affine, smooth, row, base, first, y, at_target, held, caps, place, out, n, factor, r_factor, t_factor, streaming):
-    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk; ``at_target`` times the slope at entry ``y`` of it."""
+def _gradient(
+    affine,
+    smooth,
+    row,
+    base,
+    first,
+    y,
+    at_target,
+    held,
+    caps,
+    place,
+    out,
+    n,
+    factor,
+    r_factor,
+    t_factor,
+    streaming,
+):
+    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk.
+
+    ``at_target`` times the slope at entry ``y`` of it.
+    """
     f, target, offset, k = splat(factor), splat(at_target), base + first, 0
     line = _until_line(out, offset, n, streaming)
     while k < n:
         if k >= line and k + WIDTH <= n:
-            g = less_target(smooth, affine, row, base, first + k, WIDTH, load(held, place + k) * f, r_factor, t_factor)
+            g = less_target(
+                smooth, affine, row, base, first + k, WIDTH, load(held, place + k) * f, r_factor, t_factor
+            )
             if k <= y < k + WIDTH:
                 g = where_equal(iota(), splat(float(y - k)), target, g)
             _put(out, offset + k, through(affine, row, first + k, caps, place + k, WIDTH, g), streaming)
@@ -344,12 +392,14 @@ def _gradient(affine, smooth, row, base, first, y, at_target, held, caps, place,
 
 @compiled
 def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
-    """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where ``wanted``, to out.
+    """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where
+    ``wanted``, to out.
 
-    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is W by target class, with a given distribution w per row, or
-    empty; with a gate, whose g is ``power``, it is log W. ``factor`` times ``factors`` (per row, or empty) multiplies the whole row;
-    ``affine`` and ``smooth`` are what ``affine_of`` and ``smooth_of`` return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row:
-    what ``cross_entropy_gradient`` needs, and the row's w.
+    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is W by target class, with a given
+    distribution w per row, or empty; with a gate, whose g is ``power``, it is log W. ``factor`` times
+    ``factors`` (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of``
+    and ``smooth_of`` return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what
+    ``cross_entropy_gradient`` needs, and the row's w.
     """
     chunks = (num_classes + CHUNK - 1) // CHUNK
     whole = num_classes <= HELD
@@ -379,7 +429,9 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
             a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, start_at)
             if first <= skipped < first + n:
                 u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
-            sums[c] = exponentials(affine, z, base + first, n, start_at, skipped - first, held, lows, place, wanted and whole)
+            sums[c] = exponentials(
+                affine, z, base + first, n, start_at, skipped - first, held, lows, place, wanted and whole
+            )
             if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
                 moved = below(affine, start_at, 0.0, peak)[0] if peak > -np.inf else 0.0
                 r_d, t_d, peak = r_d - moved * r_sum, t_d - part(moved, t_sum), peaks[c]
@@ -405,7 +457,9 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
             if eps != 0.0:
                 r_d /= r_sum
             d_y, low = below(affine, u_y, low_y, peak)
-            value, alpha, beta, at_target, w = row_terms(others, d_y, low, lse_shift, eps, r_y, r_d, w, power, scale, gamma, z_loss)
+            value, alpha, beta, at_target, w = row_terms(
+                others, d_y, low, lse_shift, eps, r_y, r_d, w, power, scale, gamma, z_loss
+            )
             t_factor, r_factor = 0.0, beta / r_sum if eps != 0.0 else 0.0
         values[row] = value
         if len(kept):
@@ -422,17 +476,35 @@ def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weigh
                 exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
             chunk_factor = exp_below(affine, peaks[c], peak) * alpha
             _gradient(
-                affine, smooth, row, base, first, skipped - first, at_target,
-                held, caps, place, out, n, chunk_factor, r_factor, t_factor, streaming,
-            )  # fmt: skip
+                affine,
+                smooth,
+                row,
+                base,
+                first,
+                skipped - first,
+                at_target,
+                held,
+                caps,
+                place,
+                out,
+                n,
+                chunk_factor,
+                r_factor,
+                t_factor,
+                streaming,
+            )
     settle()
 
 
 @compiled
-def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop):
-    """Gradient of rows start ... stop - 1 to ``out``, which may be z: from what ``cross_entropy`` kept of them.
+def cross_entropy_gradient(
+    z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop
+):
+    """Gradient of rows start ... stop - 1 to ``out``, which may be z: from what ``cross_entropy`` kept of
+    them.
 
-    ``upstream`` (one number, or one a row) multiplies it before anything is rounded. One exponential a logit; no maximum, no sum.
+    ``upstream`` (one number, or one a row) multiplies it before anything is rounded. One exponential a logit;
+    no maximum, no sum.
     """
     held = np.empty(window(affine, num_classes, CHUNK))
     lows, caps = scratch(affine, z, len(held))
@@ -444,16 +516,35 @@ def cross_entropy_gradient(z, out, streaming, kept, upstream, labels, ignore, af
         _ask_for_ends(out, base, num_classes, streaming)
         _, soft = smoothing_of(smooth, y)
         factor, place = upstream[row if len(upstream) > 1 else 0], row * KEPT
-        peak, alpha, r_factor, own = reference(kept[place]), factor * kept[place + 1], factor * kept[place + 2], factor * kept[place + 3]
+        peak, alpha, r_factor, own = (
+            reference(kept[place]),
+            factor * kept[place + 1],
+            factor * kept[place + 2],
+            factor * kept[place + 3],
+        )
         t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
         for first in range(0, num_classes, CHUNK):
             n, at = min(CHUNK, num_classes - first), first if len(held) == num_classes else 0
             transformed(affine, z, row, base, first, n, y, held, lows, caps, at)
             exponentials(affine, z, base + first, n, peak, -1, held, lows, at, True)
             _gradient(
-                affine, smooth, row, base, first, marked - first, at_target,
-                held, caps, at, out, n, alpha, r_factor, t_factor, streaming,
-            )  # fmt: skip
+                affine,
+                smooth,
+                row,
+                base,
+                first,
+                marked - first,
+                at_target,
+                held,
+                caps,
+                at,
+                out,
+                n,
+                alpha,
+                r_factor,
+                t_factor,
+                streaming,
+            )
     settle()
 
 

@@ -1,12 +1,13 @@
 """Eight float64 lanes as a Numba type, so that a kernel says exactly which vector operation runs.
 
-Left to itself, LLVM guesses how to vectorise a loop: an alias check, a remainder or a bit trick makes the guess fail by
-a factor of five. Here a value of type ``lanes`` is the LLVM vector <8 x double>: one AVX-512 register, two of AVX2, four
-of NEON. Lanes are summed in one fixed order, so a result does not depend on the machine's vector width.
+Left to itself, LLVM guesses how to vectorise a loop: an alias check, a remainder or a bit trick makes the
+guess fail by a factor of five. Here a value of type ``lanes`` is the LLVM vector <8 x double>: one AVX-512
+register, two of AVX2, four of NEON. Lanes are summed in one fixed order, so a result does not depend on the
+machine's vector width.
 
-No fast-math flag stands anywhere, so compensated differences survive. Narrower types are widened on load and rounded once
-on store. Half precision comes as its bits, since Numba has no arithmetic for it: an array of int16 holds float16, one of
-uint16 holds bfloat16.
+No fast-math flag stands anywhere, so compensated differences survive. Narrower types are widened on load and
+rounded once on store. Half precision comes as its bits, since Numba has no arithmetic for it: an array of
+int16 holds float16, one of uint16 holds bfloat16.
 """
 
 from __future__ import annotations
@@ -97,14 +98,17 @@ def _vector(value: Any, of: ir.Type = _DOUBLE) -> ir.Constant:
 
 
 def _shift_exponent(builder: Any, value: Any, magic: Any) -> Any:
-    """value * 2^n, where n is in the low bits of ``magic`` (see ``exponential``): an integer addition to the exponent."""
+    """value * 2^n, where n is in the low bits of ``magic`` (see ``exponential``): an integer addition to the
+    exponent.
+    """
     n = builder.shl(builder.bitcast(magic, _BITS), _vector(52, _I64))
     return builder.bitcast(builder.add(builder.bitcast(value, _BITS), n), _VECTOR)
 
 
 def _exponent(builder: Any, value: Any) -> Any:
     """The integer n, as a float, with value / 2^n in [sqrt(1/2), sqrt(2)), for normal positive values."""
-    offset = builder.sub(builder.bitcast(value, _BITS), _vector(0x3FE6A09E667F3BCD, _I64))  # the bits of sqrt(1/2)
+    # the bits of sqrt(1/2)
+    offset = builder.sub(builder.bitcast(value, _BITS), _vector(0x3FE6A09E667F3BCD, _I64))
     return builder.sitofp(builder.ashr(offset, _vector(52, _I64)), _VECTOR)
 
 
@@ -133,7 +137,9 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _absolute(builder: Any, a: Any) -> Any:
-    return builder.bitcast(builder.and_(builder.bitcast(a, _BITS), _vector(0x7FFFFFFFFFFFFFFF, _I64)), _VECTOR)
+    return builder.bitcast(
+        builder.and_(builder.bitcast(a, _BITS), _vector(0x7FFFFFFFFFFFFFFF, _I64)), _VECTOR
+    )
 
 
 def _with_sign(builder: Any, a: Any, b: Any) -> Any:
@@ -172,7 +178,13 @@ def _overload_operator(function: Any, implementation: Any) -> None:
         return None
 
 
-_OPERATORS = {operator.add: _add, operator.iadd: _add, operator.sub: _sub, operator.mul: _mul, operator.truediv: _div}
+_OPERATORS = {
+    operator.add: _add,
+    operator.iadd: _add,
+    operator.sub: _sub,
+    operator.mul: _mul,
+    operator.truediv: _div,
+}
 for _function, _implementation in _OPERATORS.items():
     _overload_operator(_function, _implementation)
 
@@ -183,7 +195,9 @@ def splat(typingctx: Any, x: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], ir.Constant(_I32, 0))
-        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH))
+        return builder.shuffle_vector(
+            one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH)
+        )
 
     return lanes(types.float64), emit
 
@@ -201,11 +215,18 @@ def iota(typingctx: Any) -> Any:
 # ---- memory: the array is one-dimensional and contiguous, the offset counts its entries ----
 
 # how an entry lies in memory, and its size in bytes
-_STORED = {types.float64: (_DOUBLE, 8), types.float32: (_FLOAT, 4), types.int16: (_I16, 2), types.uint16: (_I16, 2)}
+_STORED = {
+    types.float64: (_DOUBLE, 8),
+    types.float32: (_FLOAT, 4),
+    types.int16: (_I16, 2),
+    types.uint16: (_I16, 2),
+}
 
 
 def _is_rows(array: Any) -> bool:
-    return isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype in _STORED
+    return (
+        isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype in _STORED
+    )
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, of: Any = None) -> Any:
@@ -246,9 +267,11 @@ def _narrowed(builder: Any, vector: Any, dtype: Any) -> Any:
 
 
 def _odd(builder: Any, vector: Any) -> Any:
-    """Cut to 24 bits, the last one set where anything was cut off: the rounding that follows is then the only one.
+    """Cut to 24 bits, the last one set where anything was cut off: the rounding that follows is then the only
+    one.
 
-    (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.)
+    (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
+    odd", 2008.)
     """
     bits, low = builder.bitcast(vector, _BITS), _vector((1 << 29) - 1, _I64)
     cut = builder.and_(bits, low)
@@ -292,13 +315,17 @@ def store(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
 
 @intrinsic
 def stream(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
-    """As ``store``, past the caches: a line that is written whole need not be read first. The place must be aligned to it."""
+    """As ``store``, past the caches: a line that is written whole need not be read first. The place must be
+    aligned to it.
+    """
     if not _is_rows(array) or value != lanes:
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place, size = _vector_at(context, builder, signature.args[0], *args[:2])
-        written = builder.store(_narrowed(builder, args[2], signature.args[0].dtype), place, align=size * WIDTH)
+        written = builder.store(
+            _narrowed(builder, args[2], signature.args[0].dtype), place, align=size * WIDTH
+        )
         written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
         return context.get_dummy_value()
 
@@ -325,7 +352,9 @@ def to_boundary(typingctx: Any, array: Any, offset: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place, size = _vector_at(context, builder, signature.args[0], *args)
         beyond = builder.neg(builder.ptrtoint(place, _I64))
-        return builder.lshr(builder.and_(beyond, ir.Constant(_I64, 63)), ir.Constant(_I64, size.bit_length() - 1))
+        return builder.lshr(
+            builder.and_(beyond, ir.Constant(_I64, 63)), ir.Constant(_I64, size.bit_length() - 1)
+        )
 
     return types.int64(array, types.int64), emit
 
@@ -337,9 +366,14 @@ def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = builder.bitcast(_vector_at(context, builder, signature.args[0], *args)[0], ir.IntType(8).as_pointer())
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [place.type] + [_I32] * 3))
-        builder.call(function, [place, *(ir.Constant(_I32, n) for n in (0, 3, 1))])  # to read, to every level, data
+        place = builder.bitcast(
+            _vector_at(context, builder, signature.args[0], *args)[0], ir.IntType(8).as_pointer()
+        )
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [place.type] + [_I32] * 3)
+        )
+        # to read, to every level, data
+        builder.call(function, [place, *(ir.Constant(_I32, n) for n in (0, 3, 1))])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), emit
@@ -347,7 +381,9 @@ def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
 
 def _spread(builder: Any, value: Any, of: ir.Type) -> Any:
     one = builder.insert_element(ir.Constant(_of(of), ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, ir.Constant(_of(of), ir.Undefined), ir.Constant(_of(_I32), [0] * WIDTH))
+    return builder.shuffle_vector(
+        one, ir.Constant(_of(of), ir.Undefined), ir.Constant(_of(_I32), [0] * WIDTH)
+    )
 
 
 def _first(builder: Any, count: Any) -> Any:
@@ -374,9 +410,17 @@ def _masked_load(context: Any, builder: Any, array_type: Any, array: Any, offset
     return _masked(builder, "load", vector, arguments, array_type.dtype)
 
 
-def _masked_store(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, count: Any, vector: Any) -> None:
+def _masked_store(
+    context: Any, builder: Any, array_type: Any, array: Any, offset: Any, count: Any, vector: Any
+) -> None:
     place, size = _vector_at(context, builder, array_type, array, offset)
-    _masked(builder, "store", ir.VoidType(), [vector, place, ir.Constant(_I32, size), _first(builder, count)], array_type.dtype)
+    _masked(
+        builder,
+        "store",
+        ir.VoidType(),
+        [vector, place, ir.Constant(_I32, size), _first(builder, count)],
+        array_type.dtype,
+    )
 
 
 @intrinsic
@@ -388,7 +432,9 @@ def load_first(typingctx: Any, array: Any, offset: Any, count: Any, fill: Any) -
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = _masked_load(context, builder, signature.args[0], *args[:3])
         return builder.select(
-            _first(builder, args[2]), _widened(builder, vector, signature.args[0].dtype), _spread(builder, args[3], _DOUBLE)
+            _first(builder, args[2]),
+            _widened(builder, vector, signature.args[0].dtype),
+            _spread(builder, args[3], _DOUBLE),
         )
 
     return lanes(array, types.int64, types.int64, types.float64), emit
@@ -401,7 +447,13 @@ def store_first(typingctx: Any, array: Any, offset: Any, count: Any, value: Any)
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _masked_store(context, builder, signature.args[0], *args[:3], _narrowed(builder, args[3], signature.args[0].dtype))
+        _masked_store(
+            context,
+            builder,
+            signature.args[0],
+            *args[:3],
+            _narrowed(builder, args[3], signature.args[0].dtype),
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, lanes), emit
@@ -410,14 +462,21 @@ def store_first(typingctx: Any, array: Any, offset: Any, count: Any, value: Any)
 @intrinsic
 def flags(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
     """1 in the lanes i < count where the byte array[offset + i] is not 0, else 0: of an array of booleans."""
-    if not (isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype == types.boolean):
+    if not (
+        isinstance(array, types.Array)
+        and array.ndim == 1
+        and array.layout == "C"
+        and array.dtype == types.boolean
+    ):
         return None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte, zeros = ir.IntType(8), ir.Constant(ir.VectorType(ir.IntType(8), WIDTH), None)
         place = _pointer(context, builder, signature.args[0], args[0], args[1], _of(byte))
         arguments = [place, ir.Constant(_I32, 1), _first(builder, args[2]), zeros]
-        function = builder.module.declare_intrinsic("llvm.masked.load.v8i8.p0", (), ir.FunctionType(_of(byte), [a.type for a in arguments]))
+        function = builder.module.declare_intrinsic(
+            "llvm.masked.load.v8i8.p0", (), ir.FunctionType(_of(byte), [a.type for a in arguments])
+        )
         return builder.uitofp(builder.icmp_unsigned("!=", builder.call(function, arguments), zeros), _VECTOR)
 
     return lanes(array, types.int64, types.int64), emit
@@ -431,8 +490,12 @@ def entry(typingctx: Any, array: Any, offset: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.Constant(_of(_STORED[signature.args[0].dtype][0]), None)
-        vector = builder.insert_element(vector, builder.load(_entry_at(context, builder, signature, args)), ir.Constant(_I32, 0))
-        return builder.extract_element(_widened(builder, vector, signature.args[0].dtype), ir.Constant(_I32, 0))
+        vector = builder.insert_element(
+            vector, builder.load(_entry_at(context, builder, signature, args)), ir.Constant(_I32, 0)
+        )
+        return builder.extract_element(
+            _widened(builder, vector, signature.args[0].dtype), ir.Constant(_I32, 0)
+        )
 
     return types.float64(array, types.int64), emit
 
@@ -446,7 +509,10 @@ def put(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = builder.insert_element(ir.Constant(_VECTOR, None), args[2], ir.Constant(_I32, 0))
         narrow = _narrowed(builder, vector, signature.args[0].dtype)
-        builder.store(builder.extract_element(narrow, ir.Constant(_I32, 0)), _entry_at(context, builder, signature, args))
+        builder.store(
+            builder.extract_element(narrow, ir.Constant(_I32, 0)),
+            _entry_at(context, builder, signature, args),
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.float64), emit
@@ -457,7 +523,9 @@ def _entry_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return _pointer(context, builder, array_type, args[0], args[1], _STORED[array_type.dtype][0])
 
 
-def _places(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, stride: Any, count: Any) -> list[Any]:
+def _places(
+    context: Any, builder: Any, array_type: Any, array: Any, offset: Any, stride: Any, count: Any
+) -> list[Any]:
     """Offsets ``offset + i stride``; lanes from ``count`` on repeat the last."""
     last = builder.sub(count, ir.Constant(_I64, 1))
     found = []
@@ -487,7 +555,10 @@ def load_strided(typingctx: Any, array: Any, offset: Any, stride: Any, count: An
 
 @intrinsic
 def store_strided(typingctx: Any, array: Any, offset: Any, stride: Any, count: Any, value: Any) -> Any:
-    """array[offset + i stride] = lane i; lanes from ``count`` on must equal the last, whose place they write again."""
+    """array[offset + i stride] = lane i.
+
+    Lanes from ``count`` on must equal the last, whose place they write again.
+    """
     if not _is_rows(array) or value != lanes:
         return None
 
@@ -520,8 +591,13 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 @intrinsic
-def load_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any) -> Any:
-    """tile[place + 8 j + i] = array[offset + i stride + j]: eight rows i, up to eight columns j; the tile has room for eight."""
+def load_tile(
+    typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any
+) -> Any:
+    """tile[place + 8 j + i] = array[offset + i stride + j]: eight rows i, up to eight columns j.
+
+    The tile has room for eight.
+    """
     if not _is_rows(array) or not _is_rows(tile) or tile.dtype != types.float64:
         return None
 
@@ -530,7 +606,9 @@ def load_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any
         offsets = [builder.add(args[1], builder.mul(ir.Constant(_I64, i), args[2])) for i in range(WIDTH)]
         rows = [_masked_load(context, builder, kind, args[0], place, args[3]) for place in offsets]
         for j, column in enumerate(_turned(builder, rows)):
-            to = _pointer(context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR)
+            to = _pointer(
+                context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR
+            )
             builder.store(_widened(builder, column, kind.dtype), to, align=8)
         return context.get_dummy_value()
 
@@ -538,7 +616,9 @@ def load_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any
 
 
 @intrinsic
-def store_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any) -> Any:
+def store_tile(
+    typingctx: Any, array: Any, offset: Any, stride: Any, columns: Any, tile: Any, place: Any
+) -> Any:
     """array[offset + i stride + j] = tile[place + 8 j + i], as ``load_tile`` the other way."""
     if not _is_rows(array) or not _is_rows(tile) or tile.dtype != types.float64:
         return None
@@ -547,7 +627,9 @@ def store_tile(typingctx: Any, array: Any, offset: Any, stride: Any, columns: An
         kind, tiles = signature.args[0], signature.args[4]
         columns = []
         for j in range(WIDTH):
-            place = _pointer(context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR)
+            place = _pointer(
+                context, builder, tiles, args[4], builder.add(args[5], ir.Constant(_I64, WIDTH * j)), _VECTOR
+            )
             columns.append(_narrowed(builder, builder.load(place, align=8), kind.dtype))
         for i, row in enumerate(_turned(builder, columns)):
             offset = builder.add(args[1], builder.mul(ir.Constant(_I64, i), args[2]))

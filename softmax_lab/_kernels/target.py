@@ -1,8 +1,9 @@
-r"""The target s of a row as the loops read it: one class, one class smoothed towards a prior, or a distribution.
+r"""The target s of a row as the loops read it: one class, one class smoothed towards a prior, or a
+distribution.
 
-With a class index y, s = (1 - eps_y) e_y + eps_y r; a given distribution t takes the place of e_y. What the row's formula
-needs of it are sums over the classes (``products``); what the gradient needs is s_k itself (``less_target``). With
-``smooth = None`` the target is one class and both vanish as the loop is compiled.
+With a class index y, s = (1 - eps_y) e_y + eps_y r; a given distribution t takes the place of e_y. What the
+row's formula needs of it are sums over the classes (``products``); what the gradient needs is s_k itself
+(``less_target``). With ``smooth = None`` the target is one class and both vanish as the loop is compiled.
 """
 
 from __future__ import annotations
@@ -54,16 +55,23 @@ def _moment(affine, z, offset, held, lows, row, place, first, count, peak, array
 
 @helper
 def _moments(affine, z, offset, held, lows, row, place, first, n, peak, array, at, is_mass):
-    """Return sum a_k d_k and sum a_k of a chunk, where 0 * -inf is 0; the prior is taken over the classes that take part."""
+    """Return sum a_k d_k and sum a_k of a chunk, where 0 * -inf is 0.
+
+    The prior is taken over the classes that take part.
+    """
     m = splat(peak)
     product = total = splat(0.0)
     k = 0
     while k + WIDTH <= n:  # whole vectors by themselves: no question is asked inside
-        p, a = _moment(affine, z, offset + k, held, lows, row, place + k, first + k, WIDTH, m, array, at + k, is_mass)
+        p, a = _moment(
+            affine, z, offset + k, held, lows, row, place + k, first + k, WIDTH, m, array, at + k, is_mass
+        )
         product, total = product + p, total + a
         k += WIDTH
     if k < n:
-        p, a = _moment(affine, z, offset + k, held, lows, row, place + k, first + k, n - k, m, array, at + k, is_mass)
+        p, a = _moment(
+            affine, z, offset + k, held, lows, row, place + k, first + k, n - k, m, array, at + k, is_mass
+        )
         product, total = product + p, total + a
     return sum_lanes(product), sum_lanes(total)
 
@@ -90,7 +98,10 @@ def lanes_from(count):
 
 
 def products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
-    """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of a chunk, d_k relative to ``peak``; zeros for what is not there."""
+    """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of a chunk, d_k relative to ``peak``.
+
+    Zeros for what is not there.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -101,16 +112,34 @@ def _products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
 
     def sums(smooth, affine, z, row, base, first, n, held, lows, place, peak):
         t_d, t_sum = 0.0, 0.0
-        r_d, r_sum = _moments(affine, z, base + first, held, lows, row, place, first, n, peak, smooth.prior, 0, False)
+        r_d, r_sum = _moments(
+            affine, z, base + first, held, lows, row, place, first, n, peak, smooth.prior, 0, False
+        )
         if len(smooth.rows):
-            t_d, t_sum = _moments(affine, z, base + first, held, lows, row, place, first, n, peak, smooth.rows, base + first, True)
+            t_d, t_sum = _moments(
+                affine,
+                z,
+                base + first,
+                held,
+                lows,
+                row,
+                place,
+                first,
+                n,
+                peak,
+                smooth.rows,
+                base + first,
+                True,
+            )
         return r_d, r_sum, t_d, t_sum
 
     return sums
 
 
 def weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, start):
-    """Return sum r_k (t_k - start) and sum s_k (t_k - start) of a chunk for tangents in u, s the given distribution."""
+    """Return sum r_k (t_k - start) and sum s_k (t_k - start) of a chunk for tangents in u, s the given
+    distribution.
+    """
     raise NotImplementedError("compiled only")
 
 
@@ -124,7 +153,9 @@ def _weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, s
         k = 0
         while k < n:
             count = min(WIDTH, n - k)
-            t = load_some(tangents, base + first + k, count, 0.0) * slopes(affine, first + k, caps, place + k, count)
+            t = load_some(tangents, base + first + k, count, 0.0) * slopes(
+                affine, first + k, caps, place + k, count
+            )
             t = masked(affine, row, first + k, count, t, 0.0) - splat(start)
             by_prior += prior_at(affine, smooth.prior, row, first + k, count) * t
             if len(smooth.rows):

@@ -1,7 +1,7 @@
 """Worst errors of the package's own functions, those that the audit of others has no name for included.
 
-Each function of a few hard rows is held to the oracle, which forms the K x K matrices and their spectra: rows of up to
-a dozen classes. ``tests/test_accuracy.py`` has the same for long rows.
+Each function of a few hard rows is held to the oracle, which forms the K x K matrices and their spectra: rows
+of up to a dozen classes. ``tests/test_accuracy.py`` has the same for long rows.
 """
 
 from __future__ import annotations
@@ -53,9 +53,15 @@ def worst_errors(dtypes: Sequence[str] = ("float32", "float64")) -> pd.DataFrame
             if rows.shape[1] > _MOST_CLASSES:
                 continue
             for function, errors in _errors(rows):
-                worst[function, dtype] = max(worst.get((function, dtype), (-1.0, "")), (float(errors.max()), case.name))
+                worst[function, dtype] = max(
+                    worst.get((function, dtype), (-1.0, "")), (float(errors.max()), case.name)
+                )
     functions = list(dict.fromkeys(function for function, _ in worst))
-    columns = {(dtype, part): [worst[f, dtype][i] for f in functions] for dtype in dtypes for i, part in enumerate(("ulp", "case"))}
+    columns = {
+        (dtype, part): [worst[f, dtype][i] for f in functions]
+        for dtype in dtypes
+        for i, part in enumerate(("ulp", "case"))
+    }
     return pd.DataFrame(columns, index=pd.Index(functions, name="function"))
 
 
@@ -67,7 +73,9 @@ def _errors(rows: NDArray[Any]) -> Errors:
         yield from _of_logits(z)
         yield from _of_derivatives(z)
     pairs, labels = labelled(rows)
-    for z, y, value, gradient in zip(pairs, labels, *cross_entropy_grad(pairs, labels, reduction="none"), strict=True):
+    for z, y, value, gradient in zip(
+        pairs, labels, *cross_entropy_grad(pairs, labels, reduction="none"), strict=True
+    ):
         yield "cross_entropy", exact.ulp_error(value, [exact.cross_entropy(z, int(y))])
         yield "cross_entropy_grad", exact.ulp_error(gradient, exact.cross_entropy_grad(z, int(y)))
 
@@ -81,7 +89,10 @@ def _of_logits(z: NDArray[Any]) -> Errors:
     target = np.isfinite(z) / np.isfinite(z).sum()  # equal shares for the classes that are possible
     gradient = cross_entropy_grad(z, target, reduction="none")[1]
     largest = [max(map(abs, terms)) for terms in exact.cross_entropy_grad_terms(z, target)]
-    yield "cross_entropy_grad, soft", exact.ulp_error(gradient, exact.cross_entropy_grad(z, target), scale=largest)
+    yield (
+        "cross_entropy_grad, soft",
+        exact.ulp_error(gradient, exact.cross_entropy_grad(z, target), scale=largest),
+    )
 
 
 def _of_derivatives(z: NDArray[Any]) -> Errors:
@@ -92,18 +103,30 @@ def _of_derivatives(z: NDArray[Any]) -> Errors:
     p, jacobian = softmax(z), exact.softmax_jacobian(z)
     tangent = np.linspace(-1.0, 1.0, len(z)).astype(z.dtype)
     with mpmath.workdps(exact.DIGITS):
-        product = [mpmath.fsum(g * mpmath.mpf(float(t)) for g, t in zip(row, tangent, strict=True)) for row in jacobian]
+        product = [
+            mpmath.fsum(g * mpmath.mpf(float(t)) for g, t in zip(row, tangent, strict=True))
+            for row in jacobian
+        ]
         scale = exact.softmax(z)  # no |t_k| is above 1: p_k is the largest term
         spectrum = sorted(mpmath.eigsy(mpmath.matrix(jacobian), eigvals_only=True))
-        norms: dict[Any, Any] = {"fro": mpmath.sqrt(mpmath.fsum(x * x for row in jacobian for x in row)), 2: spectrum[-1]}
+        norms: dict[Any, Any] = {
+            "fro": mpmath.sqrt(mpmath.fsum(x * x for row in jacobian for x in row)),
+            2: spectrum[-1],
+        }
         norms[1] = norms[np.inf] = max(mpmath.fsum(map(abs, row)) for row in jacobian)
     computed = softmax_jacobian(p).ravel()
     yield "softmax_jacobian", exact.ulp_error(computed, _jacobian_of(p))
     yield "softmax_jacobian, from logits", exact.ulp_error(computed, [x for row in jacobian for x in row])
     yield "softmax_jvp", exact.ulp_error(softmax_jvp(p, tangent), product, scale=scale)
     yield "softmax_spectrum", exact.ulp_error(softmax_spectrum(p), spectrum)
-    yield "softmax_jacobian_norm", np.concatenate([exact.ulp_error(softmax_jacobian_norm(p, ord=o), [x]) for o, x in norms.items()])
-    yield "cross_entropy_hvp", exact.ulp_error(cross_entropy_hvp(z, 0, tangent, reduction="none"), product, scale=scale)
+    yield (
+        "softmax_jacobian_norm",
+        np.concatenate([exact.ulp_error(softmax_jacobian_norm(p, ord=o), [x]) for o, x in norms.items()]),
+    )
+    yield (
+        "cross_entropy_hvp",
+        exact.ulp_error(cross_entropy_hvp(z, 0, tangent, reduction="none"), product, scale=scale),
+    )
 
 
 def _jacobian_of(p: NDArray[Any]) -> list[Any]:

@@ -1,9 +1,9 @@
 """Built-in implementations to audit: this package, and the frameworks as their users call them, on the CPU.
 
-Each adapter takes and returns NumPy rows (N, K). Gradients are each framework's own automatic differentiation of its own
-cross-entropy. A keyword that a framework does not offer is absent from the signature, so that its cases are left out.
-Nothing here touches the process's settings (threads, default types, 64-bit mode), and a framework is imported only when
-its adapter is made.
+Each adapter takes and returns NumPy rows (N, K). Gradients are each framework's own automatic differentiation
+of its own cross-entropy. A keyword that a framework does not offer is absent from the signature, so that its
+cases are left out. Nothing here touches the process's settings (threads, default types, 64-bit mode), and a
+framework is imported only when its adapter is made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ Rows = NDArray[Any]
 
 
 class MissingFramework(ImportError):  # noqa: N818 - the name says what it is
-    """A framework that an adapter needs is not installed, or does not work here; the message says what to install."""
+    """A framework that an adapter needs is not installed, or does not work here.
+
+    The message says what to install.
+    """
 
 
 class SoftmaxLab:
@@ -45,15 +48,31 @@ class SoftmaxLab:
         return sl.log_softmax(z, where=where)
 
     def cross_entropy(
-        self, z: Rows, y: Rows, *, where: Rows | None = None, label_smoothing: float = 0.0, class_weight: Rows | None = None
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
     ) -> Rows:
-        value: Rows = sl.cross_entropy(z, y, _loss(label_smoothing, class_weight), reduction="none", where=where)
+        value: Rows = sl.cross_entropy(
+            z, y, _loss(label_smoothing, class_weight), reduction="none", where=where
+        )
         return value
 
     def cross_entropy_grad(
-        self, z: Rows, y: Rows, *, where: Rows | None = None, label_smoothing: float = 0.0, class_weight: Rows | None = None
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
     ) -> Rows:
-        return sl.cross_entropy_grad(z, y, _loss(label_smoothing, class_weight), reduction="none", where=where)[1]
+        return sl.cross_entropy_grad(
+            z, y, _loss(label_smoothing, class_weight), reduction="none", where=where
+        )[1]
 
 
 def _loss(label_smoothing: float, class_weight: Rows | None) -> sl.LossSpec:
@@ -61,7 +80,9 @@ def _loss(label_smoothing: float, class_weight: Rows | None) -> sl.LossSpec:
 
 
 class Textbook:
-    """NumPy as a textbook writes it, in the type of the logits: softmax with the maximum subtracted, then its logarithm."""
+    """NumPy as a textbook writes it, in the type of the logits: softmax with the maximum subtracted, then its
+    logarithm.
+    """
 
     def softmax(self, z: Rows) -> Rows:
         with np.errstate(all="ignore"):
@@ -87,7 +108,9 @@ class Textbook:
 
 
 class SciPy:
-    """``scipy.special``; it has no loss of its own, so the value is minus its log_softmax, and there is no gradient."""
+    """``scipy.special``; it has no loss of its own, so the value is minus its log_softmax, and there is no
+    gradient.
+    """
 
     def __init__(self) -> None:
         self._special = _import("scipy.special")
@@ -118,10 +141,14 @@ class Torch:
     def log_softmax(self, z: Rows) -> Rows:
         return self._numpy(self._log_softmax(self._tensor(z)))
 
-    def cross_entropy(self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None) -> Rows:
+    def cross_entropy(
+        self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
+    ) -> Rows:
         return self._numpy(self._losses(self._tensor(z), y, label_smoothing, class_weight).detach())
 
-    def cross_entropy_grad(self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None) -> Rows:
+    def cross_entropy_grad(
+        self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
+    ) -> Rows:
         logits = self._tensor(z)
         losses = self._losses(logits, y, label_smoothing, class_weight)
         return self._numpy(self._torch.autograd.grad(losses, logits, self._torch.ones_like(losses))[0])
@@ -132,7 +159,8 @@ class Torch:
             keywords["label_smoothing"] = label_smoothing
         if class_weight is not None:
             keywords["weight"] = self._torch.tensor(class_weight, dtype=logits.dtype)
-        # the value too is taken with the graph for its gradient: what training runs, and one compilation fewer
+        # the value too is taken with the graph for its gradient: what training runs, and one compilation
+        # fewer
         return self._loss(logits.requires_grad_(), self._tensor(y), **keywords)
 
     def _tensor(self, array: Rows) -> Any:
@@ -150,20 +178,31 @@ class Torch:
 
 
 class TorchKernels(Torch):
-    """This package's torch backend on a device, by default a GPU: its kernels compute in float32, and take no float64."""
+    """This package's torch backend on a device, by default a GPU: its kernels compute in float32, and take no
+    float64.
+    """
 
     dtypes = ("float16", "bfloat16", "float32")
 
     def __init__(self, device: str = "cuda") -> None:
         super().__init__()
         if device == "cuda" and not self._torch.cuda.is_available():
-            raise MissingFramework("torch finds no GPU here; TorchKernels('cpu') runs the loops of the processor")
+            raise MissingFramework(
+                "torch finds no GPU here; TorchKernels('cpu') runs the loops of the processor"
+            )
         import softmax_lab.torch as slt
 
-        self._device, self._loss, self._softmax, self._log_softmax = device, slt.cross_entropy, slt.softmax, slt.log_softmax
+        self._device, self._loss, self._softmax, self._log_softmax = (
+            device,
+            slt.cross_entropy,
+            slt.softmax,
+            slt.log_softmax,
+        )
 
     def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
-        return self._loss(logits.requires_grad_(), self._tensor(y), _loss(label_smoothing, class_weight), reduction="none")
+        return self._loss(
+            logits.requires_grad_(), self._tensor(y), _loss(label_smoothing, class_weight), reduction="none"
+        )
 
     def _tensor(self, array: Rows) -> Any:
         return super()._tensor(array).to(self._device)
@@ -175,9 +214,9 @@ class TorchKernels(Torch):
 class TorchCompiled(Torch):
     """The same under ``torch.compile(dynamic=True)``; needs a C++ compiler.
 
-    A compilation takes seconds, and torch makes one for every type, memory layout, and size of 1. So soft targets,
-    smoothing, weights and a single class are left to the eager adapter, logits are made contiguous, and one row is
-    computed beside a copy of itself.
+    A compilation takes seconds, and torch makes one for every type, memory layout, and size of 1. So soft
+    targets, smoothing, weights and a single class are left to the eager adapter, logits are made contiguous,
+    and one row is computed beside a copy of itself.
     """
 
     def __init__(self) -> None:
@@ -190,7 +229,9 @@ class TorchCompiled(Torch):
         try:
             self.softmax(np.zeros((2, 3), np.float32))
         except Exception as error:  # whatever a broken tool chain raises
-            raise MissingFramework(f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}") from error
+            raise MissingFramework(
+                f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}"
+            ) from error
 
     def softmax(self, z: Rows) -> Rows:
         return super().softmax(_two_by_two(z))[: len(z)]
@@ -272,7 +313,9 @@ class TensorFlowFunction(TensorFlow):
 
     def __init__(self) -> None:
         super().__init__()
-        self._softmax, self._log_softmax = (_ByDtype(self._traced(f, None)) for f in (self._softmax, self._log_softmax))
+        self._softmax, self._log_softmax = (
+            _ByDtype(self._traced(f, None)) for f in (self._softmax, self._log_softmax)
+        )
         self._losses, self._gradients = (
             {ndim: _ByDtype(self._traced(function, ndim)) for ndim, function in functions.items()}
             for functions in (self._losses, self._gradients)
@@ -284,7 +327,9 @@ class TensorFlowFunction(TensorFlow):
 
         def trace(dtype: Any) -> Any:
             rows = spec([None, None], dtype)
-            target = [] if target_ndim is None else [rows if target_ndim == 2 else spec([None], self._tf.int64)]
+            target = (
+                [] if target_ndim is None else [rows if target_ndim == 2 else spec([None], self._tf.int64)]
+            )
             return self._tf.function(function, input_signature=[rows, *target], autograph=False)
 
         return trace
@@ -306,7 +351,8 @@ class _ByDtype:
 class Jax:
     """JAX, eager: ``jax.nn.softmax``, ``jax.nn.log_softmax``, and the losses that Optax writes with them.
 
-    JAX has no cross-entropy of its own. 64-bit types are switched on for the length of a call with float64 logits.
+    JAX has no cross-entropy of its own. 64-bit types are switched on for the length of a call with float64
+    logits.
     """
 
     def __init__(self) -> None:
@@ -347,7 +393,8 @@ class Jax:
 
 
 def _filled(array: Rows) -> Rows:
-    """Fill a short batch up with copies of its last row: XLA compiles each shape afresh, eager or not, in 0.1 s to 1 s.
+    """Fill a short batch up with copies of its last row: XLA compiles each shape afresh, eager or not, in 0.1
+    s to 1 s.
 
     A single row stays alone, so that a row in a batch and the same row by itself are still two programs.
     """
@@ -361,7 +408,9 @@ class JaxJit(Jax):
     def __init__(self) -> None:
         super().__init__()
         functions = self._softmax, self._log_softmax, self._losses, self._gradients
-        self._softmax, self._log_softmax, self._losses, self._gradients = (self._jax.jit(function) for function in functions)
+        self._softmax, self._log_softmax, self._losses, self._gradients = (
+            self._jax.jit(function) for function in functions
+        )
 
 
 class _Adapter(Protocol):
@@ -402,8 +451,8 @@ def make(name: str) -> Any:
     Parameters
     ----------
     name : str
-        One of ``ADAPTERS``, or ``"module:object"``: an object of one's own, looked for in the current directory first
-        and then among the installed modules.
+        One of ``ADAPTERS``, or ``"module:object"``: an object of one's own, looked for in the current
+        directory first and then among the installed modules.
 
     Raises
     ------
@@ -421,7 +470,10 @@ def make(name: str) -> Any:
     array([[1.00000000e+00, 4.24835426e-18]])
     """
     if ":" not in name and name not in ADAPTERS:
-        raise ValueError(f"an implementation must be one of {', '.join(ADAPTERS)}, or module:object of your own; got {name!r}")
+        raise ValueError(
+            f"an implementation must be one of {', '.join(ADAPTERS)}, or module:object of your own; got "
+            f"{name!r}"
+        )
     try:
         with contained():
             return _load(name) if ":" in name else ADAPTERS[name]()
@@ -435,7 +487,9 @@ def installed(name: str) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of this package and of each installed framework, from their metadata: nothing is imported."""
+    """Return the version of this package and of each installed framework, from their metadata: nothing is
+    imported.
+    """
     found = {"softmax_lab": sl.__version__}
     for module in dict.fromkeys(_MODULES.values()):
         for distribution in _DISTRIBUTIONS.get(module, (module,)):
@@ -474,7 +528,9 @@ def _import_own(module: str, reference: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ValueError(f"{reference!r}: no module {module!r} in the current directory or among the installed ones") from None
+            raise ValueError(
+                f"{reference!r}: no module {module!r} in the current directory or among the installed ones"
+            ) from None
         raise  # something that the module itself imports
     finally:
         sys.path.remove(here)
@@ -482,10 +538,11 @@ def _import_own(module: str, reference: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what C++ writes to the error stream: TensorFlow's start prints a page about CUDA that no setting stops.
+    """Hold back what C++ writes to the error stream: TensorFlow's start prints a page about CUDA that no
+    setting stops.
 
-    It is shown after all where the import fails. Later warnings (of each error that Python gets anyway) follow a variable
-    that is read once, at the start.
+    It is shown after all where the import fails. Later warnings (of each error that Python gets anyway)
+    follow a variable that is read once, at the start.
     """
     sys.stderr.flush()
     with _environment("TF_CPP_MIN_LOG_LEVEL", "3"), _held_stream():
@@ -524,4 +581,8 @@ def _held_stream() -> Iterator[None]:
 
 def _enable_x64(jax: Any) -> Any:
     """The context manager that switches 64-bit types on and off; older releases keep it elsewhere."""
-    return jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
+    return (
+        jax.enable_x64
+        if hasattr(jax, "enable_x64")
+        else importlib.import_module("jax.experimental").enable_x64
+    )

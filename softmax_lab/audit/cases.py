@@ -59,13 +59,27 @@ def _nearly_tied(dtype: np.dtype[Any]) -> NDArray[np.float64]:
 
 def _huge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
     largest = float_format(dtype).largest
-    return np.array([[largest, largest, 0.0], [largest, -largest, 0.0], [-largest, -largest, -largest], [largest, largest / 2, 1.0]])
+    return np.array(
+        [
+            [largest, largest, 0.0],
+            [largest, -largest, 0.0],
+            [-largest, -largest, -largest],
+            [largest, largest / 2, 1.0],
+        ]
+    )
 
 
 def _tiny(dtype: np.dtype[Any]) -> NDArray[np.float64]:
     form = float_format(dtype)
     eps, smallest = form.eps, form.smallest
-    return np.array([[smallest, -smallest, 0.0], [smallest / 4, 0.0, -smallest / 2], [eps, -eps, eps / 3], [1e-3, 2e-3, -1e-3]])
+    return np.array(
+        [
+            [smallest, -smallest, 0.0],
+            [smallest / 4, 0.0, -smallest / 2],
+            [eps, -eps, eps / 3],
+            [1e-3, 2e-3, -1e-3],
+        ]
+    )
 
 
 def _edge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
@@ -80,31 +94,57 @@ def _fixed(*rows: list[float]) -> Callable[[np.dtype[Any]], NDArray[np.float64]]
 _INF = float("inf")
 
 HARD_ROWS: tuple[RowCase, ...] = (
-    RowCase("moderate", "nothing special: the error that every row has", lambda _: _normal(0, (8, WIDTH), 2.0)),
-    RowCase("confident", "1 - p_y and log p_y cancel: both round to 0 where their true value is about exp(-gap)", _confident),
-    RowCase("offset 100", "z - max(z) is rounded when the logits carry an offset, and exp magnifies that", _offset(100.0)),
-    RowCase("offset 1e4", "the same at 1e4; forming exp(z - lse) instead of a quotient loses four digits here", _offset(1e4)),
+    RowCase(
+        "moderate", "nothing special: the error that every row has", lambda _: _normal(0, (8, WIDTH), 2.0)
+    ),
+    RowCase(
+        "confident",
+        "1 - p_y and log p_y cancel: both round to 0 where their true value is about exp(-gap)",
+        _confident,
+    ),
+    RowCase(
+        "offset 100",
+        "z - max(z) is rounded when the logits carry an offset, and exp magnifies that",
+        _offset(100.0),
+    ),
+    RowCase(
+        "offset 1e4",
+        "the same at 1e4; forming exp(z - lse) instead of a quotient loses four digits here",
+        _offset(1e4),
+    ),
     RowCase(
         "tied",
         "several maxima: only one of them may be kept out of the sum",
         _fixed([2.0, 2.0, 2.0, 2.0], [0.0, 5.0, 5.0, -1.0], [-3.0, -3.0, -3.0, -3.0]),
     ),
     RowCase("nearly tied", "neighbouring floats at the top: their difference is the last bit", _nearly_tied),
-    RowCase("wide", "hundreds between the logits: the shift's rounding is large beside one", lambda _: _normal(2, (8, WIDTH), 60.0)),
+    RowCase(
+        "wide",
+        "hundreds between the logits: the shift's rounding is large beside one",
+        lambda _: _normal(2, (8, WIDTH), 60.0),
+    ),
     RowCase(
         "uneven",
         "max and entries of opposite sign: z - max(z) needs more bits than either",
         _fixed([100.3, -0.3, 97.1, -5.7], [33.3, -33.3, 31.7, 0.1]),
     ),
     RowCase("huge", "at the largest finite number differences overflow to -inf, never to NaN", _huge),
-    RowCase("tiny", "logits near and below the smallest normal number: all classes alike, gradients still exact", _tiny),
+    RowCase(
+        "tiny",
+        "logits near and below the smallest normal number: all classes alike, gradients still exact",
+        _tiny,
+    ),
     RowCase("underflow", "probabilities at the edge of the smallest normal number", _edge),
     RowCase(
         "-inf",
         "impossible classes: probability 0, log-probability -inf, gradient 0",
         _fixed([1.0, -_INF, 0.5], [-_INF, 3.0, -_INF], [0.0, -_INF, -_INF]),
     ),
-    RowCase("one class", "K = 1: probability exactly 1, loss and gradient exactly 0", _fixed([0.0], [-7.5], [1000.0])),
+    RowCase(
+        "one class",
+        "K = 1: probability exactly 1, loss and gradient exactly 0",
+        _fixed([0.0], [-7.5], [1000.0]),
+    ),
     RowCase(
         "two classes",
         "K = 2: sigma(z_1 - z_2) and its complement",
@@ -117,11 +157,17 @@ HARD_ROWS: tuple[RowCase, ...] = (
     ),
 )
 
-LONG_ROW = RowCase("long row", "a hundred thousand classes: the sum's drift grows with K", lambda _: _normal(4, (1, 100_000), 2.0))
+LONG_ROW = RowCase(
+    "long row",
+    "a hundred thousand classes: the sum's drift grows with K",
+    lambda _: _normal(4, (1, 100_000), 2.0),
+)
 
 #: tiled to just under a million classes: of a tiled row the exact values follow from those of one tile
 TILE = RowCase(
-    "a million classes", "a running sum over 10^6 terms drifts, or overflows in half precision", lambda _: _normal(5, (1, 61), 2.0)
+    "a million classes",
+    "a running sum over 10^6 terms drifts, or overflows in half precision",
+    lambda _: _normal(5, (1, 61), 2.0),
 )
 TILES = 16_384
 

@@ -1,7 +1,7 @@
 """The audit's checks, as data: a name, the reason, and what is asked of a function.
 
-An accuracy check compares rows with exact values; a property check compares an implementation's answers with one
-another. ``CHECKS`` is the registry that the audit, the book and the command line read.
+An accuracy check compares rows with exact values; a property check compares an implementation's answers with
+one another. ``CHECKS`` is the registry that the audit, the book and the command line read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ LOSSES = ("cross_entropy", "cross_entropy_grad")
 
 
 class Finding(NamedTuple):
-    """What a check found: the worst error in ulp (NaN where ulps are not the matter), and what is wrong, if anything."""
+    """What a check found: the worst error in ulp (NaN where ulps are not the matter), and what is wrong, if
+    anything.
+    """
 
     max_ulp: float
     problem: str = ""
@@ -47,7 +49,13 @@ class Check:
 
 
 def compare(
-    subject: Subject, z: Rows, y: Rows | None, limit: float, computed: Rows | None = None, spec: LossSpec = LossSpec(), **keywords: Any
+    subject: Subject,
+    z: Rows,
+    y: Rows | None,
+    limit: float,
+    computed: Rows | None = None,
+    spec: LossSpec = LossSpec(),
+    **keywords: Any,
 ) -> Finding:
     """Call the function on rows (or take ``computed``) and hold the answer to the exact values."""
     exact = exact_values(subject.function, z, y, spec)
@@ -55,8 +63,20 @@ def compare(
     return judge(subject, z.dtype, answer, exact, y, limit)
 
 
-def judge(subject: Subject, dtype: Any, answer: Rows, exact: Exact, y: Rows | None, limit: float, *, whole: bool = True) -> Finding:
-    """Compare an answer with exact values; ``whole`` says that its rows are whole, not a selection of entries."""
+def judge(
+    subject: Subject,
+    dtype: Any,
+    answer: Rows,
+    exact: Exact,
+    y: Rows | None,
+    limit: float,
+    *,
+    whole: bool = True,
+) -> Finding:
+    """Compare an answer with exact values.
+
+    ``whole`` says that its rows are whole, not a selection of entries.
+    """
     ulps = ulp_distance(answer, exact.high, exact.low, dtype, exact.scale)
     worst = float(ulps.max(initial=0.0))
     if worst <= limit:
@@ -74,9 +94,11 @@ def _accuracy(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: floa
 
 
 def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
-    """A row of about 10^6 classes in which each value stands TILES times: equal logits must get equal, exact answers.
+    """A row of about 10^6 classes in which each value stands TILES times: equal logits must get equal, exact
+    answers.
 
-    p and the loss of the long row are those of the tile less log(TILES); the extremes over equal entries stand for all.
+    p and the loss of the long row are those of the tile less log(TILES); the extremes over equal entries
+    stand for all.
     """
     tile, label = TILE.make(dtype), 5
     long = np.tile(tile, (1, TILES))
@@ -103,12 +125,16 @@ def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
 
 
 def _less_log_tiles(x: Exact) -> Exact:
-    """Return x - log(TILES) = x - 14 log 2 as a two-float, log 2 split so that 14 times its high part is exact."""
+    """Return x - log(TILES) = x - 14 log 2 as a two-float, log 2 split so that 14 times its high part is
+    exact.
+    """
     total, error = two_sum(x.high, np.full_like(x.high, -14 * 0.693147180369123816490))
     return Exact(total, error + (x.low - 14 * 1.90821492927058770002e-10))
 
 
-def _with_bad_row(bad: float, everywhere: bool, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+def _with_bad_row(
+    bad: float, everywhere: bool, subject: Subject, dtype: np.dtype[Any], limit: float
+) -> Finding:
     """Good rows around a bad one: the bad row must be NaN, the good ones as if alone."""
     rows = GOOD.make(dtype)
     spoilt = rows[:1].copy()
@@ -136,7 +162,10 @@ def _wide_batch(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
     answer = subject(np.tile(rows, (5000, 1)), None if y is None else np.tile(y, 5000))
     groups = answer.reshape(5000, len(rows), *answer.shape[1:])
     exact = exact_values(subject.function, rows, y)
-    low, high = (judge(subject, dtype, extreme, exact, y, limit) for extreme in (groups.min(axis=0), groups.max(axis=0)))
+    low, high = (
+        judge(subject, dtype, extreme, exact, y, limit)
+        for extreme in (groups.min(axis=0), groups.max(axis=0))
+    )
     return max(low, high, key=lambda finding: finding.max_ulp)
 
 
@@ -147,9 +176,15 @@ def _layouts(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     strided = np.repeat(np.repeat(rows, 2, axis=0), 3, axis=1)[::2, ::3]
     backwards = np.ascontiguousarray(rows[::-1, ::-1])[::-1, ::-1]
     findings = {}
-    for name, view in {"strided": strided, "negatively strided": backwards, "Fortran-ordered": np.asfortranarray(rows)}.items():
+    for name, view in {
+        "strided": strided,
+        "negatively strided": backwards,
+        "Fortran-ordered": np.asfortranarray(rows),
+    }.items():
         finding = compare(subject, rows, y, limit, computed=subject(view, y))
-        findings[name] = finding._replace(problem=f"{name} logits: {finding.problem}" if finding.problem else "")
+        findings[name] = finding._replace(
+            problem=f"{name} logits: {finding.problem}" if finding.problem else ""
+        )
     return max(findings.values(), key=lambda finding: finding.max_ulp)
 
 
@@ -168,7 +203,9 @@ def _alone(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     rows = np.concatenate([GOOD.make(dtype), 5 * GOOD.make(dtype)])
     y = _some_labels(subject, rows)
     together = subject(rows, y)
-    alone = np.concatenate([subject(rows[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(rows))])
+    alone = np.concatenate(
+        [subject(rows[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(rows))]
+    )
     worst = float(ulp_distance(alone, together, np.zeros_like(together), dtype).max())
     problem = f"a row alone and the same row in a batch differ by {told_apart(worst, limit, 3)[0]} ulp"
     return Finding(worst, problem if worst > limit else "")
@@ -185,7 +222,8 @@ def _repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
     problem = (
         ""
         if same == len(others)
-        else f"{len(others) - same} of {len(others)} repeated calls (some from other threads) differ from the first"
+        else f"{len(others) - same} of {len(others)} repeated calls (some from other threads) differ from "
+        f"the first"
     )
     return Finding(float("nan"), problem)
 
@@ -209,7 +247,8 @@ def _masked(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     spoilt = rows.copy()
     spoilt[:, 1], spoilt[:, 4] = np.nan, float_format(dtype).largest
     kept = rows.copy()
-    kept[~where] = -np.inf  # the same thing; np.where would ask for the common type of a half type and a float
+    # the same thing; np.where would ask for the common type of a half type and a float
+    kept[~where] = -np.inf
     y = np.array([0, 2, 3, 6]) if subject.takes_labels else None
     return compare(subject, kept, y, limit, computed=subject(spoilt, y, where=where))
 
@@ -227,11 +266,15 @@ def _smoothed(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     if not subject.accepts("label_smoothing"):
         raise NotOfferedError("no keyword `label_smoothing`")
     rows = GOOD.make(dtype)
-    return compare(subject, rows, _some_labels(subject, rows), limit, spec=LossSpec(smoothing=0.25), label_smoothing=0.25)
+    return compare(
+        subject, rows, _some_labels(subject, rows), limit, spec=LossSpec(smoothing=0.25), label_smoothing=0.25
+    )
 
 
 def _smoothed_and_weighted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
-    """The loss is least where q is the smoothed target: there, with class weights too, its gradient must vanish."""
+    """The loss is least where q is the smoothed target: there, with class weights too, its gradient must
+    vanish.
+    """
     if not subject.accepts("label_smoothing", "class_weight"):
         raise NotOfferedError("no keywords `label_smoothing` and `class_weight`")
     k, eps = 4, 0.25
@@ -241,13 +284,16 @@ def _smoothed_and_weighted(subject: Subject, dtype: np.dtype[Any], limit: float)
     off = float(np.abs(gradient).max())
     allowed = 32 * float_format(dtype).eps * weight.max()  # log(s) itself is rounded to the type
     problem = (
-        f"at q = smoothed target the gradient is {off:.3g}, not 0: class weights multiply the terms of the smoothed target, "
+        f"at q = smoothed target the gradient is {off:.3g}, not 0: class weights multiply the terms of the "
+        f"smoothed target, "
         "so the loss is least somewhere else; weight the row by its label's weight"
     )
     return Finding(float("nan"), problem if off > allowed else "")
 
 
-def _label_outside(label: Callable[[int], int], subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+def _label_outside(
+    label: Callable[[int], int], subject: Subject, dtype: np.dtype[Any], limit: float
+) -> Finding:
     """A label outside [0, K) must raise, or make its own row NaN: a number would be silent nonsense."""
     rows = GOOD.make(dtype)
     y = np.arange(len(rows), dtype=np.int64)
@@ -259,17 +305,31 @@ def _label_outside(label: Callable[[int], int], subject: Subject, dtype: np.dtyp
     bad = answer[1]
     if not np.isnan(bad).all():
         shown = float(np.ravel(bad)[int(np.argmax(~np.isnan(np.ravel(bad))))])
-        return Finding(float("nan"), f"label {int(y[1])} with {rows.shape[1]} classes is accepted and gives {shown:.4g}: raise an error")
+        return Finding(
+            float("nan"),
+            f"label {int(y[1])} with {rows.shape[1]} classes is accepted and gives {shown:.4g}: raise an "
+            f"error",
+        )
     others = np.delete(answer, 1, axis=0)
-    return Finding(float("nan"), "a label out of range in one row makes other rows NaN" if np.isnan(others).any() else "")
+    return Finding(
+        float("nan"), "a label out of range in one row makes other rows NaN" if np.isnan(others).any() else ""
+    )
 
 
 CHECKS: tuple[Check, ...] = (
     *(Check(case.name, case.reason, partial(_accuracy, case)) for case in HARD_ROWS),
     Check(TILE.name, TILE.reason, _tiled),
     Check("NaN row", "one NaN makes its own row NaN and no other", partial(_with_bad_row, np.nan, False)),
-    Check("+inf row", "+inf has no softmax: its row is NaN, the others untouched", partial(_with_bad_row, np.inf, False)),
-    Check("-inf row", "nothing above -inf: no distribution, NaN as in every framework", partial(_with_bad_row, -np.inf, True)),
+    Check(
+        "+inf row",
+        "+inf has no softmax: its row is NaN, the others untouched",
+        partial(_with_bad_row, np.inf, False),
+    ),
+    Check(
+        "-inf row",
+        "nothing above -inf: no distribution, NaN as in every framework",
+        partial(_with_bad_row, -np.inf, True),
+    ),
     Check("far neighbours", "rows far above and below: the maximum must be the row's own", _neighbours),
     Check("wide batch", "twenty thousand rows: indices, blocks and threads", _wide_batch),
     Check("memory layout", "strided, reversed and Fortran-ordered logits", _layouts),
@@ -279,8 +339,17 @@ CHECKS: tuple[Check, ...] = (
     Check("input kept", "the caller's arrays are not written to", _input_kept),
     Check("mask", "classes masked by `where`, with anything in them", _masked),
     Check("soft targets", "distributions that do not sum to one", _soft_targets, LOSSES),
-    Check("label smoothing", "normalised over all K classes, the target's own share included", _smoothed, LOSSES),
-    Check("smoothing with weights", "class weights must not move the optimum", _smoothed_and_weighted, ("cross_entropy_grad",)),
+    Check(
+        "label smoothing", "normalised over all K classes, the target's own share included", _smoothed, LOSSES
+    ),
+    Check(
+        "smoothing with weights",
+        "class weights must not move the optimum",
+        _smoothed_and_weighted,
+        ("cross_entropy_grad",),
+    ),
     Check("label K", "one past the last class", partial(_label_outside, lambda k: k), LOSSES),
-    Check("label -1", "a negative label would index from the end", partial(_label_outside, lambda k: -1), LOSSES),
+    Check(
+        "label -1", "a negative label would index from the end", partial(_label_outside, lambda k: -1), LOSSES
+    ),
 )

@@ -1,4 +1,6 @@
-"""What the audit found, for people and programs: a summary for the shell, JSON, CSV, and one self-contained HTML page."""
+"""What the audit found, for people and programs: a summary for the shell, JSON, CSV, and one self-contained
+HTML page.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ __all__ = ["cell_colors", "summary", "to_csv", "to_html", "to_json", "ulp_text"]
 
 # colours run over this range of ulp, in logarithms; what lies beyond gets the colour at the end
 LOWEST, HIGHEST = 0.1, 1e9
-# The map "cividis" at 0, 1/8, ..., 1: even steps, alike to colour-blind readers. J. R. Nuñez, C. R. Anderton and R. S. Renslow,
-# "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13 (2018).
+# The map "cividis" at 0, 1/8, ..., 1: even steps, alike to colour-blind readers. J. R. Nuñez, C. R. Anderton
+# and R. S. Renslow, "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13
+# (2018).
 _CIVIDIS = ("#00224e", "#1a386f", "#434e6c", "#61656f", "#7d7c78", "#9b9476", "#bcae6c", "#dec958", "#fee838")
 _DIGITS = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?|\b(?:inf|nan)\b", re.IGNORECASE)
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Return the audit in plain text: a line an implementation, then each kind of problem once, with where it occurs.
+    """Return the audit in plain text: a line an implementation, then each kind of problem once, with where it
+    occurs.
 
     Parameters
     ----------
@@ -60,7 +64,8 @@ def _line(name: str, rows: pd.DataFrame, width: int) -> str:
     if measured.empty:
         return f"{name:{width}}  {counts:>11}"
     worst = measured.loc[measured["max_ulp"].idxmax()]
-    return f"{name:{width}}  {counts:>11}  {ulp_text(worst['max_ulp'])} ulp: {worst['function']}, {worst['dtype']}, {worst['case']}"
+    where = f"{worst['function']}, {worst['dtype']}, {worst['case']}"
+    return f"{name:{width}}  {counts:>11}  {ulp_text(worst['max_ulp'])} ulp: {where}"
 
 
 def _problem_groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
@@ -81,7 +86,10 @@ def _told(key: tuple[Hashable, ...], rows: pd.DataFrame) -> list[str]:
     where = "; ".join(f"{', '.join(dtypes)}: {', '.join(cases)}" for cases, dtypes in by_cases.items())
     worst = rows.loc[rows["max_ulp"].fillna(-1.0).idxmax()]
     head = textwrap.wrap(f"{key[0]} {key[1]} ({where})", 110, subsequent_indent="    ")
-    return [*head, *textwrap.wrap(str(worst["problem"]), 106, initial_indent="    ", subsequent_indent="    ")]
+    return [
+        *head,
+        *textwrap.wrap(str(worst["problem"]), 106, initial_indent="    ", subsequent_indent="    "),
+    ]
 
 
 def ulp_text(ulp: float) -> str:
@@ -90,19 +98,29 @@ def ulp_text(ulp: float) -> str:
         return ""
     if math.isinf(ulp):
         return "∞"
-    return f"{ulp:.2f}" if ulp < 10 else f"{ulp:.0f}" if ulp < 1e4 else f"{ulp:.0e}".replace("e+0", "e").replace("e+", "e")
+    return (
+        f"{ulp:.2f}"
+        if ulp < 10
+        else f"{ulp:.0f}"
+        if ulp < 1e4
+        else f"{ulp:.0e}".replace("e+0", "e").replace("e+", "e")
+    )
 
 
 def to_json(frame: pd.DataFrame, path: Target) -> None:
     """Write versions, platform and one object a row.
 
-    ``path`` may be an open text stream, here and below. A regular file is whole or as it was; links, pipes and devices are
-    written through.
+    ``path`` may be an open text stream, here and below. A regular file is whole or as it was; links, pipes
+    and devices are written through.
 
-    JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", one that does not apply is null.
+    JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", one that does not apply
+    is null.
     """
     _check(frame)
-    rows = [{name: _plain(value) for name, value in zip(COLUMNS, row, strict=True)} for row in frame[list(COLUMNS)].itertuples(index=False)]
+    rows = [
+        {name: _plain(value) for name, value in zip(COLUMNS, row, strict=True)}
+        for row in frame[list(COLUMNS)].itertuples(index=False)
+    ]
     content = {"versions": versions(), "platform": _platform(), "results": rows}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -122,7 +140,8 @@ def to_csv(frame: pd.DataFrame, path: Target) -> None:
 
 
 def to_html(frame: pd.DataFrame, path: Target, *, limit_ulp: float) -> None:
-    """Write one page that needs nothing beside it: heat maps (case by implementation), and every problem in words.
+    """Write one page that needs nothing beside it: heat maps (case by implementation), and every problem in
+    words.
 
     Parameters
     ----------
@@ -136,7 +155,10 @@ def to_html(frame: pd.DataFrame, path: Target, *, limit_ulp: float) -> None:
 def _check(frame: pd.DataFrame) -> None:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise ValueError(f"frame must have the columns that audit.run returns, {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+        raise ValueError(
+            f"frame must have the columns that audit.run returns, {', '.join(COLUMNS)}; missing: "
+            f"{', '.join(missing)}"
+        )
 
 
 def _platform() -> str:
@@ -144,13 +166,21 @@ def _platform() -> str:
 
 
 def cell_colors(ulp: float) -> tuple[str, str]:
-    """Return (background, text) for an error: the background by its logarithm, the text black or white, whichever contrasts more."""
-    share = (math.log10(min(max(ulp, LOWEST), HIGHEST)) - math.log10(LOWEST)) / (math.log10(HIGHEST) - math.log10(LOWEST))
+    """Return (background, text) for an error: the background by its logarithm, the text black or white,
+    whichever contrasts more.
+    """
+    share = (math.log10(min(max(ulp, LOWEST), HIGHEST)) - math.log10(LOWEST)) / (
+        math.log10(HIGHEST) - math.log10(LOWEST)
+    )
     place = share * (len(_CIVIDIS) - 1)
     left = min(int(place), len(_CIVIDIS) - 2)
-    mixed = [round(a + (place - left) * (b - a)) for a, b in zip(_rgb(_CIVIDIS[left]), _rgb(_CIVIDIS[left + 1]), strict=True)]
+    mixed = [
+        round(a + (place - left) * (b - a))
+        for a, b in zip(_rgb(_CIVIDIS[left]), _rgb(_CIVIDIS[left + 1]), strict=True)
+    ]
     background = "#" + "".join(f"{channel:02x}" for channel in mixed)
-    # white on the colour contrasts more than black below this luminance: (1.05)/(L + .05) = (L + .05)/.05 (WCAG 2.1)
+    # white on the colour contrasts more than black below this luminance: (1.05)/(L + .05) = (L + .05)/.05
+    # (WCAG 2.1)
     return background, "#ffffff" if _luminance(background) < math.sqrt(1.05 * 0.05) - 0.05 else "#000000"
 
 
@@ -160,26 +190,35 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 def _luminance(color: str) -> float:
     """Relative luminance of sRGB, as WCAG 2.1 defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (channel / 255 for channel in _rgb(color))]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (channel / 255 for channel in _rgb(color))
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 _CSS = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #bbb; --faint: #555; --alarm: #b00020; --link: #0645ad; }
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #bbb; --faint: #555; }
+:root { --alarm: #b00020; --link: #0645ad; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #16181c; --line: #555; --faint: #b0b0b0; --alarm: #ff8a80; --link: #8ab4f8; }
+  :root { --ink: #e6e6e6; --paper: #16181c; --line: #555; --faint: #b0b0b0; }
+  :root { --alarm: #ff8a80; --link: #8ab4f8; }
 }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 body { max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; font-size: 1.25rem; } a { color: var(--link); }
-a:focus-visible, summary:focus-visible, .wide:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, .wide:focus-visible {
+  outline: 3px solid var(--link); outline-offset: 2px;
+}
 summary { cursor: pointer; padding: .35rem 0; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
 th, td { border: 1px solid var(--line); padding: .2rem .55rem; text-align: right; }
-th { font-weight: 600; } th[scope=row], caption, thead th:first-child { text-align: left; } thead th { vertical-align: bottom; }
+th { font-weight: 600; } th[scope=row], caption, thead th:first-child { text-align: left; }
+thead th { vertical-align: bottom; }
 td.bad { outline: 2px solid var(--alarm); outline-offset: -2px; font-weight: 700; } td a { color: inherit; }
 .scale { display: flex; flex-wrap: wrap; gap: .25rem; } .scale span { padding: .2rem .6rem; }
-.faint { color: var(--faint); } .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.faint { color: var(--faint); }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 li { margin: .5rem 0; } li:target { outline: 2px solid var(--link); }
 dt { font-weight: 600; margin-top: .5rem; } code { overflow-wrap: anywhere; }
 @media print { details::details-content { display: block; content-visibility: visible; } }
@@ -188,8 +227,14 @@ dt { font-weight: 600; margin-top: .5rem; } code { overflow-wrap: anywhere; }
 
 def _page(frame: pd.DataFrame, limit_ulp: float) -> Iterator[str]:
     frame = frame.reset_index(drop=True)  # a row's number is its anchor
-    yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Softmax audit</title>\n<style>{_CSS}</style>\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n</head>\n<body>\n<main>\n<h1>Softmax audit</h1>\n'
+    yield (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Softmax '
+        f"audit</title>\n<style>{_CSS}</style>\n"
+    )
+    yield (
+        '<meta name="viewport" content="width=device-width, '
+        'initial-scale=1">\n</head>\n<body>\n<main>\n<h1>Softmax audit</h1>\n'
+    )
     yield from _opening(frame, limit_ulp)
     for function in dict.fromkeys(frame["function"]):
         yield f"<h2>{escape(function)}</h2>\n"
@@ -203,19 +248,29 @@ def _page(frame: pd.DataFrame, limit_ulp: float) -> Iterator[str]:
 
 def _opening(frame: pd.DataFrame, limit_ulp: float) -> Iterator[str]:
     """The verdict at a glance, and how to read the tables."""
-    yield f"<p>Errors in units in the last place (ulp) against exact arithmetic; the limit is {limit_ulp:g} ulp.</p>\n"
+    yield (
+        f"<p>Errors in units in the last place (ulp) against exact arithmetic; the limit is "
+        f"{limit_ulp:g} ulp.</p>\n"
+    )
     yield "<table>\n<caption>At a glance</caption>\n"
     yield _header("implementation", ["cases", "ok", "over the limit or wrong"])
     for name in dict.fromkeys(frame["implementation"]):
         ok = frame.loc[frame["implementation"] == name, "ok"].astype(bool)
         bad = int((~ok).sum())
-        yield f'<tr><th scope="row">{escape(name)}</th><td>{len(ok)}</td><td>{int(ok.sum())}</td><td>{bad and f"✗ {bad}"}</td></tr>\n'
+        cells = f"<td>{len(ok)}</td><td>{int(ok.sum())}</td><td>{bad and f'✗ {bad}'}</td>"
+        yield (f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>\n')
     yield '</tbody>\n</table>\n<p id="legend">Colour by the logarithm of the error, in ulp:</p>\n'
     yield '<div class="scale" aria-labelledby="legend" role="img">'
     for ulp in (LOWEST, 0.5, 1.0, 4.0, 1e2, 1e4, 1e6, HIGHEST):
         yield f"<span {_style(ulp)}>{ulp:g}</span>"
-    yield "</div>\n<p>✗ over the limit or wrong (follow it to the words); ✓ right, where ulps are not the matter; ∞ NaN or infinity "
-    yield "in the wrong place, or an error raised; – not offered. The problems in words and the reasons for the cases stand below.</p>\n"
+    yield (
+        "</div>\n<p>✗ over the limit or wrong (follow it to the words); ✓ right, where ulps are not the "
+        "matter; ∞ NaN or infinity "
+    )
+    yield (
+        "in the wrong place, or an error raised; – not offered. The problems in words and the reasons "
+        "for the cases stand below.</p>\n"
+    )
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield f'<p class="faint">{escape(found)}; {escape(_platform())}</p>\n'
 
@@ -228,10 +283,15 @@ def _header(first: str, columns: Iterable[str]) -> str:
 def _heat_table(function: str, dtype: str, rows: pd.DataFrame, *, opened: bool) -> Iterator[str]:
     """One table, case by implementation, behind a line that counts what fails."""
     bad = int((~rows["ok"].astype(bool)).sum())
-    verdict = f"✗ {bad} of {len(rows)} over the limit or wrong" if bad else f"✓ all {len(rows)} within the limit"
+    verdict = (
+        f"✗ {bad} of {len(rows)} over the limit or wrong" if bad else f"✓ all {len(rows)} within the limit"
+    )
     label = escape(f"{function}, {dtype}", quote=True)
     yield f"<details{' open' if opened else ''}><summary>{escape(dtype)}: {verdict}</summary>\n"
-    yield f'<div class="wide" tabindex="0" role="region" aria-label="{label}">\n<table>\n<caption class="hidden">{label}</caption>\n'
+    yield (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{label}">\n<table>\n<caption '
+        f'class="hidden">{label}</caption>\n'
+    )
     names = list(dict.fromkeys(rows["implementation"]))
     yield _header("case", names)
     cells = {(row.case, row.implementation): row for row in rows.itertuples()}
@@ -250,7 +310,10 @@ def _cell(row: Any) -> str:
     if row.ok:
         return f"<td {style}>{ulp_text(ulp) or '✓'}</td>"
     words = escape(row.problem, quote=True)
-    link = f'<a href="#p{row.Index}"><span aria-hidden="true">✗</span><span class="hidden">wrong: </span> {ulp_text(ulp)}</a>'
+    link = (
+        f'<a href="#p{row.Index}"><span aria-hidden="true">✗</span><span class="hidden">wrong: </span> '
+        f"{ulp_text(ulp)}</a>"
+    )
     return f'<td class="bad" id="c{row.Index}" {style} title="{words}">{link}</td>'
 
 
@@ -266,7 +329,8 @@ def _problem_list(frame: pd.DataFrame) -> Iterator[str]:
         yield f"<h3>{escape(str(name))}</h3>\n<ul>\n"
         for row in rows.itertuples():
             where = escape(f"{row.function}, {row.dtype}, {row.case}")
-            # an opened table is needed to follow the link back; a closed one is opened by browsers that find the anchor in it
+            # an opened table is needed to follow the link back; a closed one is opened by browsers that find
+            # the anchor in it
             yield f'<li id="p{row.Index}"><a href="#c{row.Index}">{where}</a>: {escape(row.problem)}</li>\n'
         yield "</ul>\n"
 

@@ -40,11 +40,12 @@ def run(
     Parameters
     ----------
     implementations : mapping or sequence of str
-        Names mapped to objects with any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row) and
-        ``cross_entropy_grad(z, y)``, NumPy rows (N, K) in and NumPy out, or to a bare function that has, or is mapped from,
-        one of these names; or names of the built-in adapters, such as ``["torch", "jax"]``.
-        Keywords ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases; what
-        raises ``NotImplementedError`` is left out; an attribute ``dtypes`` says which types the object takes.
+        Names mapped to objects with any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a
+        loss a row) and ``cross_entropy_grad(z, y)``, NumPy rows (N, K) in and NumPy out, or to a bare
+        function that has, or is mapped from, one of these names; or names of the built-in adapters, such as
+        ``["torch", "jax"]``. Keywords ``where``, ``label_smoothing`` and ``class_weight``, where a function
+        names them, bring further cases; what raises ``NotImplementedError`` is left out; an attribute
+        ``dtypes`` says which types the object takes.
     limit_ulp : float
         The largest error that passes, in ulp of the input's type.
     dtypes : sequence of str, optional
@@ -57,8 +58,9 @@ def run(
     Returns
     -------
     pandas.DataFrame
-        A row a (implementation, function, dtype, case): ``max_ulp`` (NaN where ulps are not the matter), ``ok``,
-        ``problem`` in words, and the case's ``reason``. Whatever a function raises or returns is a finding, never an error.
+        A row a (implementation, function, dtype, case): ``max_ulp`` (NaN where ulps are not the matter),
+        ``ok``, ``problem`` in words, and the case's ``reason``. Whatever a function raises or returns is a
+        finding, never an error.
 
     Raises
     ------
@@ -94,7 +96,9 @@ def run(
         for name, subject, dtype in _with_progress(subjects, progress)
         for check, finding in _findings(subject, kinds[dtype], limit_ulp)
     ]
-    frame = pd.DataFrame(rows, columns=["implementation", "function", "dtype", "case", "max_ulp", "problem", "reason"])
+    frame = pd.DataFrame(
+        rows, columns=["implementation", "function", "dtype", "case", "max_ulp", "problem", "reason"]
+    )
     frame["ok"] = frame["problem"] == ""
     return frame[list(COLUMNS)]
 
@@ -124,17 +128,23 @@ def _objects(implementations: Mapping[str, Any] | Sequence[str] | str) -> dict[s
 
 
 def _with_names(name: str, implementation: Any) -> Any:
-    """Return an object that has some of the functions; a function that is called as one of them becomes an object with it alone."""
+    """Return an object that has some of the functions.
+
+    A function that is called as one of them becomes an object with it alone.
+    """
     if any(Subject(implementation, function).offered for function in FUNCTIONS):
         return implementation
     called = (re.split("[.:]", name)[-1], getattr(implementation, "__name__", None))
     function = next((each for each in called if each in FUNCTIONS), None)
     if function is None or not callable(implementation):
         raise NothingToAuditError(
-            f"{name} must have at least one callable of {', '.join(FUNCTIONS)}, or be a function of one of these names; "
+            f"{name} must have at least one callable of {', '.join(FUNCTIONS)}, or be a function of one of "
+            f"these names; "
             f"got {type(implementation).__name__} with none"
         )
-    return SimpleNamespace(**{function: implementation, "dtypes": getattr(implementation, "dtypes", _checks.FLOAT_DTYPES)})
+    return SimpleNamespace(
+        **{function: implementation, "dtypes": getattr(implementation, "dtypes", _checks.FLOAT_DTYPES)}
+    )
 
 
 def _dtypes_of(name: str, implementation: Any) -> list[str]:
@@ -144,16 +154,21 @@ def _dtypes_of(name: str, implementation: Any) -> list[str]:
         names = list(said) if isinstance(said, Iterable) and not isinstance(said, str) else [said]
     for each in names:
         if each not in _checks.FLOAT_DTYPES:
-            raise NothingToAuditError(f"{name}.dtypes must hold names of {', '.join(_checks.FLOAT_DTYPES)}; got {each!r}")
+            raise NothingToAuditError(
+                f"{name}.dtypes must hold names of {', '.join(_checks.FLOAT_DTYPES)}; got {each!r}"
+            )
     return [dtype for dtype in _checks.FLOAT_DTYPES if dtype in names]
 
 
-def _with_progress(subjects: list[tuple[str, Subject, str]], progress: bool) -> Iterator[tuple[str, Subject, str]]:
+def _with_progress(
+    subjects: list[tuple[str, Subject, str]], progress: bool
+) -> Iterator[tuple[str, Subject, str]]:
     if not progress:
         yield from subjects
         return
     tqdm = load("tqdm", "the audit's progress, unless progress=False, is shown by tqdm").tqdm
-    with tqdm(subjects, unit="function", disable=None) as bar:  # disable=None: silent where there is no terminal
+    # disable=None: silent where there is no terminal
+    with tqdm(subjects, unit="function", disable=None) as bar:
         for name, subject, dtype in bar:
             bar.set_postfix_str(f"{name} {subject.function} {dtype}")
             yield name, subject, dtype

@@ -33,13 +33,18 @@ class ExitError(RuntimeError):
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Turn what ``except Exception`` lets through, ``SystemExit`` above all, into ``ExitError``; an interruption stays one."""
+    """Turn what ``except Exception`` lets through, ``SystemExit`` above all, into ``ExitError``.
+
+    An interruption stays one.
+    """
     try:
         yield
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ExitError(f"raises {type(error).__name__} ({first_line(error)}), which ends the program: raise an Exception") from error
+        raise ExitError(
+            f"raises {type(error).__name__} ({first_line(error)}), which ends the program: raise an Exception"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ class Subject:
 
     @property
     def offered(self) -> bool:
-        """Whether the implementation has the function; one that raises as it is looked up is there, and broken."""
+        """Whether the implementation has the function.
+
+        One that raises as it is looked up is there, and broken.
+        """
         try:
             with contained():
                 return callable(getattr(self.implementation, self.function, None))
@@ -67,7 +75,8 @@ class Subject:
         try:
             with contained():
                 parameters = inspect.signature(self._callable).parameters
-        except Exception:  # built-in callables may have no signature; what cannot be looked up shows when it is called
+        # built-in callables may have no signature; what cannot be looked up shows when it is called
+        except Exception:
             return False
         return all(keyword in parameters for keyword in keywords)
 
@@ -75,8 +84,13 @@ class Subject:
     def _callable(self) -> Any:
         return getattr(self.implementation, self.function)
 
-    def __call__(self, z: NDArray[Any], y: NDArray[Any] | None = None, **keywords: Any) -> NDArray[np.float64]:
-        """Return the answer as float64: (N, K), or (N,) for the loss; raise ``BrokenError`` for any other form."""
+    def __call__(
+        self, z: NDArray[Any], y: NDArray[Any] | None = None, **keywords: Any
+    ) -> NDArray[np.float64]:
+        """Return the answer as float64: (N, K), or (N,) for the loss.
+
+        Raise ``BrokenError`` for any other form.
+        """
         with np.errstate(all="ignore"):
             try:
                 with contained():
@@ -108,15 +122,20 @@ def _real(result: Any) -> NDArray[np.float64]:
             array = np.asarray(result)
             if _holds_reals(array) and not np.ma.is_masked(result):
                 return array.astype(np.float64)
-    except Exception as error:  # ragged lists, tensors with a gradient or on a GPU: each library has its own error
+    # ragged lists, tensors with a gradient or on a GPU: each library has its own error
+    except Exception as error:
         said = f"{type(error).__name__}: {first_line(error)}"
-        raise BrokenError(f"returns a {kind} that NumPy cannot read ({said}); expected an array of real numbers") from error
+        raise BrokenError(
+            f"returns a {kind} that NumPy cannot read ({said}); expected an array of real numbers"
+        ) from error
     masked = " and masked entries" if np.ma.is_masked(result) else ""
     raise BrokenError(f"returns a {kind} with dtype {array.dtype}{masked}; expected an array of real numbers")
 
 
 def _holds_reals(array: NDArray[Any]) -> bool:
-    """Whether the entries are real numbers: not truth values, text that reads like numbers, or complex ones cut down."""
+    """Whether the entries are real numbers: not truth values, text that reads like numbers, or complex ones
+    cut down.
+    """
     if array.dtype == object:
         return all(isinstance(entry, numbers.Real) and not isinstance(entry, bool) for entry in array.flat)
     return array.dtype != np.bool_ and np.can_cast(array.dtype, np.float64, "same_kind")

@@ -1,8 +1,9 @@
 """Exact values of the audited functions, from the mpmath oracle, as (high, low) float64 pairs.
 
-They are the same for every implementation and cost seconds, so ``exact_values.npz`` carries them, keyed by a digest of
-function, arguments and recipe version. Whatever is not there (another NumPy that draws other random rows, a user's own
-rows) is computed on the spot. ``python tools/exact_values.py`` writes the file anew; a test recomputes a sample.
+They are the same for every implementation and cost seconds, so ``exact_values.npz`` carries them, keyed by a
+digest of function, arguments and recipe version. Whatever is not there (another NumPy that draws other random
+rows, a user's own rows) is computed on the spot. ``python tools/exact_values.py`` writes the file anew; a
+test recomputes a sample.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ class Exact(NamedTuple):
 
 
 def exact_values(function: str, z: Rows, y: Rows | None = None, spec: LossSpec = LossSpec()) -> Exact:
-    """Return the exact result of ``function`` on rows (N, K), with labels (N,) or target distributions (N, K).
+    """Return the exact result of ``function`` on rows (N, K), with labels (N,) or target distributions (N,
+    K).
 
-    A row with NaN, with +inf or with nothing above -inf has NaN everywhere: what every framework returns, and the
-    only honest answer. float64 arguments stand for exactly themselves.
+    A row with NaN, with +inf or with nothing above -inf has NaN everywhere: what every framework returns, and
+    the only honest answer. float64 arguments stand for exactly themselves.
     """
     wide = np.ascontiguousarray(z, dtype=np.float64)
-    target = None if y is None else np.ascontiguousarray(y, dtype=np.int64 if y.dtype.kind in "iu" else np.float64)
+    target = (
+        None if y is None else np.ascontiguousarray(y, dtype=np.int64 if y.dtype.kind in "iu" else np.float64)
+    )
     key = digest(function, wide, target, spec)
     if key in _stored():
         return _unpack(_stored()[key])
@@ -83,7 +87,9 @@ def _compute(function: str, z: Rows, y: Rows | None, spec: LossSpec) -> Exact:
     targets: list[Any] = [None] * len(z) if y is None else [int(t) if y.ndim == 1 else t for t in y]
     rows = [_row(function, row, target, spec) for row, target in zip(z, targets, strict=True)]
     shape = z.shape[:1] if function == "cross_entropy" else z.shape
-    return Exact(*(None if part[0] is None else np.stack(part).reshape(shape) for part in zip(*rows, strict=True)))  # type: ignore[arg-type]
+    return Exact(
+        *(None if part[0] is None else np.stack(part).reshape(shape) for part in zip(*rows, strict=True))  # type: ignore[arg-type]
+    )
 
 
 def _row(function: str, row: NDArray[np.float64], target: Any, spec: LossSpec) -> tuple[Any, Any, Any]:

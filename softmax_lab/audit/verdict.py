@@ -49,7 +49,9 @@ def diagnose(evidence: Evidence) -> str:
 
 
 def told_apart(one: float, other: float, digits: int) -> tuple[str, str]:
-    """Return two numbers in the fewest digits, from ``digits`` on, that tell them apart: unequal numbers never look equal."""
+    """Return two numbers in the fewest digits, from ``digits`` on, that tell them apart: unequal numbers
+    never look equal.
+    """
     for count in range(digits, 18):
         texts = f"{one:.{count}g}", f"{other:.{count}g}"
         if texts[0] != texts[1]:
@@ -58,7 +60,9 @@ def told_apart(one: float, other: float, digits: int) -> tuple[str, str]:
 
 
 def _both(e: Evidence, digits: int) -> tuple[str, str]:
-    """The worst entry's computed and exact value, told apart also where the exact one differs from every float."""
+    """The worst entry's computed and exact value, told apart also where the exact one differs from every
+    float.
+    """
     computed, exact, _ = _entry(e)
     low = float(e.exact.low[e.worst])
     if computed != exact or not low:
@@ -89,7 +93,8 @@ def _nan_made(e: Evidence) -> str:
         return ""
     if np.isnan(e.exact.high).any():
         return (
-            f"NaN at {place}, whose own logits are fine (exact: {exact:.4g}): the NaN or infinity of another row leaks into it; "
+            f"NaN at {place}, whose own logits are fine (exact: {exact:.4g}): the NaN or infinity of "
+            f"another row leaks into it; "
             "reduce along the class axis only"
         )
     return (
@@ -105,14 +110,20 @@ def _infinite(e: Evidence) -> str:
     if e.function in ("log_softmax", "cross_entropy"):
         advice = "compute z - logsumexp(z), not the logarithm of a probability that underflowed"
         return f"{computed} at {place}; the exact value is {exact:.6g}: {advice}"
-    return f"{computed} at {place}; the exact value is {exact:.6g}: exp overflowed; subtract each row's own maximum first"
+    return (
+        f"{computed} at {place}; the exact value is {exact:.6g}: exp overflowed; subtract each row's "
+        f"own maximum first"
+    )
 
 
 def _finite_for_infinite(e: Evidence) -> str:
     computed, exact, place = _entry(e)
     if not np.isinf(exact):
         return ""
-    return f"{computed:.6g} at {place}; the exact value is {exact}: clipping or an added epsilon hides an impossible class"
+    return (
+        f"{computed:.6g} at {place}; the exact value is {exact}: clipping or an added epsilon hides an "
+        f"impossible class"
+    )
 
 
 def _lost_confidence(e: Evidence) -> str:
@@ -139,7 +150,10 @@ def _vanished(e: Evidence) -> str:
     computed, exact, place = _entry(e)
     if computed != 0 or abs(exact) < float_format(e.dtype).smallest:
         return ""
-    return f"0 at {place}; the exact value is {exact:.4g}: it was lost to underflow or to a maximum that is not the row's own"
+    return (
+        f"0 at {place}; the exact value is {exact:.4g}: it was lost to underflow or to a maximum that "
+        f"is not the row's own"
+    )
 
 
 def _labels_shifted(e: Evidence) -> str:
@@ -150,7 +164,10 @@ def _labels_shifted(e: Evidence) -> str:
     if len(wrong) == 0 or len(wrong) < 0.5 * len(found):
         return ""
     row = int(wrong[0])
-    return f"row {row} with label {int(e.labels[row])} pulls up class {int(found[row])}: labels are shifted or the class axis is wrong"
+    return (
+        f"row {row} with label {int(e.labels[row])} pulls up class {int(found[row])}: labels are "
+        f"shifted or the class axis is wrong"
+    )
 
 
 def _factor(e: Evidence) -> str:
@@ -185,7 +202,10 @@ def _unnormalised(e: Evidence) -> str:
     row = int(np.argmax(off))
     if off[row] < max(_NEARBY, 50 * float_format(e.dtype).eps):
         return ""
-    return f"row {row}'s probabilities sum to {p[row].sum():.6g}, not 1: a class is missing or double, the sum drifts, or the axis is wrong"
+    return (
+        f"row {row}'s probabilities sum to {p[row].sum():.6g}, not 1: a class is missing or double, the "
+        f"sum drifts, or the axis is wrong"
+    )
 
 
 def _inaccurate(e: Evidence) -> str:
@@ -199,7 +219,10 @@ def _inaccurate(e: Evidence) -> str:
         if float_format(e.dtype).bits >= 24
         else "compute in float32 or wider and round once"
     )
-    return f"{told_apart(float(e.ulps[e.worst]), e.limit, 3)[0]} ulp off at {place} (relative {relative:.1e}): {digits}; {advice}"
+    return (
+        f"{told_apart(float(e.ulps[e.worst]), e.limit, 3)[0]} ulp off at {place} (relative "
+        f"{relative:.1e}): {digits}; {advice}"
+    )
 
 
 _RULES: tuple[Callable[[Evidence], str], ...] = (

@@ -1,8 +1,11 @@
-"""CIFAR-10 and CIFAR-100, from the official binary archives or from folders of images; nothing is ever downloaded or unpickled.
+"""CIFAR-10 and CIFAR-100, from the official binary archives or from folders of images.
 
-The archive is read as a stream and never unpacked: what is wanted are a few files of known names and lengths. It is refused whole
-where its checksum is not the official one, where a member is a link or leads out of the archive, and where a file is short.
-What was read is kept in a cache, under a name that is made of the content, and written in one step: a killed process leaves no half of it.
+Nothing is ever downloaded or unpickled.
+
+The archive is read as a stream and never unpacked: what is wanted are a few files of known names and lengths.
+It is refused whole where its checksum is not the official one, where a member is a link or leads out of the
+archive, and where a file is short. What was read is kept in a cache, under a name that is made of the
+content, and written in one step: a killed process leaves no half of it.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ _LARGEST_TEXT = 1 << 16  # bytes of the file of class names
 
 
 class Cifar(NamedTuple):
-    """Images ``(N, 32, 32, 3)`` as uint8 RGB and labels ``(N,)`` as int64; ``lossy``: the images have gone through JPEG."""
+    """Images ``(N, 32, 32, 3)`` as uint8 RGB and labels ``(N,)`` as int64.
+
+    ``lossy``: the images have gone through JPEG.
+    """
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -63,7 +69,10 @@ class Layout:
     @property
     def per_class(self) -> tuple[int, int]:
         """Training and test images of each class."""
-        return tuple(n * len(files) // self.num_classes for n, files in zip(self.rows_per_file, (self.train, self.test), strict=True))  # type: ignore[return-value]
+        return tuple(
+            n * len(files) // self.num_classes
+            for n, files in zip(self.rows_per_file, (self.train, self.test), strict=True)
+        )  # type: ignore[return-value]
 
 
 # the checksums and sizes of the archives that cs.toronto.edu/~kriz/cifar.html publishes
@@ -95,15 +104,17 @@ CIFAR100 = Layout(
 )
 
 
-def cifar10(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, progress: bool = True) -> Cifar:
+def cifar10(
+    path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, progress: bool = True
+) -> Cifar:
     """Return CIFAR-10: 50,000 training and 10,000 test images of ten classes.
 
     Parameters
     ----------
     path : path
-        The official binary archive ``cifar-10-binary.tar.gz``, or a folder with ``train/<class>/*.png`` and ``test/<class>/*.png``
-        (or ``.jpg``), 5,000 and 1,000 images a class. Class folders in alphabetical order are the standard labels. The set itself has
-        to be fetched by hand: it names no licence.
+        The official binary archive ``cifar-10-binary.tar.gz``, or a folder with ``train/<class>/*.png`` and
+        ``test/<class>/*.png`` (or ``.jpg``), 5,000 and 1,000 images a class. Class folders in alphabetical
+        order are the standard labels. The set itself has to be fetched by hand: it names no licence.
     cache : path, optional
         Where decoded arrays are kept; by default the folder ``softmax-lab`` of the user's cache.
     progress : bool
@@ -118,8 +129,8 @@ def cifar10(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | Non
     FileNotFoundError
         Where there is nothing at ``path``.
     ValueError
-        On a checksum that is not the official one, a truncated file, a link, a path out of the archive or folder, or a count, size
-        or label that does not fit.
+        On a checksum that is not the official one, a truncated file, a link, a path out of the archive or
+        folder, or a count, size or label that does not fit.
     ModuleNotFoundError
         Without Pillow (for images) or tqdm (for progress), saying which extra installs it.
 
@@ -133,16 +144,19 @@ def cifar10(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | Non
 
     References
     ----------
-    A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report, University of Toronto (2009).
+    A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report, University of
+    Toronto (2009).
     """
     return _load(Path(path), CIFAR10, cache, progress)
 
 
-def cifar100(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, progress: bool = True) -> Cifar:
+def cifar100(
+    path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, progress: bool = True
+) -> Cifar:
     """Return CIFAR-100 with its fine labels: 50,000 training and 10,000 test images of a hundred classes.
 
-    Arguments, errors and reference as in :func:`cifar10`; the archive is ``cifar-100-binary.tar.gz``, a folder has 500 and 100 images
-    a class.
+    Arguments, errors and reference as in :func:`cifar10`; the archive is ``cifar-100-binary.tar.gz``, a
+    folder has 500 and 100 images a class.
 
     Examples
     --------
@@ -156,7 +170,9 @@ def cifar100(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | No
 
 
 def cache_folder() -> Path:
-    """Return where decoded sets are kept: ``SOFTMAX_LAB_CACHE``, else ``softmax-lab`` in the user's cache folder."""
+    """Return where decoded sets are kept: ``SOFTMAX_LAB_CACHE``, else ``softmax-lab`` in the user's cache
+    folder.
+    """
     own = os.environ.get("SOFTMAX_LAB_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(base) / "softmax-lab"
@@ -164,13 +180,18 @@ def cache_folder() -> Path:
 
 def _load(path: Path, layout: Layout, cache: str | os.PathLike[str] | None, progress: bool) -> Cifar:
     if not path.exists():
-        raise FileNotFoundError(f"{layout.name} is read from its binary archive {layout.archive} or a folder of images; there is no {path}")
+        raise FileNotFoundError(
+            f"{layout.name} is read from its binary archive {layout.archive} or a folder of images; there "
+            f"is no {path}"
+        )
     files = _listed(path, layout) if path.is_dir() else []
     key = _folder_key(files, path) if files else _archive_key(path, layout, progress)
     kept = (cache_folder() if cache is None else Path(cache)) / f"{layout.name.lower()}-{key[:32]}.npz"
     found = _from_cache(kept)
     if found is None:
-        found = _read_folder(files, path, layout, progress) if files else _read_archive(path, layout, progress)
+        found = (
+            _read_folder(files, path, layout, progress) if files else _read_archive(path, layout, progress)
+        )
         _into_cache(kept, found)
     return found
 
@@ -181,20 +202,30 @@ def _load(path: Path, layout: Layout, cache: str | os.PathLike[str] | None, prog
 def _archive_key(path: Path, layout: Layout, progress: bool) -> str:
     """Return the archive's SHA-256, which must be the official one: nothing in it is looked at before."""
     digest = hashlib.sha256()
-    with path.open("rb") as file, _bar(path.stat().st_size, f"checking {path.name}", progress, bytes_=True) as bar:
+    with (
+        path.open("rb") as file,
+        _bar(path.stat().st_size, f"checking {path.name}", progress, bytes_=True) as bar,
+    ):
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             bar.update(len(chunk))
     if digest.hexdigest() != layout.sha256:
         size = path.stat().st_size
         short = f"; it is truncated, {size} of {layout.size} bytes" if size < layout.size else ""
-        raise ValueError(f"{path.name} must be {layout.archive} with SHA-256 {layout.sha256}; got {digest.hexdigest()}{short}")
+        raise ValueError(
+            f"{path.name} must be {layout.archive} with SHA-256 {layout.sha256}; got "
+            f"{digest.hexdigest()}{short}"
+        )
     return digest.hexdigest()
 
 
 def _read_archive(path: Path, layout: Layout, progress: bool) -> Cifar:
     records = layout.label_bytes + _PIXELS
-    lengths = {name: n * records for files, n in zip((layout.train, layout.test), layout.rows_per_file, strict=True) for name in files}
+    lengths = {
+        name: n * records
+        for files, n in zip((layout.train, layout.test), layout.rows_per_file, strict=True)
+        for name in files
+    }
     try:
         found = _members(path, layout, lengths, progress)
     except (EOFError, tarfile.TarError, zlib.error, OSError) as error:
@@ -212,21 +243,31 @@ def _read_archive(path: Path, layout: Layout, progress: bool) -> Cifar:
 def _members(path: Path, layout: Layout, lengths: dict[str, int], progress: bool) -> dict[str, bytes]:
     """Return the wanted files' bytes by name, after a look at every member's name and kind."""
     found: dict[str, bytes] = {}
-    with tarfile.open(path, "r:gz") as archive, _bar(sum(lengths.values()), f"reading {path.name}", progress, bytes_=True) as bar:
+    with (
+        tarfile.open(path, "r:gz") as archive,
+        _bar(sum(lengths.values()), f"reading {path.name}", progress, bytes_=True) as bar,
+    ):
         for member in archive:
             inside = _safe(member)
             if inside.parent != PurePosixPath(layout.folder) or inside.name not in {*lengths, layout.names}:
                 continue
             if inside.name in found or not member.isfile():
-                raise ValueError(f"{member.name} must be one plain file in {path.name}; it is there twice, or is none")
+                raise ValueError(
+                    f"{member.name} must be one plain file in {path.name}; it is there twice, or is none"
+                )
             expected = lengths.get(inside.name)
             if member.size != expected if expected is not None else member.size > _LARGEST_TEXT:
-                raise ValueError(f"{member.name} must have {expected or f'at most {_LARGEST_TEXT}'} bytes; got {member.size}")
+                raise ValueError(
+                    f"{member.name} must have {expected or f'at most {_LARGEST_TEXT}'} bytes; got "
+                    f"{member.size}"
+                )
             opened = archive.extractfile(member)
             assert opened is not None  # a plain file
             found[inside.name] = opened.read()
             if len(found[inside.name]) != member.size:
-                raise ValueError(f"{member.name} is truncated: {len(found[inside.name])} of {member.size} bytes")
+                raise ValueError(
+                    f"{member.name} is truncated: {len(found[inside.name])} of {member.size} bytes"
+                )
             bar.update(member.size if expected is not None else 0)
     return found
 
@@ -237,16 +278,24 @@ def _safe(member: tarfile.TarInfo) -> PurePosixPath:
     if inside.is_absolute() or ".." in inside.parts or "\\" in member.name or ":" in member.name:
         raise ValueError(f"the archive must hold plain relative paths; got {member.name!r}")
     if not (member.isfile() or member.isdir()):
-        raise ValueError(f"the archive must hold files and folders alone; {member.name!r} is a link or a device")
+        raise ValueError(
+            f"the archive must hold files and folders alone; {member.name!r} is a link or a device"
+        )
     return inside
 
 
 def _decoded(files: Iterable[bytes], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return images (N, 32, 32, 3) and labels (N,): a record is its labels, then the red, the green and the blue plane."""
-    rows = np.concatenate([np.frombuffer(data, np.uint8).reshape(-1, layout.label_bytes + _PIXELS) for data in files])
+    """Return images (N, 32, 32, 3) and labels (N,): a record is its labels, then the red, the green and the
+    blue plane.
+    """
+    rows = np.concatenate(
+        [np.frombuffer(data, np.uint8).reshape(-1, layout.label_bytes + _PIXELS) for data in files]
+    )
     labels = rows[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= layout.num_classes:
-        raise ValueError(f"labels must be < {layout.num_classes}; got {int(labels.max())} at row {int(labels.argmax())}")
+        raise ValueError(
+            f"labels must be < {layout.num_classes}; got {int(labels.max())} at row {int(labels.argmax())}"
+        )
     planes = rows[:, layout.label_bytes :].reshape(-1, 3, SIDE, SIDE)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
@@ -262,14 +311,21 @@ def _listed(path: Path, layout: Layout) -> list[Path]:
         folders = _entries(path / part)
         classes[part] = [folder.name for folder in folders]
         if len(folders) != layout.num_classes:
-            raise ValueError(f"{path / part} must have {layout.num_classes} class folders; got {len(folders)}")
+            raise ValueError(
+                f"{path / part} must have {layout.num_classes} class folders; got {len(folders)}"
+            )
         for folder in folders:
             images = [entry for entry in _entries(folder) if entry.suffix.lower() in _SUFFIXES]
             if len(images) != wanted:
-                raise ValueError(f"{folder} must hold {wanted} images ({', '.join(_SUFFIXES)}); got {len(images)}")
+                raise ValueError(
+                    f"{folder} must hold {wanted} images ({', '.join(_SUFFIXES)}); got {len(images)}"
+                )
             files += images
     if classes["train"] != classes["test"]:
-        raise ValueError(f"train and test must have the same classes; only one has {sorted({*classes['train']} ^ {*classes['test']})}")
+        raise ValueError(
+            f"train and test must have the same classes; only one has "
+            f"{sorted({*classes['train']} ^ {*classes['test']})}"
+        )
     return files
 
 
@@ -285,7 +341,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _folder_key(files: list[Path], root: Path) -> str:
-    """Return a checksum of the files' names, sizes and times: to read every image again would be the whole work."""
+    """Return a checksum of the files' names, sizes and times: to read every image again would be the whole
+    work.
+    """
     digest = hashlib.sha256()
     for file in files:
         about = file.stat()
@@ -313,7 +371,9 @@ def _images(files: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
         try:
             with pillow.open(file, formats=("JPEG", "PNG")) as image:
                 if image.size != (SIDE, SIDE):  # known from the header: nothing large is decoded
-                    raise ValueError(f"{file} must be {SIDE} x {SIDE} pixels; got {image.size[0]} x {image.size[1]}")
+                    raise ValueError(
+                        f"{file} must be {SIDE} x {SIDE} pixels; got {image.size[0]} x {image.size[1]}"
+                    )
                 yield np.asarray(image.convert("RGB"), dtype=np.uint8)
         except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
             raise ValueError(f"{file} is truncated or no image: {error}") from error

@@ -29,7 +29,8 @@ def digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
     References
     ----------
-    E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (1998).
+    E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository
+    (1998).
     """
     bunch: Any = _load()
     return np.asarray(bunch.data, dtype=np.float64) / 16.0, np.asarray(bunch.target, dtype=np.int64)

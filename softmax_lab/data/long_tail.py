@@ -46,7 +46,13 @@ def long_tail_counts(n_max: int, rho: float, num_classes: int) -> NDArray[np.int
 
 
 def long_tail(
-    labels: ArrayLike, rho: float, *, seed: int = 0, test_per_class: int = 0, order: ArrayLike | None = None, n_max: int | None = None
+    labels: ArrayLike,
+    rho: float,
+    *,
+    seed: int = 0,
+    test_per_class: int = 0,
+    order: ArrayLike | None = None,
+    n_max: int | None = None,
 ) -> LongTail:
     """Split a labelled set into a long-tailed training part and a balanced test part.
 
@@ -57,8 +63,8 @@ def long_tail(
     rho : float
         Imbalance ratio >= 1: the first class of ``order`` has rho times the samples of the last.
     seed : int
-        Which rows are drawn. For one seed, classes are drawn independently, so a larger rho takes a subset of the rows that a
-        smaller one takes, and the test rows do not change with rho.
+        Which rows are drawn. For one seed, classes are drawn independently, so a larger rho takes a subset of
+        the rows that a smaller one takes, and the test rows do not change with rho.
     test_per_class : int
         Rows of each class set aside first, for the balanced test set.
     order : array_like of int, optional
@@ -81,12 +87,14 @@ def long_tail(
 
     References
     ----------
-    Y. Cui, M. Jia, T.-Y. Lin, Y. Song and S. Belongie, "Class-balanced loss based on effective number of samples",
-    CVPR 2019: the profile n_c = n mu^c.
+    Y. Cui, M. Jia, T.-Y. Lin, Y. Song and S. Belongie, "Class-balanced loss based on effective number of
+    samples", CVPR 2019: the profile n_c = n mu^c.
     """
     y = _checks.array("labels", labels)
     if y.ndim != 1 or y.dtype.kind not in "iu" or y.size == 0:
-        raise ValueError(f"labels must be integers of shape (N,), N >= 1; got dtype {y.dtype.name}, shape {y.shape}")
+        raise ValueError(
+            f"labels must be integers of shape (N,), N >= 1; got dtype {y.dtype.name}, shape {y.shape}"
+        )
     if y.min() < 0:
         raise IndexError(f"labels must be >= 0; got label {int(y.min())} at row {int(np.argmin(y))}")
     present = np.bincount(y)
@@ -94,9 +102,14 @@ def long_tail(
     test_per_class = _checks.whole("test_per_class", test_per_class, low=0)
     room = int(present.min()) - test_per_class
     if room < 1:
-        raise ValueError(f"every class needs more than test_per_class={test_per_class} rows; the smallest has {int(present.min())}")
+        raise ValueError(
+            f"every class needs more than test_per_class={test_per_class} rows; the smallest has "
+            f"{int(present.min())}"
+        )
     if n_max is not None and not 1 <= n_max <= room:
-        raise ValueError(f"n_max must lie in [1, {room}] (the smallest class less its test rows); got {n_max}")
+        raise ValueError(
+            f"n_max must lie in [1, {room}] (the smallest class less its test rows); got {n_max}"
+        )
     ranks = _ranks(order, num_classes)
     counts = long_tail_counts(room if n_max is None else n_max, rho, num_classes)[ranks]
     train, test = [], []

@@ -1,7 +1,8 @@
-"""What the torch functions check before any work: of tensors only what can be known without reading them, so that it traces.
+"""What the torch functions check before any work: of tensors only what can be known without reading them, so
+that it traces.
 
-Values (labels in range, weights not negative) are checked by the NumPy package on the CPU; elsewhere a look at them would wait
-for the device, and is taken only where it is asked for.
+Values (labels in range, weights not negative) are checked by the NumPy package on the CPU; elsewhere a look
+at them would wait for the device, and is taken only where it is asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from ._shared import as_array, at_hand
 __all__ = ["FLOATS", "class_dim", "floating", "labels", "loss", "values_at_hand"]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_INTEGERS = (
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
 
 
 def floating(name: str, tensor: Tensor) -> None:
@@ -49,13 +59,19 @@ def class_dim(name: str, tensor: Tensor, dim: int) -> int:
         except TypeError:
             raise TypeError(f"dim must be one integer; got {dim!r}") from None
     if not -tensor.ndim <= dim < tensor.ndim:
-        raise ValueError(f"dim must lie in [{-tensor.ndim}, {tensor.ndim}) for shape {tuple(tensor.shape)}; got {dim}")
+        raise ValueError(
+            f"dim must lie in [{-tensor.ndim}, {tensor.ndim}) for shape {tuple(tensor.shape)}; got {dim}"
+        )
     if tensor.shape[dim] == 0:
-        raise ValueError(f"{name} must have at least one class along dim {dim}; got shape {tuple(tensor.shape)}")
+        raise ValueError(
+            f"{name} must have at least one class along dim {dim}; got shape {tuple(tensor.shape)}"
+        )
     return dim % tensor.ndim
 
 
-def loss(logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tensor | None, options: Options) -> Options:
+def loss(
+    logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tensor | None, options: Options
+) -> Options:
     """Check a loss's arguments; return the options with a non-negative ``dim``."""
     floating("logits", logits)
     dim = class_dim("logits", logits, options.dim)
@@ -90,22 +106,32 @@ def _target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Siz
             raise ValueError(f"class-index target must have shape {expected}; got {tuple(target.shape)}")
         return
     if target.dtype not in FLOATS:
-        raise TypeError(f"target must hold integers (class indices) or floats (distributions); got {target.dtype}")
+        raise TypeError(
+            f"target must hold integers (class indices) or floats (distributions); got {target.dtype}"
+        )
     if target.shape != logits.shape:
         expected = f"the logits' shape {tuple(logits.shape)}"
-        raise ValueError(f"a floating-point target is a distribution per row and must have {expected}; got {tuple(target.shape)}")
+        raise ValueError(
+            f"a floating-point target is a distribution per row and must have {expected}; got "
+            f"{tuple(target.shape)}"
+        )
     needs = _needs_class_index(spec)
     if needs:
         raise ValueError(f"{', '.join(needs)} needs class-index targets; got a distribution per row")
 
 
 def _needs_class_index(spec: LossSpec) -> tuple[str, ...]:
-    """Return the active fields without meaning for a distribution; the compiler cannot look into arrays for zeros."""
+    """Return the active fields without meaning for a distribution.
+
+    The compiler cannot look into arrays for zeros.
+    """
     if not torch.compiler.is_compiling():
         return spec.needs_class_index
     arrays = {"margin": spec.margin, "smoothing per class": spec.smoothing}
     numbers = {"gamma": spec.gamma, "gate": spec.gate}
-    return tuple(name for name, value in arrays.items() if isinstance(value, np.ndarray)) + tuple(n for n, v in numbers.items() if v)
+    return tuple(name for name, value in arrays.items() if isinstance(value, np.ndarray)) + tuple(
+        n for n, v in numbers.items() if v
+    )
 
 
 def _sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None:
@@ -115,7 +141,9 @@ def _sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None
     _dense("sample_weight", value)
     _same_device("sample_weight", value, logits)
     if value.shape != row_shape:
-        raise ValueError(f"sample_weight must have shape {tuple(row_shape)} (one weight a row); got {tuple(value.shape)}")
+        raise ValueError(
+            f"sample_weight must have shape {tuple(row_shape)} (one weight a row); got {tuple(value.shape)}"
+        )
 
 
 def _same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
@@ -124,13 +152,18 @@ def _same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
 
 
 def labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raise the ``IndexError`` of the NumPy package for a label out of range; waits for the device, if that is not the CPU."""
+    """Raise the ``IndexError`` of the NumPy package for a label out of range.
+
+    Waits for the device, if that is not the CPU.
+    """
     if not target.is_floating_point() and not target.is_meta:
         _checks.labels(as_array(target.cpu()), num_classes, ignore_index, tuple(target.shape))
 
 
 def values_at_hand(logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> None:
-    """Refuse what the NumPy package refuses of values, before plain torch indexes with them: of those that can be looked at."""
+    """Refuse what the NumPy package refuses of values, before plain torch indexes with them: of those that
+    can be looked at.
+    """
     given, weights = at_hand(target), None if sample_weight is None else at_hand(sample_weight)
     if given is not None and target.is_floating_point():
         _checks.soft_target(given, given.shape, signed=options.signed)

@@ -1,7 +1,8 @@
-r"""The loss of a linear layer, without its logits: ``hidden @ weight.T + bias`` exists for some rows at a time.
+r"""The loss of a linear layer, without its logits: ``hidden @ weight.T + bias`` exists for some rows at a
+time.
 
-Rows of the loss are independent, so a chunk of rows is all that ever has to be in memory. For a chunk H (n, D) with row
-factors f (sample weight, upstream gradient) and G (n, V), the gradient of each row's own value:
+Rows of the loss are independent, so a chunk of rows is all that ever has to be in memory. For a chunk H (n,
+D) with row factors f (sample weight, upstream gradient) and G (n, V), the gradient of each row's own value:
 
 .. math::
 
@@ -9,12 +10,14 @@ factors f (sample weight, upstream gradient) and G (n, V), the gradient of each 
     \bar H &= \operatorname{diag}(f)\, (G W), \qquad
     \bar W \mathrel{+}= G^\top (\operatorname{diag}(f) H), \qquad \bar b \mathrel{+}= G^\top f
 
-The factors multiply the small side (n, D), never the chunk. What all rows share (the divisor of a mean, the upstream
-gradient of the reduced loss) is applied once at the end, to sums in float32, and rounded then: half precision does not lose small
-gradients to it. Rounded before are only G, for its products, and on the CPU each product.
+The factors multiply the small side (n, D), never the chunk. What all rows share (the divisor of a mean, the
+upstream gradient of the reduced loss) is applied once at the end, to sums in float32, and rounded then: half
+precision does not lose small gradients to it. Rounded before are only G, for its products, and on the CPU
+each product.
 
-The weight's gradient is read and written once a chunk, beside 2 n V D operations: larger chunks cost memory and save time.
-Cut cross-entropy (Wijmans et al. 2025) and Liger-Kernel (Hsu et al. 2024) rest on the same idea.
+The weight's gradient is read and written once a chunk, beside 2 n V D operations: larger chunks cost memory
+and save time. Cut cross-entropy (Wijmans et al. 2025) and Liger-Kernel (Hsu et al. 2024) rest on the same
+idea.
 """
 
 from __future__ import annotations
@@ -33,23 +36,44 @@ from ._labels import labels_of
 from ._shared import autocast_dtype
 
 __all__ = [
-    "CHUNK_BYTES", "Chunk", "Gradients", "Rows", "Task", "autocast", "blocks", "check_classes", "check_layer", "chunk_budget", "chunk_rows",
-    "evaluate", "once_differentiable", "outside_of_graphs", "parts", "prepare", "reduced", "run", "wants_gradient", "weighted",
-]  # fmt: skip
+    "CHUNK_BYTES",
+    "Chunk",
+    "Gradients",
+    "Rows",
+    "Task",
+    "autocast",
+    "blocks",
+    "check_classes",
+    "check_layer",
+    "chunk_budget",
+    "chunk_rows",
+    "evaluate",
+    "once_differentiable",
+    "outside_of_graphs",
+    "parts",
+    "prepare",
+    "reduced",
+    "run",
+    "wants_gradient",
+    "weighted",
+]
 
-CHUNK_BYTES = 48 << 20  # on a CPU, 192 rows of 65536 float32 classes: beyond that the products hardly run faster
-# On other devices a chunk must be worth reading and writing the weight's gradient once more: at 256,000 classes an H100 took 368 ms
-# with 48 MiB, 76 with 512, 65 with 1024, and the same memory in all three.
+# on a CPU, 192 rows of 65536 float32 classes: beyond that the products hardly run faster
+CHUNK_BYTES = 48 << 20
+# On other devices a chunk must be worth reading and writing the weight's gradient once more: at 256,000
+# classes an H100 took 368 ms with 48 MiB, 76 with 512, 65 with 1024, and the same memory in all three.
 LARGE_CHUNK_BYTES = 1 << 30
 _WIDE = (torch.float32, torch.float64)
-_CACHED = 1 << 17  # entries a block of what plain torch does on the CPU: its temporaries stay in a core's cache
+# entries a block of what plain torch does on the CPU: its temporaries stay in a core's cache
+_CACHED = 1 << 17
 _ELSEWHERE = 1 << 24  # and on other devices: enough work a launch
-_CLASSES = 1 << 15  # classes a slice of the weight's gradient, where a product in half precision is summed outside
+# classes a slice of the weight's gradient, where a product in half precision is summed outside
+_CLASSES = 1 << 15
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Wanted = tuple[bool, bool, bool]
-#: ``kernel(logits, target, gradient)`` returns values (n,) and weights (n,) of rows (n, V), both float64, and where
-#: ``gradient`` is set leaves the gradient of each row's own value in ``logits``
+#: ``kernel(logits, target, gradient)`` returns values (n,) and weights (n,) of rows (n, V), both float64, and
+#: where ``gradient`` is set leaves the gradient of each row's own value in ``logits``
 RowKernel = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
 
@@ -57,7 +81,8 @@ RowKernel = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
 
 def outside_of_graphs(function: Function) -> Function:
-    """Return the function, or where the compiler traces, one that it will not look into: NumPy and the network are no part of a graph.
+    """Return the function, or where the compiler traces, one that it will not look into: NumPy and the
+    network are no part of a graph.
 
     (``torch.compiler.disable`` as a decorator would load the compiler with the package.)
     """
@@ -80,24 +105,40 @@ def autocast(*tensors: Tensor | None) -> list[Any]:
     dtype = autocast_dtype(device)
     if dtype is None:
         return list(tensors)
-    return [tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+    return [
+        tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors
+    ]
 
 
 def check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Check what a linear layer needs of its three tensors."""
-    for name, tensor in (("hidden", hidden), ("weight", weight), *(() if bias is None else (("bias", bias),))):
+    for name, tensor in (
+        ("hidden", hidden),
+        ("weight", weight),
+        *(() if bias is None else (("bias", bias),)),
+    ):
         _torch_checks.floating(name, tensor)
     if weight.ndim != 2 or hidden.ndim == 0 or hidden.shape[-1] != weight.shape[1]:
-        raise ValueError(f"hidden (..., D) and weight (V, D) must agree; got shapes {tuple(hidden.shape)} and {tuple(weight.shape)}")
+        raise ValueError(
+            f"hidden (..., D) and weight (V, D) must agree; got shapes {tuple(hidden.shape)} and "
+            f"{tuple(weight.shape)}"
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have shape ({len(weight)},), one entry a class; got {tuple(bias.shape)}")
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and (tensor.dtype, tensor.device) != (hidden.dtype, hidden.device):
-            raise TypeError(f"{name} must be {hidden.dtype} on {hidden.device}, as hidden is; got {tensor.dtype} on {tensor.device}")
+            raise TypeError(
+                f"{name} must be {hidden.dtype} on {hidden.device}, as hidden is; got {tensor.dtype} on "
+                f"{tensor.device}"
+            )
 
 
-def prepare(logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tensor | None, options: Options) -> Rows:
-    """Check what comes with logits (..., K), and find the rows that count; the number of classes is left to :func:`check_classes`.
+def prepare(
+    logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tensor | None, options: Options
+) -> Rows:
+    """Check what comes with logits (..., K), and find the rows that count.
+
+    The number of classes is left to :func:`check_classes`.
 
     ``logits`` is looked at for shape, type and device only, and may stand for logits that never exist.
     """
@@ -115,7 +156,10 @@ def prepare(logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tenso
         if not bool((torch.isfinite(sample_weight) & (sample_weight >= 0)).all()):
             raise ValueError("sample_weight must be finite and >= 0")
     if any(tensor is not None and tensor.requires_grad for tensor in (target, sample_weight)):
-        raise ValueError("target and sample_weight get no gradient from a loss without whole logits; detach them, or use slt.cross_entropy")
+        raise ValueError(
+            "target and sample_weight get no gradient from a loss without whole logits; detach them, or use "
+            "slt.cross_entropy"
+        )
     factor = None if sample_weight is None else sample_weight.reshape(-1)
     if target.is_floating_point():
         return Rows(target.reshape(shape.numel(), logits.shape[-1]), None, factor, shape, options)
@@ -125,7 +169,9 @@ def prepare(logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tenso
 
 
 def check_classes(rows: Rows, target: Tensor, spec: LossSpec, num_classes: int) -> None:
-    """Check the spec's arrays and the labels that count against the number of classes, of all processes together."""
+    """Check the spec's arrays and the labels that count against the number of classes, of all processes
+    together.
+    """
     _torch_checks._spec(spec, num_classes)
     _torch_checks.labels(target, num_classes, rows.options.ignore_index)
 
@@ -138,7 +184,10 @@ def chunk_budget(chunk_bytes: int | None, device: torch.device) -> int:
 
 
 def chunk_rows(num_classes: int, dtype: torch.dtype, chunk_bytes: int, *, narrow: bool = False) -> int:
-    """Return how many rows of logits fit ``chunk_bytes``; half precision holds a float32 copy of them beside, unless ``narrow``."""
+    """Return how many rows of logits fit ``chunk_bytes``.
+
+    Half precision holds a float32 copy of them beside, unless ``narrow``.
+    """
     budget = _checks.number("chunk_bytes", chunk_bytes, low=1)
     row = num_classes * (dtype.itemsize + (4 if dtype not in _WIDE and not narrow else 0))
     return max(1, int(budget) // max(1, row))
@@ -164,7 +213,10 @@ def wants_gradient(tensor: Tensor | None) -> bool:
 
 
 def evaluate(task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the reduced loss as a node of the graph; gradients are made only for tensors that require one."""
+    """Return the reduced loss as a node of the graph.
+
+    Gradients are made only for tensors that require one.
+    """
     tensors = (hidden.reshape(task.rows.shape.numel(), hidden.shape[-1]), weight, bias)
     task = task._replace(wanted=(wants_gradient(hidden), wants_gradient(weight), wants_gradient(bias)))
     function = _PerRow if task.rows.options.reduction == "none" else _Reduced
@@ -174,7 +226,9 @@ def evaluate(task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 
 class _Reduced(torch.autograd.Function):
-    """A sum or mean: its upstream gradient is one number, so the gradients are made with the value and scaled in the end."""
+    """A sum or mean: its upstream gradient is one number, so the gradients are made with the value and scaled
+    in the end.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, task: Task) -> Tensor:
@@ -192,7 +246,9 @@ class _Reduced(torch.autograd.Function):
 
 
 class _PerRow(torch.autograd.Function):
-    """One value a row: the gradients wait for the upstream gradient of each, and the logits are computed again for them."""
+    """One value a row: the gradients wait for the upstream gradient of each, and the logits are computed
+    again for them.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, task: Task) -> Tensor:
@@ -206,15 +262,20 @@ class _PerRow(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
             factor = weighted(upstream, ctx.task.rows.factor)
-            # a loss scale of 65536 would overflow float16 in the product: the largest factor is applied afterwards
-            peak = factor.abs().amax().clamp_min(torch.finfo(factor.dtype).tiny) if len(factor) else factor.sum()
+            # a loss scale of 65536 would overflow float16 in the product: the largest factor is applied
+            # afterwards
+            peak = (
+                factor.abs().amax().clamp_min(torch.finfo(factor.dtype).tiny) if len(factor) else factor.sum()
+            )
             _, _, gradients = run(ctx.task, hidden, weight, bias, ctx.task.wanted, factor / peak)
         found = [_scaled(gradient, peak, hidden.dtype) for gradient in gradients]
         return (*once_differentiable(found, upstream, hidden, weight, bias), None)
 
 
 class _Once(torch.autograd.Function):
-    """A gradient with no derivative of its own: to ask for it is an error, where a constant would be silently wrong."""
+    """A gradient with no derivative of its own: to ask for it is an error, where a constant would be silently
+    wrong.
+    """
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *sources: Tensor | None) -> Tensor:
@@ -222,11 +283,16 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
-        raise RuntimeError("losses without whole logits can be differentiated once only; use slt.cross_entropy(hidden @ weight.T, ...)")
+        raise RuntimeError(
+            "losses without whole logits can be differentiated once only; use slt.cross_entropy(hidden @ "
+            "weight.T, ...)"
+        )
 
 
 def once_differentiable(gradients: Sequence[Tensor | None], *sources: Tensor | None) -> list[Tensor | None]:
-    """Return the gradients as they are, or where autograd records the backward pass, as nodes that refuse a second one."""
+    """Return the gradients as they are, or where autograd records the backward pass, as nodes that refuse a
+    second one.
+    """
     if not torch.is_grad_enabled():
         return list(gradients)
     return [None if g is None else _Once.apply(g, *sources) for g in gradients]  # type: ignore[no-untyped-call]
@@ -235,7 +301,8 @@ def once_differentiable(gradients: Sequence[Tensor | None], *sources: Tensor | N
 class Gradients(NamedTuple):
     """Sums over the chunks so far; None where no gradient is wanted."""
 
-    hidden: Tensor | None  # (N, D), float32 at least: a row is complete at once, but its last factor is not known
+    # (N, D), float32 at least: a row is complete at once, but its last factor is not known
+    hidden: Tensor | None
     weight: Tensor | None  # (V, D), float32 at least
     bias: Tensor | None  # (V,), float32 at least
 
@@ -258,7 +325,9 @@ class Gradients(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk's logits, then their gradient: in the type of the products, and (the same memory, or a copy) as the kernel takes them."""
+    """A chunk's logits, then their gradient: in the type of the products, and (the same memory, or a copy) as
+    the kernel takes them.
+    """
 
     product: Tensor  # (n, V)
     wide: Tensor  # (n, V)
@@ -285,7 +354,9 @@ class Chunk(NamedTuple):
         return self.product if self.product.dtype == self.wide.dtype else self.product.copy_(self.wide)
 
     def add_product(self, total: Tensor, h: Tensor) -> None:
-        """Add the gradient's product with ``h``, (V, D), to ``total``, never rounding the sum to half precision."""
+        """Add the gradient's product with ``h``, (V, D), to ``total``, never rounding the sum to half
+        precision.
+        """
         if self.wide.dtype == total.dtype and not (self.product.is_cuda and self.product.dtype not in _WIDE):
             total.addmm_(self.wide.t(), h.to(total.dtype))
             return
@@ -297,7 +368,9 @@ class Chunk(NamedTuple):
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a product in float32 at least, halves not rounded in between where torch offers that (on a GPU, from 2.8 on)."""
+    """Return a product in float32 at least, halves not rounded in between where torch offers that (on a GPU,
+    from 2.8 on).
+    """
     if a.is_cuda and a.dtype not in _WIDE and "dtype" in torch.ops.aten.mm.overloads():
         return torch.mm(a, b, out_dtype=torch.float32)
     return torch.mm(a, b).to(loss_dtype(a.dtype))
@@ -306,10 +379,16 @@ def _wide_product(a: Tensor, b: Tensor) -> Tensor:
 def run(
     task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Wanted, factor: Tensor | None
 ) -> tuple[Tensor, Tensor, Gradients]:
-    """Return values and weights of all rows (N,), float64 and 0 where a row does not count, and the wanted gradients."""
+    """Return values and weights of all rows (N,), float64 and 0 where a row does not count, and the wanted
+    gradients.
+    """
     values, weights = hidden.new_zeros((2, len(hidden)), dtype=torch.float64)
     gradients, buffer = Gradients.zeros(hidden, weight, bias, wanted), None
-    factors = hidden.new_ones(len(hidden), dtype=loss_dtype(hidden.dtype)) if factor is None else factor.to(loss_dtype(hidden.dtype))
+    factors = (
+        hidden.new_ones(len(hidden), dtype=loss_dtype(hidden.dtype))
+        if factor is None
+        else factor.to(loss_dtype(hidden.dtype))
+    )
     for part in parts(task.rows.live, len(hidden), task.step):
         h = hidden[part]
         buffer = Chunk.empty(len(h), weight, narrow=task.narrow) if buffer is None else buffer
@@ -347,7 +426,9 @@ def reduced(values: Tensor, weights: Tensor, rows: Rows) -> tuple[Tensor, Tensor
 
 
 def _scaled(gradient: Tensor | None, scale: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Return the gradient times ``scale``, in its own memory where no later backward pass will ask for it again."""
+    """Return the gradient times ``scale``, in its own memory where no later backward pass will ask for it
+    again.
+    """
     if gradient is None:
         return None
     with torch.no_grad():
@@ -355,7 +436,10 @@ def _scaled(gradient: Tensor | None, scale: Tensor, dtype: torch.dtype) -> Tenso
 
 
 def _graph_is_kept() -> bool:
-    """Whether this backward pass may be followed by another one over the same graph; yes where torch does not say."""
+    """Whether this backward pass may be followed by another one over the same graph.
+
+    Yes where torch does not say.
+    """
     kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if kept is None else bool(kept())
 

@@ -1,7 +1,9 @@
-"""Whole losses and maps in plain torch, around the formula of :mod:`._family`: any device, any order of derivative.
+"""Whole losses and maps in plain torch, around the formula of :mod:`._family`: any device, any order of
+derivative.
 
-The differentiable forms are what forward mode, functorch, targets that require a gradient, and third derivatives go through. The
-closed forms are what tensors that are not on the CPU go through: no graph, and the gradient with the value.
+The differentiable forms are what forward mode, functorch, targets that require a gradient, and third
+derivatives go through. The closed forms are what tensors that are not on the CPU go through: no graph, and
+the gradient with the value.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class _Rows(NamedTuple):
     shape: torch.Size  # of the rows: the logits' without the class dimension
 
 
-def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> _Rows:
+def _rows(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> _Rows:
     # what float32 could not hold is worked on in float64, as the CPU's loops do with all
     dtype = torch.float64 if _family.extreme(spec) else loss_dtype(logits.dtype)
     moved = logits.movedim(options.dim, -1)
@@ -73,7 +77,9 @@ def _rows(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tens
 
 
 def _balanced(spec: SpecTensors) -> SpecTensors:
-    """Return fields with a class weight whose sum is held: a mean does not know a factor that all weights share."""
+    """Return fields with a class weight whose sum is held: a mean does not know a factor that all weights
+    share.
+    """
     weight = spec.class_weight
     if isinstance(weight, Tensor) or weight == 0 or spec.gate or moderate(weight):
         return spec
@@ -82,16 +88,26 @@ def _balanced(spec: SpecTensors) -> SpecTensors:
 
 def _typed(spec: SpecTensors, dtype: torch.dtype) -> SpecTensors:
     """Return the fields in the type that is computed in, the prior summing to one."""
-    fields: dict[str, Any] = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in spec._asdict().items()}
+    fields: dict[str, Any] = {
+        name: value.to(dtype) if isinstance(value, Tensor) else value
+        for name, value in spec._asdict().items()
+    }
     if spec.prior is not None:
         fields["prior"] = (spec.prior.double() / spec.prior.double().sum()).to(dtype)
     return SpecTensors(**fields)
 
 
-def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
-    """Return the loss, differentiable to any order in the logits, a target distribution and the sample weights."""
-    if 1.0 / spec.temperature == math.inf:  # the largest logit's two derivatives would be infinite before they cancel
-        raise ValueError(f"temperature must be at least 5.6e-309 for derivatives in plain torch; got {spec.temperature!r}")
+def loss(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> Tensor:
+    """Return the loss, differentiable to any order in the logits, a target distribution and the sample
+    weights.
+    """
+    # the largest logit's two derivatives would be infinite before they cancel
+    if 1.0 / spec.temperature == math.inf:
+        raise ValueError(
+            f"temperature must be at least 5.6e-309 for derivatives in plain torch; got {spec.temperature!r}"
+        )
     rows = _rows(logits, target, spec, sample_weight, options)
     if rows.soft is not None:
         values, weight = _family.soft_value(rows.z, rows.soft, rows.spec)
@@ -104,7 +120,10 @@ def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tenso
 def loss_and_gradient(
     logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss and its gradient by the closed form; with "none", the gradient of each row's own value."""
+    """Return the loss and its gradient by the closed form.
+
+    With "none", the gradient of each row's own value.
+    """
     rows = _rows(logits, target, spec, sample_weight, options)
     if rows.soft is not None:
         values, gradient, weight = _family.soft_value_and_gradient(rows.z, rows.soft, rows.spec)
@@ -116,14 +135,30 @@ def loss_and_gradient(
     return value, _unrowed(_scaled(gradient, scale, rows), logits, options)
 
 
-def gradient(logits: Tensor, upstream: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
-    """Return the gradient times ``upstream`` (one number, or with "none" one a row) by the closed form, rounded once."""
+def gradient(
+    logits: Tensor,
+    upstream: Tensor,
+    target: Tensor,
+    spec: SpecTensors,
+    sample_weight: Tensor | None,
+    options: Options,
+) -> Tensor:
+    """Return the gradient times ``upstream`` (one number, or with "none" one a row) by the closed form,
+    rounded once.
+    """
     wide = logits.to(loss_dtype(logits.dtype))
     _, found = loss_and_gradient(wide, target, spec, sample_weight, options)
     return (found * (upstream.unsqueeze(options.dim) if upstream.ndim else upstream)).to(logits.dtype)
 
 
-def hvp(logits: Tensor, target: Tensor, tangent: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
+def hvp(
+    logits: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    spec: SpecTensors,
+    sample_weight: Tensor | None,
+    options: Options,
+) -> Tensor:
     """Return the Hessian of the loss times ``tangent`` by the closed form."""
     rows = _rows(logits, target, spec, sample_weight, options)
     moved = tangent.movedim(options.dim, -1).reshape(rows.z.shape).to(rows.z.dtype)
@@ -180,7 +215,9 @@ def _map_rows(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tens
 
 
 def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
-    """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its 1 - p."""
+    """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its
+    1 - p.
+    """
     wide = loss_dtype(probs.dtype)
     p, g = probs.to(wide), upstream.to(wide)
     g = g - g.gather(dim, p.argmax(dim, keepdim=True))
@@ -188,8 +225,11 @@ def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -
     return _family.over(p * (g - mean), temperature).to(probs.dtype)
 
 
-def log_softmax_vjp(log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None) -> Tensor:
-    """Return g - p sum(g) over T; at the likeliest class as g (1 - p) - p (sum(g) - g), where 1 - p is exact from log p.
+def log_softmax_vjp(
+    log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None
+) -> Tensor:
+    """Return g - p sum(g) over T; at the likeliest class as g (1 - p) - p (sum(g) - g), where 1 - p is exact
+    from log p.
 
     ``top`` is that class, where the caller knows it.
     """

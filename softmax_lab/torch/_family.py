@@ -1,7 +1,9 @@
-r"""The loss family in plain torch: the same formula as :mod:`softmax_lab.cross_entropy`, on tensors of any device.
+r"""The loss family in plain torch: the same formula as :mod:`softmax_lab.cross_entropy`, on tensors of any
+device.
 
-Symbols as in :mod:`softmax_lab.spec`. A row needs four numbers beside its probabilities, whatever the member of the family;
-with o = 1 - q_y (summed from the other classes), C the smoothed cross-entropy, phi = o^gamma and psi = -gamma o^(gamma-1) q_y:
+Symbols as in :mod:`softmax_lab.spec`. A row needs four numbers beside its probabilities, whatever the member
+of the family; with o = 1 - q_y (summed from the other classes), C the smoothed cross-entropy, phi = o^gamma
+and psi = -gamma o^(gamma-1) q_y:
 
 .. math::
 
@@ -9,11 +11,12 @@ with o = 1 - q_y (summed from the other classes), C the smoothed cross-entropy, 
     C = -(1 - \varepsilon) \log q_y - \varepsilon \textstyle\sum_k r_k \log q_k \\
     \frac{\partial L}{\partial u_k} &= \alpha q_k - \beta r_k \quad (k \ne y), \qquad
     \alpha = w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u), \quad \beta = w \varphi \varepsilon \\
-    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - (w\varphi - w\psi C)\, o + 2 \lambda \operatorname{lse}(u)\, q_y
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - (w\varphi - w\psi C)\, o
+        + 2 \lambda \operatorname{lse}(u)\, q_y
 
-Every function here works on rows (n, K) of float32 or float64 (callers widen half precision first), makes no in-place change
-and reads nothing back from the device, so that autograd, forward mode, functorch and the compiler all go through it. What
-crosses rows (the reduction) or ranks is the caller's.
+Every function here works on rows (n, K) of float32 or float64 (callers widen half precision first), makes no
+in-place change and reads nothing back from the device, so that autograd, forward mode, functorch and the
+compiler all go through it. What crosses rows (the reduction) or ranks is the caller's.
 """
 
 from __future__ import annotations
@@ -31,10 +34,29 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ..spec import LossSpec
 
 __all__ = [
-    "Affine", "RowTerms", "Shifted", "SpecTensors", "affine", "class_weights", "expected_log_q", "extreme", "hvp",
-    "outside_of_modes", "over", "prior", "row_terms",
-    "shard", "shifted", "smoothed", "soft_value", "soft_value_and_gradient", "soft_weights", "spec_tensors", "value", "value_and_gradient",
-]  # fmt: skip
+    "Affine",
+    "RowTerms",
+    "Shifted",
+    "SpecTensors",
+    "affine",
+    "class_weights",
+    "expected_log_q",
+    "extreme",
+    "hvp",
+    "outside_of_modes",
+    "over",
+    "prior",
+    "row_terms",
+    "shard",
+    "shifted",
+    "smoothed",
+    "soft_value",
+    "soft_value_and_gradient",
+    "soft_weights",
+    "spec_tensors",
+    "value",
+    "value_and_gradient",
+]
 
 
 class SpecTensors(NamedTuple):
@@ -54,10 +76,11 @@ class SpecTensors(NamedTuple):
 
 
 def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype) -> SpecTensors:
-    """Return the fields of ``spec`` with its arrays on ``device``, made once for each spec object, device and dtype.
+    """Return the fields of ``spec`` with its arrays on ``device``, made once for each spec object, device and
+    dtype.
 
-    The cache is the spec's own (by identity, and freed with it): comparing specs by value would read every array.
-    Do not write to the tensors.
+    The cache is the spec's own (by identity, and freed with it): comparing specs by value would read every
+    array. Do not write to the tensors.
     """
     cache: dict[tuple[torch.device, torch.dtype], SpecTensors] = spec.__dict__.setdefault("_tensors", {})
     key = torch.device(device), dtype
@@ -67,25 +90,35 @@ def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype)
         if spec.prior is not None:
             values["prior"] = spec.prior / np.sum(spec.prior)  # a LossSpec lets the sum miss one by 1e-6
         with outside_of_modes():
-            tensors = {name: torch.tensor(v, dtype=dtype, device=device) for name, v in values.items() if isinstance(v, np.ndarray)}
+            tensors = {
+                name: torch.tensor(v, dtype=dtype, device=device)
+                for name, v in values.items()
+                if isinstance(v, np.ndarray)
+            }
         cache[key] = SpecTensors(**(values | tensors))
     return cache[key]
 
 
 @contextmanager
 def outside_of_modes() -> Iterator[None]:
-    """Make ordinary tensors, which may be kept: none of inference mode, of a functorch level, or without memory (fake)."""
+    """Make ordinary tensors, which may be kept: none of inference mode, of a functorch level, or without
+    memory (fake).
+    """
     with torch.inference_mode(False), torch._C._DisableFuncTorch(), _disable_current_modes():
         yield
 
 
 def shard(spec: SpecTensors, first: int, last: int) -> SpecTensors:
-    """Return the fields for the classes ``first`` to ``last - 1`` alone: those that stand beside a logit are cut.
+    """Return the fields for the classes ``first`` to ``last - 1`` alone: those that stand beside a logit are
+    cut.
 
-    Margin, smoothing and class weight are looked up by the (global) label and stay whole; so do the rows of a bias matrix.
+    Margin, smoothing and class weight are looked up by the (global) label and stay whole; so do the rows of a
+    bias matrix.
     """
     cut: dict[str, Any] = {
-        name: value[..., first:last] for name in ("scale", "bias", "prior") if isinstance(value := getattr(spec, name), Tensor)
+        name: value[..., first:last]
+        for name in ("scale", "bias", "prior")
+        if isinstance(value := getattr(spec, name), Tensor)
     }
     return spec._replace(**cut)
 
@@ -100,15 +133,18 @@ class Affine(NamedTuple):
 def affine(z: Tensor, spec: SpecTensors, label: Tensor | None, *, first: int = 0) -> Affine:
     """Return u = (a v + b - m e_y) / T with v the soft-capped z, and du/dz.
 
-    ``label`` (n,) holds valid classes (the caller puts 0 where a row does not count); None for target distributions.
-    ``first`` is the class of the first column, where the columns are a shard: labels outside it have no margin here.
+    ``label`` (n,) holds valid classes (the caller puts 0 where a row does not count); None for target
+    distributions. ``first`` is the class of the first column, where the columns are a shard: labels outside
+    it have no margin here.
     """
     u, steepness = _unscaled(z, spec, label, first)
     return Affine(over(u, spec.temperature), steepness / spec.temperature)
 
 
 def over(x: Tensor, temperature: float) -> Tensor:
-    """Return x / T, where T may lie beyond what a tensor of x's type can hold: 0 / T is 0, and never 0 times an infinite 1/T."""
+    """Return x / T, where T may lie beyond what a tensor of x's type can hold: 0 / T is 0, and never 0 times
+    an infinite 1/T.
+    """
     if temperature == 1.0:
         return x
     if x.dtype == torch.float64 or _SMALLEST < temperature < _LARGEST:
@@ -128,7 +164,9 @@ def extreme(spec: SpecTensors) -> bool:
     )
 
 
-def _unscaled(z: Tensor, spec: SpecTensors, label: Tensor | None, first: int = 0) -> tuple[Tensor, float | Tensor]:
+def _unscaled(
+    z: Tensor, spec: SpecTensors, label: Tensor | None, first: int = 0
+) -> tuple[Tensor, float | Tensor]:
     """Return u T = a v + b - m e_y, and its derivative in z."""
     v, slope = z, spec.scale
     if spec.softcap is not None:
@@ -176,7 +214,10 @@ class Shifted(NamedTuple):
     @property
     def q(self) -> Tensor:
         """Probabilities, (n, K)."""
-        return self.e.scatter(1, self.top[:, None], torch.ones_like(self.peak)[:, None]) / (1.0 + self.rest)[:, None]
+        return (
+            self.e.scatter(1, self.top[:, None], torch.ones_like(self.peak)[:, None])
+            / (1.0 + self.rest)[:, None]
+        )
 
     def log_q(self) -> Tensor:
         """Log-probabilities, (n, K)."""
@@ -189,11 +230,12 @@ class Shifted(NamedTuple):
 
 
 def shifted(u: Tensor, temperature: float = 1.0) -> Shifted:
-    """Exponentiate rows about their maximum. A row with NaN, with +inf, or with nothing above -inf comes out NaN.
+    """Exponentiate rows about their maximum. A row with NaN, with +inf, or with nothing above -inf comes out
+    NaN.
 
-    The temperature divides after the shift: u / T may overflow where (u - max) / T only tends to -inf. At the maximum d is a
-    constant, so that its derivative is the sum over the others, with no 1 - 1 in it. A NaN multiplies, as a constant would not
-    reach the derivative.
+    The temperature divides after the shift: u / T may overflow where (u - max) / T only tends to -inf. At the
+    maximum d is a constant, so that its derivative is the sum over the others, with no 1 - 1 in it. A NaN
+    multiplies, as a constant would not reach the derivative.
     """
     top = u.argmax(1)
     peak = _take(u, top)
@@ -206,7 +248,9 @@ def shifted(u: Tensor, temperature: float = 1.0) -> Shifted:
 
 
 class RowTerms(NamedTuple):
-    """What the gradient of a row needs beside q and r: dL/du_k = alpha q_k - beta r_k, and the target's own. All (n,)."""
+    """What the gradient of a row needs beside q and r: dL/du_k = alpha q_k - beta r_k, and the target's own.
+    All (n,).
+    """
 
     value: Tensor
     alpha: Tensor
@@ -225,10 +269,11 @@ def row_terms(
     prior_log_q: Tensor | None,
     weight: Tensor | float,
 ) -> RowTerms:
-    """Return value and gradient coefficients of rows whose target is a class index: every sum over classes is done already.
+    """Return value and gradient coefficients of rows whose target is a class index: every sum over classes is
+    done already.
 
-    ``others`` is o, ``prior_log_q`` is sum_k r_k log q_k (None without smoothing), ``weight`` is w; all (n,). ``num_classes``
-    is K, of all shards together.
+    ``others`` is o, ``prior_log_q`` is sum_k r_k log q_k (None without smoothing), ``weight`` is w; all (n,).
+    ``num_classes`` is K, of all shards together.
     """
     q_y, zero = torch.exp(log_q_y), torch.zeros_like(log_q_y)
     eps, r_y = _at(spec.smoothing, label), _at(prior(spec, num_classes), label)
@@ -246,7 +291,10 @@ def row_terms(
 
 
 def class_weights(spec: SpecTensors, label: Tensor, q_y: Tensor | None) -> float | Tensor:
-    """Return w = W_y ^ (q_y ^ g) per row, a constant in every derivative; ``q_y`` is read only where there is a gate."""
+    """Return w = W_y ^ (q_y ^ g) per row, a constant in every derivative.
+
+    ``q_y`` is read only where there is a gate.
+    """
     weight = _at(spec.class_weight, label)
     if not spec.gate:
         return weight
@@ -266,7 +314,10 @@ def expected_log_q(spec: SpecTensors, log_q: Tensor, num_classes: int) -> Tensor
 
 
 def value_and_gradient(z: Tensor, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor, Tensor]:
-    """Return values (n,), dL/dz (n, K) and the rows' weights w (n,), for class-index targets; nothing is reduced."""
+    """Return values (n,), dL/dz (n, K) and the rows' weights w (n,), for class-index targets.
+
+    Nothing is reduced.
+    """
     u, slope = _unscaled(z, spec, label)
     rows = shifted(u, spec.temperature)
     weight, terms = _terms(rows, label, spec)
@@ -281,7 +332,10 @@ def _gradient_u(q: Tensor, terms: RowTerms, label: Tensor, spec: SpecTensors) ->
 
 
 def value(z: Tensor, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor]:
-    """Return values (n,) and the rows' weights w (n,), for class-index targets; differentiable to any order."""
+    """Return values (n,) and the rows' weights w (n,), for class-index targets.
+
+    Differentiable to any order.
+    """
     weight, terms = _terms(shifted(_unscaled(z, spec, label)[0], spec.temperature), label, spec)
     return terms.value, weight
 
@@ -293,11 +347,22 @@ def _terms(rows: Shifted, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Row
     weight = class_weights(spec, label, torch.exp(log_q_y)) + torch.zeros_like(log_q_y)
     prior_log_q = expected_log_q(spec, rows.log_q(), num_classes) if _active(spec.smoothing) else None
     others = rows.others(label)
-    return weight, row_terms(spec, label, num_classes, log_q_y=log_q_y, others=others, lse=rows.lse, prior_log_q=prior_log_q, weight=weight)
+    return weight, row_terms(
+        spec,
+        label,
+        num_classes,
+        log_q_y=log_q_y,
+        others=others,
+        lse=rows.lse,
+        prior_log_q=prior_log_q,
+        weight=weight,
+    )
 
 
 def soft_value_and_gradient(z: Tensor, target: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor, Tensor]:
-    """Return values (n,), dL/dz (n, K) and the rows' weights (n,) for target distributions (n, K), taken as they are."""
+    """Return values (n,), dL/dz (n, K) and the rows' weights (n,) for target distributions (n, K), taken as
+    they are.
+    """
     u, slope = _unscaled(z, spec, None)
     rows = shifted(u, spec.temperature)
     weight = soft_weights(target, spec)
@@ -314,15 +379,23 @@ def _soft_gradient_u(rows: Shifted, target: Tensor, spec: SpecTensors) -> Tensor
 
 
 def soft_value(z: Tensor, target: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor]:
-    """Return values (n,) and the rows' weights w (n,) for target distributions (n, K); differentiable to any order."""
+    """Return values (n,) and the rows' weights w (n,) for target distributions (n, K).
+
+    Differentiable to any order.
+    """
     rows, weight = shifted(_unscaled(z, spec, None)[0], spec.temperature), soft_weights(target, spec)
     return _soft_value(rows, smoothed(target, spec), weight, spec), weight
 
 
-def hvp(z: Tensor, tangent: Tensor, spec: SpecTensors, *, label: Tensor | None, soft: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the Hessian of each row's value times ``tangent``, (n, K), and the rows' weights w (n,); one target of the two.
+def hvp(
+    z: Tensor, tangent: Tensor, spec: SpecTensors, *, label: Tensor | None, soft: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the Hessian of each row's value times ``tangent``, (n, K), and the rows' weights w (n,).
 
-    As in :mod:`softmax_lab.cross_entropy`: with t the tangent in u and mu = q.t, dq = q (t - mu), and the rest is O(K).
+    One target of the two.
+
+    As in :mod:`softmax_lab.cross_entropy`: with t the tangent in u and mu = q.t, dq = q (t - mu), and the
+    rest is O(K).
     """
     u, slope = _unscaled(z, spec, label)
     rows = shifted(u, spec.temperature)
@@ -344,7 +417,8 @@ def hvp(z: Tensor, tangent: Tensor, spec: SpecTensors, *, label: Tensor | None, 
         product = product + 2.0 * spec.z_loss * (_row(mean) * q + _row(rows.lse) * dq)
     product = over(product, spec.temperature) * slope
     if spec.softcap is not None:
-        bend = -2.0 * torch.tanh(z / spec.softcap) * slope / spec.softcap  # in this order 0, where the cap is saturated
+        # in this order 0, where the cap is saturated
+        bend = -2.0 * torch.tanh(z / spec.softcap) * slope / spec.softcap
         product = product + gradient_u * bend * tangent
     return over(product, spec.temperature), weight
 
@@ -358,7 +432,9 @@ def _focal_hvp(rows: Shifted, moved: Tensor, label: Tensor, spec: SpecTensors) -
     _, terms = _terms(rows, label, plain)  # its value is C, its gradient q - s
     q_cross = torch.where(q_y == 0, 0.0, q_y * terms.value)
     d_cross = -(1.0 - eps) * t_y - eps * (moved * r).sum(1)
-    d_psi_cross = gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * t_y - gamma * slope * q_y * d_cross
+    d_psi_cross = (
+        gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * t_y - gamma * slope * q_y * d_cross
+    )
     one_hot_minus_q = (-q).scatter(1, label[:, None], _row(o))
     return (
         _row(-gamma * slope * q_y * t_y) * _gradient_u(q, terms, label, plain)
@@ -369,7 +445,8 @@ def _focal_hvp(rows: Shifted, moved: Tensor, label: Tensor, spec: SpecTensors) -
 
 def _soft_value(rows: Shifted, s: Tensor, weight: Tensor, spec: SpecTensors) -> Tensor:
     log_q = rows.log_q()
-    log_q = torch.where((s == 0) & (log_q == -torch.inf), 0.0, log_q)  # 0 log 0 = 0, with -log q for derivative in s elsewhere
+    # 0 log 0 = 0, with -log q for derivative in s elsewhere
+    log_q = torch.where((s == 0) & (log_q == -torch.inf), 0.0, log_q)
     values = -weight * (s * log_q).sum(1)
     return values + (spec.z_loss * rows.lse) * rows.lse if spec.z_loss else values
 
@@ -386,11 +463,16 @@ def soft_weights(target: Tensor, spec: SpecTensors) -> Tensor:
     total = target.sum(1)
     if not isinstance(spec.class_weight, Tensor):
         return torch.where(total > 0, torch.full_like(total, spec.class_weight), 1.0)
-    return torch.where(total > 0, (target * spec.class_weight).sum(1) / torch.where(total > 0, total, 1.0), 1.0)
+    return torch.where(
+        total > 0, (target * spec.class_weight).sum(1) / torch.where(total > 0, total, 1.0), 1.0
+    )
 
 
 def _active(value: float | Tensor, neutral: float = 0.0) -> bool:
-    """Whether a field can differ from its neutral value; of a tensor that is not asked, it would have to be read back."""
+    """Whether a field can differ from its neutral value.
+
+    Of a tensor that is not asked, it would have to be read back.
+    """
     return isinstance(value, Tensor) or value != neutral
 
 
@@ -408,6 +490,9 @@ def _row(per_row: Tensor) -> Tensor:
 
 
 def _power(o: Tensor, power: float) -> Tensor:
-    """Return o^power, and 0 where o has underflowed to 0, for a negative power too; no NaN in the derivative."""
+    """Return o^power, and 0 where o has underflowed to 0, for a negative power too.
+
+    No NaN in the derivative.
+    """
     none = o == 0
     return torch.where(none, 1.0 if power == 0 else 0.0, torch.where(none, 1.0, o) ** power)

@@ -1,4 +1,6 @@
-"""Class indices: widened before they are compared, and looked at before anything indexes with them. The one place for both."""
+"""Class indices: widened before they are compared, and looked at before anything indexes with them. The one
+place for both.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ def labels_of(target: Tensor, ignore_index: int) -> Labels:
 
 
 def checked(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Return class indices as int64; ``IndexError`` names the first that is out of range, where values are at hand.
+    """Return class indices as int64; ``IndexError`` names the first that is out of range, where values are at
+    hand.
 
-    In a compiled graph the operator looks when it runs. On another device than the CPU what indexes with the label asserts.
+    In a compiled graph the operator looks when it runs. On another device than the CPU what indexes with the
+    label asserts.
     """
     if torch.compiler.is_compiling():
         result: Tensor = torch.ops.softmax_lab.labels(target, num_classes, ignore_index)
@@ -58,4 +62,6 @@ def _elsewhere(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
 
 _LIBRARY.impl("labels", _on_cpu, "CPU")
 _LIBRARY.impl("labels", _elsewhere, "CompositeExplicitAutograd")
-torch.library.register_fake("softmax_lab::labels", lambda target, *_: target.new_empty(target.shape, dtype=torch.int64), lib=_LIBRARY)
+torch.library.register_fake(
+    "softmax_lab::labels", lambda target, *_: target.new_empty(target.shape, dtype=torch.int64), lib=_LIBRARY
+)

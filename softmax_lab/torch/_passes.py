@@ -1,12 +1,14 @@
-"""What a forward pass saw, for its recomputation: activation checkpointing runs the pass again, inside the backward pass.
+"""What a forward pass saw, for its recomputation: activation checkpointing runs the pass again, inside the
+backward pass.
 
-A module that counts in its forward pass must not count there once more, and must compute from the counts of the first pass, or value
-and gradient would be those of two functions. Whatever checkpoints (torch's two kinds, selective or nested, or another package's) runs
-the first pass either without a graph or under hooks on saved tensors, so only such passes are remembered, and others cost nothing.
+A module that counts in its forward pass must not count there once more, and must compute from the counts of
+the first pass, or value and gradient would be those of two functions. Whatever checkpoints (torch's two
+kinds, selective or nested, or another package's) runs the first pass either without a graph or under hooks on
+saved tensors, so only such passes are remembered, and others cost nothing.
 
-A recomputation looks for the pass with the same labels and, among several, the same norm of the logits: contents, since the tensors may
-be copies. A pass is forgotten once its backward pass is over, unless that keeps its graph. Nothing is guessed: where no pass fits, or
-several that saw different counts, it is an error.
+A recomputation looks for the pass with the same labels and, among several, the same norm of the logits:
+contents, since the tensors may be copies. A pass is forgotten once its backward pass is over, unless that
+keeps its graph. Nothing is guessed: where no pass fits, or several that saw different counts, it is an error.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ __all__ = ["IN_FLIGHT", "FirstPasses", "distributed", "may_be_repeated", "recomp
 
 IN_FLIGHT = 64  #: forward passes that are remembered until their backward pass
 
-_top_hooks: Callable[[bool], Any] = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True)
-_keep_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_top_hooks: Callable[[bool], Any] = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True
+)
+_keep_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
 
 
 def recomputes() -> bool:
@@ -59,15 +65,19 @@ class _Key:
 
     def __init__(self, labels: Labels, logits: Tensor) -> None:
         given = torch.where(labels.live, labels.label, -1).reshape(-1)
-        mixed = (given + torch.arange(len(given), device=given.device) * 0x1F123BB5) * 0x5851F42D4C957F2D  # integers wrap around
+        # integers wrap around
+        mixed = (given + torch.arange(len(given), device=given.device) * 0x1F123BB5) * 0x5851F42D4C957F2D
         mixed = (mixed ^ (mixed >> 29)) * 0x369DEA0F31A53F85
         self._of_labels = (mixed ^ (mixed >> 32)).sum()
         wide = torch.float32 if logits.device.type == "mps" else torch.float64
-        self._of_logits = torch.linalg.vector_norm(logits.to(torch.float32) if logits.dtype.itemsize < 4 else logits, dtype=wide)
+        self._of_logits = torch.linalg.vector_norm(
+            logits.to(torch.float32) if logits.dtype.itemsize < 4 else logits, dtype=wide
+        )
         self.shape = logits.shape
 
     def values(self) -> tuple[Any, str]:
-        return (self.shape, self._of_labels.item()), repr(self._of_logits.item())  # as text a NaN equals itself
+        # as text a NaN equals itself
+        return (self.shape, self._of_labels.item()), repr(self._of_logits.item())
 
 
 class FirstPasses:
@@ -111,7 +121,9 @@ class FirstPasses:
     # ---- a batch that is seen once or twice ----
 
     def batch_seen(self, labels: Labels, logits: Tensor) -> bool:
-        """Whether a batch that gradients flow through has been here before: True for all but the first of its passes."""
+        """Whether a batch that gradients flow through has been here before: True for all but the first of its
+        passes.
+        """
         if not recomputes():
             if may_be_repeated():
                 with _bookkeeping():
@@ -123,24 +135,34 @@ class FirstPasses:
                 return True
             if self.lost:
                 raise RuntimeError(_UNKNOWN)
-            self.remember(key, None, used=True)  # a checkpoint whose first pass had no graph: this is the pass that has one
+            # a checkpoint whose first pass had no graph: this is the pass that has one
+            self.remember(key, None, used=True)
         return False
 
     # ---- counts ----
 
-    def count(self, counts: Tensor, number: float, labels: Labels, logits: Tensor, *, training: bool) -> tuple[Tensor, float | Tensor]:
-        """Add a batch to the counts, where this is its first pass in training mode; return the counts and the number to compute with.
+    def count(
+        self, counts: Tensor, number: float, labels: Labels, logits: Tensor, *, training: bool
+    ) -> tuple[Tensor, float | Tensor]:
+        """Add a batch to the counts, where this is its first pass in training mode.
+
+        Return the counts and the number to compute with.
 
         ``number`` is a setting that may change between a pass and its recomputation.
         """
         if torch.compiler.is_compiling():
-            one = torch.ones((), dtype=torch.float64, device="cpu")  # a product keeps the number an input of the graph
+            # a product keeps the number an input of the graph
+            one = torch.ones((), dtype=torch.float64, device="cpu")
             call = torch.ops.softmax_lab.count
-            result: tuple[Tensor, Tensor] = call(counts, one * number, *labels, logits.detach(), training, self.handle)
+            result: tuple[Tensor, Tensor] = call(
+                counts, one * number, *labels, logits.detach(), training, self.handle
+            )
             return result
         return self._count(counts, number, labels, logits, training)
 
-    def _count(self, counts: Tensor, number: float, labels: Labels, logits: Tensor, training: bool) -> tuple[Tensor, float]:
+    def _count(
+        self, counts: Tensor, number: float, labels: Labels, logits: Tensor, training: bool
+    ) -> tuple[Tensor, float]:
         if recomputes():
             with _bookkeeping():
                 found = self._state_of(_Key(labels, logits), training)
@@ -157,7 +179,10 @@ class FirstPasses:
         return state
 
     def _state_of(self, key: _Key, training: bool) -> tuple[Tensor, float] | None:
-        """Return what the first pass of this batch saw; None where nothing is counted and nothing is known of one."""
+        """Return what the first pass of this batch saw.
+
+        None where nothing is counted and nothing is known of one.
+        """
         found: list[tuple[Tensor, float]] = [one.state for one in self.like(key)]
         if not found:
             if training:
@@ -169,19 +194,24 @@ class FirstPasses:
 
 
 _UNKNOWN = (
-    "a loss that counts was called inside a backward pass with a batch that no forward pass of it has seen (or more than "
-    f"{IN_FLIGHT} forward passes ago); a recomputation must have the labels of its first pass: use less accumulation, or keep the loss "
+    "a loss that counts was called inside a backward pass with a batch that no forward pass of it has seen "
+    "(or more than "
+    f"{IN_FLIGHT} forward passes ago); a recomputation must have the labels of its first pass: use less "
+    f"accumulation, or keep the loss "
     "outside of the checkpoint"
 )
 _SEVERAL = (
-    "a checkpoint recomputes a batch that several forward passes have seen alike, with other counts each, before their backward passes; "
+    "a checkpoint recomputes a batch that several forward passes have seen alike, with other counts each, "
+    "before their backward passes; "
     "call backward after each of them, or keep the loss outside of the checkpoint"
 )
 
 
 @contextmanager
 def _bookkeeping() -> Iterator[None]:
-    """Work that no graph and no dispatch mode sees: a selective checkpoint would look for it in the other pass."""
+    """Work that no graph and no dispatch mode sees: a selective checkpoint would look for it in the other
+    pass.
+    """
     with torch.no_grad(), _disable_current_modes():
         yield
 
@@ -199,14 +229,17 @@ def _seen(labels: Labels, num_classes: int, group: Any) -> Tensor:
 
 _LIBRARY = torch.library.Library("softmax_lab", "FRAGMENT")
 _LIBRARY.define(
-    "count(Tensor(a!) counts, Tensor number, Tensor label, Tensor live, Tensor logits, bool training, int handle) -> (Tensor, Tensor)"
+    "count(Tensor(a!) counts, Tensor number, Tensor label, Tensor live, Tensor logits, bool training, int "
+    "handle) -> (Tensor, Tensor)"
 )
 
 
 def _count_now(
     counts: Tensor, number: Tensor, label: Tensor, live: Tensor, logits: Tensor, training: bool, handle: int
 ) -> tuple[Tensor, Tensor]:
-    found, value = FirstPasses._all[handle]._count(counts, float(number), Labels(label, live), logits, training)
+    found, value = FirstPasses._all[handle]._count(
+        counts, float(number), Labels(label, live), logits, training
+    )
     return found.clone(), torch.full_like(number, value)
 
 

@@ -36,7 +36,18 @@ __all__ = [
 ]
 
 #: fields that may be numbers, in the order of the packed vector; all but ``prior``
-NUMBERS = ("temperature", "scale", "bias", "margin", "smoothing", "class_weight", "gate", "gamma", "z_loss", "softcap")
+NUMBERS = (
+    "temperature",
+    "scale",
+    "bias",
+    "margin",
+    "smoothing",
+    "class_weight",
+    "gate",
+    "gamma",
+    "z_loss",
+    "softcap",
+)
 #: fields that may be arrays, in the order of an operator's arguments
 ARRAYS = ("scale", "bias", "margin", "smoothing", "prior", "class_weight")
 
@@ -63,7 +74,9 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def at_hand(tensor: Tensor) -> NDArray[Any] | None:
-    """Return the values where they can be read without waiting: of CPU tensors that have memory, in functorch's wrappers too."""
+    """Return the values where they can be read without waiting: of CPU tensors that have memory, in
+    functorch's wrappers too.
+    """
     if torch.compiler.is_compiling():
         return None
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -83,15 +96,20 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or opaque one.
+    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or
+    opaque one.
 
-    The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a function mode.
+    The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a
+    function mode.
     """
     return type(tensor) in _KNOWN_TYPES and tensor.layout == torch.strided and not tensor.is_nested
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:
-    """Return the type that autocast asks for on this kind of device; None where it is off, or is not known (meta)."""
+    """Return the type that autocast asks for on this kind of device.
+
+    None where it is off, or is not known (meta).
+    """
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return None
     return torch.get_autocast_dtype(device)
@@ -101,7 +119,9 @@ Packed = tuple[Tensor | None, ...]
 
 
 def packed(spec: LossSpec | SpecTensors, logits: Tensor) -> Packed:
-    """Return the fields as an operator takes them; of a LossSpec made once for each object and, off the CPU, device and type.
+    """Return the fields as an operator takes them.
+
+    Of a LossSpec made once for each object and, off the CPU, device and type.
 
     On the CPU the arrays stay float64, as the NumPy package has them.
     """
@@ -116,7 +136,11 @@ def packed(spec: LossSpec | SpecTensors, logits: Tensor) -> Packed:
     key = "cpu" if logits.device.type == "cpu" else (logits.device, logits.dtype)
     if key not in cache:
         with outside_of_modes():
-            fields = on_device(spec, logits.device) if key == "cpu" else spec_tensors(spec, logits.device, loss_dtype(logits.dtype))
+            fields = (
+                on_device(spec, logits.device)
+                if key == "cpu"
+                else spec_tensors(spec, logits.device, loss_dtype(logits.dtype))
+            )
             cache[key] = pack(fields)
     return cache[key]
 
@@ -131,15 +155,23 @@ def fields_of(spec: LossSpec | SpecTensors, logits: Tensor) -> SpecTensors:
 
 
 def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
-    """Return the fields in the form that the compiler traces: arrays become inputs of the graph, and nothing guards their values."""
+    """Return the fields in the form that the compiler traces: arrays become inputs of the graph, and nothing
+    guards their values.
+    """
     held = any(isinstance(getattr(spec, name), np.ndarray) for name in ARRAYS)
-    if held and torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():  # the program would hold arrays without memory
-        raise RuntimeError("a strict export cannot hold a LossSpec; export with strict=False, or a SoftmaxLoss, which holds its own")
+    # the program would hold arrays without memory
+    if held and torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+        raise RuntimeError(
+            "a strict export cannot hold a LossSpec; export with strict=False, or a SoftmaxLoss, which "
+            "holds its own"
+        )
     return _converted(spec, lambda array: torch.as_tensor(array).to(device))
 
 
 def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
-    """Return the fields with the arrays copied to ``device``, as they are: float64, but for devices that do not know it."""
+    """Return the fields with the arrays copied to ``device``, as they are: float64, but for devices that do
+    not know it.
+    """
     return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
 
 
@@ -155,7 +187,9 @@ def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> Spe
 
 
 def _warn_of_read_only_arrays_now() -> None:
-    """Let torch say, unheard, that a read-only array is not writable: the compiler will meet those of a spec, and never writes."""
+    """Let torch say, unheard, that a read-only array is not writable: the compiler will meet those of a spec,
+    and never writes.
+    """
     array = np.zeros(1)
     array.flags.writeable = False
     with warnings.catch_warnings():
@@ -169,9 +203,13 @@ _warn_of_read_only_arrays_now()
 def pack(spec: SpecTensors) -> Packed:
     """Return the numbers as one float64 vector on the CPU, then the arrays.
 
-    A vector, since a number that is an operator's own argument is part of the compiled code: each new value would compile anew.
+    A vector, since a number that is an operator's own argument is part of the compiled code: each new value
+    would compile anew.
     """
-    values = [0.0 if value is None or isinstance(value, Tensor) else value for value in (getattr(spec, name) for name in NUMBERS)]
+    values = [
+        0.0 if value is None or isinstance(value, Tensor) else value
+        for value in (getattr(spec, name) for name in NUMBERS)
+    ]
     if torch.compiler.is_compiling():
         # a product is the form in which the compiler keeps a number that has changed as an input
         one = torch.ones((), dtype=torch.float64, device="cpu")
@@ -197,7 +235,11 @@ def numpy_spec(spec: SpecTensors) -> LossSpec:
     The fields come from a checked LossSpec, or from arguments that the drop-in has checked.
     """
     values = {name: value for name, value in spec._asdict().items() if value is not None}
-    arrays = {name: value.detach().to(torch.float64).numpy() for name, value in values.items() if isinstance(value, Tensor)}
+    arrays = {
+        name: value.detach().to(torch.float64).numpy()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
     if not arrays and all(value == getattr(_PLAIN, name) for name, value in values.items()):
         return _PLAIN
     result = object.__new__(LossSpec)

@@ -1,8 +1,10 @@
-"""The state of a loss as one float64 vector: what every program that saves, averages or ships tensors can take.
+"""The state of a loss as one float64 vector: what every program that saves, averages or ships tensors can
+take.
 
-The vector holds whole numbers (which module wrote it, for how many classes, what kind each field is), settings, and the arrays of specs.
-Each entry is written as two, its leading bits and the rest. Both are short numbers, so what a loop that averages equal states has
-rounded away is found again: the nearest short number is meant. An average of different states is the average of their entries.
+The vector holds whole numbers (which module wrote it, for how many classes, what kind each field is),
+settings, and the arrays of specs. Each entry is written as two, its leading bits and the rest. Both are short
+numbers, so what a loop that averages equal states has rounded away is found again: the nearest short number
+is meant. An average of different states is the average of their entries.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ _FORMAT = 2
 _FIELDS = tuple(field.name for field in fields(LossSpec))  # new ones come last: an older state has fewer
 _HEAD = 6  # format, writer, classes, and how many numbers, specs, and fields a spec follow
 _BITS = 26  # of an entry's 53, in its leading part
-_NEAR = 2.0**-34  # what a long average with decay 0.99999 rounds away, and much less than a short number's last bit
+# what a long average with decay 0.99999 rounds away, and much less than a short number's last bit
+_NEAR = 2.0**-34
 _SETTINGS_0_1 = ("tau", "gathers", "rate", "max_tau", "strength", "gate", "eps", "power")
 
 Vector = NDArray[np.float64]
 
-# a LossSpec in a checkpoint is made of plain types, and checked by its constructor: torch.load(weights_only=True) may call it
+# a LossSpec in a checkpoint is made of plain types, and checked by its constructor:
+# torch.load(weights_only=True) may call it
 torch.serialization.add_safe_globals([_from_mapping])
 
 
@@ -49,7 +53,8 @@ class State(NamedTuple):
 
 
 class Stateful(nn.Module):
-    """A module whose ``state_dict`` holds its settings as one vector, under torch's own name for what is no parameter and no buffer.
+    """A module whose ``state_dict`` holds its settings as one vector, under torch's own name for what is no
+    parameter and no buffer.
 
     The vector is made when it is asked for: no move, no cast and no broadcast of buffers reaches it.
     """
@@ -82,13 +87,18 @@ class Stateful(nn.Module):
         if state.writer != own.writer or (state.classes and own.classes and state.classes != own.classes):
             raise ValueError(f"the state was written by {state.name}; it cannot be loaded into {own.name}")
         if (len(state.numbers), len(state.specs)) != (len(own.numbers), len(own.specs)):
-            raise ValueError(f"the state of {state.name} must hold {len(own.numbers)} settings; got {len(state.numbers)}")
+            raise ValueError(
+                f"the state of {state.name} must hold {len(own.numbers)} settings; got {len(state.numbers)}"
+            )
         return state
 
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
-        """Look before anything is loaded, buffers included; torch reports all that is wrong with a model in one error."""
+        """Look before anything is loaded, buffers included.
+
+        Torch reports all that is wrong with a model in one error.
+        """
         key = f"{prefix}_extra_state"
         try:
             if key in state_dict:
@@ -96,7 +106,9 @@ class Stateful(nn.Module):
         except (TypeError, ValueError) as error:
             error_msgs.append(f"{key}: {error}")
             return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
         if key in missing_keys and local_metadata.get("version", 0) == 1 < self._writes_since:
             missing_keys.remove(key)
         if key not in state_dict:
@@ -110,7 +122,9 @@ def packed(state: State) -> Vector:
     """Return the state as (2 n,) float64: the leading bits of all entries, then the rest."""
     counts = len(state.numbers), len(state.specs), len(_FIELDS)
     head = (_FORMAT, _WRITERS.index(state.writer), state.classes, *counts, *state.numbers)
-    entries = np.concatenate([np.array(head, dtype=np.float64), *(part for spec in state.specs for part in _entries(spec))])
+    entries = np.concatenate(
+        [np.array(head, dtype=np.float64), *(part for spec in state.specs for part in _entries(spec))]
+    )
     mantissa, exponent = np.frexp(entries)
     leading = np.ldexp(np.trunc(np.ldexp(mantissa, _BITS)), exponent - _BITS)
     return np.concatenate([leading, entries - leading])
@@ -130,14 +144,21 @@ def unpacked(given: Tensor | dict[str, Any]) -> State:
     if isinstance(given, dict):
         return _of_0_1(given)
     if not isinstance(given, Tensor) or given.dtype != torch.float64 or given.ndim != 1:
-        got = f"{given.dtype} of shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        got = (
+            f"{given.dtype} of shape {tuple(given.shape)}"
+            if isinstance(given, Tensor)
+            else type(given).__name__
+        )
         raise TypeError(f"the state of a loss must be a float64 vector, kept in that type; got {got}")
     return _Reader(_joined(given.detach().cpu().numpy())).state()
 
 
 def _joined(vector: Vector) -> Vector:
     if len(vector) % 2 or len(vector) < 2 * _HEAD or not np.isfinite(vector).all():
-        raise ValueError(f"the state of a loss must be a finite vector of an even length >= {2 * _HEAD}; got {len(vector)} numbers")
+        raise ValueError(
+            f"the state of a loss must be a finite vector of an even length >= {2 * _HEAD}; got "
+            f"{len(vector)} numbers"
+        )
     leading, rest = np.split(vector, 2)
     return _shortened(leading, _BITS) + _shortened(rest, _BITS + 1)
 
@@ -158,11 +179,19 @@ class _Reader:
     def state(self) -> State:
         form = self.whole()
         if form != _FORMAT:
-            raise ValueError(f"the state has format {form}, of another version of softmax_lab; this one reads format {_FORMAT}")
+            raise ValueError(
+                f"the state has format {form}, of another version of softmax_lab; this one reads format "
+                f"{_FORMAT}"
+            )
         writer, classes, numbers, specs, known = (self.whole() for _ in range(_HEAD - 1))
         if not (0 <= writer < len(_WRITERS) and known <= len(_FIELDS)):
             raise ValueError("the state was written by a later version of softmax_lab")
-        state = State(_WRITERS[writer], classes, tuple(self.take(numbers).tolist()), tuple(self.spec(classes, known) for _ in range(specs)))
+        state = State(
+            _WRITERS[writer],
+            classes,
+            tuple(self.take(numbers).tolist()),
+            tuple(self.spec(classes, known) for _ in range(specs)),
+        )
         if self.place != len(self.entries):
             raise ValueError(f"the state must have {self.place} entries; got {len(self.entries)}")
         return state
@@ -179,7 +208,10 @@ class _Reader:
     def whole(self) -> int:
         value = float(self.take(1)[0])
         if abs(value - round(value)) > 1e-6:
-            raise ValueError(f"the state has {value!r} where a whole number belongs: states of different kinds have no average")
+            raise ValueError(
+                f"the state has {value!r} where a whole number belongs: states of different kinds have no "
+                f"average"
+            )
         return round(value)
 
     def take(self, count: int) -> Vector:
@@ -197,15 +229,21 @@ def _of_0_1(given: dict[str, Any]) -> State:
     """Return the state from the dict of fields, of phases, or of settings."""
     if given.keys() == {"first", "second", "start", "epoch"}:
         specs = _spec_of_0_1(given["first"]), _spec_of_0_1(given["second"])
-        return State("DeferredReweighting", specs[1].num_classes or 0, (given["start"], given["epoch"]), specs)
+        return State(
+            "DeferredReweighting", specs[1].num_classes or 0, (given["start"], given["epoch"]), specs
+        )
     if given.keys() == set(_SETTINGS_0_1):
         return State("GradientBalancedLoss", 0, tuple(float(given[name]) for name in _SETTINGS_0_1))
     if given.keys() <= set(_FIELDS):
         spec = _spec_of_0_1(given)
         return State("SoftmaxLoss", spec.num_classes or 0, (), (spec,))
-    raise ValueError(f"the state must be one that a loss of softmax_lab wrote; got a dict of {', '.join(map(str, given))}")
+    raise ValueError(
+        f"the state must be one that a loss of softmax_lab wrote; got a dict of {', '.join(map(str, given))}"
+    )
 
 
 def _spec_of_0_1(given: dict[str, Any]) -> LossSpec:
-    values: dict[str, Any] = {name: v.cpu().double().numpy() if isinstance(v, Tensor) else v for name, v in given.items()}
+    values: dict[str, Any] = {
+        name: v.cpu().double().numpy() if isinstance(v, Tensor) else v for name, v in given.items()
+    }
     return LossSpec(**values)

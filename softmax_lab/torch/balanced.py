@@ -1,4 +1,6 @@
-"""The gradient-balancing loss as a module: counts that are given or gathered, and a tau that held-out rows may steer."""
+"""The gradient-balancing loss as a module: counts that are given or gathered, and a tau that held-out rows
+may steer.
+"""
 
 from __future__ import annotations
 
@@ -25,31 +27,39 @@ from .modules import SoftmaxLoss
 
 __all__ = ["GradientBalancedLoss"]
 
-_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "scale": 1.0, "margin": 0.0, "gamma": 0.0, "z_loss": 0.0, "softcap": None}
+_NEUTRAL: dict[str, Any] = {
+    "temperature": 1.0,
+    "scale": 1.0,
+    "margin": 0.0,
+    "gamma": 0.0,
+    "z_loss": 0.0,
+    "softcap": None,
+}
 
 
 class GradientBalancedLoss(SoftmaxLoss):
     r"""The loss of :func:`softmax_lab.losses.gradient_balanced` as a module.
 
     Counts are given, or gathered from the targets as they come. With ``reduction="mean"`` and
-    ``torch.distributed`` initialised, the loss is normalised so that the *average* of the processes' gradients, which
-    ``DistributedDataParallel`` takes, is the gradient of one process on the joined batch: each process's mean is multiplied by
-    its share of all weights times the number of processes, and gathered counts are those of all processes. Every process of ``group``
-    must then call it equally often.
+    ``torch.distributed`` initialised, the loss is normalised so that the *average* of the processes'
+    gradients, which ``DistributedDataParallel`` takes, is the gradient of one process on the joined batch:
+    each process's mean is multiplied by its share of all weights times the number of processes, and gathered
+    counts are those of all processes. Every process of ``group`` must then call it equally often.
 
-    **Held-out rows** (optional): call :meth:`observe` with logits of rows that are not trained on, now and then. Each call
-    moves tau by a part of the Newton step of :func:`softmax_lab.balance.prior_response`, towards the value at which the model
-    favours neither head nor tail on them. There is no schedule to choose; what it costs is the rows.
+    **Held-out rows** (optional): call :meth:`observe` with logits of rows that are not trained on, now and
+    then. Each call moves tau by a part of the Newton step of :func:`softmax_lab.balance.prior_response`,
+    towards the value at which the model favours neither head nor tail on them. There is no schedule to
+    choose; what it costs is the rows.
 
-    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is. Under activation checkpointing a
-    batch is counted once, and computed again with the counts and the tau that its first pass saw; where those cannot be told, that is a
-    ``RuntimeError``.
+    With gradient accumulation each micro-batch is normalised by its own weights, as every mean is. Under
+    activation checkpointing a batch is counted once, and computed again with the counts and the tau that its
+    first pass saw; where those cannot be told, that is a ``RuntimeError``.
 
     Parameters
     ----------
     counts : array_like of shape ``(K,)``, or int
-        Training samples per class, or K alone: then they are gathered, in training mode, the batch's own before its loss is computed.
-        A class without samples counts as one.
+        Training samples per class, or K alone: then they are gathered, in training mode, the batch's own
+        before its loss is computed. A class without samples counts as one.
     tau, strength, gate, eps, power : float
         As in :func:`softmax_lab.losses.gradient_balanced`. ``tau`` is where the controller starts.
     rate : float
@@ -57,7 +67,8 @@ class GradientBalancedLoss(SoftmaxLoss):
     max_tau : float
         The controller keeps tau in [0, max_tau].
     group : torch.distributed.ProcessGroup, optional
-        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is initialised.
+        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is
+        initialised.
     reduction, ignore_index, dim, empty
         As in :func:`softmax_lab.torch.cross_entropy`.
 
@@ -82,13 +93,16 @@ class GradientBalancedLoss(SoftmaxLoss):
     tensor([9, 1])
     >>> gathering.spec == sl.losses.gradient_balanced([9, 1])
     True
-    >>> gathering.observe(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))  # still for the head: tau goes up
+    >>> gathering.observe(
+    ...     torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
+    ... )  # still for the head: tau goes up
     >>> round(gathering.tau, 2)
     1.6
 
     See Also
     --------
-    softmax_lab.torch.SoftmaxLoss : any fixed spec; with ``losses.gradient_balanced(counts)`` it is this loss on one process.
+    softmax_lab.torch.SoftmaxLoss : any fixed spec; with ``losses.gradient_balanced(counts)`` it is this loss
+    on one process.
     """
 
     counts: Tensor
@@ -134,17 +148,25 @@ class GradientBalancedLoss(SoftmaxLoss):
 
     @property
     def spec(self) -> LossSpec:
-        """The member of the family in use, from the counts of now; of gathered counts it waits for the device."""
+        """The member of the family in use, from the counts of now.
+
+        Of gathered counts it waits for the device.
+        """
         return self._spec_for(self.counts.cpu().numpy()) if self._gathers else self._spec
 
     @spec.setter
     def spec(self, spec: LossSpec) -> None:
         if hasattr(self, "counts"):
-            raise AttributeError("the spec of a GradientBalancedLoss follows from its counts and settings; use SoftmaxLoss for another")
+            raise AttributeError(
+                "the spec of a GradientBalancedLoss follows from its counts and settings; use SoftmaxLoss "
+                "for another"
+            )
         SoftmaxLoss.spec.fset(self, spec)  # type: ignore[attr-defined]
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices."""
+        """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class
+        indices.
+        """
         options = self._check(logits, target, sample_weight)
         fields = self._gathered(logits, target) if self._gathers else self._fields
         # a spec that is fixed keeps its tensors from call to call
@@ -161,22 +183,31 @@ class GradientBalancedLoss(SoftmaxLoss):
         if target.is_floating_point():
             raise ValueError("GradientBalancedLoss needs class-index targets; got a distribution per row")
         if logits.shape[options.dim] != len(self.counts):
-            raise ValueError(f"logits must have {len(self.counts)} classes along dim {options.dim}; got shape {tuple(logits.shape)}")
+            raise ValueError(
+                f"logits must have {len(self.counts)} classes along dim {options.dim}; got shape "
+                f"{tuple(logits.shape)}"
+            )
         if self._gathers and ops.is_concrete(target):  # before a wrong label is counted
             _checks.labels(target, len(self.counts), options.ignore_index)
         return options
 
     @torch.no_grad()
     def _gathered(self, logits: Tensor, target: Tensor) -> SpecTensors:
-        """Count the targets of all processes, where they are to be counted, and return the fields for this pass."""
+        """Count the targets of all processes, where they are to be counted, and return the fields for this
+        pass.
+        """
         labels = labels_of(target, self.options.ignore_index)
-        fields = self._fields_for(*self._passes.count(self.counts, self._tau, labels, logits, training=self.training))
+        fields = self._fields_for(
+            *self._passes.count(self.counts, self._tau, labels, logits, training=self.training)
+        )
         if not torch.compiler.is_compiling():  # inside a compiled checkpoint nothing may be kept
             self._fields = fields  # for the monitor
         return fields
 
     def _fields_for(self, counts: Tensor, tau: float | Tensor) -> SpecTensors:
-        """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same formula, term by term."""
+        """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same
+        formula, term by term.
+        """
         n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
         share, given = n / n.max(), self._settings
         smoothing = given["eps"] * share ** given["power"]
@@ -192,12 +223,21 @@ class GradientBalancedLoss(SoftmaxLoss):
 
     @torch.no_grad()
     def _share(
-        self, logits: Tensor, target: Tensor, fields: SpecTensors, sample_weight: Tensor | None, options: Options
+        self,
+        logits: Tensor,
+        target: Tensor,
+        fields: SpecTensors,
+        sample_weight: Tensor | None,
+        options: Options,
     ) -> tuple[Tensor, Tensor]:
-        """Return this process's part of all weights times the number of processes, and whether no row has weight."""
+        """Return this process's part of all weights times the number of processes, and whether no row has
+        weight.
+        """
         label, live = labels_of(target.reshape(-1), options.ignore_index)
         assert isinstance(fields.class_weight, Tensor)
-        biased = SpecTensors(bias=fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL)
+        biased = SpecTensors(
+            bias=fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL
+        )
         log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
         weight = _family.class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
         weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)
@@ -214,7 +254,8 @@ class GradientBalancedLoss(SoftmaxLoss):
         Parameters
         ----------
         logits : Tensor
-            Of held-out rows, from the model in evaluation mode; classes along ``dim``. A few hundred rows, every few hundred steps, do.
+            Of held-out rows, from the model in evaluation mode; classes along ``dim``. A few hundred rows,
+            every few hundred steps, do.
         target : Tensor
             Class indices; rows with ``ignore_index`` do not count. Every class that has rows counts the same.
 
@@ -227,7 +268,9 @@ class GradientBalancedLoss(SoftmaxLoss):
         label, live = labels_of(target.reshape(-1), options.ignore_index)
         rows = logits.movedim(options.dim, -1).reshape(-1, len(self.counts))[live]
         n = np.maximum(self.counts.cpu().numpy(), 1)
-        found = balance.prior_response(rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum()))
+        found = balance.prior_response(
+            rows.double().cpu().numpy(), label[live].cpu().numpy(), np.log(n / n.sum())
+        )
         if distributed():
             sums = torch.tensor(np.stack(found), device=self.counts.device)
             dist.all_reduce(sums, group=self._passes.group)
@@ -236,7 +279,10 @@ class GradientBalancedLoss(SoftmaxLoss):
         self._refresh()
 
     def _refresh(self) -> None:
-        """Bring spec and fields up to date after counts or settings have changed; counts without memory are yet to come."""
+        """Bring spec and fields up to date after counts or settings have changed.
+
+        Counts without memory are yet to come.
+        """
         if self.counts.is_meta:
             return
         self._device = self.counts.device
@@ -249,7 +295,11 @@ class GradientBalancedLoss(SoftmaxLoss):
         return self
 
     def _written(self) -> State:
-        return State(self._writer, len(self.counts), (self._tau, self._gathers, self.rate, self.max_tau, *self._settings.values()))
+        return State(
+            self._writer,
+            len(self.counts),
+            (self._tau, self._gathers, self.rate, self.max_tau, *self._settings.values()),
+        )
 
     def _read(self, state: State) -> None:
         tau, gathers, rate, max_tau, *rest = state.numbers
@@ -259,14 +309,18 @@ class GradientBalancedLoss(SoftmaxLoss):
     def extra_repr(self) -> str:
         how = "gathered" if self._gathers else "given"
         shown = {"tau": self._tau, **self._settings}
-        return f"{len(self.counts)} classes, counts {how}, " + ", ".join(f"{name}={value:g}" for name, value in shown.items())
+        return f"{len(self.counts)} classes, counts {how}, " + ", ".join(
+            f"{name}={value:g}" for name, value in shown.items()
+        )
 
 
 def _num_classes(value: Any) -> int:
     try:
         return _numpy_checks.whole("the number of classes", value, low=1)
     except TypeError:
-        raise TypeError(f"counts must be an array (K,), or the number of classes as an int; got {value!r}") from None
+        raise TypeError(
+            f"counts must be an array (K,), or the number of classes as an int; got {value!r}"
+        ) from None
 
 
 def _whole(counts: ArrayLike) -> Any:

@@ -27,29 +27,33 @@ def cross_entropy(
 ) -> Tensor:
     r"""Return the loss :math:`L = w (1-q_y)^\gamma (-\sum_k s_k \log q_k) + \lambda \operatorname{lse}(u)^2`.
 
-    In float32 and float64 the forward pass computes value and gradient in one pass over the logits; the backward pass gives the
-    gradient away. In float16 and bfloat16 the backward pass makes the gradient, from the logits and five numbers a row: it is rounded
-    once, after the divisor of the mean, the weights and the upstream gradient, so a loss scale does what it is for. Beside
-    ``backward`` there are double backward (by the Hessian-vector product in closed form), forward mode, ``torch.func`` (grad, vmap,
-    jvp, hessian) and ``torch.compile(fullgraph=True)``. On the CPU the value is that of :func:`softmax_lab.cross_entropy`, to the bit,
-    and so is the gradient of :func:`softmax_lab.cross_entropy_grad` where the upstream gradient is 1.
+    In float32 and float64 the forward pass computes value and gradient in one pass over the logits; the
+    backward pass gives the gradient away. In float16 and bfloat16 the backward pass makes the gradient, from
+    the logits and five numbers a row: it is rounded once, after the divisor of the mean, the weights and the
+    upstream gradient, so a loss scale does what it is for. Beside ``backward`` there are double backward (by
+    the Hessian-vector product in closed form), forward mode, ``torch.func`` (grad, vmap, jvp, hessian) and
+    ``torch.compile(fullgraph=True)``. On the CPU the value is that of :func:`softmax_lab.cross_entropy`, to
+    the bit, and so is the gradient of :func:`softmax_lab.cross_entropy_grad` where the upstream gradient is
+    1.
 
-    A class weight multiplies the *row*, so the loss is least where q is the (smoothed) target, whatever the weights. torch's own
-    multiplies each class's term s_k log q_k (pytorch issue 104776): with smoothing, or with distributions as targets, its
-    optimum is q_k proportional to W_k s_k. ``slt.functional.cross_entropy`` follows torch in this.
+    A class weight multiplies the *row*, so the loss is least where q is the (smoothed) target, whatever the
+    weights. torch's own multiplies each class's term s_k log q_k (pytorch issue 104776): with smoothing, or
+    with distributions as targets, its optimum is q_k proportional to W_k s_k.
+    ``slt.functional.cross_entropy`` follows torch in this.
 
-    A spec holds constants. A temperature, scale or bias that is learned gets its gradient outside, through the logits:
-    ``slt.cross_entropy(scale * logits / temperature + bias, target)``. A spec whose numbers and arrays change every step is
-    compiled once, and once more as a number first changes; its arrays are brought to the device once for each spec object.
+    A spec holds constants. A temperature, scale or bias that is learned gets its gradient outside, through
+    the logits: ``slt.cross_entropy(scale * logits / temperature + bias, target)``. A spec whose numbers and
+    arrays change every step is compiled once, and once more as a number first changes; its arrays are brought
+    to the device once for each spec object.
 
     Parameters
     ----------
     logits : Tensor, shape ``(..., K, ...)``
-        float16, bfloat16, float32 or float64, of any strides. Do not overwrite them before the backward pass: autograd would
-        raise, since a second derivative reads them.
+        float16, bfloat16, float32 or float64, of any strides. Do not overwrite them before the backward pass:
+        autograd would raise, since a second derivative reads them.
     target : Tensor
-        Integers of the logits' shape without the class dimension (class indices), or floats of the logits' own shape (a
-        distribution a row, taken as it is). A distribution that requires a gradient gets one.
+        Integers of the logits' shape without the class dimension (class indices), or floats of the logits'
+        own shape (a distribution a row, taken as it is). A distribution that requires a gradient gets one.
     spec : LossSpec
         The member of the family; the default is plain cross-entropy.
     reduction : {"mean", "sum", "none"}
@@ -63,19 +67,20 @@ def cross_entropy(
     empty : {"nan", "zero"}
         What the mean over no rows is: NaN as in torch, or 0.
     inplace : bool
-        Let the gradient overwrite the logits in the backward pass, which saves its memory. Until then the logits are as they were.
-        Taken up in eager mode on the CPU and by the GPU's kernels, for contiguous logits that are neither a leaf nor a view of one
-        (on a GPU with the classes last); elsewhere, and under hooks on saved tensors (checkpointing), the gradient gets memory of its
-        own. An operation that has saved the logits and runs its backward pass later gets an error from autograd and no wrong number.
+        Let the gradient overwrite the logits in the backward pass, which saves its memory. Until then the
+        logits are as they were. Taken up in eager mode on the CPU and by the GPU's kernels, for contiguous
+        logits that are neither a leaf nor a view of one (on a GPU with the classes last); elsewhere, and
+        under hooks on saved tensors (checkpointing), the gradient gets memory of its own. An operation that
+        has saved the logits and runs its backward pass later gets an error from autograd and no wrong number.
     validate : bool
-        Check the labels on other devices than the CPU too, at the price of waiting for the device. Without it a label out of
-        range ends in a device assertion there.
+        Check the labels on other devices than the CPU too, at the price of waiting for the device. Without it
+        a label out of range ends in a device assertion there.
 
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32, under autocast too; the gradient has
-        the logits' type.
+        A scalar, or with "none" one value a row. float64 for float64 logits, else float32, under autocast
+        too; the gradient has the logits' type.
 
     Raises
     ------

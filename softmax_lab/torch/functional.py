@@ -1,7 +1,8 @@
-"""Drop-ins for three functions of ``torch.nn.functional``: their signatures, their semantics, this package's kernels.
+"""Drop-ins for three functions of ``torch.nn.functional``: their signatures, their semantics, this package's
+kernels.
 
-What no kernel is made for (no classes at all, integer or complex input, tensor subclasses, class weights that are to be
-differentiated, ...) is torch's own function's work, and so is every error message.
+What no kernel is made for (no classes at all, integer or complex input, tensor subclasses, class weights that
+are to be differentiated, ...) is torch's own function's work, and so is every error message.
 """
 
 from __future__ import annotations
@@ -43,28 +44,36 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be, computed by this package.
+    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be, computed by
+    this package.
 
-    Arguments, shapes (the classes along dimension 1), types, errors and corner cases are torch's. In particular ``weight``
-    multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean divides by :math:`\sum_i W_{y_i}`; with
-    probabilities as targets it divides by the number of rows. The value has the input's type, or float32 under autocast.
+    Arguments, shapes (the classes along dimension 1), types, errors and corner cases are torch's. In
+    particular ``weight`` multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean
+    divides by :math:`\sum_i W_{y_i}`; with probabilities as targets it divides by the number of rows. The
+    value has the input's type, or float32 under autocast.
 
     What differs:
 
     - **Confident rows** keep a true loss and gradient, 4e-18 where torch's is 0.
-    - **Half precision** is computed in float32 or wider; the sum of the weights that a mean divides by does not overflow.
-    - **A class without mass** (probability or smoothed weight 0) adds nothing at a logit of -inf, where torch has NaN.
-    - **Ignored rows** have the gradient 0 whatever they hold and whatever the weights are; torch's can be NaN.
-    - **Weights that cancel**, summing to 0 over the rows, make a mean NaN, where torch divides what is left by 0.
-    - **Infinite weights** or probabilities give torch's value; where in the gradient is an infinity and where NaN may differ.
+    - **Half precision** is computed in float32 or wider; the sum of the weights that a mean divides by does
+      not overflow.
+    - **A class without mass** (probability or smoothed weight 0) adds nothing at a logit of -inf, where torch
+      has NaN.
+    - **Ignored rows** have the gradient 0 whatever they hold and whatever the weights are; torch's can be
+      NaN.
+    - **Weights that cancel**, summing to 0 over the rows, make a mean NaN, where torch divides what is left
+      by 0.
+    - **Infinite weights** or probabilities give torch's value; where in the gradient is an infinity and where
+      NaN may differ.
     - **A label out of range** is an ``IndexError`` that names label and row.
     - **Overwritten logits** make autograd raise in the backward pass, which reads them; torch's does not.
     - **Function modes** hear of this package's operators, not of torch's function.
-    - **Scripting** by ``torch.jit.script`` fails; ``torch.jit.trace``, ``torch.compile`` and ``torch.export`` do not.
+    - **Scripting** by ``torch.jit.script`` fails; ``torch.jit.trace``, ``torch.compile`` and ``torch.export``
+      do not.
 
-    What no kernel is made for is torch's own function's work, where none of this holds: no rows or classes at all, integer or complex
-    logits, subclasses, nested, sparse and opaque layouts, weights that require a gradient, and a weight or probabilities of another
-    type than the logits.
+    What no kernel is made for is torch's own function's work, where none of this holds: no rows or classes at
+    all, integer or complex logits, subclasses, nested, sparse and opaque layouts, weights that require a
+    gradient, and a weight or probabilities of another type than the logits.
 
     Examples
     --------
@@ -84,11 +93,15 @@ def cross_entropy(
         reduction = _reduction.legacy_get_string(size_average, reduce)
     ignored, smoothing = _integer(ignore_index), _smoothing(label_smoothing)
     if ignored is None or smoothing is None or not _has_kernel(input, target, weight, ignored, reduction):
-        return _torch_cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
+        return _torch_cross_entropy(
+            input, target, weight, None, ignore_index, None, reduction, label_smoothing
+        )
     ignore_index, label_smoothing = ignored, smoothing
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
-        value = ops.loss(input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options)
+        value = ops.loss(
+            input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options
+        )
     elif weight is not None:
         value = _weighted(input, target, weight, label_smoothing, options)
     else:
@@ -100,20 +113,28 @@ def cross_entropy(
 def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:
     """Whether the arguments are plain tensors of the ordinary types and shapes."""
     tensors = (z, target) if weight is None else (z, target, weight)
-    if not all(isinstance(tensor, Tensor) and is_dense(tensor) and tensor.device == z.device for tensor in tensors):
+    if not all(
+        isinstance(tensor, Tensor) and is_dense(tensor) and tensor.device == z.device for tensor in tensors
+    ):
         return False
     if z.dtype not in FLOATS or z.ndim == 0 or z.numel() == 0:
         return False
     dim = 1 if z.ndim > 1 else 0
-    if weight is not None and (weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad):
+    if weight is not None and (
+        weight.shape != z.shape[dim : dim + 1] or weight.dtype != z.dtype or weight.requires_grad
+    ):
         return False
-    indices = target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
+    indices = (
+        target.dtype in (torch.int64, torch.uint8) and target.shape == z.shape[:dim] + z.shape[dim + 1 :]
+    )
     distributions = target.dtype == z.dtype and target.shape == z.shape and ignore_index < 0
     return reduction in ("none", "mean", "sum") and (indices or distributions)
 
 
 def _integer(value: Any) -> int | None:
-    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions), or None for its error."""
+    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions),
+    or None for its error.
+    """
     if isinstance(value, Tensor):
         scalar = value.ndim == 0 and value.dtype not in _NO_INTEGERS
         value = value.item() if scalar else None
@@ -122,7 +143,10 @@ def _integer(value: Any) -> int | None:
 
 
 def _smoothing(value: Any) -> float | None:
-    """Return the smoothing that torch reads there, or None for its error; it takes what is not above 0 for 0."""
+    """Return the smoothing that torch reads there, or None for its error.
+
+    It takes what is not above 0 for 0.
+    """
     if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad and not value.is_complex():
         value = value.item()
     if not isinstance(value, (int, float, np.floating, np.integer)) or value > 1.0:
@@ -131,9 +155,12 @@ def _smoothing(value: Any) -> float | None:
 
 
 def _smoothed(target: Tensor, weight: Tensor | None, label_smoothing: float, dim: int) -> Tensor:
-    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of; not in half precision.
+    """Return s = W (t (1 - eps) + eps / K), which torch's loss is the plain cross-entropy of.
 
-    That is torch's formula for whatever t and W hold: a negative, infinite or NaN entry is an entry like any other.
+    Not in half precision.
+
+    That is torch's formula for whatever t and W hold: a negative, infinite or NaN entry is an entry like any
+    other.
     """
     if not label_smoothing and weight is None:
         return target
@@ -149,9 +176,11 @@ def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
 
 
 def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
-    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out of W first.
+    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out
+    of W first.
 
-    So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on a value.
+    So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on
+    a value.
     """
     weight = weight.to(exact_dtype(weight.device))
     if options.reduction != "mean":
@@ -165,12 +194,16 @@ def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float,
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself reports a wrong one."""
+    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself
+    reports a wrong one.
+    """
     label, live = labels_of(target, ignore_index)
     return live, label.clamp(0, num_classes - 1)
 
 
-def _weighted_sum(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
+def _weighted_sum(
+    z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options
+) -> Tensor:
     """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
     if not label_smoothing:
         return ops.loss(z, target, _NEUTRAL._replace(class_weight=weight), None, options)
@@ -185,8 +218,14 @@ def _weighted_sum(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: fl
     return ops.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
 
 
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
-    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be, computed by this package.
+def softmax(
+    input: Tensor,  # noqa: A002
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be, computed by this
+    package.
 
     Examples
     --------
@@ -206,8 +245,14 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return ops.softmax(converted, 1.0, axis % converted.ndim)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
-    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be, computed by this package.
+def log_softmax(
+    input: Tensor,  # noqa: A002
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be, computed by
+    this package.
 
     Examples
     --------
@@ -233,6 +278,11 @@ def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | No
         return None
     if dim is None or not -z.ndim <= dim < z.ndim or (z.dtype if dtype is None else dtype) not in FLOATS:
         return None
-    if dtype is None and z.device.type == "cuda" and autocast_dtype("cuda") is not None and z.dtype != torch.float64:
+    if (
+        dtype is None
+        and z.device.type == "cuda"
+        and autocast_dtype("cuda") is not None
+        and z.dtype != torch.float64
+    ):
         dtype = torch.float32  # autocast's rule there; on the CPU it leaves softmax alone
     return z if dtype is None else z.to(dtype)

@@ -1,4 +1,6 @@
-"""The loss of a linear layer on one process: chunks of logits, and the loops of the NumPy package over each."""
+"""The loss of a linear layer on one process: chunks of logits, and the loops of the NumPy package
+over each.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,16 @@ def linear_cross_entropy(
     empty: Empty = "nan",
     chunk_bytes: int | None = None,
 ) -> Tensor:
-    """Return ``slt.cross_entropy(hidden @ weight.T + bias, target, spec)`` without ever holding all the logits.
+    """Return ``slt.cross_entropy(hidden @ weight.T + bias, target, spec)`` without ever holding all the
+    logits.
 
-    "mean" and "sum" compute the gradients during the forward pass, with three matrix products in all; "none" cannot know
-    the upstream gradients by then, and computes each chunk's logits a second time in the backward pass. Memory beside the
-    arguments: the gradients, and ``chunk_bytes``. In float16 and bfloat16 the products are in that type, the weight's
-    gradient is summed in a float32 buffer (V, D) and rounded once. Under ``torch.autocast`` all of it is in autocast's type;
-    ``torch.compile`` leaves it out of its graph. Inside transforms of ``torch.func``, in forward mode and for tensors without
-    values (meta, fake) all the logits exist: there it is :func:`softmax_lab.torch.cross_entropy` of them, with all its derivatives.
+    "mean" and "sum" compute the gradients during the forward pass, with three matrix products in all; "none"
+    cannot know the upstream gradients by then, and computes each chunk's logits a second time in the backward
+    pass. Memory beside the arguments: the gradients, and ``chunk_bytes``. In float16 and bfloat16 the
+    products are in that type, the weight's gradient is summed in a float32 buffer (V, D) and rounded once.
+    Under ``torch.autocast`` all of it is in autocast's type; ``torch.compile`` leaves it out of its graph.
+    Inside transforms of ``torch.func``, in forward mode and for tensors without values (meta, fake) all the
+    logits exist: there it is :func:`softmax_lab.torch.cross_entropy` of them, with all its derivatives.
 
     Parameters
     ----------
@@ -53,13 +57,14 @@ def linear_cross_entropy(
     reduction, sample_weight, ignore_index, empty
         As in :func:`softmax_lab.cross_entropy`. Rows with ``ignore_index`` are left out before the product.
     chunk_bytes : int, optional
-        Budget of the chunk of logits in bytes; at least one row is taken. By default 48 MiB on the CPU and 1 GiB on other devices.
+        Budget of the chunk of logits in bytes; at least one row is taken. By default 48 MiB on the CPU and 1
+        GiB on other devices.
 
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row; float64 for float64, else float32. ``backward`` can be called on it, but not on
-        its gradient.
+        A scalar, or with "none" one value a row; float64 for float64, else float32. ``backward`` can be
+        called on it, but not on its gradient.
 
     Raises
     ------
@@ -82,7 +87,9 @@ def linear_cross_entropy(
     softmax_lab.torch.parallel.linear_cross_entropy : the classes spread over processes.
     """
     options = Options(reduction, empty, ignore_index)
-    return _chunks.outside_of_graphs(_linear)(hidden, weight, bias, target, spec, sample_weight, options, chunk_bytes)
+    return _chunks.outside_of_graphs(_linear)(
+        hidden, weight, bias, target, spec, sample_weight, options, chunk_bytes
+    )
 
 
 def _linear(
@@ -100,29 +107,47 @@ def _linear(
     _checks.class_dim("weight", weight, 0)
     if ops.needs_whole_logits(hidden, weight, target):
         whole = torch.nn.functional.linear(hidden, weight, bias)
-        return ops.loss(whole, target, spec, sample_weight, _checks.loss(whole, target, spec, sample_weight, options))
+        return ops.loss(
+            whole, target, spec, sample_weight, _checks.loss(whole, target, spec, sample_weight, options)
+        )
     logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(weight))  # their shape, without their memory
     rows = _chunks.prepare(logits, target, spec, sample_weight, options)
     _chunks.check_classes(rows, target, spec, len(weight))
     narrow = ops.gpu_kernels(hidden) is not None
-    step = _chunks.chunk_rows(len(weight), hidden.dtype, _chunks.chunk_budget(chunk_bytes, hidden.device), narrow=narrow)
-    return _chunks.evaluate(_chunks.Task(rows, partial(local_kernel, spec), step, narrow=narrow), hidden, weight, bias)
+    step = _chunks.chunk_rows(
+        len(weight), hidden.dtype, _chunks.chunk_budget(chunk_bytes, hidden.device), narrow=narrow
+    )
+    return _chunks.evaluate(
+        _chunks.Task(rows, partial(local_kernel, spec), step, narrow=narrow), hidden, weight, bias
+    )
 
 
 # ---- kernels of rows that are whole on one process ----
 
 
 def local_kernel(spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return values and weights of rows ``z`` (n, V), and where ``gradient`` is set leave in ``z`` that of each row's own value."""
+    """Return values and weights of rows ``z`` (n, V), and where ``gradient`` is set leave in ``z`` that of
+    each row's own value.
+    """
     kernels = ops.gpu_kernels(z)
     if kernels is not None:
-        values, weights = kernels.rows_in_place(z, target, _family.spec_tensors(spec, z.device, torch.float32), gradient)
+        values, weights = kernels.rows_in_place(
+            z, target, _family.spec_tensors(spec, z.device, torch.float32), gradient
+        )
         return values.double(), weights.double()
     if spec.gate:  # the weights depend on the logits
         return plain_kernel(spec, z, target, gradient)
-    values = numpy_values(spec, z, target, gradient) if z.device.type == "cpu" else operator_values(spec, z, target, gradient)
+    values = (
+        numpy_values(spec, z, target, gradient)
+        if z.device.type == "cpu"
+        else operator_values(spec, z, target, gradient)
+    )
     fields = _family.spec_tensors(spec, z.device, torch.float64)
-    weights = _family.soft_weights(target, fields) if target.is_floating_point() else _family.class_weights(fields, target, None)
+    weights = (
+        _family.soft_weights(target, fields)
+        if target.is_floating_point()
+        else _family.class_weights(fields, target, None)
+    )
     return values.double(), torch.as_tensor(weights, dtype=torch.float64, device=z.device)
 
 
@@ -139,7 +164,9 @@ def operator_values(spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -
     values = z.new_empty(len(z))
     fields, options = packed(spec, z), Options(reduction="none")
     for block in _chunks.blocks(z):
-        values[block], found = torch.ops.softmax_lab.cross_entropy(z[block], target[block], *fields, None, *options, gradient)
+        values[block], found = torch.ops.softmax_lab.cross_entropy(
+            z[block], target[block], *fields, None, *options, gradient
+        )
         if gradient:
             z[block] = found
     return values

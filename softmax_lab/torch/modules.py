@@ -1,4 +1,6 @@
-"""Losses as modules: a fixed spec, one that changes with the epoch, and one that depends on the scores of the moment."""
+"""Losses as modules: a fixed spec, one that changes with the epoch, and one that depends on the scores of the
+moment.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ __all__ = ["DeferredReweighting", "SeesawLoss", "SoftmaxLoss"]
 class SoftmaxLoss(Stateful):
     """:func:`softmax_lab.torch.cross_entropy` with a spec, as a module.
 
-    Assign to ``spec`` to change the loss, at every step if need be: nothing is compiled anew, and its arrays are brought once to
-    the device that the module was moved to. The spec is part of ``state_dict``, as one float64 vector, in full precision whatever
-    ``half()`` does to the model around it. It has no parameters: a temperature, scale or bias that is learned belongs before it.
+    Assign to ``spec`` to change the loss, at every step if need be: nothing is compiled anew, and its arrays
+    are brought once to the device that the module was moved to. The spec is part of ``state_dict``, as one
+    float64 vector, in full precision whatever ``half()`` does to the model around it. It has no parameters: a
+    temperature, scale or bias that is learned belongs before it.
 
     Parameters
     ----------
@@ -82,7 +85,8 @@ class SoftmaxLoss(Stateful):
         if not isinstance(spec, LossSpec):
             raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
         self._spec = spec
-        self._fields = on_device(spec, self._device)  # for the compiler, which cannot look into the cache of eager mode
+        # for the compiler, which cannot look into the cache of eager mode
+        self._fields = on_device(spec, self._device)
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`."""
@@ -92,8 +96,11 @@ class SoftmaxLoss(Stateful):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftmaxLoss:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # of fn only the place matters: numbers keep their precision. From meta, where they have no memory, they can come all the same
-        self._device = fn(torch.empty(0, device="cpu" if self._device.type == "meta" else self._device)).device
+        # of fn only the place matters: numbers keep their precision. From meta, where they have no memory,
+        # they can come all the same
+        self._device = fn(
+            torch.empty(0, device="cpu" if self._device.type == "meta" else self._device)
+        ).device
         self._fields = on_device(self._spec, self._device)
         return self
 
@@ -109,21 +116,29 @@ class SoftmaxLoss(Stateful):
             self._fields = on_device(self._spec, self._device)
 
     def extra_repr(self) -> str:
-        given = {name: value for name, value in self.options._asdict().items() if value != Options._field_defaults[name]}
+        given = {
+            name: value
+            for name, value in self.options._asdict().items()
+            if value != Options._field_defaults[name]
+        }
         return ", ".join([repr(self._spec), *(f"{name}={value!r}" for name, value in given.items())])
 
 
 def _on(device: torch.device, spec: SpecTensors) -> SpecTensors:
-    """Return the fields on the device: where a state was put in place of tensors without memory, the module was never moved there."""
-    values: dict[str, Any] = {name: value.to(device) for name, value in spec._asdict().items() if isinstance(value, Tensor)}
+    """Return the fields on the device: where a state was put in place of tensors without memory, the module
+    was never moved there.
+    """
+    values: dict[str, Any] = {
+        name: value.to(device) for name, value in spec._asdict().items() if isinstance(value, Tensor)
+    }
     return spec._replace(**values)
 
 
 class DeferredReweighting(SoftmaxLoss):
     r"""Train with one spec first, and with class weights on top from epoch ``start`` on.
 
-    The unweighted first phase learns the features, the weights then move the boundaries. Call :meth:`step` at the end of each
-    epoch; the epoch is part of ``state_dict``.
+    The unweighted first phase learns the features, the weights then move the boundaries. Call :meth:`step` at
+    the end of each epoch; the epoch is part of ``state_dict``.
 
     Parameters
     ----------
@@ -141,7 +156,9 @@ class DeferredReweighting(SoftmaxLoss):
     >>> import softmax_lab as sl
     >>> import softmax_lab.torch as slt
     >>> counts = [90, 10]
-    >>> loss = slt.DeferredReweighting(sl.losses.ldam(counts), sl.losses.class_balanced(counts).class_weight, start=1)
+    >>> loss = slt.DeferredReweighting(
+    ...     sl.losses.ldam(counts), sl.losses.class_balanced(counts).class_weight, start=1
+    ... )
     >>> loss.spec == sl.losses.ldam(counts)
     True
     >>> loss.step()
@@ -150,8 +167,8 @@ class DeferredReweighting(SoftmaxLoss):
 
     References
     ----------
-    K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with label-distribution-aware margin loss",
-    NeurIPS 2019, algorithm 1.
+    K. Cao, C. Wei, A. Gaidon, N. Arechiga and T. Ma, "Learning imbalanced datasets with
+    label-distribution-aware margin loss", NeurIPS 2019, algorithm 1.
     """
 
     _writer = "DeferredReweighting"
@@ -179,7 +196,9 @@ class DeferredReweighting(SoftmaxLoss):
 
     def _read(self, state: State) -> None:
         # an average of epochs is none; the nearest is
-        self.start, self.epoch = (round(_numpy_checks.number("an epoch", value, low=0.0)) for value in state.numbers)
+        self.start, self.epoch = (
+            round(_numpy_checks.number("an epoch", value, low=0.0)) for value in state.numbers
+        )
         self._phases = (state.specs[0], state.specs[1])
         self._choose()
 
@@ -196,16 +215,16 @@ class SeesawLoss(Stateful):
         M_{yk} &= \min(1, n_k / n_y)^p, \qquad \sigma = \operatorname{softmax}(z) \\
         C_k &= \max(1, \sigma_k / \max(\sigma_y, s_{\min}))^q
 
-    Mitigation M is that of :func:`softmax_lab.losses.seesaw`, here with the counts n of the training samples seen so far;
-    compensation C gives the push back where the scores show a mistake; s_min is ``min_score``. Both are constants in the derivative,
-    q - e_y.
+    Mitigation M is that of :func:`softmax_lab.losses.seesaw`, here with the counts n of the training samples
+    seen so far; compensation C gives the push back where the scores show a mistake; s_min is ``min_score``.
+    Both are constants in the derivative, q - e_y.
 
-    Where ``torch.distributed`` is initialised, the counts are those of all processes, and the same in each. So it does not matter that
-    ``DistributedDataParallel`` copies the buffers of its first process to the others. Every process of ``group`` must call the loss
-    equally often.
+    Where ``torch.distributed`` is initialised, the counts are those of all processes, and the same in each.
+    So it does not matter that ``DistributedDataParallel`` copies the buffers of its first process to the
+    others. Every process of ``group`` must call the loss equally often.
 
-    Under activation checkpointing a batch is counted once, and computed again with the counts that its first pass saw; where those
-    cannot be told, that is a ``RuntimeError``.
+    Under activation checkpointing a batch is counted once, and computed again with the counts that its first
+    pass saw; where those cannot be told, that is a ``RuntimeError``.
 
     Parameters
     ----------
@@ -217,7 +236,8 @@ class SeesawLoss(Stateful):
     reduction, ignore_index
         As in :func:`softmax_lab.torch.cross_entropy`; the classes are the last dimension.
     group : torch.distributed.ProcessGroup, optional
-        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is initialised.
+        Whose processes share a batch; the default group. Not used before ``torch.distributed`` is
+        initialised.
 
     Attributes
     ----------
@@ -235,8 +255,8 @@ class SeesawLoss(Stateful):
 
     References
     ----------
-    J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss for long-tailed
-    instance segmentation", CVPR 2021, eqs. 3-7.
+    J. Wang, W. Zhang, Y. Zang, Y. Cao, J. Pang, T. Gong, K. Chen, Z. Liu, C. C. Loy and D. Lin, "Seesaw loss
+    for long-tailed instance segmentation", CVPR 2021, eqs. 3-7.
     """
 
     counts: Tensor
@@ -259,7 +279,8 @@ class SeesawLoss(Stateful):
         classes = _numpy_checks.whole("num_classes", num_classes, low=1)
         self._set(p, q, min_score)
         self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)
-        self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))  # integers: half() leaves them alone
+        # integers: half() leaves them alone
+        self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))
 
     def _set(self, p: float, q: float, min_score: float) -> None:
         exponents = [_numpy_checks.number(name, value, low=0.0) for name, value in (("p", p), ("q", q))]
@@ -273,12 +294,17 @@ class SeesawLoss(Stateful):
         self._set(*state.numbers)
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits ``(..., K)`` and class indices ``(...)``; in training mode count the targets first."""
+        """Return the loss of logits ``(..., K)`` and class indices ``(...)``.
+
+        In training mode count the targets first.
+        """
         self._check(logits, target, sample_weight)
         labels = labels_of(target, self.loss.options.ignore_index)
         counts, _ = self._passes.count(self.counts, 0.0, labels, logits, training=self.training)
         wide = logits.to(loss_dtype(logits.dtype))
-        value: Tensor = self.loss(wide + self.shift(wide.detach(), labels.label, counts), target, sample_weight)
+        value: Tensor = self.loss(
+            wide + self.shift(wide.detach(), labels.label, counts), target, sample_weight
+        )
         return value
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> None:
@@ -286,13 +312,19 @@ class SeesawLoss(Stateful):
         if target.is_floating_point():
             raise ValueError("SeesawLoss needs class-index targets; got a distribution per row")
         if logits.shape[-1] != len(self.counts):
-            raise ValueError(f"logits must have {len(self.counts)} classes along the last dimension; got shape {tuple(logits.shape)}")
+            raise ValueError(
+                f"logits must have {len(self.counts)} classes along the last dimension; got shape "
+                f"{tuple(logits.shape)}"
+            )
         if ops.is_concrete(target):  # before a wrong label is counted
             _checks.labels(target, logits.shape[-1], options.ignore_index)
 
     @torch.no_grad()
     def shift(self, logits: Tensor, label: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Return log M + log C, of the logits' shape; 0 at the target. The counts are those of now, unless others are given."""
+        """Return log M + log C, of the logits' shape.
+
+        0 at the target. The counts are those of now, unless others are given.
+        """
         log_n = (self.counts if counts is None else counts).clamp(min=1).to(logits.dtype).log()
         mitigation = self.p * (log_n - log_n[label][..., None]).clamp(max=0.0)
         scores = ops.log_softmax(logits, 1.0, logits.ndim - 1)

@@ -1,9 +1,11 @@
-"""Watch how hard each class pushes while a model trains: per-class gradient statistics from the probabilities, no second backward pass.
+"""Watch how hard each class pushes while a model trains: per-class gradient statistics from the
+probabilities, no second backward pass.
 
-The gradient of a row's loss by its logits is known in closed form once the loss has been computed, w (q - s) for most of the
-family, and everything here is a sum over rows of it. So sums are kept, of a window of one optimizer step, over its micro-batches and
-over all processes; their moving averages are kept apart, numerators and denominators, and only what is asked for is divided. A class
-that is rarely in a batch is so averaged by its rows, and not by its steps.
+The gradient of a row's loss by its logits is known in closed form once the loss has been computed, w (q - s)
+for most of the family, and everything here is a sum over rows of it. So sums are kept, of a window of one
+optimizer step, over its micro-batches and over all processes; their moving averages are kept apart,
+numerators and denominators, and only what is asked for is divided. A class that is rarely in a batch is so
+averaged by its rows, and not by its steps.
 """
 
 from __future__ import annotations
@@ -37,8 +39,16 @@ MAX_VECTORS = 4096  #: classes up to which the (K, K) sums of gradients are kept
 
 #: what is known of each class at each step, the columns of the table
 STATISTICS = (
-    "count", "sum_norm", "mean_norm", "sample_norm", "positive_mass", "negative_mass", "weight_norm", "saturation", "probability",
-)  # fmt: skip
+    "count",
+    "sum_norm",
+    "mean_norm",
+    "sample_norm",
+    "positive_mass",
+    "negative_mass",
+    "weight_norm",
+    "saturation",
+    "probability",
+)
 
 _PER_CLASS = ("count", "sample_norm", "positive_mass", "negative_mass", "saturation", "probability")
 
@@ -85,20 +95,23 @@ class _Sums:
 class GradientMonitor:
     r"""Per-class statistics of the logit gradient, step by step.
 
-    Attach it to a loss of this package, or to a model that holds one, and train as before. For any other loss call :meth:`update`
-    after each forward pass. Rows count that a gradient will flow through: an evaluation under ``torch.no_grad`` does not.
+    Attach it to a loss of this package, or to a model that holds one, and train as before. For any other loss
+    call :meth:`update` after each forward pass. Rows count that a gradient will flow through: an evaluation
+    under ``torch.no_grad`` does not.
 
-    - Mixed precision: the gradient is that of the loss itself, in float32, whatever the loss scale. Rows whose loss is not finite
-      are left out.
-    - Activation checkpointing: a batch is measured once, in the first pass through which a gradient will flow.
+    - Mixed precision: the gradient is that of the loss itself, in float32, whatever the loss scale. Rows
+      whose loss is not finite are left out.
+    - Activation checkpointing: a batch is measured once, in the first pass through which a gradient will
+      flow.
     - Gradient accumulation: with ``accumulation=n`` a step is n batches.
-    - Several processes: sums are all-reduced where ``torch.distributed`` is initialised, once a step, and every process has the
-      same statistics; each must see equally many batches.
+    - Several processes: sums are all-reduced where ``torch.distributed`` is initialised, once a step, and
+      every process has the same statistics; each must see equally many batches.
 
     Parameters
     ----------
     module : torch.nn.Module, optional
-        A :class:`SoftmaxLoss` (or :class:`GradientBalancedLoss`, :class:`SeesawLoss`, :class:`DeferredReweighting`), or a model.
+        A :class:`SoftmaxLoss` (or :class:`GradientBalancedLoss`, :class:`SeesawLoss`,
+        :class:`DeferredReweighting`), or a model.
     classifier : torch.nn.Linear, optional
         The last layer, for ``weight_norm``; of a model by default its last linear layer.
     momentum : float
@@ -115,16 +128,19 @@ class GradientMonitor:
     Raises
     ------
     TypeError, ValueError
-        On an argument outside its domain, and for a module with neither a loss nor a linear layer, or with several losses.
+        On an argument outside its domain, and for a module with neither a loss nor a linear layer, or with
+        several losses.
 
     Notes
     -----
-    With g_i the gradient of row i's own loss by its logits (not divided by the number of rows), sums over the rows of a step, and
-    for each class c: ``count``; ``sum_norm`` :math:`|\sum_{y_i=c} g_i|`; ``mean_norm``, that over the count; ``sample_norm``, the mean of
-    :math:`|g_i|`; ``positive_mass`` :math:`-\sum_{y_i=c} g_{ic}`, the pull up on logit c, and ``negative_mass``
-    :math:`\sum_{y_i \ne c} g_{ic}`, the push down; ``weight_norm`` :math:`|\sum_i g_{ic} h_i|`, of the classifier's row c with inputs h;
-    ``saturation``, the share of class c's rows that are saturated; ``probability``, the mean of q_y over them. The first six are those
-    of :func:`softmax_lab.balance.class_gradients`. ``sum_norm`` and ``mean_norm`` are NaN beyond ``MAX_VECTORS`` classes.
+    With g_i the gradient of row i's own loss by its logits (not divided by the number of rows), sums over the
+    rows of a step, and for each class c: ``count``; ``sum_norm`` :math:`|\sum_{y_i=c} g_i|`; ``mean_norm``,
+    that over the count; ``sample_norm``, the mean of :math:`|g_i|`; ``positive_mass`` :math:`-\sum_{y_i=c}
+    g_{ic}`, the pull up on logit c, and ``negative_mass`` :math:`\sum_{y_i \ne c} g_{ic}`, the push down;
+    ``weight_norm`` :math:`|\sum_i g_{ic} h_i|`, of the classifier's row c with inputs h; ``saturation``, the
+    share of class c's rows that are saturated; ``probability``, the mean of q_y over them. The first six are
+    those of :func:`softmax_lab.balance.class_gradients`. ``sum_norm`` and ``mean_norm`` are NaN beyond
+    ``MAX_VECTORS`` classes.
 
     Compile the model, not the loss that is watched: inside compiled code nothing is measured.
 
@@ -177,10 +193,15 @@ class GradientMonitor:
         linear = [m for m in inside if isinstance(m, nn.Linear)]
         classifier = classifier or (linear[-1] if linear else None)
         if module is not None and not found and not linear:
-            raise ValueError(f"module must be a loss of softmax_lab.torch, or hold one or a linear layer; got {type(module).__name__}")
+            raise ValueError(
+                f"module must be a loss of softmax_lab.torch, or hold one or a linear layer; got "
+                f"{type(module).__name__}"
+            )
         self.has_classifier = classifier is not None
         hooks: list[Any] = [m.register_forward_hook(self._on_loss, with_kwargs=True) for m in found]
-        return hooks if classifier is None else [*hooks, classifier.register_forward_hook(self._on_classifier)]
+        return (
+            hooks if classifier is None else [*hooks, classifier.register_forward_hook(self._on_classifier)]
+        )
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -201,19 +222,29 @@ class GradientMonitor:
         if self._measures and (output.requires_grad or classifier.training):
             self._features = inputs[0].detach()
 
-    def _on_loss(self, loss: SoftmaxLoss, arguments: tuple[Any, ...], named: dict[str, Any], _: Tensor) -> None:
+    def _on_loss(
+        self, loss: SoftmaxLoss, arguments: tuple[Any, ...], named: dict[str, Any], _: Tensor
+    ) -> None:
         given = dict(zip(("logits", "target", "sample_weight"), arguments, strict=False)) | named
         if torch.compiler.is_compiling():
             return
         if not recomputes():
             self._passes.forget_finished()
-        if torch.is_grad_enabled() and given["logits"].requires_grad and not self._seen(loss.options, **given):
+        if (
+            torch.is_grad_enabled()
+            and given["logits"].requires_grad
+            and not self._seen(loss.options, **given)
+        ):
             options = loss.options
             self.update(**given, spec=loss._fields, ignore_index=options.ignore_index, dim=options.dim)
 
-    def _seen(self, options: Options, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> bool:
+    def _seen(
+        self, options: Options, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None
+    ) -> bool:
         """Whether this pass of the batch is a recomputation of one that was measured."""
-        return not target.is_floating_point() and self._passes.batch_seen(labels_of(target, options.ignore_index), logits.detach())
+        return not target.is_floating_point() and self._passes.batch_seen(
+            labels_of(target, options.ignore_index), logits.detach()
+        )
 
     @property
     def _measures(self) -> bool:
@@ -238,7 +269,8 @@ class GradientMonitor:
         logits, target, spec, sample_weight, ignore_index, dim
             As in :func:`softmax_lab.torch.cross_entropy`, with class indices as targets.
         features : Tensor, shape ``(..., D)``, optional
-            The classifier's inputs, a row a row of the logits; by default those that the watched classifier got last.
+            The classifier's inputs, a row a row of the logits; by default those that the watched classifier
+            got last.
 
         Raises
         ------
@@ -246,14 +278,24 @@ class GradientMonitor:
             As the loss does; and where the number of classes or of features changes.
         """
         if self._measures:
-            known = spec if isinstance(spec, LossSpec) else LossSpec()  # tensors come from a loss that has checked them
-            options = _checks.loss(logits, target, known, sample_weight, Options(ignore_index=ignore_index, dim=dim))
+            # tensors come from a loss that has checked them
+            known = spec if isinstance(spec, LossSpec) else LossSpec()
+            options = _checks.loss(
+                logits, target, known, sample_weight, Options(ignore_index=ignore_index, dim=dim)
+            )
             if target.is_floating_point():
                 raise ValueError("GradientMonitor needs class-index targets; got a distribution per row")
             moved = logits.detach().movedim(options.dim, -1)
             z = moved.reshape(-1, moved.shape[-1]).to(loss_dtype(logits.dtype))
             h = self._rows_of(self._features if features is None else features, z)
-            self._add(z, target.reshape(-1), spec, None if sample_weight is None else sample_weight.reshape(-1), h, options.ignore_index)
+            self._add(
+                z,
+                target.reshape(-1),
+                spec,
+                None if sample_weight is None else sample_weight.reshape(-1),
+                h,
+                options.ignore_index,
+            )
         self._features = None
         self._batches += 1
         if self._batches % self.accumulation == 0:
@@ -264,11 +306,19 @@ class GradientMonitor:
             return None
         h = features.detach().reshape(-1, features.shape[-1]).to(z.dtype)
         if len(h) != len(z):
-            raise ValueError(f"features must have a row for each of the {len(z)} rows of logits; got {len(h)}")
+            raise ValueError(
+                f"features must have a row for each of the {len(z)} rows of logits; got {len(h)}"
+            )
         return h
 
     def _add(
-        self, z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, h: Tensor | None, ignore: int
+        self,
+        z: Tensor,
+        target: Tensor,
+        spec: LossSpec | SpecTensors,
+        sample_weight: Tensor | None,
+        h: Tensor | None,
+        ignore: int,
     ) -> None:
         gradient, log_q_y, log_q_max = _closed_form(z, target, spec, sample_weight, ignore)
         label, counts = labels_of(target, ignore)
@@ -299,7 +349,8 @@ class GradientMonitor:
             self._window = window = _Sums.zeros(classes, width, z)
         if (window.classes, window.width) != (classes, width):
             raise ValueError(
-                f"the monitor was started with {window.classes} classes and {window.width} features; got {classes} and {width}"
+                f"the monitor was started with {window.classes} classes and {window.width} features; got "
+                f"{classes} and {width}"
             )
         if window.flat.device != z.device or window.flat.dtype != z.dtype:
             self._window = window = window.over(window.flat.to(z))
@@ -314,7 +365,8 @@ class GradientMonitor:
             if self._average is None:
                 self._average = torch.zeros_like(window.flat)
             self._average.lerp_(window.flat, 1.0 - self.momentum)
-            self._averaged += (1.0 - self.momentum) * (1.0 - self._averaged)  # what the zeros of the start take away
+            # what the zeros of the start take away
+            self._averaged += (1.0 - self.momentum) * (1.0 - self._averaged)
             self._history.append((self.step, window.over(self._average / self._averaged).statistics()))
             window.flat.zero_()
         self.step += 1
@@ -325,7 +377,9 @@ class GradientMonitor:
     def latest(self) -> dict[str, Any]:
         """The statistics of the last measured step by name, arrays of shape ``(K,)``."""
         if not self._history:
-            raise RuntimeError("nothing has been measured yet: no batch has gone through the loss with gradients on")
+            raise RuntimeError(
+                "nothing has been measured yet: no batch has gone through the loss with gradients on"
+            )
         return dict(zip(STATISTICS, self._history[-1][1].cpu().double().numpy(), strict=True))
 
     def frame(self) -> pd.DataFrame:
@@ -334,16 +388,21 @@ class GradientMonitor:
         steps, values = self._stacked()
         classes = values.shape[2]
         columns = {name: values[:, i].ravel() for i, name in enumerate(STATISTICS)}
-        return pd.DataFrame({"step": np.repeat(steps, classes), "class": np.tile(np.arange(classes), len(steps)), **columns})
+        return pd.DataFrame(
+            {"step": np.repeat(steps, classes), "class": np.tile(np.arange(classes), len(steps)), **columns}
+        )
 
     def _stacked(self) -> tuple[Any, Any]:
         """Return the measured steps (S,), and their statistics (S, 9, K)."""
         if not self._history:
             return np.empty(0, dtype=np.int64), np.empty((0, len(STATISTICS), 0))
-        return np.array([step for step, _ in self._history]), torch.stack([row for _, row in self._history]).cpu().double().numpy()
+        return np.array([step for step, _ in self._history]), torch.stack(
+            [row for _, row in self._history]
+        ).cpu().double().numpy()
 
     def figure(self, *, groups: int = 10) -> Figure:
-        """Draw the steps so far: the sum, the mean row, the ratio of the masses, and the mean q_y, a line a group of classes.
+        """Draw the steps so far: the sum, the mean row, the ratio of the masses, and the mean q_y, a line a
+        group of classes.
 
         Classes are sorted by their rows so far and cut into at most ``groups`` groups; a line is their mean.
         """
@@ -356,11 +415,19 @@ class GradientMonitor:
         with mpl.rc_context():
             plotting.use_style()
             figure = Figure(figsize=(9.0, 5.2), layout="constrained")
-            _draw(figure, steps, dict(zip(STATISTICS, values.swapaxes(0, 1), strict=True)), groups, plotting.SEQUENTIAL)
+            _draw(
+                figure,
+                steps,
+                dict(zip(STATISTICS, values.swapaxes(0, 1), strict=True)),
+                groups,
+                plotting.SEQUENTIAL,
+            )
         return figure
 
     def show(self) -> None:
-        """Draw the figure in the notebook's cell, or draw it anew where it stands: call it now and then from the training loop."""
+        """Draw the figure in the notebook's cell, or draw it anew where it stands: call it now and then from
+        the training loop.
+        """
         from IPython.display import display
 
         if self._shown is None:
@@ -369,7 +436,9 @@ class GradientMonitor:
             self._shown.update(self.figure())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what is needed to go on after a restart: tensors only, without entries where nothing has been measured yet."""
+        """Return what is needed to go on after a restart: tensors only, without entries where nothing has
+        been measured yet.
+        """
         window, measured = self._window, self._history
         sizes = (0, 0) if window is None else (window.classes, window.width)
         progress = [self.step, self._batches, *sizes, *(step for step, _ in measured)]
@@ -400,7 +469,11 @@ def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
     """Return what version 0.1.0 saved as numbers, pairs and None."""
     progress = [state["step"], state["batches"], *(state["sizes"] or (0, 0)), *state["steps"]]
     tensors = {name: state[name] for name in ("window", "average", "history") if state[name] is not None}
-    return {"progress": torch.tensor(progress), "averaged": torch.tensor(state["averaged"], dtype=torch.float64), **tensors}
+    return {
+        "progress": torch.tensor(progress),
+        "averaged": torch.tensor(state["averaged"], dtype=torch.float64),
+        **tensors,
+    }
 
 
 def _closed_form(
@@ -410,7 +483,9 @@ def _closed_form(
     call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
     # q alone: what acts on the target and on the row's weight is left out
-    fields = fields_of(spec, z)._replace(smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0)
+    fields = fields_of(spec, z)._replace(
+        smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0
+    )
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
     u = _family.affine(z, fields, label := labels_of(target, ignore).label).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
@@ -436,7 +511,12 @@ def _draw(figure: Any, steps: Any, values: dict[str, Any], groups: int, colours:
         axis.set_xlabel("step")
     lines = figure.axes[0].get_lines()
     if len(lines) > 1:
-        figure.legend([lines[0], lines[-1]], ["most frequent classes", "rarest classes"], loc="outside lower center", ncols=2)
+        figure.legend(
+            [lines[0], lines[-1]],
+            ["most frequent classes", "rarest classes"],
+            loc="outside lower center",
+            ncols=2,
+        )
 
 
 def _ratio(a: Any, b: Any) -> Any:

@@ -2,20 +2,23 @@
 
 Three ways lead through here, since no one mechanism of torch gives every kind of derivative:
 
-- eager mode: an ``autograd.Function`` around the operator, which knows when the gradient that the forward pass computed is its own
-  to give away, or when the logits' memory may be written over;
+- eager mode: an ``autograd.Function`` around the operator, which knows when the gradient that the forward
+  pass computed is its own to give away, or when the logits' memory may be written over;
 - the compiler: the operator itself, with its registered derivative;
-- functorch, forward mode and third derivatives: the plain-torch formula of :mod:`._composite`, and no operator at all.
+- functorch, forward mode and third derivatives: the plain-torch formula of :mod:`._composite`, and no
+  operator at all.
 
-In float32 and float64 the loss's operator returns (loss, gradient). The gradient is an output that autograd knows of, and what flows
-back through *it* is a Hessian-vector product: that is the whole of double backward.
+In float32 and float64 the loss's operator returns (loss, gradient). The gradient is an output that autograd
+knows of, and what flows back through *it* is a Hessian-vector product: that is the whole of double backward.
 
-In half precision a gradient must not be rounded before its last factor is known: with a mean's 1 / N in it and without the loss scale
-most of it would be 0. There the forward pass keeps a few numbers a row, and the backward pass makes the gradient from them and the
-logits (``cross_entropy_forward`` and ``cross_entropy_backward``). The same two write the gradient over the logits, in any type.
+In half precision a gradient must not be rounded before its last factor is known: with a mean's 1 / N in it
+and without the loss scale most of it would be 0. There the forward pass keeps a few numbers a row, and the
+backward pass makes the gradient from them and the logits (``cross_entropy_forward`` and
+``cross_entropy_backward``). The same two write the gradient over the logits, in any type.
 
-CPU tensors run the loops of the NumPy package on shared memory; tensors on a GPU the kernels of :mod:`.triton`, where Triton is
-installed and the type is not float64; all others the closed form in plain torch.
+CPU tensors run the loops of the NumPy package on shared memory; tensors on a GPU the kernels of
+:mod:`.triton`, where Triton is installed and the type is not float64; all others the closed form in plain
+torch.
 """
 
 from __future__ import annotations
@@ -34,7 +37,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 from .. import calculus
 from .._checks import AnySign
 from .._rows import KEPT
-from ..cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward, cross_entropy_grad, cross_entropy_hvp
+from ..cross_entropy import (
+    cross_entropy,
+    cross_entropy_backward,
+    cross_entropy_forward,
+    cross_entropy_grad,
+    cross_entropy_hvp,
+)
 from ..softmax import log_softmax as _numpy_log_softmax
 from ..softmax import softmax as _numpy_softmax
 from ..spec import LossSpec
@@ -47,13 +56,23 @@ from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, nu
 __all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "needs_whole_logits", "softmax"]
 
 _LIBRARY = torch.library.Library("softmax_lab", "DEF")
-_FIELDS = "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, Tensor? class_weight"
+_FIELDS = (
+    "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, "
+    "Tensor? class_weight"
+)
 _OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim, bool signed"
-_LIBRARY.define(f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, Tensor)")
-_LIBRARY.define(f"cross_entropy_forward(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}) -> (Tensor, Tensor)")
+_LIBRARY.define(
+    f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, "
+    f"Tensor)"
+)
+_LIBRARY.define(
+    f"cross_entropy_forward(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}) -> (Tensor, Tensor)"
+)
 _BACKWARD = f"Tensor kept, Tensor upstream, Tensor target, {_FIELDS}, {_OPTIONS}"
 _LIBRARY.define(f"cross_entropy_backward(Tensor logits, {_BACKWARD}) -> Tensor")
-_LIBRARY.define(f"cross_entropy_hvp(Tensor logits, Tensor tangent, Tensor target, {_FIELDS}, {_OPTIONS}) -> Tensor")
+_LIBRARY.define(
+    f"cross_entropy_hvp(Tensor logits, Tensor tangent, Tensor target, {_FIELDS}, {_OPTIONS}) -> Tensor"
+)
 for _name in ("softmax", "log_softmax"):
     # the temperature is a tensor for the same reason as the numbers of a spec: a float would be compiled in
     _LIBRARY.define(f"{_name}(Tensor input, Tensor temperature, int dim) -> Tensor")
@@ -62,7 +81,8 @@ _OPS = torch.ops.softmax_lab
 
 #: types in which a gradient waits for its last factor
 _HALF = (torch.float16, torch.bfloat16)
-#: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty, ignore_index, dim
+#: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty,
+#: ignore_index, dim
 Arguments = tuple[Any, ...]
 #: types of a target that every kernel knows; others are widened
 _LABELS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -81,9 +101,18 @@ def _numpy_arguments(arguments: Arguments) -> tuple[np.ndarray[Any, Any], dict[s
     """Return the target and the other arguments as the NumPy package takes them."""
     target, fields, sample_weight, options = _named(arguments)
     weights = None if sample_weight is None else as_array(sample_weight)
-    named = {"reduction": options.reduction, "empty": options.empty, "ignore_index": options.ignore_index, "axis": options.dim}
+    named = {
+        "reduction": options.reduction,
+        "empty": options.empty,
+        "ignore_index": options.ignore_index,
+        "axis": options.dim,
+    }
     given = as_array(target)
-    return given.view(AnySign) if options.signed else given, {"spec": numpy_spec(fields), "sample_weight": weights, **named}
+    return given.view(AnySign) if options.signed else given, {
+        "spec": numpy_spec(fields),
+        "sample_weight": weights,
+        **named,
+    }
 
 
 def _loss_on_cpu(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
@@ -103,7 +132,9 @@ def _loss_elsewhere(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
 
 @cache
 def _triton() -> Any:
-    """Return the kernels for a GPU, or None where Triton is not installed: imported with the first tensor that they can take."""
+    """Return the kernels for a GPU, or None where Triton is not installed: imported with the first tensor
+    that they can take.
+    """
     return import_module(f"{__package__}.triton") if find_spec("triton") else None
 
 
@@ -166,18 +197,24 @@ def _nothing_kept(logits: Tensor) -> Tensor:
     return logits.new_empty((0, KEPT), dtype=torch.float32)
 
 
-def _backward_on_cpu(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
+def _backward_on_cpu(
+    logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None
+) -> Tensor:
     target, named = _numpy_arguments(arguments)
     factors = as_array(upstream.detach().to(torch.float64).reshape(-1))
     written = None if out is None else as_array(out)
-    return as_tensor(cross_entropy_backward(as_array(logits), target, as_array(kept), factors, out=written, **named))
+    return as_tensor(
+        cross_entropy_backward(as_array(logits), target, as_array(kept), factors, out=written, **named)
+    )
 
 
 def _backward_elsewhere(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any) -> Tensor:
     return _composite.gradient(logits, upstream, *_named(arguments))
 
 
-def _backward_on_gpu(logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
+def _backward_on_gpu(
+    logits: Tensor, kept: Tensor, upstream: Tensor, *arguments: Any, out: Tensor | None = None
+) -> Tensor:
     kernels = gpu_kernels(logits)
     if kernels is None:
         return _backward_elsewhere(logits, kept, upstream, *arguments)
@@ -208,17 +245,23 @@ def _hvp_on_gpu(logits: Tensor, tangent: Tensor, *arguments: Any) -> Tensor:
 
 
 def _map_on_cpu(function: Callable[..., Any]) -> Callable[[Tensor, Tensor, int], Tensor]:
-    return lambda z, temperature, dim: as_tensor(function(as_array(z), axis=dim, temperature=float(temperature)))
+    return lambda z, temperature, dim: as_tensor(
+        function(as_array(z), axis=dim, temperature=float(temperature))
+    )
 
 
 def _map_elsewhere(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda *tensors_and_dim: function(*tensors_and_dim[:-2], tensors_and_dim[-1], float(tensors_and_dim[-2]))
+    return lambda *tensors_and_dim: function(
+        *tensors_and_dim[:-2], tensors_and_dim[-1], float(tensors_and_dim[-2])
+    )
 
 
 def _map_on_gpu(name: str) -> Callable[..., Tensor]:
     def call(first: Tensor, *rest: Any) -> Tensor:
         kernels = gpu_kernels(first)
-        result: Tensor = _map_elsewhere(getattr(_composite if kernels is None else kernels, name))(first, *rest)
+        result: Tensor = _map_elsewhere(getattr(_composite if kernels is None else kernels, name))(
+            first, *rest
+        )
         return result
 
     return call
@@ -231,7 +274,11 @@ def _softmax_vjp_on_cpu(probs: Tensor, upstream: Tensor, temperature: Tensor, di
 
 def _log_softmax_vjp_on_cpu(log_probs: Tensor, upstream: Tensor, temperature: Tensor, dim: int) -> Tensor:
     # NumPy looks for the largest entry with whole registers, torch one by one
-    top = as_tensor(as_array(log_probs).argmax(dim, keepdims=True)) if log_probs.dtype in (torch.float32, torch.float64) else None
+    top = (
+        as_tensor(as_array(log_probs).argmax(dim, keepdims=True))
+        if log_probs.dtype in (torch.float32, torch.float64)
+        else None
+    )
     return _composite.log_softmax_vjp(log_probs, upstream, dim, float(temperature), top)
 
 
@@ -240,7 +287,12 @@ def _like_first(first: Tensor, *_: Any) -> Tensor:
 
 
 def _register(
-    name: str, *, cpu: Callable[..., Any], gpu: Callable[..., Any], elsewhere: Callable[..., Any], shapes: Callable[..., Any] = _like_first
+    name: str,
+    *,
+    cpu: Callable[..., Any],
+    gpu: Callable[..., Any],
+    elsewhere: Callable[..., Any],
+    shapes: Callable[..., Any] = _like_first,
 ) -> None:
     _LIBRARY.impl(name, cpu, "CPU")
     _LIBRARY.impl(name, gpu, "CUDA")
@@ -249,7 +301,13 @@ def _register(
 
 
 _register("cross_entropy", cpu=_loss_on_cpu, gpu=_loss_on_gpu, elsewhere=_loss_elsewhere, shapes=_loss_shapes)
-_register("cross_entropy_forward", cpu=_forward_on_cpu, gpu=_forward_on_gpu, elsewhere=_forward_elsewhere, shapes=_forward_shapes)
+_register(
+    "cross_entropy_forward",
+    cpu=_forward_on_cpu,
+    gpu=_forward_on_gpu,
+    elsewhere=_forward_elsewhere,
+    shapes=_forward_shapes,
+)
 _register("cross_entropy_backward", cpu=_backward_on_cpu, gpu=_backward_on_gpu, elsewhere=_backward_elsewhere)
 _register("cross_entropy_hvp", cpu=_hvp_on_cpu, gpu=_hvp_on_gpu, elsewhere=_hvp_elsewhere)
 for _name, _cpu in (
@@ -302,11 +360,14 @@ def _save_backward(ctx: Any, inputs: Arguments, output: Tensor) -> None:
 
 
 def _backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
-    """What flows back through a gradient: to the logits a Hessian-vector product, to the upstream gradient a dot product a row."""
+    """What flows back through a gradient: to the logits a Hessian-vector product, to the upstream gradient a
+    dot product a row.
+    """
     logits, upstream, *arguments = ctx.saved_tensors
     to_logits = to_upstream = None
     if ctx.needs_input_grad[0]:
-        product = tangent.to(_widest(tangent)) * _factor(tangent, upstream, ctx.options)  # wide: a loss scale is not to overflow
+        # wide: a loss scale is not to overflow
+        product = tangent.to(_widest(tangent)) * _factor(tangent, upstream, ctx.options)
         to_logits = _OPS.cross_entropy_hvp(logits, product, *arguments, *ctx.options)
     if ctx.needs_input_grad[2]:
         _, gradient = _OPS.cross_entropy(logits.to(loss_dtype(logits.dtype)), *arguments, *ctx.options, True)
@@ -315,7 +376,9 @@ def _backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]
 
 
 def _widest(tensor: Tensor) -> torch.dtype:
-    """Return the type in which a product with a half-precision number loses nothing, where the device has it."""
+    """Return the type in which a product with a half-precision number loses nothing, where the device
+    has it.
+    """
     return torch.float64 if tensor.device.type == "cpu" else loss_dtype(tensor.dtype)
 
 
@@ -332,11 +395,19 @@ def _save_hvp(ctx: Any, inputs: Arguments, output: Tensor) -> None:
 
 
 def _hvp_derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """The Hessian is symmetric; along the logits this would be a third derivative, which the compiled operator has not."""
+    """The Hessian is symmetric; along the logits this would be a third derivative, which the compiled
+    operator has not.
+    """
     if ctx.needs_input_grad[0]:
-        raise NotImplementedError("the third derivative of a compiled loss is not implemented; compute it in eager mode")
+        raise NotImplementedError(
+            "the third derivative of a compiled loss is not implemented; compute it in eager mode"
+        )
     logits, *arguments = ctx.saved_tensors
-    return None, _OPS.cross_entropy_hvp(logits, upstream, *arguments, *ctx.options), *[None] * (_TENSORS + len(ctx.options))
+    return (
+        None,
+        _OPS.cross_entropy_hvp(logits, upstream, *arguments, *ctx.options),
+        *[None] * (_TENSORS + len(ctx.options)),
+    )
 
 
 def _save_map(ctx: Any, inputs: Arguments, output: Tensor) -> None:
@@ -344,7 +415,9 @@ def _save_map(ctx: Any, inputs: Arguments, output: Tensor) -> None:
     ctx.dim = inputs[2]
 
 
-def _map_derivative(vjp: Callable[..., Tensor], plain: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
+def _map_derivative(
+    vjp: Callable[..., Tensor], plain: Callable[..., Tensor]
+) -> Callable[..., tuple[Tensor | None, ...]]:
     def derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         result, temperature = ctx.saved_tensors
         if torch.is_grad_enabled() or _transformed():  # a second derivative goes through plain torch
@@ -363,20 +436,32 @@ def _factor(gradient: Tensor, upstream: Tensor, options: Options) -> Tensor:
     return upstream.unsqueeze(options.dim) if options.reduction == "none" and gradient.ndim > 1 else upstream
 
 
-torch.library.register_autograd("softmax_lab::cross_entropy", _loss_derivative, setup_context=_save_loss, lib=_LIBRARY)
-torch.library.register_autograd("softmax_lab::cross_entropy_forward", _forward_derivative, setup_context=_save_forward, lib=_LIBRARY)
-torch.library.register_autograd("softmax_lab::cross_entropy_backward", _backward_derivative, setup_context=_save_backward, lib=_LIBRARY)
-torch.library.register_autograd("softmax_lab::cross_entropy_hvp", _hvp_derivative, setup_context=_save_hvp, lib=_LIBRARY)
+torch.library.register_autograd(
+    "softmax_lab::cross_entropy", _loss_derivative, setup_context=_save_loss, lib=_LIBRARY
+)
+torch.library.register_autograd(
+    "softmax_lab::cross_entropy_forward", _forward_derivative, setup_context=_save_forward, lib=_LIBRARY
+)
+torch.library.register_autograd(
+    "softmax_lab::cross_entropy_backward", _backward_derivative, setup_context=_save_backward, lib=_LIBRARY
+)
+torch.library.register_autograd(
+    "softmax_lab::cross_entropy_hvp", _hvp_derivative, setup_context=_save_hvp, lib=_LIBRARY
+)
 for _name, _plain in (("softmax", _composite.softmax_vjp), ("log_softmax", _composite.log_softmax_vjp)):
     _derivative = _map_derivative(getattr(_OPS, f"{_name}_vjp"), _plain)
-    torch.library.register_autograd(f"softmax_lab::{_name}", _derivative, setup_context=_save_map, lib=_LIBRARY)
+    torch.library.register_autograd(
+        f"softmax_lab::{_name}", _derivative, setup_context=_save_map, lib=_LIBRARY
+    )
 
 
 # ---- eager mode ----
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The operator in eager mode: the same derivative, but a gradient that is this node's own is given away uncopied."""
+    """The operator in eager mode: the same derivative, but a gradient that is this node's own is given away
+    uncopied.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, arguments: Arguments) -> Any:
@@ -398,7 +483,9 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class _Later(torch.autograd.Function):
-    """The loss whose gradient is made in the backward pass: rounded once, after every factor, and over the logits where asked for."""
+    """The loss whose gradient is made in the backward pass: rounded once, after every factor, and over the
+    logits where asked for.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, arguments: Arguments, inplace: bool) -> Tensor:
@@ -415,7 +502,10 @@ class _Later(torch.autograd.Function):
         given = (logits, kept, upstream, *arguments, *ctx.options)
         if ctx.inplace:
             if torch.is_grad_enabled():
-                raise RuntimeError("inplace=True overwrites the logits, and a second derivative needs them; use inplace=False")
+                raise RuntimeError(
+                    "inplace=True overwrites the logits, and a second derivative needs them; use "
+                    "inplace=False"
+                )
             return _over_the_logits(*given), None, None
         if torch.is_grad_enabled():
             return _Gradient.apply(*given), None, None  # type: ignore[no-untyped-call]
@@ -426,7 +516,10 @@ class _Later(torch.autograd.Function):
 
 
 def _over_the_logits(logits: Tensor, *given: Any) -> Tensor:
-    """Return the gradient in the logits' memory; who has saved the logits and reads them later gets an error from autograd."""
+    """Return the gradient in the logits' memory.
+
+    Who has saved the logits and reads them later gets an error from autograd.
+    """
     own = logits.detach()
     (_backward_on_cpu if gpu_kernels(own) is None else _backward_on_gpu)(own, *given, out=own)
     torch.autograd.graph.increment_version(logits)
@@ -451,7 +544,11 @@ class _Gradient(torch.autograd.Function):
         logits, upstream, *arguments = ctx.saved_tensors
         value = _composite.loss(logits, *_named((*arguments, *ctx.options)))
         (gradient,) = torch.autograd.grad(value, logits, upstream, create_graph=True)
-        of = [tensor for tensor, wanted in ((logits, ctx.needs_input_grad[0]), (upstream, ctx.needs_input_grad[2])) if wanted]
+        of = [
+            tensor
+            for tensor, wanted in ((logits, ctx.needs_input_grad[0]), (upstream, ctx.needs_input_grad[2]))
+            if wanted
+        ]
         found = iter(torch.autograd.grad(gradient, of, tangent, create_graph=True))
         to_logits, to_upstream = (next(found) if ctx.needs_input_grad[i] else None for i in (0, 2))
         return to_logits, None, to_upstream, *[None] * (_TENSORS + len(ctx.options))
@@ -465,7 +562,11 @@ def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None
         return _scaled(gradient, upstream, ctx.options)
     own = gradient.detach()  # as an output of the node it would carry its history along
     kernels = gpu_kernels(own)
-    if kernels is not None and own.is_contiguous() and (upstream.ndim == 0 or ctx.options.dim == own.ndim - 1):
+    if (
+        kernels is not None
+        and own.is_contiguous()
+        and (upstream.ndim == 0 or ctx.options.dim == own.ndim - 1)
+    ):
         scaled: Tensor = kernels.rescale_(own, upstream)
         return scaled
     return own if _is_one(upstream) else own.mul_(_factor(gradient, upstream, ctx.options))
@@ -479,7 +580,9 @@ def _is_one(upstream: Tensor) -> bool:
 
 
 def _hvp(logits: Tensor, tangent: Tensor, arguments: Arguments) -> Tensor:
-    """Return the Hessian-vector product: by the operator, or by what can be differentiated or mapped once more."""
+    """Return the Hessian-vector product: by the operator, or by what can be differentiated or mapped once
+    more.
+    """
     if torch.is_grad_enabled():
         value = _composite.loss(logits, *_named(arguments)).sum()
         (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
@@ -497,7 +600,9 @@ def _watched() -> bool:
 
 
 def _is_batched(upstream: Tensor) -> bool:
-    """Whether it stands for many, as in ``torch.autograd.grad(..., is_grads_batched=True)``, which says so nowhere else."""
+    """Whether it stands for many, as in ``torch.autograd.grad(..., is_grads_batched=True)``, which says so
+    nowhere else.
+    """
     return bool(_legacy_batch(upstream))
 
 
@@ -508,9 +613,15 @@ def _transformed() -> bool:
 
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 #: whether the backward pass that runs leaves the graph usable for another (retain_graph=True)
-_keep_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-_legacy_batch: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
-_top_hooks: Callable[[bool], Any] = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True)
+_keep_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
+_legacy_batch: Callable[[Tensor], bool] = getattr(
+    torch._C._functorch, "is_legacy_batchedtensor", lambda _: True
+)
+_top_hooks: Callable[[bool], Any] = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True
+)
 
 
 # ---- the ways in ----
@@ -537,7 +648,11 @@ def loss(
     later = wanted and logits.dtype in _HALF
     value: Tensor
     if torch.compiler.is_compiling() or tracing:
-        value, _ = _OPS.cross_entropy_forward(logits, *arguments) if later else _OPS.cross_entropy(logits, *arguments, wanted)
+        value, _ = (
+            _OPS.cross_entropy_forward(logits, *arguments)
+            if later
+            else _OPS.cross_entropy(logits, *arguments, wanted)
+        )
     elif wanted:
         over = inplace and _may_overwrite(logits, options.dim)
         if over or later:
@@ -573,19 +688,28 @@ def _number(value: float) -> Tensor:
 
 
 def _plain_only(*others: Tensor | None) -> bool:
-    """Whether only plain torch knows the derivatives: functorch, forward mode, or gradients to more than the logits."""
+    """Whether only plain torch knows the derivatives: functorch, forward mode, or gradients to more than the
+    logits.
+    """
     more = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in others)
     return more or _transformed() or torch.autograd.forward_ad._current_level >= 0
 
 
 def needs_whole_logits(*tensors: Tensor) -> bool:
-    """Whether a loss that goes through its rows chunk by chunk cannot: inside transforms, and of tensors without values."""
+    """Whether a loss that goes through its rows chunk by chunk cannot: inside transforms, and of tensors
+    without values.
+    """
     return _plain_only() or any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in tensors)
 
 
 def is_concrete(tensor: Tensor) -> bool:
     """Whether the tensor's values are at hand: on the CPU, and neither traced nor mapped."""
-    return tensor.device.type == "cpu" and type(tensor) in PLAIN_TYPES and not _transformed() and not torch.compiler.is_compiling()
+    return (
+        tensor.device.type == "cpu"
+        and type(tensor) in PLAIN_TYPES
+        and not _transformed()
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _may_overwrite(logits: Tensor, dim: int) -> bool:

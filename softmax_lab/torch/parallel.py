@@ -1,34 +1,40 @@
-r"""The loss with its classes spread over the processes of a ``torch.distributed`` group: no process ever sees all logits.
+r"""The loss with its classes spread over the processes of a ``torch.distributed`` group: no process ever sees
+all logits.
 
-Rank r holds the columns C_r of the logits (or the rows C_r of the weight): whole blocks of classes in rank order, of any
-sizes. Rows (hidden, target, sample weights) are the same on every rank, and so are the value and the hidden gradient that
-come back. With u as in :mod:`softmax_lab.spec` and K the number of classes of *all* ranks:
+Rank r holds the columns C_r of the logits (or the rows C_r of the weight): whole blocks of classes in rank
+order, of any sizes. Rows (hidden, target, sample weights) are the same on every rank, and so are the value
+and the hidden gradient that come back. With u as in :mod:`softmax_lab.spec` and K the number of classes of
+*all* ranks:
 
 .. math::
 
     M &= \max_r \max_{k \in C_r} u_k & &\text{one MAX all-reduce} \\
-    (E, d_y, R) &= \sum_r \sum_{k \in C_r} \bigl( [k \ne y] e^{u_k - M},\; [k = y] (u_k - M),\; r_k (u_k - M) \bigr)
+    (E, d_y, R) &= \sum_r \sum_{k \in C_r}
+        \bigl( [k \ne y] e^{u_k - M},\; [k = y] (u_k - M),\; r_k (u_k - M) \bigr)
         & &\text{one SUM all-reduce} \\
-    S &= E + e^{d_y}, \quad -\log q_y = \log S - d_y, \quad 1 - q_y = E / S, \quad \textstyle\sum_k r_k \log q_k = R - \log S
+    S &= E + e^{d_y}, \quad -\log q_y = \log S - d_y, \quad 1 - q_y = E / S,
+        \quad \textstyle\sum_k r_k \log q_k = R - \log S
 
-R is summed only where there is smoothing; a uniform prior is 1/K. The rest of the family needs no other sum over classes
-(:func:`._family.row_terms`), so every rank goes on alone: weights, gate, focal factor, z-loss and the gradient of its own
-columns. E is summed without the target, which keeps the true 1 - q_y of a confident row whichever rank holds the target.
+R is summed only where there is smoothing; a uniform prior is 1/K. The rest of the family needs no other sum
+over classes (:func:`._family.row_terms`), so every rank goes on alone: weights, gate, focal factor, z-loss
+and the gradient of its own columns. E is summed without the target, which keeps the true 1 - q_y of a
+confident row whichever rank holds the target.
 
-========================  ==========================================================  ==============================
-call                      forward, N rows that count                                  backward
-========================  ==========================================================  ==============================
-``cross_entropy``         MAX of N, SUM of 2 N (3 N with smoothing, 6 N with          none
-                          distributions), float64
-``linear_cross_entropy``  the same two a chunk of rows, and SUM of the hidden         none ("none": SUM of the hidden
-                          gradient (N, D) where one is wanted                         gradient, here instead)
-both, without ``sizes``   first one SUM of 6 integers a rank, by which every rank     none
-                          checks what all the others were given
-========================  ==========================================================  ==============================
+========================  ===============================================  ==============================
+call                      forward, N rows that count                       backward
+========================  ===============================================  ==============================
+``cross_entropy``         MAX of N, SUM of 2 N (3 N with smoothing, 6 N    none
+                          with distributions), float64
+``linear_cross_entropy``  the same two a chunk of rows, and SUM of the     none ("none": SUM of the hidden
+                          hidden gradient (N, D) where one is wanted       gradient, here instead)
+both, without ``sizes``   first one SUM of 6 integers a rank, by which     none
+                          every rank checks what all the others got
+========================  ===============================================  ==============================
 
-What goes wrong on one rank must not leave the others waiting for ever. Without ``sizes``, labels outside every shard, and
-rows, targets or options that differ between ranks, are errors on every rank alike. A rank that dies, or never calls, is an
-error of the group (``RuntimeError``) on the others, at the latest after the group's timeout.
+What goes wrong on one rank must not leave the others waiting for ever. Without ``sizes``, labels outside
+every shard, and rows, targets or options that differ between ranks, are errors on every rank alike. A rank
+that dies, or never calls, is an error of the group (``RuntimeError``) on the others, at the latest after the
+group's timeout.
 """
 
 from __future__ import annotations
@@ -65,30 +71,31 @@ def cross_entropy(
 ) -> Tensor:
     """Return the loss of logits whose classes are spread over ``group``; every rank gets the same value.
 
-    Two all-reduces of a few numbers a row in the forward pass, none in the backward pass, and no logits are gathered.
+    Two all-reduces of a few numbers a row in the forward pass, none in the backward pass, and no logits are
+    gathered.
 
     Parameters
     ----------
     local_logits : Tensor, shape ``(..., K_r)``
         This rank's classes, of all rows; K_r may differ from rank to rank, and be 0. float16 to float64.
     target : Tensor
-        Class indices among all K classes, ``(...)``, the same on every rank; or this rank's columns of a distribution a
-        row, ``(..., K_r)``.
+        Class indices among all K classes, ``(...)``, the same on every rank; or this rank's columns of a
+        distribution a row, ``(..., K_r)``.
     spec : LossSpec
         The member of the family. Its arrays are those of all K classes, the same on every rank.
     group : ProcessGroup, optional
         The default group where none is given. The shards are in the order of its ranks.
     sizes : sequence of int, optional
-        K_r of every rank. Where it is given nothing is asked of the other ranks: one all-reduce less, and what differs
-        between the ranks is not noticed.
+        K_r of every rank. Where it is given nothing is asked of the other ranks: one all-reduce less, and
+        what differs between the ranks is not noticed.
     reduction, sample_weight, ignore_index, empty
         As in :func:`softmax_lab.cross_entropy`; the same on every rank.
 
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row; float64 for float64 logits, else float32. Its gradient flows to the local
-        logits. It can be differentiated once.
+        A scalar, or with "none" one value a row; float64 for float64 logits, else float32. Its gradient flows
+        to the local logits. It can be differentiated once.
 
     Raises
     ------
@@ -111,10 +118,13 @@ def cross_entropy(
 
     See Also
     --------
-    linear_cross_entropy : from hidden rows and this rank's rows of the weight; the local logits do not exist either.
+    linear_cross_entropy : from hidden rows and this rank's rows of the weight; the local logits do not exist
+    either.
     """
     options = Options(reduction, empty, ignore_index)
-    return _chunks.outside_of_graphs(_of_logits)(local_logits, target, spec, group, sizes, sample_weight, options)
+    return _chunks.outside_of_graphs(_of_logits)(
+        local_logits, target, spec, group, sizes, sample_weight, options
+    )
 
 
 def _of_logits(
@@ -127,7 +137,15 @@ def _of_logits(
     options: Options,
 ) -> Tensor:
     rows = _chunks.prepare(local_logits, target, spec, sample_weight, options)
-    shard = _agree(rows, target, spec, local_logits.shape[-1], sizes, group, ("cross_entropy", local_logits.dtype, options))
+    shard = _agree(
+        rows,
+        target,
+        spec,
+        local_logits.shape[-1],
+        sizes,
+        group,
+        ("cross_entropy", local_logits.dtype, options),
+    )
     z = local_logits.reshape(rows.shape.numel(), local_logits.shape[-1])
     live = torch.ones(len(z), dtype=torch.bool, device=z.device)
     if rows.live is not None:
@@ -154,10 +172,13 @@ def linear_cross_entropy(
     empty: Empty = "nan",
     chunk_bytes: int | None = None,
 ) -> Tensor:
-    """Return ``slt.linear_cross_entropy`` of a weight whose rows are spread over ``group``; every rank gets the same value.
+    """Return ``slt.linear_cross_entropy`` of a weight whose rows are spread over ``group``.
 
-    Each rank holds ``chunk_bytes`` of its own logits at a time. A chunk costs two all-reduces of a few numbers a row;
-    the hidden gradient, to which every rank's classes contribute, is summed over the group once and comes back whole.
+    Every rank gets the same value.
+
+    Each rank holds ``chunk_bytes`` of its own logits at a time. A chunk costs two all-reduces of a few
+    numbers a row; the hidden gradient, to which every rank's classes contribute, is summed over the group
+    once and comes back whole.
 
     Parameters
     ----------
@@ -169,13 +190,14 @@ def linear_cross_entropy(
         As in :func:`cross_entropy`.
     local_bias : Tensor, shape ``(K_r,)``, optional
     reduction, sample_weight, ignore_index, empty, chunk_bytes
-        As in :func:`softmax_lab.torch.linear_cross_entropy`; the same on every rank, and so is whether ``hidden`` requires a
-        gradient.
+        As in :func:`softmax_lab.torch.linear_cross_entropy`; the same on every rank, and so is whether
+        ``hidden`` requires a gradient.
 
     Returns
     -------
     Tensor
-        As in :func:`cross_entropy`. Gradients flow to ``hidden`` (whole), ``local_weight`` and ``local_bias``.
+        As in :func:`cross_entropy`. Gradients flow to ``hidden`` (whole), ``local_weight`` and
+        ``local_bias``.
 
     Raises
     ------
@@ -207,12 +229,14 @@ def _linear(
 ) -> Tensor:
     hidden, local_weight, local_bias = _chunks.autocast(hidden, local_weight, local_bias)
     _chunks.check_layer(hidden, local_weight, local_bias)
-    logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(local_weight))  # their shape, without their memory
+    # their shape, without their memory
+    logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(local_weight))
     rows = _chunks.prepare(logits, target, spec, sample_weight, options)
     alike = ("linear_cross_entropy", hidden.dtype, options, chunk_bytes, _chunks.wants_gradient(hidden))
     shard = _agree(rows, target, spec, len(local_weight), sizes, group, alike)
     budget = _chunks.chunk_budget(chunk_bytes, hidden.device)
-    step = _chunks.chunk_rows(max(shard.sizes), hidden.dtype, budget)  # the largest shard's, for the same chunks on every rank
+    # the largest shard's, for the same chunks on every rank
+    step = _chunks.chunk_rows(max(shard.sizes), hidden.dtype, budget)
     task = _chunks.Task(rows, partial(_kernel, shard, spec), step, shard.sum)
     return _chunks.evaluate(task, hidden, local_weight, local_bias)
 
@@ -239,7 +263,10 @@ class Shard(NamedTuple):
         return self._reduce(tensor, dist.ReduceOp.SUM)
 
     def _reduce(self, tensor: Tensor, op: Any) -> Tensor:
-        """Combine the ranks' tensors in place; where there is nothing to combine, on every rank alike, there is no call."""
+        """Combine the ranks' tensors in place.
+
+        Where there is nothing to combine, on every rank alike, there is no call.
+        """
         if tensor.numel():
             dist.all_reduce(tensor, op=op, group=self.group)
         return tensor
@@ -265,7 +292,10 @@ def _agree(
     group: dist.ProcessGroup | None,
     options: tuple[Any, ...],
 ) -> Shard:
-    """Return this rank's place among the classes; an error on every rank alike where the ranks were not given the same."""
+    """Return this rank's place among the classes.
+
+    An error on every rank alike where the ranks were not given the same.
+    """
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     if sizes is None:
         own = _report(rows, columns, options)
@@ -276,7 +306,10 @@ def _agree(
         _check_reports(reports)
         sizes = [report.columns for report in reports]
     if len(sizes) != world or sizes[rank] != columns:
-        raise ValueError(f"sizes must hold the classes of each of {world} ranks, {columns} on rank {rank}; got {list(sizes)}")
+        raise ValueError(
+            f"sizes must hold the classes of each of {world} ranks, {columns} on rank {rank}; got "
+            f"{list(sizes)}"
+        )
     _chunks.check_classes(rows, target, spec, sum(sizes))
     first = sum(sizes[:rank])
     return Shard(group, tuple(sizes), first, first + columns)
@@ -286,7 +319,8 @@ def _report(rows: Rows, columns: int, options: tuple[Any, ...]) -> _Report:
     low, high, labels = 0, -1, 0
     counting = rows.target if rows.live is None else rows.target[rows.live]
     if not rows.target.is_floating_point():
-        place = torch.arange(len(rows.target), device=rows.target.device) % 4093 + 1  # both factors small: the sum cannot overflow
+        # both factors small: the sum cannot overflow
+        place = torch.arange(len(rows.target), device=rows.target.device) % 4093 + 1
         labels = int(((rows.target & 0xFFFFF) * place).sum())
         if len(counting):
             low, high = int(counting.min()), int(counting.max())
@@ -298,11 +332,16 @@ def _check_reports(reports: Sequence[_Report]) -> None:
     for rank, report in enumerate(reports):
         if report.low < 0 or report.high >= num_classes:
             bad = report.low if report.low < 0 else report.high
-            raise IndexError(f"label {bad} on rank {rank} is outside [0, {num_classes}), the classes of all ranks, and is not ignore_index")
+            raise IndexError(
+                f"label {bad} on rank {rank} is outside [0, {num_classes}), the classes of all ranks, and "
+                f"is not ignore_index"
+            )
     for name in ("rows", "options", "labels"):
         values = [getattr(report, name) for report in reports]
         if len(set(values)) > 1:
-            raise ValueError(f"{_MEANING[name]} must be the same on every rank of the group; got {values} (by rank)")
+            raise ValueError(
+                f"{_MEANING[name]} must be the same on every rank of the group; got {values} (by rank)"
+            )
 
 
 _MEANING = {
@@ -316,7 +355,9 @@ _MEANING = {
 
 
 class Terms(NamedTuple):
-    """What a rank needs to know of a row beside its own logits, all (n,) float64: dL/du_k = alpha q_k - beta s_k."""
+    """What a rank needs to know of a row beside its own logits, all (n,) float64: dL/du_k = alpha q_k - beta
+    s_k.
+    """
 
     peak: Tensor  # M
     total: Tensor  # S
@@ -329,7 +370,9 @@ class _Rows(torch.autograd.Function):
     """Values and weights of rows; the gradient is computed, without the other ranks, when it is asked for."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, target: Tensor, live: Tensor, spec: LossSpec, shard: Shard) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, z: Tensor, target: Tensor, live: Tensor, spec: LossSpec, shard: Shard
+    ) -> tuple[Tensor, Tensor]:
         values, weights, terms = _terms(shard, spec, z, target)
         ctx.shard, ctx.spec = shard, spec
         ctx.save_for_backward(z, target, live, *terms)
@@ -344,17 +387,23 @@ class _Rows(torch.autograd.Function):
             gradient = torch.empty_like(z)
             for block in _chunks.blocks(z):
                 of_block = Terms(*(term[block] for term in terms))
-                rows = _gradient(ctx.shard, ctx.spec, z[block], target[block], of_block) * upstream[block, None]
+                rows = (
+                    _gradient(ctx.shard, ctx.spec, z[block], target[block], of_block) * upstream[block, None]
+                )
                 gradient[block] = torch.where(live[block, None], rows, 0.0)
         return (*_chunks.once_differentiable([gradient], upstream, z), None, None, None, None)
 
 
 def _kernel(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return values and weights of rows ``z`` (n, K_r), and leave in ``z`` the gradient of each row's own value."""
+    """Return values and weights of rows ``z`` (n, K_r), and leave in ``z`` the gradient of each row's own
+    value.
+    """
     values, weights, terms = _terms(shard, spec, z, target)
     if gradient:
         for block in _chunks.blocks(z):
-            z[block] = _gradient(shard, spec, z[block], target[block], Terms(*(term[block] for term in terms)))
+            z[block] = _gradient(
+                shard, spec, z[block], target[block], Terms(*(term[block] for term in terms))
+            )
     return values, weights
 
 
@@ -373,11 +422,16 @@ def _affine(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> _family.
 
 def _terms(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Terms]:
     """Return values, weights and terms of rows: the two all-reduces are here."""
-    peak, soft = torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device), target.is_floating_point()
+    peak, soft = (
+        torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device),
+        target.is_floating_point(),
+    )
     sums = peak.new_zeros((6 if soft else 3 if active(spec.smoothing) else 2, len(z)))
     on = list(_chunks.blocks(z)) if z.shape[1] else []  # a rank without classes has nothing to add
     for block in on:
-        peak[block] = (_affine(shard, spec, z[block], target[block]).u if spec.acts_on_logits else z[block]).amax(1)
+        peak[block] = (
+            _affine(shard, spec, z[block], target[block]).u if spec.acts_on_logits else z[block]
+        ).amax(1)
     peak = shard.max(peak)  # a NaN may get lost here; the sums bring it to every rank
     for block in on:
         add = _soft_sums if soft else _sums
@@ -400,7 +454,9 @@ def _sums(shard: Shard, spec: LossSpec, z: Tensor, label: Tensor, peak: Tensor) 
     return torch.stack(parts)
 
 
-def _finish(shard: Shard, spec: LossSpec, label: Tensor, peak: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Terms]:
+def _finish(
+    shard: Shard, spec: LossSpec, label: Tensor, peak: Tensor, sums: Tensor
+) -> tuple[Tensor, Tensor, Terms]:
     others, d_y = sums[0], sums[1]
     e_y = torch.exp(d_y)
     total = others + e_y
@@ -423,8 +479,8 @@ def _finish(shard: Shard, spec: LossSpec, label: Tensor, peak: Tensor, sums: Ten
 def _soft_sums(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor, peak: Tensor) -> Tensor:
     """Return this rank's part of the sums for distributions, (6, n).
 
-    The number of ranks whose largest logit is M, and the sum of the other exponentials: their 1 stays out of the logarithm.
-    Then sum s_k d_k, sum s_k, sum t_k W_k, sum t_k.
+    The number of ranks whose largest logit is M, and the sum of the other exponentials: their 1 stays out of
+    the logarithm. Then sum s_k d_k, sum s_k, sum t_k W_k, sum t_k.
     """
     d = _affine(shard, spec, z, target).u
     d = d - peak.to(d.dtype)[:, None]
@@ -433,12 +489,16 @@ def _soft_sums(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor, peak: Te
     rest = e.scatter(1, top, torch.where(at_top, 0.0, e.gather(1, top))).sum(1)
     t, s = target.to(d.dtype), _smoothed(shard, spec, target)
     class_weight = _family.spec_tensors(spec, z.device, d.dtype).class_weight
-    weighted = t * (class_weight[shard.first : shard.last] if isinstance(class_weight, Tensor) else class_weight)
+    weighted = t * (
+        class_weight[shard.first : shard.last] if isinstance(class_weight, Tensor) else class_weight
+    )
     expected = torch.where(s == 0, 0.0, s * d)
     return torch.stack([at_top[:, 0].to(d.dtype), rest, expected.sum(1), s.sum(1), weighted.sum(1), t.sum(1)])
 
 
-def _soft_finish(shard: Shard, spec: LossSpec, target: Tensor, peak: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Terms]:
+def _soft_finish(
+    shard: Shard, spec: LossSpec, target: Tensor, peak: Tensor, sums: Tensor
+) -> tuple[Tensor, Tensor, Terms]:
     tops, rest, expected, mass, weighted, whole = sums
     log_total = torch.log1p((tops - 1.0) + rest)
     weight = torch.where(whole > 0, weighted / torch.where(whole > 0, whole, 1.0), 1.0)
@@ -454,7 +514,9 @@ def _gradient(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor, terms: Te
         return z
     u, slope = _affine(shard, spec, z, target)
     of_e = terms.alpha / terms.total
-    peak, of_e, beta, at_target = (term.to(u.dtype)[:, None] for term in (terms.peak, of_e, terms.beta, terms.at_target))
+    peak, of_e, beta, at_target = (
+        term.to(u.dtype)[:, None] for term in (terms.peak, of_e, terms.beta, terms.at_target)
+    )
     gradient = of_e * torch.exp(u - peak)
     if target.is_floating_point():
         return (gradient - beta * _smoothed(shard, spec, target)) * slope
@@ -465,14 +527,19 @@ def _gradient(shard: Shard, spec: LossSpec, z: Tensor, target: Tensor, terms: Te
 
 
 def _smoothed(shard: Shard, spec: LossSpec, target: Tensor) -> Tensor:
-    """Return this rank's columns of s = (1 - eps) t + eps r; a uniform r is spread over the classes of all ranks."""
+    """Return this rank's columns of s = (1 - eps) t + eps r.
+
+    A uniform r is spread over the classes of all ranks.
+    """
     dtype, fields = _fields(shard, spec, target)
     eps = fields.smoothing
     return (1.0 - eps) * target.to(dtype) + eps * _family.prior(fields, shard.num_classes)
 
 
 def _column(shard: Shard, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the label's column on this rank (some column where it is another's), and whether it is here: both (n, 1)."""
+    """Return the label's column on this rank (some column where it is another's), and whether it is here:
+    both (n, 1).
+    """
     column = label[:, None] - shard.first
     here = (column >= 0) & (column < shard.last - shard.first)
     return torch.where(here, column, 0), here

@@ -11,12 +11,19 @@ from . import _checks, ops
 __all__ = ["log_softmax", "softmax"]
 
 
-def softmax(input: Tensor, dim: int = -1, *, temperature: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
+def softmax(
+    input: Tensor,  # noqa: A002
+    dim: int = -1,
+    *,
+    temperature: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     r"""Return the softmax :math:`p_k = e^{z_k/T} / \sum_j e^{z_j/T}` along one dimension.
 
-    Differentiable to any order, in forward mode, by functorch and under the compiler. On the CPU the values are those of
-    :func:`softmax_lab.softmax`, to the bit. The temperature is a constant: divide by one that is learned outside.
-    ``torch.onnx.export(..., dynamo=True)`` writes it as ONNX's own operators, which do not keep a confident row's 1e-18.
+    Differentiable to any order, in forward mode, by functorch and under the compiler. On the CPU the values
+    are those of :func:`softmax_lab.softmax`, to the bit. The temperature is a constant: divide by one that is
+    learned outside. ``torch.onnx.export(..., dynamo=True)`` writes it as ONNX's own operators, which do not
+    keep a confident row's 1e-18.
 
     Parameters
     ----------
@@ -53,11 +60,17 @@ def softmax(input: Tensor, dim: int = -1, *, temperature: float = 1.0, dtype: to
     return ops.softmax(*_checked(input, dim, temperature, dtype))
 
 
-def log_softmax(input: Tensor, dim: int = -1, *, temperature: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:  # noqa: A002
+def log_softmax(
+    input: Tensor,  # noqa: A002
+    dim: int = -1,
+    *,
+    temperature: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     r"""Return :math:`\log p_k = z_k/T - \log \sum_j e^{z_j/T}` along one dimension.
 
-    Arguments, derivatives and errors as in :func:`softmax`. A confident class keeps its true log-probability instead of 0, and
-    its derivative the true 1 - p.
+    Arguments, derivatives and errors as in :func:`softmax`. A confident class keeps its true log-probability
+    instead of 0, and its derivative the true 1 - p.
 
     Examples
     --------

@@ -40,7 +40,11 @@ def test_relative_error(dtype: str, bits: float) -> None:
     peak = float(np.array(3.7, dtype))
     computed = _exp(z, peak)
     with mpmath.workdps(60):
-        errors = [abs(mpmath.mpf(c) / mpmath.exp(mpmath.mpf(float(x)) - peak) - 1) for c, x in zip(computed, z, strict=True) if c > 1e-37]
+        errors = [
+            abs(mpmath.mpf(c) / mpmath.exp(mpmath.mpf(float(x)) - peak) - 1)
+            for c, x in zip(computed, z, strict=True)
+            if c > 1e-37
+        ]
         assert max(errors) < mpmath.mpf(2) ** -bits
 
 
@@ -66,7 +70,13 @@ def test_the_smallest_normal_is_the_end() -> None:
 
 def test_log1p_within_an_ulp() -> None:
     rng = np.random.default_rng(1)
-    x = np.concatenate([10.0 ** rng.uniform(-300, 8, 4000), rng.uniform(0, 3, 3992), [0.0, 5e-324, 1.0, 2.0, 3.0, np.nan, 1e7, 1e-16]])
+    x = np.concatenate(
+        [
+            10.0 ** rng.uniform(-300, 8, 4000),
+            rng.uniform(0, 3, 3992),
+            [0.0, 5e-324, 1.0, 2.0, 3.0, np.nan, 1e7, 1e-16],
+        ]
+    )
     out = np.empty_like(x)
     _log1p(x, out)
     with mpmath.workdps(exact.DIGITS):
@@ -85,14 +95,21 @@ def _tanh(x: Any, high: Any, low: Any, slope: Any) -> None:
 
 def test_tanh_is_a_two_float() -> None:
     rng = np.random.default_rng(2)
-    x = np.concatenate([10.0 ** rng.uniform(-20, 1.2, 500) * rng.choice([-1, 1], 500), [0.0, -0.0, 300.0, -300.0]])
+    x = np.concatenate(
+        [10.0 ** rng.uniform(-20, 1.2, 500) * rng.choice([-1, 1], 500), [0.0, -0.0, 300.0, -300.0]]
+    )
     high, low, slope = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     _tanh(x, high, low, slope)
     with mpmath.workdps(60):
         for v, a, b, c in zip(x, high, low, slope, strict=True):
             t = mpmath.tanh(mpmath.mpf(float(v)))
-            assert abs(mpmath.mpf(float(a)) + float(b) - t) <= abs(t) * mpmath.mpf(2) ** -52.5 * (0.5 if abs(v) > 1 else 1)
-            assert abs(float(c) - mpmath.sech(float(v)) ** 2) <= mpmath.sech(float(v)) ** 2 * mpmath.mpf(2) ** -50
+            assert abs(mpmath.mpf(float(a)) + float(b) - t) <= abs(t) * mpmath.mpf(2) ** -52.5 * (
+                0.5 if abs(v) > 1 else 1
+            )
+            assert (
+                abs(float(c) - mpmath.sech(float(v)) ** 2)
+                <= mpmath.sech(float(v)) ** 2 * mpmath.mpf(2) ** -50
+            )
     assert np.isnan(_of_nan()).all()
 
 

@@ -1,4 +1,6 @@
-"""Every field of the family in the compiled loops of short, long and very long rows, against the NumPy reference."""
+"""Every field of the family in the compiled loops of short, long and very long rows, against the NumPy
+reference.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,16 @@ def _specs(k: int) -> dict[str, LossSpec]:
     prior = per_class(0.1, 1.0)
     prior /= prior.sum()
     fields: dict[str, Any] = {
-        "temperature": 0.7, "scale": per_class(0.5, 1.5), "bias": per_class(-2, 1), "margin": per_class(0, 1),
-        "smoothing": per_class(0, 0.4), "class_weight": per_class(0.5, 3), "gamma": 1.5, "z_loss": 1e-2, "softcap": 9.0,
-    }  # fmt: skip
+        "temperature": 0.7,
+        "scale": per_class(0.5, 1.5),
+        "bias": per_class(-2, 1),
+        "margin": per_class(0, 1),
+        "smoothing": per_class(0, 0.4),
+        "class_weight": per_class(0.5, 3),
+        "gamma": 1.5,
+        "z_loss": 1e-2,
+        "softcap": 9.0,
+    }
     specs = {name: LossSpec(**{name: value}) for name, value in fields.items()}
     specs |= {
         "plain": LossSpec(),
@@ -38,7 +47,13 @@ def _specs(k: int) -> dict[str, LossSpec]:
         "uniform": LossSpec(smoothing=0.1),
         "ldam": LossSpec(margin=0.5, temperature=1 / 30),
         "gate": LossSpec(class_weight=per_class(1, 20), gate=2.0),
-        "balanced": LossSpec(bias=per_class(-2, 1), class_weight=per_class(1, 20), gate=4.0, smoothing=per_class(0, 0.1), prior=prior),
+        "balanced": LossSpec(
+            bias=per_class(-2, 1),
+            class_weight=per_class(1, 20),
+            gate=4.0,
+            smoothing=per_class(0, 0.1),
+            prior=prior,
+        ),
         "everything": LossSpec(**fields, gate=1.5, prior=prior),
     }
     if k <= 100:
@@ -69,14 +84,17 @@ def _both(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, Any]:
 
 
 def _agree(a: np.ndarray, b: np.ndarray, dtype: np.dtype[Any], ulps: float) -> None:
-    """Equal up to ``ulps`` of the row's largest entry, or one last place for types that are rounded from float64."""
+    """Equal up to ``ulps`` of the row's largest entry, or one last place for types that are rounded from
+    float64.
+    """
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     finite = np.isfinite(y)
     np.testing.assert_array_equal(x[~finite], y[~finite])
     scale = np.where(finite, np.abs(y), 0.0).max(axis=-1, keepdims=True)
     slack = np.broadcast_to(ulps * np.spacing(scale), x.shape)
-    if dtype != np.float64:  # rounded to neighbouring numbers at most; where terms cancel, the exponential's 2^-33 shows
+    # rounded to neighbouring numbers at most; where terms cancel, the exponential's 2^-33 shows
+    if dtype != np.float64:
         unit = np.abs(round_once(np.abs(y), dtype).astype(np.float64)) * float(
             2.0 ** -(7 if dtype.name == "bfloat16" else np.finfo(dtype).nmant)
         )
@@ -84,7 +102,14 @@ def _agree(a: np.ndarray, b: np.ndarray, dtype: np.dtype[Any], ulps: float) -> N
     assert (np.abs(x[finite] - y[finite]) <= slack[finite]).all(), np.abs(x[finite] - y[finite]).max()
 
 
-CASES = [(6, "float64"), (49, "float32"), (70, "float64"), (5000, "float32"), (4100, "float64"), (140_000, "float32")]
+CASES = [
+    (6, "float64"),
+    (49, "float32"),
+    (70, "float64"),
+    (5000, "float32"),
+    (4100, "float64"),
+    (140_000, "float32"),
+]
 
 
 @pytest.mark.parametrize(("k", "dtype"), CASES)
@@ -99,16 +124,22 @@ def test_class_indices(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype
     for reduction in ("none", "mean"):
         (value, gradient), (expected, expected_gradient) = _both(
             monkeypatch,
-            lambda reduction=reduction: sl.cross_entropy_grad(z, y, specs[name], reduction=reduction, sample_weight=weights),  # type: ignore[misc]
+            lambda reduction=reduction: sl.cross_entropy_grad(
+                z, y, specs[name], reduction=reduction, sample_weight=weights
+            ),  # type: ignore[misc]
         )
         _agree(np.atleast_1d(value), np.atleast_1d(expected), np.asarray(value).dtype, 64)
         _agree(gradient, expected_gradient, z.dtype, 64)
-    product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, y, t, specs[name], reduction="none"))
+    product, expected = _both(
+        monkeypatch, lambda: sl.cross_entropy_hvp(z, y, t, specs[name], reduction="none")
+    )
     _agree(product, expected, z.dtype, 256)
 
 
 @pytest.mark.parametrize(("k", "dtype"), [(6, "float64"), (60, "float32"), (4100, "float64")])
-@pytest.mark.parametrize("name", ["plain", "temperature", "scale", "bias", "class_weight", "uniform", "prior", "z_loss", "softcap"])
+@pytest.mark.parametrize(
+    "name", ["plain", "temperature", "scale", "bias", "class_weight", "uniform", "prior", "z_loss", "softcap"]
+)
 def test_distributions_as_targets(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
     z, _ = _rows(k, dtype)
     z[~np.isfinite(z)] = -20.0
@@ -117,7 +148,9 @@ def test_distributions_as_targets(monkeypatch: pytest.MonkeyPatch, name: str, k:
     target[0] = 0.0
     target[0, 2] = 1.0
     spec = _specs(k)[name]
-    (value, gradient), (expected, expected_gradient) = _both(monkeypatch, lambda: sl.cross_entropy_grad(z, target, spec, reduction="none"))
+    (value, gradient), (expected, expected_gradient) = _both(
+        monkeypatch, lambda: sl.cross_entropy_grad(z, target, spec, reduction="none")
+    )
     _agree(value, expected, value.dtype, 64)
     _agree(gradient, expected_gradient, z.dtype, 64)
     product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, target, z, spec, reduction="none"))
@@ -142,7 +175,10 @@ def test_masks(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str, s
     _agree(value, expected, value.dtype, 64)
     _agree(gradient, expected_gradient, z.dtype, 64)
     assert (gradient[~np.broadcast_to(mask, z.shape)] == 0).all()
-    product, expected = _both(monkeypatch, lambda: sl.cross_entropy_hvp(z, y, np.full_like(z, 1.5), spec, reduction="none", where=mask))
+    product, expected = _both(
+        monkeypatch,
+        lambda: sl.cross_entropy_hvp(z, y, np.full_like(z, 1.5), spec, reduction="none", where=mask),
+    )
     defined = np.isfinite(expected)  # a row whose loss is infinite has no curvature to speak of
     _agree(np.where(defined, product, 0), np.where(defined, expected, 0), z.dtype, 256)
 
@@ -150,10 +186,14 @@ def test_masks(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str, s
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("k", [5, 100])
 @pytest.mark.parametrize("name", ["plain", "everything"])
-def test_half_precision_is_rounded_once(monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str) -> None:
+def test_half_precision_is_rounded_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, k: int, dtype: str
+) -> None:
     z, y = _rows(k, dtype)
     spec = _specs(k)[name]
-    (value, gradient), (expected, expected_gradient) = _both(monkeypatch, lambda: sl.cross_entropy_grad(z, y, spec, reduction="none"))
+    (value, gradient), (expected, expected_gradient) = _both(
+        monkeypatch, lambda: sl.cross_entropy_grad(z, y, spec, reduction="none")
+    )
     assert value.dtype == np.float32
     assert gradient.dtype == z.dtype
     _agree(value, expected, value.dtype, 64)
@@ -179,7 +219,9 @@ def test_any_layout_gives_the_same_bits(name: str, k: int) -> None:
     same = moved.copy()
     sl.cross_entropy_grad(same, y, spec, reduction="none", axis=1, out=same)
     np.testing.assert_array_equal(same, other_gradient)
-    reversed_value, reversed_gradient = sl.cross_entropy_grad(z[::-1, ::2], y[::-1, ::2], spec, reduction="none")
+    reversed_value, reversed_gradient = sl.cross_entropy_grad(
+        z[::-1, ::2], y[::-1, ::2], spec, reduction="none"
+    )
     np.testing.assert_array_equal(reversed_value, value[::-1, ::2])
     np.testing.assert_array_equal(reversed_gradient, gradient[::-1, ::2])
 
@@ -196,13 +238,20 @@ def test_ten_million_classes_in_a_row(dtype: str) -> None:
     expected = np.exp(wide - log_total)
     expected[0, k - 3] -= 1
     np.testing.assert_allclose(
-        gradient.astype(np.float64), expected, rtol=6e-8 if dtype == "float32" else 5e-4, atol=3e-8 if dtype == "float16" else 0
+        gradient.astype(np.float64),
+        expected,
+        rtol=6e-8 if dtype == "float32" else 5e-4,
+        atol=3e-8 if dtype == "float16" else 0,
     )
 
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_moved_axis_is_not_copied_as_a_whole(axis: int) -> None:
-    z = np.random.default_rng(0).normal(size=(4, 200, 64, 64) if axis else (200, 4, 64, 64)).astype(np.float32)
+    z = (
+        np.random.default_rng(0)
+        .normal(size=(4, 200, 64, 64) if axis else (200, 4, 64, 64))
+        .astype(np.float32)
+    )
     y, out = np.zeros((4, 64, 64), np.int64), np.empty_like(z)
     sl.cross_entropy_grad(z, y, axis=axis, out=out)  # compiled, pool started
     tracemalloc.start()
@@ -222,9 +271,13 @@ def _gated(k: int, dtype: str) -> tuple[np.ndarray, np.ndarray, LossSpec]:
     return z, y, LossSpec(class_weight=np.random.default_rng(k).uniform(1, 100, k), gate=4.0)
 
 
-@pytest.mark.parametrize(("dtype", "passes"), [("float64", 1), ("float32", 1), ("float16", 2), ("bfloat16", 2)])
+@pytest.mark.parametrize(
+    ("dtype", "passes"), [("float64", 1), ("float32", 1), ("float16", 2), ("bfloat16", 2)]
+)
 @pytest.mark.parametrize("k", [6, 60])
-def test_how_often_the_rows_are_passed_over(monkeypatch: pytest.MonkeyPatch, k: int, dtype: str, passes: int) -> None:
+def test_how_often_the_rows_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, k: int, dtype: str, passes: int
+) -> None:
     """Half precision would show the second rounding: its gradient is made when the divisor is known."""
     z, y, spec = _gated(k, dtype)
     expected_passes = {"mean": passes, "sum": 1, "none": 1}
@@ -243,7 +296,8 @@ def test_how_often_the_rows_are_passed_over(monkeypatch: pytest.MonkeyPatch, k: 
 def test_heavy_weights_neither_overflow_nor_vanish(k: int) -> None:
     """What is written before the division is known is at most one: weights beyond float32 pass through."""
     z, y, spec = _gated(k, "float32")
-    heavy = LossSpec(class_weight=np.asarray(spec.class_weight) * 1e60)  # no gate: all weights 1e60 as large, and the mean the same
+    # no gate: all weights 1e60 as large, and the mean the same
+    heavy = LossSpec(class_weight=np.asarray(spec.class_weight) * 1e60)
     for a, b in zip(
         sl.cross_entropy_grad(z, y, heavy, sample_weight=np.full(len(z), 1e9)),
         sl.cross_entropy_grad(z, y, LossSpec(class_weight=spec.class_weight)),
@@ -296,7 +350,9 @@ def test_the_division_reaches_results_that_are_not_contiguous() -> None:
         ("float32", {"class_weight": np.arange(1.0, 71.0), "smoothing": 0.1}, True),
     ],
 )
-def test_a_bias_alone_is_added_where_logits_are_read(dtype: str, fields: dict[str, Any], shifts: bool) -> None:
+def test_a_bias_alone_is_added_where_logits_are_read(
+    dtype: str, fields: dict[str, Any], shifts: bool
+) -> None:
     loops = _dispatch.kernels()
     assert loops is not None
     spec = LossSpec(**{"bias": np.linspace(-1, 1, 70), **fields})
@@ -315,7 +371,10 @@ def test_a_bias_of_very_long_rows_is_held_in_pieces() -> None:
 @pytest.mark.parametrize("k", [6, 60, 3000])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_bias_alone_gives_what_logits_with_it_give(k: int, dtype: str) -> None:
-    """Ties, -inf, NaN and +inf among the rows; float64 logits of the same sum go through the loops without a bias."""
+    """Ties, -inf, NaN and +inf among the rows.
+
+    Float64 logits of the same sum go through the loops without a bias.
+    """
     rng = np.random.default_rng(k)
     z, y = rng.normal(0, 3, (20, k)).astype(dtype_of(dtype)), rng.integers(0, k, 20)
     bias = rng.normal(size=k)
@@ -334,7 +393,9 @@ def test_a_bias_alone_gives_what_logits_with_it_give(k: int, dtype: str) -> None
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("k", [1, 5, 48, 300, 2100])
 def test_a_gradient_from_what_was_kept_is_the_gradient(k: int, dtype: str) -> None:
-    """Two passes or one, the same values to the bit, and the same gradient but for the order of two multiplications."""
+    """Two passes or one, the same values to the bit, and the same gradient but for the order of two
+    multiplications.
+    """
     z, y = _rows(k, dtype)
     bar = {"float64": 8 * 2.0**-52, "float32": 2.0**-23}.get(dtype, 0.0)
     for name, spec in _specs(k).items():
@@ -343,7 +404,9 @@ def test_a_gradient_from_what_was_kept_is_the_gradient(k: int, dtype: str) -> No
         gradient = cross_entropy_backward(z, y, kept, np.ones(1), spec)
         np.testing.assert_array_equal(found, value, err_msg=name)
         size = np.abs(np.nan_to_num(expected.astype(np.float64))).max()
-        np.testing.assert_allclose(gradient.astype(np.float64), expected.astype(np.float64), rtol=bar, atol=bar * size, err_msg=name)
+        np.testing.assert_allclose(
+            gradient.astype(np.float64), expected.astype(np.float64), rtol=bar, atol=bar * size, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("k", [6, 3000])

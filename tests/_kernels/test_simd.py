@@ -36,9 +36,17 @@ def test_arithmetic() -> None:
     _arithmetic(X, Y, Z, out)
     with np.errstate(all="ignore"):
         expected = [
-            X + Y, X - Y, X * Y, X / Y, X * Y + Z, np.maximum(X, Y), np.where(X < Y, Z, X), np.where(X == Y, Z, X),
-            np.arange(8.0), np.full(8, 2.5),
-        ]  # fmt: skip
+            X + Y,
+            X - Y,
+            X * Y,
+            X / Y,
+            X * Y + Z,
+            np.maximum(X, Y),
+            np.where(X < Y, Z, X),
+            np.where(X == Y, Z, X),
+            np.arange(8.0),
+            np.full(8, 2.5),
+        ]
     np.testing.assert_array_equal(out.reshape(10, 8), expected)
 
 

@@ -1,4 +1,6 @@
-"""Every adapter answers like this package on easy rows, for what its users would call, and leaves the process as it was."""
+"""Every adapter answers like this package on easy rows, for what its users would call, and leaves the process
+as it was.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from ..limits import HANG
 from ..ulps import dtype_of
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-# a few rounding errors of the type itself: adapters are tested for what they call, the audit for how exact that is
+# a few rounding errors of the type itself: adapters are tested for what they call, the audit for how exact
+# that is
 TOLERANCE = {"float16": 4e-3, "bfloat16": 4e-2, "float32": 2e-6, "float64": 1e-14}
 ROWS = np.random.default_rng(0).normal(0.0, 1.5, (5, 4))
 LABELS = np.array([0, 3, 1, 1, 2])
@@ -30,7 +33,9 @@ _made: dict[str, Any] = {}
 
 
 def made(name: str) -> Any:
-    """Return the adapter, once a process (torch.compile takes seconds), or skip where its framework is not installed."""
+    """Return the adapter, once a process (torch.compile takes seconds), or skip where its framework is not
+    installed.
+    """
     if name not in _made:
         try:
             _made[name] = make(name)
@@ -50,7 +55,12 @@ def rows(dtype: str) -> NDArray[Any]:
 
 def close(computed: NDArray[Any], expected: NDArray[Any], dtype: str) -> None:
     assert computed.shape == expected.shape
-    np.testing.assert_allclose(computed.astype(np.float64), expected.astype(np.float64), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] / 4)
+    np.testing.assert_allclose(
+        computed.astype(np.float64),
+        expected.astype(np.float64),
+        rtol=TOLERANCE[dtype],
+        atol=TOLERANCE[dtype] / 4,
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +106,13 @@ def layouts() -> Iterator[NDArray[Any]]:
     read_only.flags.writeable = False
     wide = np.zeros((5, 8))
     wide[:, ::2] = ROWS
-    yield from (read_only, wide[:, ::2], ROWS[::-1].copy()[::-1], np.asfortranarray(ROWS), np.broadcast_to(ROWS[:1], (5, 4)))
+    yield from (
+        read_only,
+        wide[:, ::2],
+        ROWS[::-1].copy()[::-1],
+        np.asfortranarray(ROWS),
+        np.broadcast_to(ROWS[:1], (5, 4)),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -104,7 +120,11 @@ def test_any_memory_layout(adapter: Any, dtype: str) -> None:
     for z in (layout.astype(dtype_of(dtype), order="K") for layout in layouts()):
         before = z.copy()
         close(adapter.softmax(z), sl.softmax(z.astype(float)), dtype)
-        close(adapter.cross_entropy(z, LABELS), sl.cross_entropy(z.astype(float), LABELS, reduction="none"), dtype)
+        close(
+            adapter.cross_entropy(z, LABELS),
+            sl.cross_entropy(z.astype(float), LABELS, reduction="none"),
+            dtype,
+        )
         np.testing.assert_array_equal(z, before)
 
 
@@ -173,7 +193,9 @@ def test_the_process_is_left_as_it_was(adapter: Any) -> None:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=HANG)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=HANG
+    )
 
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
@@ -211,7 +233,10 @@ def test_a_missing_framework_is_named_with_its_extra(name: str, monkeypatch: pyt
     top = {"torch.compile": "torch", "tf.function": "tensorflow", "jax.jit": "jax"}.get(name, name)
     for module in {top, FRAMEWORKS[top]}:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingFramework, match=rf"^the audit of {top} needs {top}; install it with: pip install 'softmax-lab\[{top}\]'$"):
+    with pytest.raises(
+        MissingFramework,
+        match=rf"^the audit of {top} needs {top}; install it with: pip install 'softmax-lab\[{top}\]'$",
+    ):
         make(name)
     assert not adapters.installed(name)
 
@@ -220,7 +245,9 @@ def test_a_framework_that_lacks_a_part_says_which(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "torch.py").write_text("import a_part_that_is_missing\n", encoding="utf-8")
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingFramework, match=r"needs torch, which lacks a_part_that_is_missing; .*\[torch\]"):
+    with pytest.raises(
+        MissingFramework, match=r"needs torch, which lacks a_part_that_is_missing; .*\[torch\]"
+    ):
         make("torch")
 
 
@@ -260,7 +287,9 @@ def test_versions_are_those_of_what_is_installed() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"one of softmax_lab, numpy, .*, jax\.jit, or module:object.*got 'pytorch'"):
+    with pytest.raises(
+        ValueError, match=r"one of softmax_lab, numpy, .*, jax\.jit, or module:object.*got 'pytorch'"
+    ):
         make("pytorch")
 
 
@@ -272,7 +301,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_object_of_ones_own(own: Path) -> None:
-    (own / "own_module_a.py").write_text("class space:\n    class inner:\n        value = 3\n", encoding="utf-8")
+    (own / "own_module_a.py").write_text(
+        "class space:\n    class inner:\n        value = 3\n", encoding="utf-8"
+    )
     before = list(sys.path)
     assert make("own_module_a:space.inner").value == 3
     assert sys.path == before
@@ -296,16 +327,23 @@ def test_what_ones_own_module_fails_to_import_is_not_hidden(own: Path) -> None:
         make("own_module_c:x")
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit(0)", "import sys; sys.exit()", "class Own:\n    pass\nraise BaseException('gone')"])
+@pytest.mark.parametrize(
+    "code",
+    ["raise SystemExit(0)", "import sys; sys.exit()", "class Own:\n    pass\nraise BaseException('gone')"],
+)
 def test_what_ends_the_program_as_it_is_imported_is_an_error(code: str, own: Path) -> None:
     (own / "own_module_d.py").write_text(code, encoding="utf-8")
-    with pytest.raises(adapters.ExitError, match=r"^importing 'own_module_d:x' raises \w+ \(.*\), which ends the program"):
+    with pytest.raises(
+        adapters.ExitError, match=r"^importing 'own_module_d:x' raises \w+ \(.*\), which ends the program"
+    ):
         make("own_module_d:x")
 
 
 def test_a_constructor_that_ends_the_program_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ADAPTERS, "torch", lambda: sys.exit(0))
-    with pytest.raises(adapters.ExitError, match=r"^importing 'torch' raises SystemExit \(0\), which ends the program"):
+    with pytest.raises(
+        adapters.ExitError, match=r"^importing 'torch' raises SystemExit \(0\), which ends the program"
+    ):
         make("torch")
 
 

@@ -29,7 +29,16 @@ def frame() -> Any:
         ("mine", "softmax", "float32", "wide", 120.0, False, "120 ulp off at row 1: advice", "wide rows"),
         ("mine", "softmax", "float32", "uneven", 15.0, False, "15 ulp off at row 0: advice", "uneven rows"),
         ("mine", "softmax", "float64", "wide", 4000.0, False, "4e+03 ulp off at row 2: advice", "wide rows"),
-        ("mine", "cross_entropy", "float32", "label -1", NAN, False, "label -1 is accepted", "a negative label"),
+        (
+            "mine",
+            "cross_entropy",
+            "float32",
+            "label -1",
+            NAN,
+            False,
+            "label -1 is accepted",
+            "a negative label",
+        ),
         (HOSTILE, "softmax", "float32", "moderate", INF, False, f"raises {HOSTILE}", "nothing special"),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -82,7 +91,15 @@ def test_json_is_strict_and_complete(frame: Any, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert set(content) == {"versions", "platform", "results"}
     assert [tuple(row) for row in content["results"]] == [COLUMNS] * len(frame)
-    assert [row["max_ulp"] for row in content["results"]] == [0.7, None, 120.0, 15.0, 4000.0, None, "Infinity"]
+    assert [row["max_ulp"] for row in content["results"]] == [
+        0.7,
+        None,
+        120.0,
+        15.0,
+        4000.0,
+        None,
+        "Infinity",
+    ]
     assert [row["ok"] for row in content["results"]] == frame["ok"].tolist()
     assert [row["problem"] for row in content["results"]] == frame["problem"].tolist()
 
@@ -172,11 +189,28 @@ def test_colours_are_those_of_the_map_they_name() -> None:
     matplotlib = pytest.importorskip("matplotlib", reason="compares with matplotlib's own map")
     ours = [report._rgb(report.cell_colors(10.0 ** (-1 + 10 * i / 8))[0]) for i in range(9)]
     theirs = [tuple(round(255 * c) for c in matplotlib.colormaps["cividis"](i / 8)[:3]) for i in range(9)]
-    assert max(abs(a - b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)) <= 1
+    assert (
+        max(
+            abs(a - b)
+            for one, other in zip(ours, theirs, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+        <= 1
+    )
 
 
 @pytest.mark.parametrize(
-    ("ulp", "text"), [(NAN, ""), (INF, "∞"), (0.0, "0.00"), (9.87, "9.87"), (12.3, "12"), (9876.0, "9876"), (2.5e15, "2e15"), (1e5, "1e5")]
+    ("ulp", "text"),
+    [
+        (NAN, ""),
+        (INF, "∞"),
+        (0.0, "0.00"),
+        (9.87, "9.87"),
+        (12.3, "12"),
+        (9876.0, "9876"),
+        (2.5e15, "2e15"),
+        (1e5, "1e5"),
+    ],
 )
 def test_errors_fit_their_cells(ulp: float, text: str) -> None:
     assert report.ulp_text(ulp) == text
@@ -207,7 +241,9 @@ def test_summary_without_ulps_has_no_worst(frame: Any) -> None:
     assert report.summary(only).splitlines()[1].split() == ["mine", "1", "of", "1"]
 
 
-@pytest.mark.parametrize("write", [report.to_json, report.to_csv, lambda frame, path: report.to_html(frame, path, limit_ulp=4.0)])
+@pytest.mark.parametrize(
+    "write", [report.to_json, report.to_csv, lambda frame, path: report.to_html(frame, path, limit_ulp=4.0)]
+)
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(
     write: Any, frame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +262,11 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(
 
 def test_another_frame_is_refused(tmp_path: Path) -> None:
     other = pd.DataFrame({"implementation": ["x"], "max_ulp": [1.0]})
-    for call in (report.summary, lambda f: report.to_json(f, tmp_path / "x"), lambda f: report.to_html(f, tmp_path / "x", limit_ulp=4.0)):
+    for call in (
+        report.summary,
+        lambda f: report.to_json(f, tmp_path / "x"),
+        lambda f: report.to_html(f, tmp_path / "x", limit_ulp=4.0),
+    ):
         with pytest.raises(ValueError, match="missing: function, dtype, case, ok, problem, reason"):
             call(other)
     assert list(tmp_path.iterdir()) == []
@@ -236,7 +276,12 @@ def test_heat_map_shows_every_cell(frame: Any) -> None:
     pytest.importorskip("matplotlib", reason="draws")
     figure = plotting.heat_map(frame, function="softmax", dtypes=["float32", "float64"])
     left, right = figure.axes[:2]
-    assert [label.get_text() for label in left.get_yticklabels()] == ["moderate", "repeatable", "wide", "uneven"]
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        "moderate",
+        "repeatable",
+        "wide",
+        "uneven",
+    ]
     assert len(left.get_xticklabels()) == 2
     assert sorted(text.get_text() for text in left.texts) == ["·", "×", "×", "×"]
     assert [text.get_text() for text in right.texts] == ["×"]

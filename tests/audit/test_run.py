@@ -1,7 +1,9 @@
-"""The audit is itself tested by mutation: every planted fault is caught, an exact implementation is cleared."""
+"""The audit is itself tested by mutation: every planted fault is caught, an exact implementation is
+cleared.
+"""
 
-# a planted fault overrides one function and passes the rest through: its signature is looser than the original
-# mypy: disable-error-code="override, arg-type"
+# a planted fault overrides one function and passes the rest through: its signature is looser than the
+# original mypy: disable-error-code="override, arg-type"
 
 from __future__ import annotations
 
@@ -33,12 +35,24 @@ class Good:
     def log_softmax(self, z: Array, where: Array | None = None) -> Array:
         return sl.log_softmax(z, where=where)
 
-    def cross_entropy(self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Array | None = None) -> Array:
+    def cross_entropy(
+        self,
+        z: Array,
+        y: Array,
+        label_smoothing: float = 0.0,
+        class_weight: Any = 1.0,
+        where: Array | None = None,
+    ) -> Array:
         spec = LossSpec(smoothing=label_smoothing, class_weight=class_weight)
         return np.asarray(sl.cross_entropy(z, y, spec, reduction="none", where=where))
 
     def cross_entropy_grad(
-        self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Array | None = None
+        self,
+        z: Array,
+        y: Array,
+        label_smoothing: float = 0.0,
+        class_weight: Any = 1.0,
+        where: Array | None = None,
     ) -> Array:
         spec = LossSpec(smoothing=label_smoothing, class_weight=class_weight)
         return sl.cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
@@ -148,7 +162,12 @@ class WrongBase(Good):
 
 class ProbabilityMinusOne(Good):
     def cross_entropy_grad(
-        self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Array | None = None
+        self,
+        z: Array,
+        y: Array,
+        label_smoothing: float = 0.0,
+        class_weight: Any = 1.0,
+        where: Array | None = None,
     ) -> Array:
         if y.ndim == 1 and ((y < 0) | (y >= z.shape[1])).any():
             raise IndexError("label out of range")
@@ -156,31 +175,31 @@ class ProbabilityMinusOne(Good):
 
 
 class ShiftedLabels(Good):
-    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return super().cross_entropy_grad(z, (y + 1) % z.shape[1] if y.ndim == 1 else y, **options)
 
 
 class Sign(Good):
-    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return -super().cross_entropy_grad(z, y, **options)
 
 
 class MeanGradient(Good):
-    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return super().cross_entropy_grad(z, y, **options) / len(z)
 
 
 class NormalisedSoftTarget(Good):
     """The gradient p - t, right only where t sums to one."""
 
-    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return sl.softmax(z) - y if y.ndim == 2 else super().cross_entropy_grad(z, y, **options)
 
 
 class SmoothingOverTheOthers(Good):
     """eps / (K - 1) on the other classes: another loss than (1 - eps) e_y + eps / K."""
 
-    def cross_entropy(self, z: Array, y: Array, label_smoothing: float = 0.0, **options: Any) -> Array:
+    def cross_entropy(self, z: Array, y: Array, label_smoothing: float = 0.0, **options: Any) -> Array:  # type: ignore[override]
         k = z.shape[1]
         return super().cross_entropy(z, y, label_smoothing=label_smoothing * k / max(k - 1, 1), **options)
 
@@ -188,7 +207,9 @@ class SmoothingOverTheOthers(Good):
 class TorchWeights(Good):
     """Class weights times the terms of the smoothed target."""
 
-    def cross_entropy_grad(self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Any = None) -> Array:
+    def cross_entropy_grad(
+        self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Any = None
+    ) -> Array:
         if y.ndim == 2 or label_smoothing == 0:
             return super().cross_entropy_grad(z, y, label_smoothing, class_weight, where)
         k = z.shape[1]
@@ -197,19 +218,19 @@ class TorchWeights(Good):
 
 
 class WrapsNegativeLabels(Good):
-    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         if y.ndim == 1:
             y = np.where(y < 0, y + z.shape[1], y)
         return super().cross_entropy(z, y, **options)
 
 
 class ClampsLabels(Good):
-    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return super().cross_entropy(z, np.clip(y, 0, z.shape[1] - 1) if y.ndim == 1 else y, **options)
 
 
 class MeanLoss(Good):
-    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
         return np.asarray(super().cross_entropy(z, y, **options).mean())
 
 
@@ -299,7 +320,7 @@ FAULTS: dict[type[Good], tuple[str, str, str]] = {
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_every_planted_fault_is_caught_and_named(fault: type[Good]) -> None:
     function, case, words = FAULTS[fault]
-    frame = audit.run({"fault": fault()}, functions=[function], **FAST)
+    frame = audit.run({"fault": fault()}, functions=[function], **FAST)  # type: ignore[arg-type]
     caught = frame[(frame.case == case) & ~frame.ok]
     assert len(caught), f"not caught by {case}"
     assert caught.problem.str.contains(words, regex=False).any(), caught.problem.tolist()
@@ -323,13 +344,15 @@ def test_an_exact_implementation_is_cleared() -> None:
 
 
 def test_a_stricter_limit_fails_more() -> None:
-    frame = audit.run({"good": Good()}, limit_ulp=0.1, functions=["softmax"], dtypes=["float64"], progress=False)
+    frame = audit.run(
+        {"good": Good()}, limit_ulp=0.1, functions=["softmax"], dtypes=["float64"], progress=False
+    )
     assert not frame.ok.all()
 
 
 def test_what_raises_not_implemented_is_left_out() -> None:
     class HardOnly(Good):
-        def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+        def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
             if y.ndim == 2:
                 raise NotImplementedError("no soft targets")
             return super().cross_entropy(z, y, **options)
@@ -392,14 +415,26 @@ ANSWERS: dict[str, tuple[Any, str]] = {
     "a generator": ((row for row in Z), "returns a generator with dtype object; expected"),
     "ragged lists": ([[1.0], [1.0, 2.0]], "returns a list that NumPy cannot read (ValueError: "),
     "two answers": ((Z, Z[0]), "returns a tuple that NumPy cannot read (ValueError: "),
-    "a tensor with a gradient": (Unreadable(), "returns a Unreadable that NumPy cannot read (RuntimeError: call detach() first); expected"),
-    "what ends the program": (Exits(), "returns a Exits that NumPy cannot read (ExitError: raises SystemExit (0), which ends"),
+    "a tensor with a gradient": (
+        Unreadable(),
+        "returns a Unreadable that NumPy cannot read (RuntimeError: call detach() first); expected",
+    ),
+    "what ends the program": (
+        Exits(),
+        "returns a Exits that NumPy cannot read (ExitError: raises SystemExit (0), which ends",
+    ),
     "complex numbers": (Z + 0j, "returns a ndarray with dtype complex128; expected"),
     "truth values": (Z == 0, "returns a ndarray with dtype bool; expected"),
     "dates": (Z.astype("M8[s]"), "returns a ndarray with dtype datetime64[s]; expected"),
     "a hole among numbers": ([[0.5, 0.5, None]] * 2, "returns a list with dtype object; expected"),
-    "a number beyond every float": ([[10**400, 0, 0]] * 2, "returns a list that NumPy cannot read (OverflowError: "),
-    "masked entries": (np.ma.masked_equal(Z, 0), "returns a MaskedArray with dtype float64 and masked entries; expected"),
+    "a number beyond every float": (
+        [[10**400, 0, 0]] * 2,
+        "returns a list that NumPy cannot read (OverflowError: ",
+    ),
+    "masked entries": (
+        np.ma.masked_equal(Z, 0),
+        "returns a MaskedArray with dtype float64 and masked entries; expected",
+    ),
     "a column": (Z[:, :1], "returns shape (2, 1) for (2, 3) logits; expected (2, 3), one entry a logit"),
     "one number": (1.5, "returns shape () for (2, 3) logits; expected (2, 3), one entry a logit"),
     "an empty list": ([], "returns shape (0,) for (2, 3) logits; expected (2, 3), one entry a logit"),
@@ -418,8 +453,15 @@ def test_an_answer_of_the_wrong_form_is_a_finding(answer: str) -> None:
 
 def test_a_torch_tensor_is_read_where_numpy_can() -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
-    answers = {"plain": torch.zeros(2, 3), "graph": torch.zeros(2, 3, requires_grad=True), "bf16": torch.zeros(2, 3, dtype=torch.bfloat16)}
-    subject = {name: Subject(SimpleNamespace(softmax=lambda z, a=answer: a), "softmax") for name, answer in answers.items()}
+    answers = {
+        "plain": torch.zeros(2, 3),
+        "graph": torch.zeros(2, 3, requires_grad=True),
+        "bf16": torch.zeros(2, 3, dtype=torch.bfloat16),
+    }
+    subject = {
+        name: Subject(SimpleNamespace(softmax=lambda z, a=answer: a), "softmax")
+        for name, answer in answers.items()
+    }
     np.testing.assert_array_equal(subject["plain"](Z), Z)
     for name, error in (("graph", "RuntimeError: .*requires grad"), ("bf16", "TypeError: .*BFloat16")):
         with pytest.raises(BrokenError, match=rf"returns a Tensor that NumPy cannot read \({error}"):
@@ -428,7 +470,14 @@ def test_a_torch_tensor_is_read_where_numpy_can() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [[[0.0] * 3] * 2, Z.astype(int), Z.astype(np.longdouble), Z.astype(dtype_of("bfloat16")), [[Fraction(0)] * 3] * 2, np.ma.array(Z)],
+    [
+        [[0.0] * 3] * 2,
+        Z.astype(int),
+        Z.astype(np.longdouble),
+        Z.astype(dtype_of("bfloat16")),
+        [[Fraction(0)] * 3] * 2,
+        np.ma.array(Z),
+    ],
     ids=lambda answer: type(answer).__name__,
 )
 def test_an_answer_of_real_numbers_is_taken(answer: Any) -> None:
@@ -454,7 +503,9 @@ class GoneWhenLookedUp:
         sys.exit(0)
 
 
-@pytest.mark.parametrize("implementation", [SimpleNamespace(softmax=_gone), GoneWhenLookedUp()], ids=["called", "looked up"])
+@pytest.mark.parametrize(
+    "implementation", [SimpleNamespace(softmax=_gone), GoneWhenLookedUp()], ids=["called", "looked up"]
+)
 def test_a_function_that_ends_the_program_fails_every_case(implementation: Any) -> None:
     frame = audit.run({"gone": implementation}, dtypes=["float32"], functions=["softmax"], progress=False)
     assert len(frame) > 20
@@ -464,14 +515,18 @@ def test_a_function_that_ends_the_program_fails_every_case(implementation: Any) 
 
 def test_a_label_out_of_range_must_not_end_the_program() -> None:
     class Strict(Good):
-        def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:
+        def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
             if y.ndim == 1 and ((y < 0) | (y >= z.shape[1])).any():
                 sys.exit("label out of range")
             return super().cross_entropy(z, y, **options)
 
     frame = audit.run({"strict": Strict()}, dtypes=["float32"], functions=["cross_entropy"], progress=False)
     assert set(frame[~frame.ok].case) == {"label K", "label -1"}
-    assert frame[~frame.ok].problem.str.startswith("raises SystemExit (label out of range), which ends the program").all()
+    assert (
+        frame[~frame.ok]
+        .problem.str.startswith("raises SystemExit (label out of range), which ends the program")
+        .all()
+    )
 
 
 def test_an_interruption_is_no_finding() -> None:
@@ -485,7 +540,11 @@ def test_an_interruption_is_no_finding() -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_bare_function_is_an_implementation_of_what_it_is_called(function: str) -> None:
     bare = getattr(Good(), function)
-    for name, given in (("mine", bare), (f"my_module:inner.{function}", lambda *arguments: bare(*arguments)), (function, bare)):
+    for name, given in (
+        ("mine", bare),
+        (f"my_module:inner.{function}", lambda *arguments: bare(*arguments)),
+        (function, bare),
+    ):
         frame = audit.run({name: given}, dtypes=["float64"], progress=False)
         assert set(frame.function) == {function}
         assert set(frame.implementation) == {name}
@@ -494,13 +553,20 @@ def test_a_bare_function_is_an_implementation_of_what_it_is_called(function: str
 
 @pytest.mark.parametrize("given", [np.tanh, lambda z: z, 3, "softmax"])
 def test_a_function_of_another_name_is_refused(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"mine must have at least one callable of softmax, .*, or be a function of one of these names"):
+    with pytest.raises(
+        TypeError,
+        match=r"mine must have at least one callable of softmax, .*, or be a function of one of these names",
+    ):
         audit.run({"mine": given})
 
 
-@pytest.mark.parametrize(("dtypes", "got"), [("float8", "'float8'"), ((np.float32,), "<class"), (3, "3"), (np, "<module")])
+@pytest.mark.parametrize(
+    ("dtypes", "got"), [("float8", "'float8'"), ((np.float32,), "<class"), (3, "3"), (np, "<module")]
+)
 def test_types_that_are_no_names_are_refused(dtypes: Any, got: str) -> None:
-    with pytest.raises(TypeError, match=rf"mine.dtypes must hold names of float16, bfloat16, float32, float64; got {got}"):
+    with pytest.raises(
+        TypeError, match=rf"mine.dtypes must hold names of float16, bfloat16, float32, float64; got {got}"
+    ):
         audit.run({"mine": SimpleNamespace(softmax=sl.softmax, dtypes=dtypes)})
 
 
@@ -524,7 +590,12 @@ def test_the_masked_case_needs_no_common_type_of_half_types(monkeypatch: pytest.
 
 
 def test_columns_and_order() -> None:
-    frame = audit.run({"b": Good(), "a": Good()}, functions=["log_softmax", "softmax"], dtypes=["float64", "float32"], progress=False)
+    frame = audit.run(
+        {"b": Good(), "a": Good()},
+        functions=["log_softmax", "softmax"],
+        dtypes=["float64", "float32"],
+        progress=False,
+    )
     assert tuple(frame.columns) == audit.COLUMNS
     assert list(dict.fromkeys(frame.implementation)) == ["b", "a"]
     assert list(dict.fromkeys(frame.function)) == ["softmax", "log_softmax"]

@@ -22,16 +22,26 @@ from softmax_lab.audit.verdict import Evidence, diagnose, told_apart
         (2.0, 2.0, 4, ("2", "2")),
     ],
 )
-def test_two_numbers_take_the_digits_that_tell_them_apart(one: float, other: float, digits: int, texts: tuple[str, str]) -> None:
+def test_two_numbers_take_the_digits_that_tell_them_apart(
+    one: float, other: float, digits: int, texts: tuple[str, str]
+) -> None:
     assert told_apart(one, other, digits) == texts
     assert told_apart(other, one, digits) == texts[::-1]
 
 
 def evidence(
-    computed: float, high: float, low: float = 0.0, *, function: str = "softmax", ulps: float = 9.0, limit: float = 4.0
+    computed: float,
+    high: float,
+    low: float = 0.0,
+    *,
+    function: str = "softmax",
+    ulps: float = 9.0,
+    limit: float = 4.0,
 ) -> Evidence:
     exact = Exact(np.array([[high, 0.7]]), np.array([[low, 0.0]]))
-    return Evidence(function, np.float32, np.array([[computed, 0.7]]), exact, np.array([[ulps, 0.0]]), limit, whole=False)
+    return Evidence(
+        function, np.float32, np.array([[computed, 0.7]]), exact, np.array([[ulps, 0.0]]), limit, whole=False
+    )
 
 
 def test_a_rounding_error_shows_in_the_digits() -> None:
@@ -39,7 +49,9 @@ def test_a_rounding_error_shows_in_the_digits() -> None:
 
 
 def test_an_error_below_a_float_shows_in_what_is_added_to_it() -> None:
-    assert "0.10000000000000001 where 0.10000000000000001 - 3e-18 is exact" in diagnose(evidence(0.1, 0.1, -3e-18, ulps=0.3, limit=0.01))
+    assert "0.10000000000000001 where 0.10000000000000001 - 3e-18 is exact" in diagnose(
+        evidence(0.1, 0.1, -3e-18, ulps=0.3, limit=0.01)
+    )
 
 
 def test_a_confident_class_shows_in_the_digits() -> None:

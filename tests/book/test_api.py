@@ -17,7 +17,18 @@ from tools import inventories
 
 ROOT = Path(__file__).resolve().parents[2]
 #: modules whose names are on the page; what is no function or class is described beside them
-MODULES = (sl, sl.losses, sl.balance, sl.audit, sl.exact, sl.data, sl.plotting, slt, slt.functional, slt.parallel)
+MODULES = (
+    sl,
+    sl.losses,
+    sl.balance,
+    sl.audit,
+    sl.exact,
+    sl.data,
+    sl.plotting,
+    slt,
+    slt.functional,
+    slt.parallel,
+)
 
 
 def listed() -> dict[str, list[str]]:
@@ -25,7 +36,9 @@ def listed() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     module = ""
     for kind, name in re.findall(
-        r"^\.\. (currentmodule|autofunction|autoclass):: (\S+)$", (ROOT / "book" / "api.md").read_text(), re.MULTILINE
+        r"^\.\. (currentmodule|autofunction|autoclass):: (\S+)$",
+        (ROOT / "book" / "api.md").read_text(),
+        re.MULTILINE,
     ):
         if kind == "currentmodule":
             module = name
@@ -36,7 +49,11 @@ def listed() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_public_function_and_class_is_on_the_page(module: ModuleType) -> None:
-    public = [name for name in module.__all__ if callable(getattr(module, name)) and not isinstance(getattr(module, name), ModuleType)]
+    public = [
+        name
+        for name in module.__all__
+        if callable(getattr(module, name)) and not isinstance(getattr(module, name), ModuleType)
+    ]
     assert sorted(listed()[module.__name__]) == sorted(public)
 
 
@@ -45,5 +62,9 @@ def test_stored_inventories_are_what_the_tool_writes(project: str) -> None:
     stored = (inventories.FOLDER / f"{project}.inv").read_bytes()
     version, names = inventories.PROJECTS[project]
     loaded = InventoryFile.load(io.BytesIO(stored), "", posixpath.join)
-    assert stored.startswith(f"# Sphinx inventory version 2\n# Project: {project}\n# Version: {version}\n".encode())
-    assert {name: role for role, of in loaded.items() for name in of} == {name: role for name, (role, _) in names.items()}
+    assert stored.startswith(
+        f"# Sphinx inventory version 2\n# Project: {project}\n# Version: {version}\n".encode()
+    )
+    assert {name: role for role, of in loaded.items() for name in of} == {
+        name: role for name, (role, _) in names.items()
+    }

@@ -1,4 +1,6 @@
-"""``tools/build_book.py``: what is executed, where, and how a failure is told. The rendering itself is a stage of ``make test``."""
+"""``tools/build_book.py``: what is executed, where, and how a failure is told. The rendering itself is a
+stage of ``make test``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ import pytest
 
 from tools.build_book import execute_chapters, fingerprint, main, make_stage, prune, read_toc
 
-TOC = "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - file: book/two\n"
+TOC = (
+    "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - "
+    "file: book/two\n"
+)
 
 
 @pytest.fixture
@@ -26,7 +31,10 @@ def book(tmp_path: Path) -> Path:
 
 def write_chapter(root: Path, name: str, source: str) -> None:
     """Write a notebook of a title and one code cell."""
-    cells = [nbformat.v4.new_markdown_cell(f"# {name}", id="title"), nbformat.v4.new_code_cell(source, id="the-cell")]
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}", id="title"),
+        nbformat.v4.new_code_cell(source, id="the-cell"),
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "book" / f"{name}.ipynb")
 
 
@@ -46,7 +54,8 @@ def test_chapter_is_executed_in_its_folder_and_the_original_is_left_alone(book: 
 
 def test_an_unchanged_chapter_on_an_unchanged_package_is_not_run_again(book: Path) -> None:
     counting = (
-        "import pathlib\npath = pathlib.Path.cwd().parents[2] / 'runs'\nwith path.open('a') as file:\n    file.write('x')\nprint('ran')"
+        "import pathlib\npath = pathlib.Path.cwd().parents[2] / 'runs'\nwith path.open('a') as "
+        "file:\n    file.write('x')\nprint('ran')"
     )
     write_chapter(book, "one", counting)
     (book / "softmax_lab").mkdir()
@@ -71,12 +80,18 @@ def test_an_unchanged_chapter_on_an_unchanged_package_is_not_run_again(book: Pat
 def test_failed_cell_is_named_and_nothing_is_rendered(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], root=book) == 1
     told = capsys.readouterr().err
-    for words in ("book/two.ipynb, cell 2 (id the-cell)", "numerator = 1", "ZeroDivisionError: division by zero"):
+    for words in (
+        "book/two.ipynb, cell 2 (id the-cell)",
+        "numerator = 1",
+        "ZeroDivisionError: division by zero",
+    ):
         assert words in told
     assert not (book / "_build" / "html").exists()
 
 
-def test_failed_rendering_is_told_and_leaves_no_old_page(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_rendering_is_told_and_leaves_no_old_page(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = book / "_build" / "html" / "index.html"
     old.parent.mkdir(parents=True)
     old.write_text("of an earlier build", encoding="utf-8")
@@ -87,7 +102,12 @@ def test_failed_rendering_is_told_and_leaves_no_old_page(book: Path, capsys: pyt
 
 
 def test_only_what_no_page_loads_is_removed(tmp_path: Path) -> None:
-    kept = ["book/a.html", "_static/mathjax/tex-chtml.js", "_static/mathjax/sre/mathmaps/en.json", "_static/mathjax/output/chtml/font.woff"]
+    kept = [
+        "book/a.html",
+        "_static/mathjax/tex-chtml.js",
+        "_static/mathjax/sre/mathmaps/en.json",
+        "_static/mathjax/output/chtml/font.woff",
+    ]
     unused = [
         "_static/mathjax/tex-svg.js",
         "_static/mathjax/sre/mathmaps/de.json",
@@ -96,7 +116,9 @@ def test_only_what_no_page_loads_is_removed(tmp_path: Path) -> None:
     ]
     for name in (*kept, *unused):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("<script src='../_static/mathjax/tex-chtml.js'></script>", encoding="utf-8")
+        (tmp_path / name).write_text(
+            "<script src='../_static/mathjax/tex-chtml.js'></script>", encoding="utf-8"
+        )
     prune(tmp_path)
     assert [name for name in (*kept, *unused) if (tmp_path / name).exists()] == kept
 

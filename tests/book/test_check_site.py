@@ -1,4 +1,6 @@
-"""``tools/check_site.py`` finds what it is there to find. The book's own site is checked by a stage of ``make test``."""
+"""``tools/check_site.py`` finds what it is there to find. The book's own site is checked by a stage of ``make
+test``.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ def site(folder: Path, body: str, style: str = "") -> Path:
     """Write a site of two pages, a style sheet and a picture."""
     (folder / "sub").mkdir()
     (folder / "index.html").write_text(
-        f"<html><head><link rel='stylesheet' href='a.css'></head><body id='top'>{body}</body></html>", encoding="utf-8"
+        f"<html><head><link rel='stylesheet' href='a.css'></head><body id='top'>{body}</body></html>",
+        encoding="utf-8",
     )
-    (folder / "sub" / "page two.html").write_text("<p id='here'><a href='../index.html#top'>up</a></p>", encoding="utf-8")
+    (folder / "sub" / "page two.html").write_text(
+        "<p id='here'><a href='../index.html#top'>up</a></p>", encoding="utf-8"
+    )
     (folder / "a.css").write_text(style, encoding="utf-8")
     (folder / "a.png").write_bytes(b"")
     return folder
@@ -27,7 +32,10 @@ def test_sound_site_has_no_problem(tmp_path: Path) -> None:
         <a href='https://example.org/x'>a reference</a> <a href='mailto:a@example.org'>x</a>
         <img src='a.png'> <img src='data:image/png;base64,aGk='> <script>let a = 1 // 2</script>
     """
-    style = "@import 'a.css'; p { background: url(\"a.png?v=1\") } q { background: url(data:image/png;base64,aGk=) }"
+    style = (
+        "@import 'a.css'; p { background: url(\"a.png?v=1\") } q { background: "
+        "url(data:image/png;base64,aGk=) }"
+    )
     assert check_site(site(tmp_path, body, style)) == []
     assert main([str(tmp_path)]) == 0
 
@@ -55,7 +63,12 @@ def test_problem_in_a_page_is_found(tmp_path: Path, body: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    "style", ["@import url(https://example.org/x.css);", "@font-face { src: url('//example.org/x.woff') }", "p { background: url(b.png) }"]
+    "style",
+    [
+        "@import url(https://example.org/x.css);",
+        "@font-face { src: url('//example.org/x.woff') }",
+        "p { background: url(b.png) }",
+    ],
 )
 def test_problem_in_a_style_sheet_is_found(tmp_path: Path, style: str) -> None:
     (problem,) = check_site(site(tmp_path, "", style))

@@ -25,12 +25,21 @@ def test_ledger_is_valid() -> None:
 def shown_claims(document: str) -> list[str]:
     """Return the claims whose verdict a chapter shows."""
     notebook = nbformat.read(ROOT / f"{document}.ipynb", as_version=4)
-    return [name for cell in notebook.cells if cell.cell_type == "markdown" for name in _VERDICT.findall(cell.source)]
+    return [
+        name
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for name in _VERDICT.findall(cell.source)
+    ]
 
 
-@pytest.mark.parametrize("document", [document for document in read_toc(ROOT) if (ROOT / f"{document}.ipynb").is_file()])
+@pytest.mark.parametrize(
+    "document", [document for document in read_toc(ROOT) if (ROOT / f"{document}.ipynb").is_file()]
+)
 def test_chapter_shows_each_of_its_claims_once(document: str) -> None:
-    assert sorted(shown_claims(document)) == sorted(claim.id for claim in CLAIMS.values() if claim.chapter == document)
+    assert sorted(shown_claims(document)) == sorted(
+        claim.id for claim in CLAIMS.values() if claim.chapter == document
+    )
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
@@ -41,14 +50,19 @@ def test_claim_names_a_chapter_and_tests_that_exist(claim: Claim) -> None:
 
 
 def has_test(node_id: str) -> bool:
-    """Return whether the file defines the test that a pytest node id names; the values of a parametrised one are not looked at."""
+    """Return whether the file defines the test that a pytest node id names.
+
+    The values of a parametrised one are not looked at.
+    """
     file, *names = node_id.partition("[")[0].split("::")
     path = ROOT / file
     if not names or not names[-1].startswith("test_") or not path.is_file():
         return False
     node: ast.AST | None = ast.parse(path.read_text(encoding="utf-8"))
     for name in names:
-        node = next((child for child in getattr(node, "body", []) if getattr(child, "name", None) == name), None)
+        node = next(
+            (child for child in getattr(node, "body", []) if getattr(child, "name", None) == name), None
+        )
     return isinstance(node, ast.FunctionDef)
 
 
@@ -62,7 +76,10 @@ def test_has_test_tells_names_apart() -> None:
     assert not has_test("tests/no_such_file.py::test_x")
 
 
-ROW = 'id: "3.9"\n  article: a\n  verdict: holds\n  statement: s\n  chapter: book/a\n  evidence: tests/a.py::test_a\n'
+ROW = (
+    'id: "3.9"\n  article: a\n  verdict: holds\n  statement: s\n  chapter: book/a\n  evidence: '
+    "tests/a.py::test_a\n"
+)
 
 
 def read(tmp_path: Path, text: str) -> tuple[dict[str, Claim], list[str]]:
@@ -80,7 +97,9 @@ def test_claims_come_in_the_order_of_the_article(tmp_path: Path) -> None:
 
 
 def test_evidence_may_be_a_list(tmp_path: Path) -> None:
-    claims, found = read(tmp_path, f"- {ROW.replace('tests/a.py::test_a', '[tests/a.py::test_a, tests/b.py::test_b]')}")
+    claims, found = read(
+        tmp_path, f"- {ROW.replace('tests/a.py::test_a', '[tests/a.py::test_a, tests/b.py::test_b]')}"
+    )
     assert (claims["3.9"].evidence, found) == (("tests/a.py::test_a", "tests/b.py::test_b"), [])
 
 

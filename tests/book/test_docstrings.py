@@ -12,9 +12,21 @@ HOOK: tuple[Any, Any, Any, Any, Any] = (None, "function", "name", None, None)
 
 
 def test_an_initial_begins_no_list() -> None:
-    lines = ["Z. Zhong and J. Cui, 2021.", "- K. Cao, 2019", "    A. K. Menon", "1. a list", "A sentence. B. is inside."]
+    lines = [
+        "Z. Zhong and J. Cui, 2021.",
+        "- K. Cao, 2019",
+        "    A. K. Menon",
+        "1. a list",
+        "A sentence. B. is inside.",
+    ]
     escape_initials(*HOOK, lines)
-    assert lines == [r"Z\. Zhong and J. Cui, 2021.", r"- K\. Cao, 2019", r"    A\. K. Menon", "1. a list", "A sentence. B. is inside."]
+    assert lines == [
+        r"Z\. Zhong and J. Cui, 2021.",
+        r"- K\. Cao, 2019",
+        r"    A\. K. Menon",
+        "1. a list",
+        "A sentence. B. is inside.",
+    ]
 
 
 def test_fields_that_say_nothing_are_left_out() -> None:

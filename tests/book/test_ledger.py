@@ -64,9 +64,20 @@ def run_sphinx(folder: Path) -> tuple[dict[str, str], str]:
     warnings = io.StringIO()
     options = {"extensions": ["myst_parser", "ledger"], "myst_enable_extensions": ["dollarmath"]}
     with patch_docutils(), docutils_namespace():
-        app = Sphinx(folder / "source", None, folder / "html", folder / "trees", "html", options, status=None, warning=warnings)
+        app = Sphinx(
+            folder / "source",
+            None,
+            folder / "html",
+            folder / "trees",
+            "html",
+            options,
+            status=None,
+            warning=warnings,
+        )
         app.build()
-    return {path.stem: path.read_text(encoding="utf-8") for path in (folder / "html").glob("*.html")}, warnings.getvalue()
+    return {
+        path.stem: path.read_text(encoding="utf-8") for path in (folder / "html").glob("*.html")
+    }, warnings.getvalue()
 
 
 def test_every_verdict_has_a_symbol() -> None:
@@ -78,14 +89,27 @@ def test_verdict_shows_word_statement_and_evidence(tmp_path: Path) -> None:
     pages, warnings = build(tmp_path)
     assert warnings == ""
     first = pages["one"].partition('id="claim-1-1"')[2].partition('id="claim-1-2"')[0]
-    for part in ("Claim 1.1", "ledger-holds", "holds", "<strong>is</strong>", r"\(a\)", "tests/<wbr>a.py::<wbr>test_<wbr>a"):
+    for part in (
+        "Claim 1.1",
+        "ledger-holds",
+        "holds",
+        "<strong>is</strong>",
+        r"\(a\)",
+        "tests/<wbr>a.py::<wbr>test_<wbr>a",
+    ):
         assert part in first
     assert "tests/a.py::test_c" in pages["one"].replace("<wbr>", "")
 
 
 def test_table_links_each_claim_to_its_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
-    for part in ('href="one.html#claim-1-1"', 'href="one.html#claim-1-2"', r"\(b\)", r"\(c\)", "ledger-wrong"):
+    for part in (
+        'href="one.html#claim-1-1"',
+        'href="one.html#claim-1-2"',
+        r"\(b\)",
+        r"\(c\)",
+        "ledger-wrong",
+    ):
         assert part in pages["index"]
 
 
@@ -100,7 +124,11 @@ def test_original_is_marked_as_chinese_and_its_formulas_are_typeset(tmp_path: Pa
 def test_counts_are_by_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
     assert "Claims checked: 2." in pages["index"]
-    counts = [item.partition("<p>")[2].split()[0] for item in pages["index"].split("<li>")[1:] if "ledger-badge" in item]
+    counts = [
+        item.partition("<p>")[2].split()[0]
+        for item in pages["index"].split("<li>")[1:]
+        if "ledger-badge" in item
+    ]
     assert counts == ["1", "0", "1", "0"]
 
 
@@ -109,7 +137,11 @@ def test_counts_are_by_verdict(tmp_path: Path) -> None:
     [
         ({"one": "# One\n\n```{verdict} 9.9\n```\n"}, CLAIMS, "no claim '9.9'"),
         ({"one": "# One\n\n```{verdict} 1.1\n```\n"}, CLAIMS, "undefined label: 'claim-1.2'"),
-        ({"one": "# One\n\n```{verdict} 1.1\n```\n\n```{verdict} 1.1\n```\n"}, CLAIMS, "claim 1.1 has a second verdict"),
+        (
+            {"one": "# One\n\n```{verdict} 1.1\n```\n\n```{verdict} 1.1\n```\n"},
+            CLAIMS,
+            "claim 1.1 has a second verdict",
+        ),
         ({}, CLAIMS.replace("chapter: one", "chapter: two"), "claim 1.1 belongs to two, not to one"),
         ({}, CLAIMS.replace("wrong", "doubtful"), "unknown verdict 'doubtful'"),
         ({}, CLAIMS + CLAIMS, "claim 1.1 is listed 2 times"),

@@ -50,7 +50,9 @@ def definitions(source: str) -> list[Any]:
     """Return the functions and classes that a cell defines (lambdas and magics are allowed)."""
     lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))]
     return [
-        node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        node
+        for node in ast.walk(ast.parse("\n".join(lines)))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     ]
 
 
@@ -79,7 +81,10 @@ def sound() -> nbformat.NotebookNode:
     cells = [
         nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}, execution_count=1),
         nbformat.v4.new_code_cell(
-            "show = lambda: None", metadata={"mystnb": {"image": {"alt": "a line"}}}, outputs=[figure], execution_count=2
+            "show = lambda: None",
+            metadata={"mystnb": {"image": {"alt": "a line"}}},
+            outputs=[figure],
+            execution_count=2,
         ),
     ]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -98,7 +103,10 @@ def test_sound_notebook_has_no_problem() -> None:
         ({"execution_count": 7}, "not executed"),
         ({"source": "def softmax(z):\n    return z"}, "defines softmax"),
         ({"metadata": {}}, "alternative text"),
-        ({"outputs": [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]}, "stores an error"),
+        (
+            {"outputs": [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]},
+            "stores an error",
+        ),
         ({"metadata": {"mystnb": {"image": {"alt": "a line"}}, "execution": {}}}, "timing"),
     ],
 )

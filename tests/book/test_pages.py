@@ -1,6 +1,7 @@
 """The rendered pages in a real browser, with the network cut: at two widths, light and dark.
 
-Runs against ``_build/html`` after it is built (the stage ``pages`` of ``make test``), with the Chromium of the system.
+Runs against ``_build/html`` after it is built (the stage ``pages`` of ``make test``), with the Chromium of
+the system.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-PAGES = [path for path in sorted(SITE.glob("**/*.html")) if "_static" not in path.parts and path.name not in ("index.html", "search.html")]
+PAGES = [
+    path
+    for path in sorted(SITE.glob("**/*.html"))
+    if "_static" not in path.parts and path.name not in ("index.html", "search.html")
+]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -37,7 +42,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids="-".join)
 def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """Return what opens a page and gathers its complaints: errors on the console, requests that fail or leave the disk."""
+    """Return what opens a page and gathers its complaints: errors on the console, requests that fail or leave
+    the disk.
+    """
     width, scheme = request.param
     size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
     context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
@@ -46,7 +53,14 @@ def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda sent: complaints.append(f"failed: {sent.url}"))
-    page.on("request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else complaints.append(f"left: {sent.url}"))
+    page.on(
+        "request",
+        lambda sent: (
+            None
+            if sent.url.startswith(("file:", "data:", "blob:"))
+            else complaints.append(f"left: {sent.url}")
+        ),
+    )
 
     def go(path: Path) -> tuple[Any, list[str]]:
         page.goto(path.as_uri())
@@ -66,11 +80,12 @@ PROBLEMS = """() => {
     for (const e of document.querySelectorAll('mjx-merror, [data-mjx-error]'))
         found.push('formula in error: ' + e.textContent.slice(0, 60));
     for (const e of document.querySelectorAll('article img')) {
-        if (!(e.getAttribute('alt') || '').trim()) found.push('no alternative text: ' + e.src.split('/').pop());
-        if (e.complete && !e.naturalWidth) found.push('no picture: ' + e.src.split('/').pop());
+        const name = e.src.split('/').pop();
+        if (!(e.getAttribute('alt') || '').trim()) found.push('no alternative text: ' + name);
+        if (e.complete && !e.naturalWidth) found.push('no picture: ' + name);
     }
     let level = 0;
-    for (const e of document.querySelectorAll('article h1, article h2, article h3, article h4, article h5, article h6')) {
+    for (const e of document.querySelectorAll('article :is(h1, h2, h3, h4, h5, h6)')) {
         const own = Number(e.tagName[1]);
         if (own > level + 1) found.push('heading skips a level: ' + e.textContent.slice(0, 60));
         level = own;
@@ -84,25 +99,30 @@ CUT = """() => {
         if (e.scrollWidth > e.clientWidth + 1) cut.push('displayed: ' + said(e));
     for (const e of document.querySelectorAll('article span.math:not(.is-wide) mjx-container')) {
         const block = e.closest('p, li, td, dd, figcaption, h1, h2, h3, h4');
-        const beyond = block && e.offsetParent ? e.getBoundingClientRect().right - block.getBoundingClientRect().right : 0;
+        const right = element => element.getBoundingClientRect().right;
+        const beyond = block && e.offsetParent ? right(e) - right(block) : 0;
         if (beyond > 2) cut.push('in a line: ' + said(e));
     }
     return cut;
 }"""
-#: boxes that fade and have nothing more to the right, and those that have and do not fade: any element of the page, by its geometry
+#: boxes that fade and have nothing more to the right, and those that have and do not fade: any element of the
+#: page, by its geometry
 MARKED_WRONG = """() => {
     const wrong = [];
     for (const e of document.querySelectorAll('article *')) {
         const style = getComputedStyle(e), fades = style.maskImage !== 'none';
-        const scrolls = style.display !== 'inline' && /auto|scroll/.test(style.overflowX) && e.getClientRects().length > 0;
+        const shown = style.display !== 'inline' && e.getClientRects().length > 0;
+        const scrolls = shown && /auto|scroll/.test(style.overflowX);
         const more = scrolls && e.scrollLeft + e.clientWidth < e.scrollWidth - 1;
-        if (fades !== more) wrong.push(`${fades ? 'fades' : 'does not fade'}: ${e.tagName} ${e.textContent.slice(0, 40)}`);
+        const what = `${e.tagName} ${e.textContent.slice(0, 40)}`;
+        if (fades !== more) wrong.push(`${fades ? 'fades' : 'does not fade'}: ${what}`);
     }
     return wrong;
 }"""
 #: words and numbers in tables that begin in one line and end in another
 BROKEN = r"""() => {
-    const broken = [], range = document.createRange(), one = /[-+]?\d[\d.,]*(e[-+]?\d+)?|[\p{Script=Latin}\p{N}]+/giu;
+    const broken = [], range = document.createRange();
+    const one = /[-+]?\d[\d.,]*(e[-+]?\d+)?|[\p{Script=Latin}\p{N}]+/giu;
     for (const cell of document.querySelectorAll('article :is(td, th)')) {
         const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
         for (let text; (text = texts.nextNode());) {
@@ -110,16 +130,24 @@ BROKEN = r"""() => {
             for (const word of text.data.matchAll(one)) {
                 range.setStart(text, word.index);
                 range.setEnd(text, word.index + word[0].length);
-                const lines = new Set([...range.getClientRects()].filter(r => r.width > 0).map(r => Math.round(r.top)));
-                if (lines.size > 1) broken.push(`${word[0]} in ${lines.size} lines of: ${cell.textContent.trim().slice(0, 40)}`);
+                const parts = [...range.getClientRects()].filter(r => r.width > 0);
+                const lines = new Set(parts.map(r => Math.round(r.top)));
+                const where = cell.textContent.trim().slice(0, 40);
+                if (lines.size > 1) broken.push(`${word[0]} in ${lines.size} lines of: ${where}`);
             }
         }
     }
     return broken;
 }"""
 #: boxes that fade in the medium of the moment
-FADING = "() => [...document.querySelectorAll('article *')].filter(e => getComputedStyle(e).maskImage !== 'none').length"
-FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
+FADING = """() => {
+    const all = [...document.querySelectorAll('article *')];
+    return all.filter(e => getComputedStyle(e).maskImage !== 'none').length;
+}"""
+FRAMES = """() => new Promise(done => {
+    const after = frames => frames ? requestAnimationFrame(() => after(frames - 1)) : done();
+    after(3);
+})"""
 SIDEWAYS = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -135,7 +163,9 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
         assert cut == []
     else:  # what does not fit a telephone can be scrolled, and fades to say so
         assert [formula for formula in cut if formula.startswith("in a line")] == []
-        assert page.evaluate("() => document.querySelectorAll('div.math mjx-container.scrolls-sideways').length") == len(cut)
+        assert page.evaluate(
+            "() => document.querySelectorAll('div.math mjx-container.scrolls-sideways').length"
+        ) == len(cut)
     assert complaints == []
 
 
@@ -144,7 +174,9 @@ ONCE = pytest.mark.parametrize("open_page", [("desktop", "light")], indirect=Tru
 
 
 def comes_right(page: Any, problems: str) -> list[str]:
-    """Return what is still wrong when the page had time to come to rest: its sidebars move in a transition of their own."""
+    """Return what is still wrong when the page had time to come to rest: its sidebars move in a transition of
+    their own.
+    """
     page.evaluate(FRAMES)
     for _ in range(20):
         if not (found := page.evaluate(problems)):
@@ -262,7 +294,12 @@ def test_the_ledger_is_filtered_and_printed_whole(open_page: Any) -> None:
 
 
 #: the control that is moved, on which picture, and the numbers that must move with it
-TOUCHED = {0: ("logit of class 1", 0), 1: ("temperature T", 1), 2: ("training step", 1), 3: ("gap between the logits", 0)}
+TOUCHED = {
+    0: ("logit of class 1", 0),
+    1: ("temperature T", 1),
+    2: ("training step", 1),
+    3: ("gap between the logits", 0),
+}
 SHOWN = "e => JSON.stringify(e.data.map(trace => [trace.x, trace.y, trace.z]))"
 
 
@@ -308,14 +345,17 @@ def test_without_scripts_the_stills_are_there(browser: Any) -> None:
     context.close()
 
 
-#: the smallest contrast of text on the page with what is behind it, and where: WCAG 2.1, 1.4.3 asks for 4.5, of large text 3
+#: the smallest contrast of text on the page with what is behind it, and where: WCAG 2.1, 1.4.3 asks for 4.5,
+#: of large text 3
 CONTRAST = """() => {
     const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
-    const light = c => { const f = c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const light = c => { const f = c.slice(0, 3).map(v => linear(v / 255));
         return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
     const over = (a, b) => [0, 1, 2].map(i => a[3] * a[i] + (1 - a[3]) * b[i]).concat(1);
     const behind = e => { const layers = []; for (let n = e; n; n = n.parentElement) {
-        const c = parse(getComputedStyle(n).backgroundColor); if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
+        const c = parse(getComputedStyle(n).backgroundColor);
+        if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
         return layers.reverse().reduce((b, c) => over(c, b), [255, 255, 255, 1]); };
     const found = [];
     const kinds = 'p, li, td, th, h1, h2, h3, a, code, span, label, button, summary'.split(', ');
@@ -326,7 +366,8 @@ CONTRAST = """() => {
         const [a, b] = [light(over(parse(style.color), back)), light(back)].sort((x, y) => y - x);
         const ratio = (a + 0.05) / (b + 0.05);
         const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-        if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`);
+        const what = `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
+        if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${what}`);
     }
     return [...new Set(found)];
 }"""
@@ -348,7 +389,11 @@ def test_figures_bring_their_own_white() -> None:
     assert figures
     for path in figures:
         with Image.open(path) as image:
-            corners = {image.convert("RGBA").getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
+            corners = {
+                image.convert("RGBA").getpixel((x, y))
+                for x in (0, image.width - 1)
+                for y in (0, image.height - 1)
+            }
         assert corners == {(255, 255, 255, 255)}, path.name
 
 
@@ -358,9 +403,15 @@ def test_only_the_page_with_pictures_loads_their_library(open_page: Any) -> None
     assert not page.evaluate(loads)
     page.goto((SITE / "book" / "pictures.html").as_uri())
     assert page.evaluate(loads)
-    # the first contentful paint is for the eye: its time is printed, and not held to a bound on a machine that others use too
+    # the first contentful paint is for the eye: its time is printed, and not held to a bound on a machine
+    # that others use too
     page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length > 0")
-    print(page.evaluate("() => Math.round(performance.getEntriesByName('first-contentful-paint')[0].startTime)"), "ms to the first paint")
+    print(
+        page.evaluate(
+            "() => Math.round(performance.getEntriesByName('first-contentful-paint')[0].startTime)"
+        ),
+        "ms to the first paint",
+    )
 
 
 def test_search_finds_a_word(open_page: Any) -> None:

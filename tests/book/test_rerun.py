@@ -32,12 +32,24 @@ def test_every_parameter_that_the_page_names_is_one(command: list[str]) -> None:
     assert {command[i + 1] for i, word in enumerate(command) if word == "-p"} <= set(known)
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("experiments/*.ipynb")]), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("experiments/*.ipynb")]),
+    ids=lambda path: path.stem,
+)
 def test_every_notebook_has_parameters_that_can_be_set(path: Path) -> None:
     """One name a line: papermill does not see through ``a, b = 1, 2``."""
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [
+        cell
+        for cell in nbformat.read(path, as_version=4).cells
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
     assert len(cells) == 1
-    assigned = {node.id for node in ast.walk(ast.parse(cells[0].source)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assigned = {
+        node.id
+        for node in ast.walk(ast.parse(cells[0].source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     assert assigned == set(papermill.inspect_notebook(str(path)))
 
 
@@ -51,7 +63,12 @@ def test_a_chapter_runs_with_other_parameters(tmp_path: Path) -> None:
     command = commands("papermill")[0]
     given = {command[i + 1]: int(command[i + 2]) for i, word in enumerate(command) if word == "-p"}
     papermill.execute_notebook(
-        str(ROOT / command[1]), str(tmp_path / "out.ipynb"), given, cwd=str(ROOT / "book"), progress_bar=False, kernel_name="python3"
+        str(ROOT / command[1]),
+        str(tmp_path / "out.ipynb"),
+        given,
+        cwd=str(ROOT / "book"),
+        progress_bar=False,
+        kernel_name="python3",
     )
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     injected = next(cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", []))

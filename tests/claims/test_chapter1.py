@@ -1,4 +1,6 @@
-"""Evidence for the verdicts of chapter 1: the Jacobian, the range of its entries, the gradient of cross-entropy."""
+"""Evidence for the verdicts of chapter 1: the Jacobian, the range of its entries, the gradient of
+cross-entropy.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +31,33 @@ def test_claim_1_1_jacobian_formula(z: list[float]) -> None:
     with mpmath.workdps(sl.exact.DIGITS):
         step, row = mpmath.mpf(10) ** -100, [mpmath.mpf(x) for x in z]
         for j, column in enumerate(np.array(sl.exact.softmax_jacobian(z)).T):
-            ahead, behind = (sl.exact.softmax([x + s * (k == j) for k, x in enumerate(row)]) for s in (step, -step))
-            assert all(abs((a - b) / (2 * step) - g) < mpmath.mpf(10) ** -150 for a, b, g in zip(ahead, behind, column, strict=True))
+            ahead, behind = (
+                sl.exact.softmax([x + s * (k == j) for k, x in enumerate(row)]) for s in (step, -step)
+            )
+            assert all(
+                abs((a - b) / (2 * step) - g) < mpmath.mpf(10) ** -150
+                for a, b, g in zip(ahead, behind, column, strict=True)
+            )
 
 
 @given(Logits)
 def test_claim_1_1_package_computes_it(z: list[float]) -> None:
-    """Within 2 ulp for the probabilities that it is given; from the logits, an entry carries the rounding of two probabilities."""
+    """Within 2 ulp for the probabilities that it is given.
+
+    From the logits, an entry carries the rounding of two probabilities.
+    """
     p = sl.softmax(z)
     computed = sl.softmax_jacobian(p).ravel()
     with mpmath.workdps(sl.exact.DIGITS):
         row = [mpmath.mpf(x) for x in p]
-        others = [mpmath.fsum(row) - x for x in row]  # 1 - p_i, for probabilities that add up to one only nearly
+        # 1 - p_i, for probabilities that add up to one only nearly
+        others = [mpmath.fsum(row) - x for x in row]
         given_p = [x * (others[i] if i == j else -y) for i, x in enumerate(row) for j, y in enumerate(row)]
     assert sl.exact.ulp_error(computed, given_p).max() <= 2
-    assert sl.exact.ulp_error(computed, [entry for line in sl.exact.softmax_jacobian(z) for entry in line]).max() <= 8
+    assert (
+        sl.exact.ulp_error(computed, [entry for line in sl.exact.softmax_jacobian(z) for entry in line]).max()
+        <= 8
+    )
 
 
 @given(Logits)
@@ -59,10 +73,14 @@ def test_claim_1_2_diagonal_range(z: list[float]) -> None:
 
 
 def test_claim_1_2_ends_of_the_range() -> None:
-    """1/4 is reached at p_i = 1/2, with any K; 0 is reached by one class, a mask or underflow, and only approached otherwise."""
+    """1/4 is reached at p_i = 1/2, with any K.
+
+    0 is reached by one class, a mask or underflow, and only approached otherwise.
+    """
     assert sl.exact.softmax_jacobian([0.0, 0.0])[0][0] == 0.25
     with mpmath.workdps(sl.exact.DIGITS):
-        three = sl.exact.softmax_jacobian([mpmath.log(2), mpmath.mpf(0), mpmath.mpf(0)])[0][0]  # p = (1/2, 1/4, 1/4)
+        # p = (1/2, 1/4, 1/4)
+        three = sl.exact.softmax_jacobian([mpmath.log(2), mpmath.mpf(0), mpmath.mpf(0)])[0][0]
         assert abs(three - mpmath.mpf("0.25")) < mpmath.mpf(10) ** -300
     assert 0 < sl.exact.softmax_jacobian([300.0, 0.0])[0][0] < 1e-100
     for z in ([1.0], [1.0, -np.inf], [800.0, 0.0]):
@@ -122,7 +140,10 @@ def test_claim_1_5_soft_label_gradient(z: list[float], data: st.DataObject) -> N
         assert abs(mpmath.fsum(exact)) < mpmath.mpf(10) ** -350
         step, row = mpmath.mpf(10) ** -100, [mpmath.mpf(x) for x in z]
         for j, entry in enumerate(exact):  # from the value alone
-            ahead, behind = (sl.exact.cross_entropy([x + s * (k == j) for k, x in enumerate(row)], t) for s in (step, -step))
+            ahead, behind = (
+                sl.exact.cross_entropy([x + s * (k == j) for k, x in enumerate(row)], t)
+                for s in (step, -step)
+            )
             assert abs((ahead - behind) / (2 * step) - entry) < mpmath.mpf(10) ** -150
     assert sl.exact.ulp_error(_gradient(z, t), exact, scale=scale).max() <= 4
 

@@ -17,7 +17,9 @@ from experiments import stability
 
 EVERY_TYPE = pytest.mark.parametrize("dtype", stability.DTYPES)
 Logits = st.lists(st.floats(-300, 300), min_size=2, max_size=6)
-DIVISION, LSE, SHIFTED_LOG = (stability.SOFTMAX[name] for name in ("exp(z - max) / sum", "exp(z - lse)", "exp((z - max) - log sum)"))
+DIVISION, LSE, SHIFTED_LOG = (
+    stability.SOFTMAX[name] for name in ("exp(z - max) / sum", "exp(z - lse)", "exp((z - max) - log sum)")
+)
 NAIVE = stability.SOFTMAX["exp(z) / sum"]
 
 
@@ -41,7 +43,8 @@ def test_claim_0_3_overflow_gives_nan_not_large_gradients(dtype: str) -> None:
     for y in (0, 1):
         gradient = stability.GRADIENT["naive p - y"](_row(dtype, 1.05 * over, 0.0), np.array([y]))
         assert np.isnan(gradient[0, 0])
-    for z in (stability.rows(dtype, offset=0.8 * over, gap=over / 2), stability.rows(dtype, gap=over)):  # inside the range, up to its edge
+    # inside the range, up to its edge
+    for z in (stability.rows(dtype, offset=0.8 * over, gap=over / 2), stability.rows(dtype, gap=over)):
         gradient = stability.GRADIENT["naive p - y"](z, np.zeros(len(z), np.int64)).astype(float)
         assert (np.abs(gradient) <= 1).all()
 
@@ -56,7 +59,10 @@ def test_claim_0_3_exact_gradient_is_bounded(z: list[float], data: st.DataObject
 
 @EVERY_TYPE
 def test_claim_0_3_infinite_only_through_the_probability(dtype: str) -> None:
-    """Explosion: 1/p_y overflows for a subnormal p_y, though the maximum is subtracted; the closed form stays at -1."""
+    """Explosion: 1/p_y overflows for a subnormal p_y, though the maximum is subtracted.
+
+    The closed form stays at -1.
+    """
     over, _, zero = stability.exp_range(dtype)
     z, y = _row(dtype, 0.0, -(over - zero) / 2), np.array([1])
     assert 0 < DIVISION(z)[0, 1] < 1 / np.exp(over)
@@ -85,7 +91,9 @@ def test_claim_0_3_vanishing_is_not_cured_by_the_shift(dtype: str) -> None:
 
 @given(Logits)
 def test_claim_2_1_the_shift_changes_nothing(z: list[float]) -> None:
-    """Neither the probabilities nor the ratio of two exponentials, e^(z_i - z_j): no difference is removed."""
+    """Neither the probabilities nor the ratio of two exponentials, e^(z_i - z_j): no difference is
+    removed.
+    """
     with mpmath.workdps(sl.exact.DIGITS):
         row = [mpmath.mpf(x) for x in z]
         shifted = [x - max(row) for x in row]
@@ -146,12 +154,19 @@ def test_claim_2_2_on_paper_and_shifted_it_holds(dtype: str, name: str) -> None:
 
 @EVERY_TYPE
 def test_claim_2_2_the_other_logarithms_fail(dtype: str) -> None:
-    """Without the shift the sum is infinite; the logarithm of a shifted softmax is -inf where the probability underflows."""
+    """Without the shift the sum is infinite.
+
+    The logarithm of a shifted softmax is -inf where the probability underflows.
+    """
     over, _, zero = stability.exp_range(dtype)
-    assert np.isneginf(stability.LOG_SOFTMAX["z - log sum"](_row(dtype, 1.05 * over, 0.0)).astype(float)).all()
+    assert np.isneginf(
+        stability.LOG_SOFTMAX["z - log sum"](_row(dtype, 1.05 * over, 0.0)).astype(float)
+    ).all()
     z = _row(dtype, 0.0, 1.05 * zero)
     assert np.isneginf(stability.LOG_SOFTMAX["log(exp(z - max) / sum)"](z).astype(float)[0, 1])
-    assert stability.LOG_SOFTMAX["(z - max) - log sum"](z).astype(float)[0, 1] == pytest.approx(1.05 * zero, rel=0.01)
+    assert stability.LOG_SOFTMAX["(z - max) - log sum"](z).astype(float)[0, 1] == pytest.approx(
+        1.05 * zero, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -159,7 +174,9 @@ def test_claim_2_2_the_other_logarithms_fail(dtype: str) -> None:
 def test_claim_2_2_where_the_maximum_is_added_back_matters(dtype: str, seed: int) -> None:
     """Division against exp(z - lse) at an offset of 1e4, measured, and between the bounds."""
     z = stability.rows(dtype, offset=1e4, seed=seed)
-    division, shifted_log, lse = (float(stability.ulps("softmax", variant(z), z).max()) for variant in (DIVISION, SHIFTED_LOG, LSE))
+    division, shifted_log, lse = (
+        float(stability.ulps("softmax", variant(z), z).max()) for variant in (DIVISION, SHIFTED_LOG, LSE)
+    )
     assert lse > 500 * division
     assert lse > 200 * shifted_log
     bound = stability.bounds(z)
@@ -195,19 +212,25 @@ def test_claim_2_3_temperature_is_another_function(z: list[float], temperature: 
 
 
 def test_claim_9_1_the_more_accurate_formula_is_not_the_slower_one() -> None:
-    """Of the formulas that survive, the division is the most accurate, and in no stored timing the slower one by more than noise."""
+    """Of the formulas that survive, the division is the most accurate, and in no stored timing the slower one
+    by more than noise.
+    """
     table = stability.read_timings().query("function == 'softmax'")
     cost = table.pivot_table(index="variant", columns=["rows", "classes", "dtype"], values="to_copy")
     for name in ("exp(z - lse)", "exp((z - max) - log sum)"):
         assert (cost.loc["exp(z - max) / sum"] < 1.05 * cost.loc[name]).all()
     for dtype in ("float32", "float64"):
         z = np.concatenate([stability.rows(dtype, offset=offset) for offset in (-1e4, -100.0, 30.0, 1e3)])
-        division, shifted_log, lse = (float(stability.ulps("softmax", variant(z), z).max()) for variant in (DIVISION, SHIFTED_LOG, LSE))
+        division, shifted_log, lse = (
+            float(stability.ulps("softmax", variant(z), z).max()) for variant in (DIVISION, SHIFTED_LOG, LSE)
+        )
         assert division < shifted_log < lse
 
 
 def test_claim_9_1_the_last_digits_cost_in_array_operations_only() -> None:
-    """The package's corrections are dear as passes over arrays and cheaper than the shifted division in a compiled loop."""
+    """The package's corrections are dear as passes over arrays and cheaper than the shifted division in a
+    compiled loop.
+    """
     table = stability.read_timings().query("function == 'softmax'")
     cost = table.pivot_table(index="variant", columns=["rows", "classes", "dtype"], values="to_copy")
     division = cost.loc["exp(z - max) / sum"]
@@ -217,7 +240,10 @@ def test_claim_9_1_the_last_digits_cost_in_array_operations_only() -> None:
     assert (division > cost.loc["exp(z) / sum"]).all()  # the maximum is not free
     for dtype, offset in (("float32", 40.0), ("float64", 300.0)):
         z = stability.rows(dtype, offset=offset, gap=2 * offset)
-        error = {name: float(stability.ulps("softmax", variant(z), z).max()) for name, variant in stability.TIMED["softmax"].items()}
+        error = {
+            name: float(stability.ulps("softmax", variant(z), z).max())
+            for name, variant in stability.TIMED["softmax"].items()
+        }
         assert error["exp(z - max) / sum"] > 8 * max(error["softmax_lab"], error["softmax_lab, NumPy"])
 
 

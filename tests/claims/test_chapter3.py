@@ -1,4 +1,6 @@
-"""Chapter 3, propagation of the gradient: a test a claim, each of the right statement and of what is wrong with the article's."""
+"""Chapter 3, propagation of the gradient: a test a claim, each of the right statement and of what is wrong
+with the article's.
+"""
 
 from __future__ import annotations
 
@@ -81,11 +83,16 @@ def test_claim_3_3_positive_semidefinite(z: list[float]) -> None:
         slack = mpmath.mpf(10) ** -300
         assert abs(values[0]) < slack
         assert min(values[1:]) > slack
-        assert all(low - slack <= value <= high + slack for low, value, high in zip(poles, values[1:], poles[1:], strict=False))
+        assert all(
+            low - slack <= value <= high + slack
+            for low, value, high in zip(poles, values[1:], poles[1:], strict=False)
+        )
         assert abs(mpmath.fsum(values) - (1 - mpmath.fsum(x * x for x in poles))) < slack
         diagonal = max(x * (1 - x) for x in poles)
         assert diagonal - slack <= values[-1] <= min(2 * diagonal, mpmath.mpf(1) / 2) + slack
-    np.testing.assert_allclose(sl.softmax_spectrum(sl.softmax(z)), [float(x) for x in values], rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(
+        sl.softmax_spectrum(sl.softmax(z)), [float(x) for x in values], rtol=1e-14, atol=1e-300
+    )
 
 
 @given(rows, st.data())
@@ -98,22 +105,30 @@ def test_claim_3_3_quadratic_form_is_a_variance(z: list[float], data: st.DataObj
 
 @given(rows)
 def test_claim_3_4_every_entry_is_at_most_one_minus_p(z: list[float]) -> None:
-    """Not the off-diagonal entries alone: the whole matrix, its diagonal included, is bounded by the sum of the others."""
+    """Not the off-diagonal entries alone: the whole matrix, its diagonal included, is bounded by the sum of
+    the others.
+    """
     p = sl.softmax(z)
     others = np.array([np.delete(p, k).sum() for k in range(len(p))])
     assert np.abs(sl.softmax_jacobian(p)).max() <= others.min() * SLACK
 
 
-@pytest.mark.parametrize(("dtype", "gap"), [(np.float32, 20.0), (np.float32, 80.0), (np.float64, 40.0), (np.float64, 700.0)])
+@pytest.mark.parametrize(
+    ("dtype", "gap"), [(np.float32, 20.0), (np.float32, 80.0), (np.float64, 40.0), (np.float64, 700.0)]
+)
 def test_claim_3_4_rate_and_rounding(dtype: type, gap: float) -> None:
     """The derivative is e^-gap and not zero, where 1 - p is zero already."""
     p = sl.softmax(np.array([gap, 0.0], dtype))
     assert p[0] * (1 - p[0]) == 0
-    np.testing.assert_allclose(sl.softmax_jacobian(p), math.exp(-gap) * np.array([[1, -1], [-1, 1]]), rtol=3e-7)
+    np.testing.assert_allclose(
+        sl.softmax_jacobian(p), math.exp(-gap) * np.array([[1, -1], [-1, 1]]), rtol=3e-7
+    )
 
 
 def test_claim_3_5_cross_entropy_takes_the_jacobian_out() -> None:
-    """Confidently wrong: the Jacobian is gone, the gradient of the cross-entropy is sqrt(2), that of the squared error is gone too."""
+    """Confidently wrong: the Jacobian is gone, the gradient of the cross-entropy is sqrt(2), that of the
+    squared error is gone too.
+    """
     z = [50.0, 0.0, 0.0]
     p = sl.softmax(z)
     assert spectral_norm(z) < 1e-20
@@ -142,7 +157,9 @@ def test_claim_3_5_depth_does_not_multiply_probabilities() -> None:
 
 @pytest.mark.parametrize(("temperature", "norm"), [(1.0, 0.5), (0.5, 1.0), (0.25, 2.0)])
 def test_claim_3_5_stacked_softmax(temperature: float, norm: float) -> None:
-    """A softmax inside the network contributes at most 1 / (2 T), reached: it shrinks for T > 1/2, and may grow below."""
+    """A softmax inside the network contributes at most 1 / (2 T), reached: it shrinks for T > 1/2, and may
+    grow below.
+    """
     assert spectral_norm([0.5, 0.5], temperature=temperature) == norm
     rng = np.random.default_rng(0)
     norms = [spectral_norm(z, temperature=temperature) for z in rng.normal(scale=2.0, size=(200, 4))]
@@ -159,7 +176,9 @@ def test_claim_3_6_jacobian_of_up_to_five_classes(z: list[float]) -> None:
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6, 10, 100, 1000])
 def test_claim_3_6_smallest_spectral_norm(num_classes: int) -> None:
-    """The minimum over the box: equal logits, or for K = 2 and 3 the corner with one class up. From K = 6 it is below 0.2."""
+    """The minimum over the box: equal logits, or for K = 2 and 3 the corner with one class up. From K = 6 it
+    is below 0.2.
+    """
     corner = np.full(num_classes, -1.0)
     corner[0] = 1.0
     smallest = min(spectral_norm(corner), spectral_norm(np.zeros(num_classes)))

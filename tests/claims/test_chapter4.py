@@ -38,7 +38,9 @@ def audit() -> pd.DataFrame:
 
 def worst(audit: pd.DataFrame, name: str, function: str, dtype: str, case: str) -> float:
     """Return the stored error of one case in ulp."""
-    row = audit.query("implementation == @name and function == @function and dtype == @dtype and case == @case")
+    row = audit.query(
+        "implementation == @name and function == @function and dtype == @dtype and case == @case"
+    )
     return float(row["max_ulp"].iloc[0])
 
 
@@ -47,10 +49,15 @@ def worst(audit: pd.DataFrame, name: str, function: str, dtype: str, case: str) 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_claim_0_4_gradients_differ_between_frameworks(audit: pd.DataFrame, dtype: str) -> None:
-    torch, tensorflow, jax = (worst(audit, name, "cross_entropy_grad", dtype, "soft targets") for name in ("torch", "tensorflow", "jax"))
+    torch, tensorflow, jax = (
+        worst(audit, name, "cross_entropy_grad", dtype, "soft targets")
+        for name in ("torch", "tensorflow", "jax")
+    )
     assert tensorflow > 1e5 * torch  # p - t where p sum(t) - t is due
     assert max(torch, jax) < 20
-    torch, jax = (worst(audit, name, "cross_entropy_grad", dtype, "a million classes") for name in ("torch", "jax"))
+    torch, jax = (
+        worst(audit, name, "cross_entropy_grad", dtype, "a million classes") for name in ("torch", "jax")
+    )
     assert torch > 10 * jax
 
 
@@ -75,7 +82,8 @@ def test_claim_0_4_but_the_largest_error_is_shared(audit: pd.DataFrame, dtype: s
 @pytest.mark.parametrize("name", ["torch", "tensorflow", "jax", "scipy"])
 def test_claim_4_1_4_2_the_corrections_are_there(name: str) -> None:
     subject = made(name)
-    np.testing.assert_allclose(subject.softmax(FAR), sl.softmax(FAR), rtol=1e-5)  # unshifted, exp(1e4) overflows
+    # unshifted, exp(1e4) overflows
+    np.testing.assert_allclose(subject.softmax(FAR), sl.softmax(FAR), rtol=1e-5)
     assert subject.log_softmax(DEEP)[0, 1] == -200  # the logarithm of a softmax would be -inf
     assert subject.cross_entropy(DEEP, np.array([1]))[0] == 200
 
@@ -94,7 +102,8 @@ def test_claim_4_1_dynamic_by_default_and_capturable() -> None:
     modes = frameworks.torch_modes()
     assert "LogSoftmaxBackward" in modes["graph of cross_entropy"]  # the log domain, in the graph itself
     assert modes["recorded anew by each call"] == "yes"
-    assert modes["can be captured ahead of time"] == "yes"  # outside the article's condition: not only dynamic
+    # outside the article's condition: not only dynamic
+    assert modes["can be captured ahead of time"] == "yes"
 
 
 def test_claim_4_1_threads_are_those_of_the_cpu() -> None:
@@ -117,14 +126,19 @@ def test_claim_4_2_eager_by_default() -> None:
 def test_claim_4_2_not_the_same_correction() -> None:
     torch, tensorflow = made("torch"), made("tensorflow")
     z = np.array([[1.0, 2.0, 3.0]])
-    assert not np.allclose(torch.cross_entropy_grad(z, HALF_WAY), tensorflow.cross_entropy_grad(z, HALF_WAY), atol=1e-2)
+    assert not np.allclose(
+        torch.cross_entropy_grad(z, HALF_WAY), tensorflow.cross_entropy_grad(z, HALF_WAY), atol=1e-2
+    )
 
 
 # 4.3
 
 
 def test_claim_4_3_the_lock_is_released_in_exp() -> None:
-    """The counterexample: another Python thread goes on while NumPy computes; it stands still for Python objects."""
+    """The counterexample: another Python thread goes on while NumPy computes.
+
+    It stands still for Python objects.
+    """
     x, objects = np.linspace(-10.0, 0.0, 8_000_000), np.arange(2_000_000).astype(object)
     out = np.empty_like(x)
     exp = frameworks.lock_release(lambda: np.exp(x, out=out))
@@ -153,7 +167,9 @@ def test_claim_4_3_there_is_no_softmax_to_correct() -> None:
 
 
 @given(Logits, st.floats(0.01, 0.9), st.data())
-def test_claim_4_4_gradient_is_p_minus_the_smoothed_label(z: list[float], eps: float, data: st.DataObject) -> None:
+def test_claim_4_4_gradient_is_p_minus_the_smoothed_label(
+    z: list[float], eps: float, data: st.DataObject
+) -> None:
     label, k = data.draw(st.integers(0, len(z) - 1)), len(z)
     s = np.full(k, eps / k)
     s[label] += 1 - eps
@@ -185,7 +201,9 @@ def trained() -> dict[str, list[frameworks.Trained]]:
     }
 
 
-def test_claim_4_4_it_relieves_over_confidence_where_there_is_some(trained: dict[str, list[frameworks.Trained]]) -> None:
+def test_claim_4_4_it_relieves_over_confidence_where_there_is_some(
+    trained: dict[str, list[frameworks.Trained]],
+) -> None:
     plain, smooth = trained["noisy"]
     assert plain.confidence > plain.accuracy + 0.05
     assert abs(smooth.confidence - smooth.accuracy) < plain.confidence - plain.accuracy
@@ -208,7 +226,9 @@ def test_claim_4_5_weight_rows_not_terms(weight: list[float], eps: float, data: 
     w = np.array(weight)
     label = data.draw(st.integers(0, len(w) - 1))
     ours, terms = frameworks.weighted_optimum(w, label, eps)
-    gradient = sl.cross_entropy_grad(np.log(ours)[None], np.array([label]), sl.LossSpec(smoothing=eps, class_weight=w), reduction="none")[1]
+    gradient = sl.cross_entropy_grad(
+        np.log(ours)[None], np.array([label]), sl.LossSpec(smoothing=eps, class_weight=w), reduction="none"
+    )[1]
     np.testing.assert_allclose(gradient, 0, atol=1e-13 * w.max())
     if w.max() > 1.5 * w.min():
         assert np.abs(terms - ours).max() > 1e-4
@@ -220,7 +240,13 @@ def test_claim_4_5_torch_weights_terms() -> None:
     ours, terms = frameworks.weighted_optimum(weight, 0, 0.25)
 
     def gradient(p: NDArray[np.float64]) -> float:
-        return float(np.abs(torch.cross_entropy_grad(np.log(p)[None], np.array([0]), label_smoothing=0.25, class_weight=weight)).max())
+        return float(
+            np.abs(
+                torch.cross_entropy_grad(
+                    np.log(p)[None], np.array([0]), label_smoothing=0.25, class_weight=weight
+                )
+            ).max()
+        )
 
     assert gradient(terms) < 1e-13
     assert gradient(ours) > 0.1
@@ -234,7 +260,9 @@ def test_claim_4_5_half_logits_float32_loss(offset: float) -> None:
 
 
 @given(Logits, st.floats(1e-4, 1.0), st.data())
-def test_claim_4_5_z_loss_moves_the_offset_that_cross_entropy_leaves(z: list[float], lam: float, data: st.DataObject) -> None:
+def test_claim_4_5_z_loss_moves_the_offset_that_cross_entropy_leaves(
+    z: list[float], lam: float, data: st.DataObject
+) -> None:
     row, label = np.array([z]), np.array([data.draw(st.integers(0, len(z) - 1))])
     plain = sl.cross_entropy_grad(row, label)[1]
     held = sl.cross_entropy_grad(row, label, sl.LossSpec(z_loss=lam))[1]

@@ -35,7 +35,9 @@ def _article(z_1: Any, z_2: Any) -> Any:
 
 
 def _numeric_jacobian(function: Any, z: NDArray[np.float64], step: float = 1e-6) -> NDArray[np.float64]:
-    return np.stack([(function(z + step * e) - function(z - step * e)) / (2 * step) for e in np.eye(len(z))], axis=1)
+    return np.stack(
+        [(function(z + step * e) - function(z - step * e)) / (2 * step) for e in np.eye(len(z))], axis=1
+    )
 
 
 @given(Row)
@@ -47,12 +49,17 @@ def test_claim_5_1_softmax_sums_to_one(z: list[float]) -> None:
 
 @given(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=2, max_size=6))
 def test_claim_5_1_sigmoids_reach_every_point_of_the_cube(target: list[float]) -> None:
-    """No constraint ties them: any values in (0, 1) are the sigmoids of some logits, whatever they add up to."""
+    """No constraint ties them: any values in (0, 1) are the sigmoids of some logits, whatever they
+    add up to.
+    """
     assert np.allclose(digits_sigmoid.sigmoid(special.logit(target)), target, rtol=1e-9)
 
 
 def test_claim_5_1_sigmoids_are_a_softmax_over_subsets_conditioned_on_one() -> None:
-    """K independent labels are a softmax over the 2^K subsets with logits sum_{k in A} z_k; given exactly one label, the softmax of z."""
+    """K independent labels are a softmax over the 2^K subsets with logits sum_{k in A} z_k.
+
+    Given exactly one label, the softmax of z.
+    """
     z = np.array([1.2, -0.4, 0.3])
     subsets = np.array(list(product([0, 1], repeat=3)))
     joint = np.prod(np.where(subsets == 1, special.expit(z), special.expit(-z)), axis=1)
@@ -74,7 +81,10 @@ def test_claim_5_2_softmax_jacobian_is_full_and_sigmoid_diagonal() -> None:
 
 
 def test_claim_5_2_the_gradients_of_the_losses() -> None:
-    """Both reach every logit. The softmax's adds up to zero and each component feels all logits; a sigmoid's feels its own alone."""
+    """Both reach every logit. The softmax's adds up to zero and each component feels all logits.
+
+    A sigmoid's feels its own alone.
+    """
     z, on = np.array([2.0, 1.0, 0.0, -1.0]), np.arange(4) == 1
     _, coupled = sl.cross_entropy_grad([z], [1])
     _, separate = digits_sigmoid.sigmoid_loss(z, on)
@@ -109,7 +119,9 @@ def test_claim_5_3_half_the_truth_where_the_second_logit_is_zero() -> None:
 
 
 def _agreement(z_1: float) -> Any:
-    """The z_2 at which the article's formula is right: log of the positive root of x (2 + x) y^2 + (1 + x^2) y - x^2, with x = e^{z_1}."""
+    """The z_2 at which the article's formula is right: log of the positive root of x (2 + x) y^2 + (1 + x^2)
+    y - x^2, with x = e^{z_1}.
+    """
     x = mpmath.exp(z_1)
     b = 1 + x**2
     return mpmath.log(2 * x**2 / (b + mpmath.sqrt(b**2 + 4 * x**3 * (2 + x))))
@@ -148,7 +160,9 @@ def _only_first(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def test_claim_5_3_is_the_slope_of_another_probability() -> None:
-    """sigma'(z_1) (1 - sigma(z_2)) differentiates sigma(z_1) (1 - sigma(z_2)): of two independent labels only the first is on."""
+    """sigma'(z_1) (1 - sigma(z_2)) differentiates sigma(z_1) (1 - sigma(z_2)): of two independent labels only
+    the first is on.
+    """
     z = np.array([0.7, -0.2])
     assert np.isclose(_numeric_jacobian(_only_first, z)[0, 0], _article(*z), rtol=1e-8)
     exactly_one = _only_first(z) + _only_first(z[::-1])
@@ -187,7 +201,9 @@ def test_claim_5_4_two_logits_keep_the_cross_term(z_1: float, z_2: float) -> Non
 
 @given(Logit)
 def test_claim_5_4_one_logit_has_no_cross_term(d: float) -> None:
-    """With z_2 = 0 for good there is one variable, p_1 = sigma(d), and one derivative sigma'(d): nothing is left to cross with."""
+    """With z_2 = 0 for good there is one variable, p_1 = sigma(d), and one derivative sigma'(d): nothing is
+    left to cross with.
+    """
     p = digits_sigmoid.sigmoid(np.array([d]))
     assert np.isclose(p[0], sl.softmax([d, 0.0])[0], rtol=1e-15)
     jacobian = _numeric_jacobian(digits_sigmoid.sigmoid, np.array([d]))

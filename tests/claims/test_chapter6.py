@@ -26,7 +26,9 @@ STEP = mpmath.mpf(10) ** -100  # the oracle works with 400 digits
 
 
 def _numerical_jacobian(z: list[float], temperature: float) -> Array:
-    """Differentiate the oracle's softmax by central differences, whose error is of the order of STEP squared."""
+    """Differentiate the oracle's softmax by central differences, whose error is of the order of STEP
+    squared.
+    """
     columns = []
     with mpmath.workdps(sl.exact.DIGITS):
         for j in range(len(z)):
@@ -41,7 +43,9 @@ def _jacobian(z: Any, temperature: float) -> Array:
 
 
 def _spectral(z: Any, temperature: float) -> float:
-    return float(sl.softmax_jacobian_norm(sl.softmax(z, temperature=temperature), ord=2, temperature=temperature))
+    return float(
+        sl.softmax_jacobian_norm(sl.softmax(z, temperature=temperature), ord=2, temperature=temperature)
+    )
 
 
 def _gradient(z: Any, target: Any, temperature: float) -> Array:
@@ -53,7 +57,9 @@ def _gradient(z: Any, target: Any, temperature: float) -> Array:
 def test_claim_6_1_jacobian_at_temperature(z: list[float], temperature: float) -> None:
     numerical = _numerical_jacobian(z, temperature)
     q = sl.softmax(z, temperature=temperature)
-    np.testing.assert_allclose(q[:, None] * (np.eye(len(z)) - q) / temperature, numerical, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(
+        q[:, None] * (np.eye(len(z)) - q) / temperature, numerical, rtol=1e-10, atol=1e-13
+    )
     np.testing.assert_allclose(_jacobian(z, temperature), numerical, rtol=1e-12, atol=1e-16)
 
 
@@ -65,10 +71,16 @@ def test_claim_6_1_probabilities_are_those_at_the_temperature() -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.floats(0.1, 50), st.floats(0.1, 10))
-def test_claim_6_2_only_the_ratio_of_spread_and_temperature_counts(z: list[float], temperature: float, s: float) -> None:
+def test_claim_6_2_only_the_ratio_of_spread_and_temperature_counts(
+    z: list[float], temperature: float, s: float
+) -> None:
     wide = s * np.array(z)
-    np.testing.assert_allclose(sl.softmax(wide, temperature=s * temperature), sl.softmax(z, temperature=temperature), rtol=1e-10)
-    np.testing.assert_allclose(s * _jacobian(wide, s * temperature), _jacobian(z, temperature), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        sl.softmax(wide, temperature=s * temperature), sl.softmax(z, temperature=temperature), rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        s * _jacobian(wide, s * temperature), _jacobian(z, temperature), rtol=1e-9, atol=1e-12
+    )
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.floats(0.2, 20), st.floats(1.01, 3))
@@ -88,8 +100,12 @@ def test_claim_6_2_cold_limit(temperature: float) -> None:
     for m in (2, 3):
         tied = np.array([3.0] * m + [0.0] * (4 - m))
         assert _spectral(tied, temperature) == pytest.approx(1 / (m * temperature), rel=2e-3)
-    assert np.linalg.norm(_gradient(clear, 1, temperature)) == pytest.approx(np.sqrt(2) / temperature, rel=0.05)
-    assert np.linalg.norm(_gradient(clear, 0, temperature)) <= np.sqrt(2) * 3 / temperature * np.exp(-1 / temperature)
+    assert np.linalg.norm(_gradient(clear, 1, temperature)) == pytest.approx(
+        np.sqrt(2) / temperature, rel=0.05
+    )
+    assert np.linalg.norm(_gradient(clear, 0, temperature)) <= np.sqrt(2) * 3 / temperature * np.exp(
+        -1 / temperature
+    )
 
 
 @pytest.mark.parametrize("num_classes", [2, 5, 50])
@@ -99,12 +115,16 @@ def test_claim_6_2_hot_limit(num_classes: int) -> None:
     off = [np.linalg.norm(T * num_classes * _jacobian(z, T) - limit, 2) for T in (1e3, 1e4)]
     assert off[1] < 0.11 * off[0] + 1e-10  # of the order of 1/T; for two classes 1/T^2
     for label in (0, num_classes - 1):
-        assert 1e4 * np.linalg.norm(_gradient(z, label, 1e4)) == pytest.approx(np.sqrt(1 - 1 / num_classes), rel=2e-3)
+        assert 1e4 * np.linalg.norm(_gradient(z, label, 1e4)) == pytest.approx(
+            np.sqrt(1 - 1 / num_classes), rel=2e-3
+        )
 
 
 def _peak(f: Callable[[float], float]) -> float:
     """Return gap/T, for a gap of 4, where f(T) is largest."""
-    result: Any = minimize_scalar(lambda u: -f(4.0 / u), bounds=(0.1, 30.0), method="bounded", options={"xatol": 1e-9})
+    result: Any = minimize_scalar(
+        lambda u: -f(4.0 / u), bounds=(0.1, 30.0), method="bounded", options={"xatol": 1e-9}
+    )
     return float(result.x)
 
 
@@ -118,7 +138,9 @@ def test_claim_6_2_peak_of_the_gradient(num_classes: int) -> None:
 
 
 def test_a_wrong_row_has_a_peak_only_with_very_many_classes() -> None:
-    """Its label nearly ties with the top class, and the crowd of the others takes its probability within a narrow range of T."""
+    """Its label nearly ties with the top class, and the crowd of the others takes its probability within a
+    narrow range of T.
+    """
     temperatures = np.geomspace(0.5, 2.0, 40)
     for num_classes, rises in ((10, False), (1000, False), (50_000, True)):
         z = np.r_[10.0, 9.99, np.zeros(num_classes - 2)]
@@ -152,16 +174,24 @@ def test_claim_0_5_both_change_the_gradient() -> None:
     one_hot = np.eye(K)[0]
     smoothed = (1 - eps) * one_hot + eps / K
     spec = sl.LossSpec(temperature=T, smoothing=eps)
-    np.testing.assert_allclose(sl.cross_entropy_grad(z, 0, spec)[1], (sl.softmax(z, temperature=T) - smoothed) / T, rtol=1e-12)
+    np.testing.assert_allclose(
+        sl.cross_entropy_grad(z, 0, spec)[1], (sl.softmax(z, temperature=T) - smoothed) / T, rtol=1e-12
+    )
     assert np.abs(sl.cross_entropy_grad(z, 0, spec)[1] - (sl.softmax(z) - one_hot)).max() > 0.1
 
 
 @pytest.mark.parametrize("temperature", [0.5, 4.0])
-def test_claim_0_5_temperature_is_a_start_and_a_learning_rate(problems: dd.Students, temperature: float) -> None:
-    """Training at T is training at T = 1 with the last layer T times smaller and its learning rate divided by T squared."""
+def test_claim_0_5_temperature_is_a_start_and_a_learning_rate(
+    problems: dd.Students, temperature: float
+) -> None:
+    """Training at T is training at T = 1 with the last layer T times smaller and its learning rate divided by
+    T squared.
+    """
     config = dataclasses.replace(CONFIG, steps=60)
     start = dd.stacked([mlp.initial_network(seed, config.student_hidden) for seed in problems.seeds])
-    images, labels = (np.stack([getattr(split.train, part) for split in problems.splits]) for part in ("images", "labels"))
+    images, labels = (
+        np.stack([getattr(split.train, part) for split in problems.splits]) for part in ("images", "labels")
+    )
     eta, small = config.learning_rate, config.learning_rate / temperature**2
     probs = []
     for begin, spec, rates in (
@@ -185,8 +215,13 @@ def test_claim_0_5_smoothing_moves_the_minimum(eps: float) -> None:
 
 
 def test_claim_0_5_does_not_always_improve(problems: dd.Students) -> None:
-    """On digits smoothing makes every student's test loss larger, and a high temperature on one-hot labels its error."""
-    alone, smoothed, hot = (dd.fit(method, T, problems, CONFIG) for method, T in (("alone", 1.0), ("smoothed", 1.0), ("tempered", 16.0)))
+    """On digits smoothing makes every student's test loss larger, and a high temperature on one-hot labels
+    its error.
+    """
+    alone, smoothed, hot = (
+        dd.fit(method, T, problems, CONFIG)
+        for method, T in (("alone", 1.0), ("smoothed", 1.0), ("tempered", 16.0))
+    )
     assert (smoothed["test_loss"] > alone["test_loss"]).all()
     assert smoothed["test_error"].mean() > alone["test_error"].mean() - 0.005
     assert (hot["test_error"] > alone["test_error"] + 0.05).all()
@@ -194,7 +229,9 @@ def test_claim_0_5_does_not_always_improve(problems: dd.Students) -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))
 def test_claim_9_2_gradient_needs_the_square_of_the_temperature(seed: int, num_classes: int) -> None:
-    """T squared times the gradient tends to the difference of the centred logits over K, so without it the gradient vanishes."""
+    """T squared times the gradient tends to the difference of the centred logits over K, so without it the
+    gradient vanishes.
+    """
     z, v = np.random.default_rng(seed).normal(size=(2, num_classes))
     limit = ((z - z.mean()) - (v - v.mean())) / num_classes
     off = [np.abs(T**2 * _gradient(z, sl.softmax(v, temperature=T), T) - limit).max() for T in (1e2, 1e3)]
@@ -204,14 +241,22 @@ def test_claim_9_2_gradient_needs_the_square_of_the_temperature(seed: int, num_c
 
 @pytest.fixture(scope="module")
 def students(problems: dd.Students) -> pd.DataFrame:
-    methods = [("alone", 1.0), *(("distilled", T) for T in CONFIG.temperatures), ("distilled, no T^2", 2.0), ("distilled, no T^2", 16.0)]
+    methods = [
+        ("alone", 1.0),
+        *(("distilled", T) for T in CONFIG.temperatures),
+        ("distilled, no T^2", 2.0),
+        ("distilled, no T^2", 16.0),
+    ]
     return pd.concat([dd.fit(method, T, problems, CONFIG) for method, T in methods], ignore_index=True)
 
 
 def test_claim_9_2_helps_a_student_that_sees_few_rows(students: pd.DataFrame) -> None:
     picked = dd.chosen(students)
     assert (dd.against_alone(picked, "test_error", 100, "distilled") < -0.02).all()
-    assert picked.loc[(100, "distilled"), "test_error"].mean() < 0.5 * picked.loc[(100, "alone"), "test_error"].mean()
+    assert (
+        picked.loc[(100, "distilled"), "test_error"].mean()
+        < 0.5 * picked.loc[(100, "alone"), "test_error"].mean()
+    )
 
 
 def test_claim_9_2_at_a_low_temperature_it_helps_without_the_factor(students: pd.DataFrame) -> None:
@@ -233,7 +278,11 @@ def test_claim_9_2_gains_nothing_where_the_student_sees_all(students: pd.DataFra
 
 
 def test_claim_9_2_without_the_factor_a_high_temperature_stops_the_learning(students: pd.DataFrame) -> None:
-    hot = students[students["temperature"] == 16.0].set_index(["student_rows", "seed", "method"])["test_error"].unstack("method")
+    hot = (
+        students[students["temperature"] == 16.0]
+        .set_index(["student_rows", "seed", "method"])["test_error"]
+        .unstack("method")
+    )
     assert (hot["distilled, no T^2"] > 3 * hot["distilled"]).all()
 
 
@@ -243,4 +292,6 @@ def test_claim_9_2_calibration_keeps_every_prediction() -> None:
     T, labels = dd.fit_temperature(validation[0], splits[0].validation.labels), splits[0].test.labels
     assert T > 1.05
     assert sl.cross_entropy(test[0], labels, sl.LossSpec(temperature=T)) < sl.cross_entropy(test[0], labels)
-    np.testing.assert_array_equal(sl.softmax(test[0], temperature=T).argmax(axis=1), sl.softmax(test[0]).argmax(axis=1))
+    np.testing.assert_array_equal(
+        sl.softmax(test[0], temperature=T).argmax(axis=1), sl.softmax(test[0]).argmax(axis=1)
+    )

@@ -19,7 +19,9 @@ STEPS = 500
 counts_of_classes = st.lists(st.integers(1, 50), min_size=2, max_size=8)
 
 
-def statistics(probs: NDArray[np.float64], counts: list[int], spec: sl.LossSpec | None = None) -> sl.balance.ClassGradients:
+def statistics(
+    probs: NDArray[np.float64], counts: list[int], spec: sl.LossSpec | None = None
+) -> sl.balance.ClassGradients:
     """Return the class statistics when every row has the same probabilities (those of the plain softmax)."""
     labels = np.repeat(np.arange(len(counts)), counts)
     logits = np.tile(np.log(probs), (len(labels), 1))
@@ -33,7 +35,9 @@ def prior(counts: list[int]) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def trained() -> pd.DataFrame:
-    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows: the chapter's seeds, fewer steps."""
+    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows: the chapter's
+    seeds, fewer steps.
+    """
     configs = db.grid((100.0,), steps=STEPS) + db.grid((1.0,), losses=("plain",), steps=STEPS, n_max=25)
     return db.run_all(configs, progress=False)
 
@@ -81,14 +85,15 @@ def test_claim_7_1_only_the_sum_and_only_at_first(trained: pd.DataFrame) -> None
     for name in ("logit_sum", "weight_sum"):
         assert start[name].between(70, 130).all()
         assert end[name].between(1, 10).all()
-    # what is false: of the mean and of a row's own gradient, which start equal and end on the rare class's side
+    # what is false: of the mean and of a row's own gradient, which start equal and end on the rare class's
+    # side
     for name in ("logit_mean", "logit_sample", "weight_mean", "weight_sample"):
         assert start[name].between(0.7, 1.3).all()
         assert (end[name] < 0.1).all()
     # and outside the condition: at rho = 10 the sums are one order apart
-    assert statistics(np.full(10, 0.1), sl.data.long_tail_counts(100, 10, 10).tolist()).sum_norm[[0, 9]].tolist() == pytest.approx(
-        [100 * np.sqrt(0.9), 10 * np.sqrt(0.9)]
-    )
+    assert statistics(np.full(10, 0.1), sl.data.long_tail_counts(100, 10, 10).tolist()).sum_norm[
+        [0, 9]
+    ].tolist() == pytest.approx([100 * np.sqrt(0.9), 10 * np.sqrt(0.9)])
 
 
 @given(counts=counts_of_classes)
@@ -96,8 +101,13 @@ def test_masses_balance_at_the_class_frequencies_and_not_before(counts: list[int
     n, K = np.array(counts), len(counts)
     uniform = np.full(K, 1 / K)
     start = statistics(uniform, counts)
-    np.testing.assert_allclose(start.positive_mass / start.negative_mass, (K - 1) * n / (n.sum() - n), rtol=1e-12)
-    for balanced in (statistics(prior(counts), counts), statistics(uniform, counts, sl.losses.balanced_softmax(counts))):
+    np.testing.assert_allclose(
+        start.positive_mass / start.negative_mass, (K - 1) * n / (n.sum() - n), rtol=1e-12
+    )
+    for balanced in (
+        statistics(prior(counts), counts),
+        statistics(uniform, counts, sl.losses.balanced_softmax(counts)),
+    ):
         np.testing.assert_allclose(balanced.positive_mass, balanced.negative_mass, rtol=1e-9)
 
 
@@ -109,10 +119,15 @@ def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFram
     assert (start[0] > 3).all()
     assert (start[9] < 0.1).all()
     assert end.stack().between(0.6, 1.6).all()
-    # the logits: recall of the three rarest classes is lost, and more of it than where the masses balance from the start
+    # the logits: recall of the three rarest classes is lost, and more of it than where the masses balance
+    # from the start
     tail = by.loc[(slice(None), slice(None), STEPS, slice(None), slice(7, 9)), ["recall", "probe_recall"]]
     tail = tail.groupby(["rho", "loss", "seed"]).mean()
-    plain, balanced_softmax, balanced_set = tail.loc[100.0, "plain"], tail.loc[100.0, "balanced_softmax"], tail.loc[1.0, "plain"]
+    plain, balanced_softmax, balanced_set = (
+        tail.loc[100.0, "plain"],
+        tail.loc[100.0, "balanced_softmax"],
+        tail.loc[1.0, "plain"],
+    )
     lost = balanced_set["recall"] - plain["recall"]
     assert (lost > 0.2).all()
     assert (balanced_softmax["recall"] > plain["recall"]).all()
@@ -133,7 +148,10 @@ def recall() -> pd.DataFrame:
 def test_claim_7_2_neither_norms_nor_a_balanced_start_decide_alone(recall: pd.DataFrame) -> None:
     counts = sl.data.long_tail_counts(100, 100, 10)
     uniform = np.full(10, 0.1)
-    starts = {name: statistics(uniform, counts.tolist(), db.make_spec(name, counts)) for name in ("class_balanced", "balanced_softmax")}
+    starts = {
+        name: statistics(uniform, counts.tolist(), db.make_spec(name, counts))
+        for name in ("class_balanced", "balanced_softmax")
+    }
     for start in starts.values():
         np.testing.assert_allclose(start.positive_mass, start.negative_mass, rtol=0.05)
     sums = {name: start.sum_norm[0] / start.sum_norm[-1] for name, start in starts.items()}
@@ -146,12 +164,14 @@ def test_claim_7_2_neither_norms_nor_a_balanced_start_decide_alone(recall: pd.Da
 def test_claim_7_3_remedies_are_settings_of_one_formula() -> None:
     counts = sl.data.long_tail_counts(100, 100, 10)
     specs = {
-        name: db.make_spec(name, counts) for name in ("class_balanced", "balanced_softmax", "cdt", "seesaw", "ldam", "gradient_balanced")
+        name: db.make_spec(name, counts)
+        for name in ("class_balanced", "balanced_softmax", "cdt", "seesaw", "ldam", "gradient_balanced")
     }
     plain = sl.LossSpec()
     names = [field.name for field in dataclasses.fields(plain)]
     changed = {
-        loss: {name for name in names if not np.array_equal(getattr(spec, name), getattr(plain, name))} for loss, spec in specs.items()
+        loss: {name for name in names if not np.array_equal(getattr(spec, name), getattr(plain, name))}
+        for loss, spec in specs.items()
     }
     assert changed == {
         "class_balanced": {"class_weight"},
@@ -165,7 +185,9 @@ def test_claim_7_3_remedies_are_settings_of_one_formula() -> None:
 
 @given(counts=counts_of_classes)
 def test_inverse_frequency_makes_the_class_sums_equal_before_training(counts: list[int]) -> None:
-    stats = statistics(np.full(len(counts), 1 / len(counts)), counts, sl.losses.weighted(1 / np.array(counts)))
+    stats = statistics(
+        np.full(len(counts), 1 / len(counts)), counts, sl.losses.weighted(1 / np.array(counts))
+    )
     np.testing.assert_allclose(stats.sum_norm, np.sqrt(1 - 1 / len(counts)), rtol=1e-12)
 
 
@@ -181,7 +203,9 @@ def test_claim_7_3_remedies_raise_the_recall_of_rare_classes(recall: pd.DataFram
 def test_claim_7_3_tuned_the_best_has_a_log_prior() -> None:
     """Of the stored, tuned comparisons: the settings in which a log-prior was run too."""
     table = long_tail_report.clean(long_tail_report.chosen_rows(long_tail.read()))
-    places = table.loc[(table["loss"] == "balanced_softmax") & (table["rho"] >= 100), long_tail_report.PLACE].drop_duplicates()
+    places = table.loc[
+        (table["loss"] == "balanced_softmax") & (table["rho"] >= 100), long_tail_report.PLACE
+    ].drop_duplicates()
     assert {"digits", "cifar10-jpeg"} <= set(places["dataset"])
     best = long_tail_report.best_fixed(table.merge(places))
     assert set(best) <= {"balanced_softmax", "balanced_softmax_drw", "logit_adjusted", "vs"}

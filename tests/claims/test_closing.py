@@ -1,4 +1,6 @@
-"""Evidence for the verdict on claim 9.3, from the article's closing: gradient scaling together with label smoothing."""
+"""Evidence for the verdict on claim 9.3, from the article's closing: gradient scaling together with label
+smoothing.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,18 @@ STEPS = 500
 PRIOR_ONLY, SMOOTHED = "gradient_balanced, prior only", "gradient_balanced, smoothed"
 
 
-@given(count=st.integers(1, 10**6), num_classes=st.integers(2, 12), eps=st.floats(0.01, 0.99), seed=st.integers(0, 2**32 - 1))
-def test_claim_9_3_equal_counts_leave_nothing_to_balance(count: int, num_classes: int, eps: float, seed: int) -> None:
-    """Outside the condition: with equal counts the loss is plain cross-entropy, and with smoothing it is label smoothing."""
+@given(
+    count=st.integers(1, 10**6),
+    num_classes=st.integers(2, 12),
+    eps=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_claim_9_3_equal_counts_leave_nothing_to_balance(
+    count: int, num_classes: int, eps: float, seed: int
+) -> None:
+    """Outside the condition: with equal counts the loss is plain cross-entropy, and with smoothing it is
+    label smoothing.
+    """
     rng, counts = np.random.default_rng(seed), [count] * num_classes
     z, y = rng.normal(scale=5, size=(4, num_classes)), rng.integers(num_classes, size=4)
     for balanced, known in (
@@ -48,7 +59,9 @@ def test_claim_9_3_rare_classes_gain_where_counts_differ(recall: pd.DataFrame) -
 
 
 def test_claim_9_3_most_of_the_gain_is_neither_scaling_nor_smoothing(recall: pd.DataFrame) -> None:
-    gain = {loss: recall.loc[loss] - recall.loc["plain"] for loss in (PRIOR_ONLY, "gradient_balanced", SMOOTHED)}
+    gain = {
+        loss: recall.loc[loss] - recall.loc["plain"] for loss in (PRIOR_ONLY, "gradient_balanced", SMOOTHED)
+    }
     assert (gain[PRIOR_ONLY]["tail"] > 0.7 * gain["gradient_balanced"]["tail"]).all()
     assert (gain["gradient_balanced"]["tail"] > gain[PRIOR_ONLY]["tail"]).all()
     # smoothing on top gains no balanced accuracy that exceeds the spread of the seeds
@@ -57,7 +70,9 @@ def test_claim_9_3_most_of_the_gain_is_neither_scaling_nor_smoothing(recall: pd.
 
 
 def _complete() -> pd.DataFrame:
-    """Return the rows of the stored grid in the settings in which ours, plain cross-entropy and the log-prior have all their seeds."""
+    """Return the rows of the stored grid in the settings in which ours, plain cross-entropy and the log-prior
+    have all their seeds.
+    """
     table = long_tail_report.clean(long_tail_report.chosen_rows(long_tail.read()))
     needed = table[table["loss"].isin(["plain", "balanced_softmax", *long_tail_report.OURS[:2]])]
     runs = needed.groupby(long_tail_report.PLACE).size()
@@ -65,12 +80,21 @@ def _complete() -> pd.DataFrame:
 
 
 def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
-    """Ahead of plain cross-entropy seed by seed; near the best other loss everywhere, and hardly anywhere clearly ahead of it."""
+    """Ahead of plain cross-entropy seed by seed.
+
+    Near the best other loss everywhere, and hardly anywhere clearly ahead of it.
+    """
     table = _complete()
     assert {"digits", "cifar10-jpeg"} <= set(table["dataset"])
-    wide = table.pivot(index=[*long_tail_report.PLACE, "seed"], columns="loss", values=["balanced_accuracy", "head"])
-    accuracy, head = (wide[measure].sub(wide[measure]["plain"], axis=0) for measure in ("balanced_accuracy", "head"))
-    gain, prior = (accuracy[loss].dropna().unstack("seed") for loss in ("gradient_balanced", "balanced_softmax"))
+    wide = table.pivot(
+        index=[*long_tail_report.PLACE, "seed"], columns="loss", values=["balanced_accuracy", "head"]
+    )
+    accuracy, head = (
+        wide[measure].sub(wide[measure]["plain"], axis=0) for measure in ("balanced_accuracy", "head")
+    )
+    gain, prior = (
+        accuracy[loss].dropna().unstack("seed") for loss in ("gradient_balanced", "balanced_softmax")
+    )
     rho = gain.index.get_level_values("rho")
     assert gain.shape[1] == 5
     assert (gain[rho >= 100] > 3).all(axis=None)

@@ -40,7 +40,9 @@ def test_claim_0_2_gradient_is_probability_minus_label(z: list[float], data: st.
     difference = sl.softmax(z) - np.eye(len(z))[y]
     assert np.allclose(_gradient(z, y), difference, rtol=0, atol=4e-16)
     step = 1e-5  # a derivative of the value, by central differences: knows nothing of the formula
-    ahead, behind = (sl.cross_entropy(z + s * np.eye(len(z)), np.full(len(z), y), reduction="none") for s in (step, -step))
+    ahead, behind = (
+        sl.cross_entropy(z + s * np.eye(len(z)), np.full(len(z), y), reduction="none") for s in (step, -step)
+    )
     assert np.allclose((ahead - behind) / (2 * step), difference, rtol=0, atol=1e-8)
 
 

@@ -1,4 +1,6 @@
-"""Programs that use the package: each test carries the marker ``clients``, and none of them reaches for the network."""
+"""Programs that use the package: each test carries the marker ``clients``, and none of them reaches for the
+network.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
 
 
-#: what these programs warn of is theirs to mend, and a trace warns of every check of an argument; the rest of what is ours is a defect
+#: what these programs warn of is theirs to mend, and a trace warns of every check of an argument; the rest of
+#: what is ours is a defect
 FILTERS = ("default", "error:::softmax_lab", "ignore::torch.jit.TracerWarning")
 
 
@@ -25,7 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """The models are tiny: a second thread is waited for longer than it helps, and without end on a busy machine."""
+    """The models are tiny: a second thread is waited for longer than it helps, and without end on a busy
+    machine.
+    """
     import torch
 
     before = torch.get_num_threads()

@@ -24,7 +24,9 @@ def tiny_gpt2() -> Any:
     torch.manual_seed(0)
     sizes = {"vocab_size": V, "n_positions": LENGTH, "n_layer": 2, "n_embd": 32, "n_head": 2}
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **off, bos_token_id=0, eos_token_id=0))
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(**sizes, **off, bos_token_id=0, eos_token_id=0)
+    )
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """A Lightning module with a balancing loss among its members, and the same program on one process or on two.
 
-``python -m tests.clients.lightning_module FOLDER`` under torchrun trains on two processes, saves, resumes, and writes ``rank<r>.pt``.
+``python -m tests.clients.lightning_module FOLDER`` under torchrun trains on two processes, saves, resumes,
+and writes ``rank<r>.pt``.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def data(seed: int) -> tuple[Tensor, Tensor]:
     """Return hidden rows and long-tailed labels."""
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(ROWS, D, generator=generator, dtype=torch.float64)
-    return hidden, torch.multinomial(torch.tensor([0.6, 0.25, 0.1, 0.05]), ROWS, replacement=True, generator=generator)
+    return hidden, torch.multinomial(
+        torch.tensor([0.6, 0.25, 0.1, 0.05]), ROWS, replacement=True, generator=generator
+    )
 
 
 def loader(ranks: int, rank: int) -> DataLoader[tuple[Tensor, ...]]:
@@ -78,7 +81,9 @@ def loader(ranks: int, rank: int) -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(dataset, BATCH // ranks, sampler=sampler)
 
 
-def fit(module: Any, folder: Path, epochs: int, *, ranks: int = 1, rank: int = 0, checkpoint: Path | None = None) -> Any:
+def fit(
+    module: Any, folder: Path, epochs: int, *, ranks: int = 1, rank: int = 0, checkpoint: Path | None = None
+) -> Any:
     """Train up to an epoch, from the start or from a checkpoint; return the trainer."""
     trainer = lightning.Trainer(
         default_root_dir=folder,

@@ -1,4 +1,6 @@
-"""The losses that hold a state: one that has been used, one that is fresh, and whether the first came back in the second."""
+"""The losses that hold a state: one that has been used, one that is fresh, and whether the first came back in
+the second.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TARGET = torch.tensor([0, 0, 1, 1, 2, 3, 0, 2])
 
 
 class Case(NamedTuple):
-    """A loss with a state that its constructor alone does not give, and one made by the same call that has yet to be loaded."""
+    """A loss with a state that its constructor alone does not give, and one made by the same call that has
+    yet to be loaded.
+    """
 
     used: Callable[[], Any]
     fresh: Callable[[], Any]
@@ -30,7 +34,9 @@ def _softmax() -> slt.SoftmaxLoss:
 
 
 def _deferred() -> slt.DeferredReweighting:
-    return slt.DeferredReweighting(sl.losses.ldam(COUNTS), sl.losses.class_balanced(COUNTS).class_weight, start=1)
+    return slt.DeferredReweighting(
+        sl.losses.ldam(COUNTS), sl.losses.class_balanced(COUNTS).class_weight, start=1
+    )
 
 
 def _stepped() -> slt.DeferredReweighting:
@@ -69,7 +75,11 @@ def assert_restored(found: Any, expected: Any) -> None:
     assert spec_of(found) == spec_of(expected)
     for name in ("counts", "epoch", "start", "tau"):
         value, wanted = getattr(found, name, None), getattr(expected, name, None)
-        assert torch.equal(value, wanted) if isinstance(value, Tensor) and isinstance(wanted, Tensor) else value == wanted, name
+        assert (
+            torch.equal(value, wanted)
+            if isinstance(value, Tensor) and isinstance(wanted, Tensor)
+            else value == wanted
+        ), name
     pair = copy.deepcopy((found, expected))  # in training mode they count
     for mode in (False, True):
         value, wanted = (loss.train(mode)(LOGITS, TARGET) for loss in pair)
@@ -82,7 +92,9 @@ class Model(nn.Module):
     def __init__(self, *, used: bool) -> None:
         super().__init__()
         self.layer = nn.Linear(D, K)
-        self.losses = nn.ModuleDict({name: case.used() if used else case.fresh() for name, case in LOSSES.items()})
+        self.losses = nn.ModuleDict(
+            {name: case.used() if used else case.fresh() for name, case in LOSSES.items()}
+        )
 
     def forward(self, hidden: Tensor, target: Tensor) -> Tensor:
         logits = self.layer(hidden)

@@ -41,10 +41,24 @@ def test_a_training_resumes_to_the_bit(one_process: tuple[program.Classifier, pr
 def test_two_processes_train_as_one_does_on_the_joined_batches_and_resume_to_the_bit(
     tmp_path: Path, one_process: tuple[program.Classifier, program.Classifier]
 ) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.clients.lightning_module"]
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "tests.clients.lightning_module",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *launcher, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG, check=False
+        [sys.executable, *launcher, str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     expected = one_process[0].state_dict()

@@ -1,4 +1,6 @@
-"""Mixed and smoothed targets as timm makes them, by its formula: probabilities whose sum is one up to float32's rounding."""
+"""Mixed and smoothed targets as timm makes them, by its formula: probabilities whose sum is one up to
+float32's rounding.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ CASES = [(1.0, 0.0), (1.0, 0.1), (0.3, 0.0), (0.3, 0.1), (0.77, 0.3)]
 
 
 def mixed(labels: Tensor, lam: float, smoothing: float) -> Tensor:
-    """Return timm's targets: one-hot rows with on and off values, mixed with those of the batch in reverse."""
+    """Return timm's targets: one-hot rows with on and off values, mixed with those of the batch in
+    reverse.
+    """
     off = smoothing / K
     on = 1.0 - smoothing + off
-    first, second = (torch.full((len(y), K), off).scatter_(1, y.view(-1, 1), on) for y in (labels, labels.flip(0)))
+    first, second = (
+        torch.full((len(y), K), off).scatter_(1, y.view(-1, 1), on) for y in (labels, labels.flip(0))
+    )
     return first * lam + second * (1.0 - lam)
 
 
@@ -40,7 +46,11 @@ def value_and_gradient(loss: object, logits: Tensor, target: Tensor) -> tuple[Te
 
 
 @pytest.mark.parametrize(("lam", "smoothing"), CASES)
-@pytest.mark.parametrize("ours", [slt.functional.cross_entropy, slt.cross_entropy, slt.SoftmaxLoss()], ids=["drop-in", "family", "module"])
+@pytest.mark.parametrize(
+    "ours",
+    [slt.functional.cross_entropy, slt.cross_entropy, slt.SoftmaxLoss()],
+    ids=["drop-in", "family", "module"],
+)
 def test_mixed_targets_have_the_loss_of_torch_and_of_timm(lam: float, smoothing: float, ours: object) -> None:
     logits, target = problem(lam, smoothing)
     found = value_and_gradient(ours, logits, target)
@@ -56,7 +66,9 @@ def test_the_linear_loss_takes_mixed_targets(lam: float, smoothing: float) -> No
     hidden, weight = torch.randn(N, 5, generator=generator), torch.randn(K, 5, generator=generator)
     target = problem(lam, smoothing)[1]
     found = value_and_gradient(lambda h, y: slt.linear_cross_entropy(h, weight, y), hidden, target)
-    expected = value_and_gradient(lambda h, y: torch.nn.functional.cross_entropy(h @ weight.T, y), hidden, target)
+    expected = value_and_gradient(
+        lambda h, y: torch.nn.functional.cross_entropy(h @ weight.T, y), hidden, target
+    )
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 

@@ -51,8 +51,12 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def run(model: torch.nn.Module, path: Path, example: Tensor, *inputs: Tensor, rows: bool = False) -> list[Any]:
-    """Export a model, with a number of rows that is free where asked for, and return what onnxruntime makes of the inputs."""
+def run(
+    model: torch.nn.Module, path: Path, example: Tensor, *inputs: Tensor, rows: bool = False
+) -> list[Any]:
+    """Export a model, with a number of rows that is free where asked for, and return what onnxruntime makes
+    of the inputs.
+    """
     pytest.importorskip("onnx", reason="needs onnx")
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -80,7 +84,11 @@ def test_an_exported_model_gives_its_values_in_onnxruntime(tmp_path: Path, name:
 def test_the_number_of_rows_stays_free(tmp_path: Path, name: str) -> None:
     function, options = CASES[name]
     inputs = [logits(rows) for rows in (1, 4, 9)]
-    for found, z in zip(run(Plain(function, **options), tmp_path / "model.onnx", logits(ROWS), *inputs, rows=True), inputs, strict=True):
+    for found, z in zip(
+        run(Plain(function, **options), tmp_path / "model.onnx", logits(ROWS), *inputs, rows=True),
+        inputs,
+        strict=True,
+    ):
         exact = getattr(sl, function.__name__)(z.double().numpy(), temperature=options["temperature"])
         np.testing.assert_allclose(found, exact, rtol=2e-6, atol=1e-7)
 

@@ -31,7 +31,9 @@ def _problem() -> tuple[torch.nn.Linear, Tensor, Tensor]:
 
 
 def _unscaled(head: Head) -> tuple[float, Tensor]:
-    """Return the loss of a linear layer in float16, and its weight's gradient after the scaler has taken the scale out again."""
+    """Return the loss of a linear layer in float16, and its weight's gradient after the scaler has taken the
+    scale out again.
+    """
     layer, hidden, target = _problem()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
@@ -59,7 +61,9 @@ def _error(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_gradient_under_a_loss_scale_is_as_near_the_exact_one_as_torchs(name: str, exact: tuple[float, Tensor]) -> None:
+def test_the_gradient_under_a_loss_scale_is_as_near_the_exact_one_as_torchs(
+    name: str, exact: tuple[float, Tensor]
+) -> None:
     # 1 / (N K) is 2^-24, float16's smallest number: without the scale hardly a bit of the gradient is left
     value, gradient = _unscaled(HEADS[name])
     theirs = _unscaled(lambda layer, hidden, target: torch.nn.functional.cross_entropy(layer(hidden), target))

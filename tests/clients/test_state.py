@@ -1,4 +1,6 @@
-"""Files and averages of a model that has the losses among its members: safetensors, accelerate, EMA, distributed checkpoints."""
+"""Files and averages of a model that has the losses among its members: safetensors, accelerate, EMA,
+distributed checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_accelerate_saves_and_loads_a_training(tmp_path: Path, safe: bool) -> No
     accelerate = pytest.importorskip("accelerate", reason="needs accelerate")
     accelerator = accelerate.Accelerator(cpu=True)
     models = {used: Model(used=used) for used in (True, False)}
-    optimizers = {used: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for used, model in models.items()}
+    optimizers = {
+        used: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for used, model in models.items()
+    }
 
     def step(used: bool, number: int) -> float:
         value = models[used](_hidden(number), TARGET)
@@ -114,7 +118,8 @@ def test_an_average_of_the_state_leaves_a_loss_as_it_is(update: Any) -> None:
         for name, new in model.state_dict().items():
             update(kept[name], new) if new.is_floating_point() else kept[name].copy_(new)
     average.load_state_dict(kept)
-    for name, loss in model.losses.items():  # an average of equal numbers, rounded thrice, is read as the number
+    # an average of equal numbers, rounded thrice, is read as the number
+    for name, loss in model.losses.items():
         assert_restored(average.losses[name], loss)
 
 
@@ -155,17 +160,22 @@ def test_a_distributed_checkpoint_keeps_a_model(tmp_path: Path) -> None:
     fresh.assert_restored(used)
 
 
-def test_the_state_of_model_and_optimizer_together_goes_through_a_distributed_checkpoint(tmp_path: Path) -> None:
+def test_the_state_of_model_and_optimizer_together_goes_through_a_distributed_checkpoint(
+    tmp_path: Path,
+) -> None:
     used, fresh = Model(used=True), Model(used=False)
     optimizers = [torch.optim.AdamW(model.parameters()) for model in (used, fresh)]
     used(_hidden(0), TARGET).backward()
     optimizers[0].step()
     parts: list[dict[str, Any]] = [
-        dict(zip(("model", "optimizer"), get_state_dict(*pair), strict=True)) for pair in zip((used, fresh), optimizers, strict=True)
+        dict(zip(("model", "optimizer"), get_state_dict(*pair), strict=True))
+        for pair in zip((used, fresh), optimizers, strict=True)
     ]
     save(parts[0], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
     load(parts[1], checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
-    set_state_dict(fresh, optimizers[1], model_state_dict=parts[1]["model"], optim_state_dict=parts[1]["optimizer"])
+    set_state_dict(
+        fresh, optimizers[1], model_state_dict=parts[1]["model"], optim_state_dict=parts[1]["optimizer"]
+    )
     fresh.assert_restored(used)
 
 

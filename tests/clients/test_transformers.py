@@ -1,4 +1,6 @@
-"""Transformers: a GPT-2 trained by hand and by its Trainer, with this package's losses in place of torch's."""
+"""Transformers: a GPT-2 trained by hand and by its Trainer, with this package's losses in place of
+torch's.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_the_models_own_loss_takes_the_drop_in_in_place_of_torchs(monkeypatch: p
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_what_the_drop_in_leaves_to_torch_does_not_come_back_to_it_when_it_stands_in_torchs_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_drop_in_leaves_to_torch_does_not_come_back_to_it_when_it_stands_in_torchs_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     functional = torch.nn.functional
     for name in ("cross_entropy", "softmax", "log_softmax"):
         monkeypatch.setattr(functional, name, getattr(slt.functional, name))
@@ -67,7 +71,9 @@ def _dataset() -> list[dict[str, Tensor]]:
     return [{"input_ids": i, "labels": y} for ids, labels in rows for i, y in zip(ids, labels, strict=True)]
 
 
-def _trained(folder: Path, compute_loss_func: Callable[..., Tensor] | None, **options: Any) -> tuple[list[float], list[float]]:
+def _trained(
+    folder: Path, compute_loss_func: Callable[..., Tensor] | None, **options: Any
+) -> tuple[list[float], list[float]]:
     """Return the losses and the gradients' norms of a few steps of two micro-batches each."""
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
@@ -84,14 +90,18 @@ def _trained(folder: Path, compute_loss_func: Callable[..., Tensor] | None, **op
         disable_tqdm=True,
         **options,
     )
-    trainer = transformers.Trainer(gpt2.tiny_gpt2(), arguments, train_dataset=_dataset(), compute_loss_func=compute_loss_func)
+    trainer = transformers.Trainer(
+        gpt2.tiny_gpt2(), arguments, train_dataset=_dataset(), compute_loss_func=compute_loss_func
+    )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     return [entry["loss"] for entry in steps], [float(entry["grad_norm"]) for entry in steps]
 
 
 def _summed(cross_entropy: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss of all tokens over the number of those that the accumulated batch has, as the Trainer asks for."""
+    """Return the loss of all tokens over the number of those that the accumulated batch has, as the Trainer
+    asks for.
+    """
 
     def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
         rows, target = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
@@ -105,7 +115,9 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_the_trainer_accumulates_over_micro_batches_what_its_own_loss_does(tmp_path: Path, precision: str) -> None:
+def test_the_trainer_accumulates_over_micro_batches_what_its_own_loss_does(
+    tmp_path: Path, precision: str
+) -> None:
     bf16 = precision == "bfloat16"
     losses, norms = _trained(tmp_path, None, bf16=bf16)
     assert len(losses) == 6

@@ -1,4 +1,6 @@
-"""CIFAR from archives and folders that are made here: read right, and refused where they are broken or hostile."""
+"""CIFAR from archives and folders that are made here: read right, and refused where they are broken or
+hostile.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,17 @@ def records(layout: Layout, seed: int) -> bytes:
 
 def official(layout: Layout) -> list[Member]:
     """Return the members of an archive as it should be."""
-    files = [plain(f"{layout.folder}/{name}", records(layout, seed)) for seed, name in enumerate((*layout.train, *layout.test))]
+    files = [
+        plain(f"{layout.folder}/{name}", records(layout, seed))
+        for seed, name in enumerate((*layout.train, *layout.test))
+    ]
     folder = special(layout.folder, tarfile.DIRTYPE)
-    return [folder, *files, plain(f"{layout.folder}/{layout.names}", b"cat\ndog\n\n"), plain(f"{layout.folder}/readme.html", b"<p>")]
+    return [
+        folder,
+        *files,
+        plain(f"{layout.folder}/{layout.names}", b"cat\ndog\n\n"),
+        plain(f"{layout.folder}/readme.html", b"<p>"),
+    ]
 
 
 def packed(path: Path, members: list[Member], layout: Layout) -> Layout:
@@ -68,7 +78,9 @@ def packed(path: Path, members: list[Member], layout: Layout) -> Layout:
 
 
 def signed(path: Path, layout: Layout) -> Layout:
-    return dataclasses.replace(layout, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
+    return dataclasses.replace(
+        layout, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size
+    )
 
 
 def load(path: Path, layout: Layout, cache: Path | None = None, *, progress: bool = False) -> Cifar:
@@ -119,8 +131,14 @@ HOSTILE: dict[str, tuple[Callable[[Layout], Member], str]] = {
     "traversal inside": (lambda one: plain(f"{one.folder}/../../outside.bin", b"x"), "plain relative paths"),
     "absolute": (lambda one: plain("/outside.bin", b"x"), "plain relative paths"),
     "drive": (lambda one: plain("C:\\outside.bin", b"x"), "plain relative paths"),
-    "symbolic link": (lambda one: special(f"{one.folder}/link", tarfile.SYMTYPE, "/etc/passwd"), "link or a device"),
-    "hard link": (lambda one: special(f"{one.folder}/hard", tarfile.LNKTYPE, f"{one.folder}/test_batch.bin"), "link or a device"),
+    "symbolic link": (
+        lambda one: special(f"{one.folder}/link", tarfile.SYMTYPE, "/etc/passwd"),
+        "link or a device",
+    ),
+    "hard link": (
+        lambda one: special(f"{one.folder}/hard", tarfile.LNKTYPE, f"{one.folder}/test_batch.bin"),
+        "link or a device",
+    ),
     "device": (lambda one: special(f"{one.folder}/null", tarfile.CHRTYPE), "link or a device"),
     "twice": (lambda one: plain(f"{one.folder}/{one.test[0]}", records(one, 9)), "is there twice"),
     "too long": (lambda one: plain(f"{one.folder}/{one.names}", b"x" * 70_000), "at most 65536 bytes"),
@@ -136,10 +154,13 @@ def test_hostile_members_are_refused_even_with_the_right_checksum(name: str, tmp
             members = [member for member in members if member[0].size != len(b"cat\ndog\n\n")]
         with pytest.raises(ValueError, match=words):
             load(path, packed(path, members, layout))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["set.tar.gz"]  # nothing was written, in the cache or beside it
+    # nothing was written, in the cache or beside it
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set.tar.gz"]
 
 
-def test_another_checksum_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_checksum_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "set.tar.gz"
     tiny = packed(path, official(small(CIFAR10)), small(CIFAR10))
     monkeypatch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("the archive was opened"))
@@ -161,20 +182,27 @@ def test_a_truncated_archive_with_a_checksum_to_match(share: float, tmp_path: Pa
 
 def changed(end: str, change: Callable[[bytes], bytes]) -> Callable[[list[Member]], list[Member]]:
     """Return what changes the one member whose name has this end."""
-    return lambda members: [plain(m.name, change(data)) if m.name.endswith(end) else (m, data) for m, data in members]
+    return lambda members: [
+        plain(m.name, change(data)) if m.name.endswith(end) else (m, data) for m, data in members
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda members: [m for m in members if not m[0].name.endswith("_3.bin")], r"must hold data_batch_3\.bin"),
+        (
+            lambda members: [m for m in members if not m[0].name.endswith("_3.bin")],
+            r"must hold data_batch_3\.bin",
+        ),
         (changed("/test_batch.bin", lambda data: data[:-1]), r"must have 12292 bytes; got 12291"),
         (changed(".txt", lambda data: b"cat\n"), "must name 2 classes; got 1"),
         (changed("_1.bin", lambda data: b"\x02" + data[1:]), "labels must be < 2; got 2 at row 0"),
         (lambda members: [], "must hold"),
     ],
 )
-def test_archives_that_do_not_fit(change: Callable[[list[Member]], list[Member]], words: str, tmp_path: Path) -> None:
+def test_archives_that_do_not_fit(
+    change: Callable[[list[Member]], list[Member]], words: str, tmp_path: Path
+) -> None:
     layout, path = small(CIFAR10), tmp_path / "set.tar.gz"
     with pytest.raises(ValueError, match=words):
         load(path, packed(path, change(official(layout)), layout))
@@ -219,15 +247,27 @@ def _cut(root: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "missing image": (lambda root: (root / "train/cat/0001.png").unlink(), r"train/cat must hold 3 images .*; got 2"),
+    "missing image": (
+        lambda root: (root / "train/cat/0001.png").unlink(),
+        r"train/cat must hold 3 images .*; got 2",
+    ),
     "missing part": (lambda root: (root / "test").rename(root / "later"), "there must be a folder"),
     "missing class": (lambda root: (root / "test/cat").rename(root / "cat"), "2 class folders; got 1"),
-    "other class": (lambda root: (root / "test/cat").rename(root / "test/bird"), r"same classes; only one has \['bird', 'cat'\]"),
+    "other class": (
+        lambda root: (root / "test/cat").rename(root / "test/bird"),
+        r"same classes; only one has \['bird', 'cat'\]",
+    ),
     "linked file": (_linked_file, "is a link"),
     "linked folder": (_linked_folder, "is a link"),
     "cut image": (_cut, r"0001\.png is truncated or no image"),
-    "no image": (lambda root: (root / "test/dog/0001.png").write_bytes(b"text"), r"0001\.png is truncated or no image"),
-    "large image": (lambda root: Image.new("RGB", (64, 32)).save(root / "test/dog/0001.png"), "32 x 32 pixels; got 64 x 32"),
+    "no image": (
+        lambda root: (root / "test/dog/0001.png").write_bytes(b"text"),
+        r"0001\.png is truncated or no image",
+    ),
+    "large image": (
+        lambda root: Image.new("RGB", (64, 32)).save(root / "test/dog/0001.png"),
+        "32 x 32 pixels; got 64 x 32",
+    ),
 }
 
 
@@ -242,7 +282,9 @@ def test_broken_folders_are_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["archive", "folder"])
-def test_the_cache_is_used_checked_and_written_in_one_step(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_used_checked_and_written_in_one_step(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, cache = tmp_path / "set", tmp_path / "cache"
     layout = packed(path, official(small(CIFAR10)), small(CIFAR10)) if kind == "archive" else folder_of(path)
     first = load(path, layout)
@@ -257,7 +299,8 @@ def test_the_cache_is_used_checked_and_written_in_one_step(kind: str, tmp_path: 
         assert same(load(path, layout), first)
         assert kept.read_bytes() == whole
     kept.unlink()
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # stopped while it writes
+    # stopped while it writes
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         load(path, layout)
     assert list(cache.iterdir()) == []

@@ -36,5 +36,8 @@ def test_each_call_returns_its_own_arrays() -> None:
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"come with scikit-learn; install it with: pip install 'softmax-lab\[scikit-learn\]'$"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=r"come with scikit-learn; install it with: pip install 'softmax-lab\[scikit-learn\]'$",
+    ):
         digits()

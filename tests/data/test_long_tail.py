@@ -44,15 +44,21 @@ split_inputs = {
 
 
 @given(**split_inputs)
-def test_parts_are_disjoint_sorted_and_have_the_promised_counts(sizes: list[int], rho: float, seed: int, test_per_class: int) -> None:
+def test_parts_are_disjoint_sorted_and_have_the_promised_counts(
+    sizes: list[int], rho: float, seed: int, test_per_class: int
+) -> None:
     labels = labels_of(sizes)
     split = long_tail(labels, rho, seed=seed, test_per_class=test_per_class)
     assert np.intersect1d(split.train, split.test).size == 0
     for part in (split.train, split.test):
         assert (np.diff(part) > 0).all()  # sorted, and none twice
     np.testing.assert_array_equal(np.bincount(labels[split.train], minlength=len(sizes)), split.counts)
-    np.testing.assert_array_equal(np.bincount(labels[split.test], minlength=len(sizes)), np.full(len(sizes), test_per_class))
-    np.testing.assert_array_equal(split.counts, long_tail_counts(min(sizes) - test_per_class, rho, len(sizes)))
+    np.testing.assert_array_equal(
+        np.bincount(labels[split.test], minlength=len(sizes)), np.full(len(sizes), test_per_class)
+    )
+    np.testing.assert_array_equal(
+        split.counts, long_tail_counts(min(sizes) - test_per_class, rho, len(sizes))
+    )
 
 
 @given(**split_inputs, factor=st.floats(1, 50))
@@ -60,7 +66,9 @@ def test_a_larger_rho_takes_a_subset_and_the_same_test_rows(
     sizes: list[int], rho: float, seed: int, test_per_class: int, factor: float
 ) -> None:
     labels = labels_of(sizes)
-    wide, narrow = (long_tail(labels, r, seed=seed, test_per_class=test_per_class) for r in (rho, rho * factor))
+    wide, narrow = (
+        long_tail(labels, r, seed=seed, test_per_class=test_per_class) for r in (rho, rho * factor)
+    )
     assert set(narrow.train.tolist()) <= set(wide.train.tolist())
     np.testing.assert_array_equal(narrow.test, wide.test)
 
@@ -111,7 +119,9 @@ GOOD = labels_of([10, 10])
         (GOOD, {"order": [0]}, ValueError, "permutation of 0 ... 1"),
     ],
 )
-def test_bad_input_is_refused(labels: NDArray[Any], keywords: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_bad_input_is_refused(
+    labels: NDArray[Any], keywords: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         long_tail(labels, **{"rho": 10.0, **keywords})
 

@@ -71,7 +71,9 @@ def test_top_label_of_rows_that_do_not_sum_to_one() -> None:
         ([0.5], [True], 0, ValueError, "at least 1"),
     ],
 )
-def test_bad_input(confidence: list[float], correct: list[bool], bins: int, error: type[Exception], words: str) -> None:
+def test_bad_input(
+    confidence: list[float], correct: list[bool], bins: int, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         calibration.reliability(confidence, correct, bins=bins)
 

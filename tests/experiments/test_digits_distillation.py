@@ -13,7 +13,15 @@ import softmax_lab as sl
 from experiments import digits_distillation as dd
 from experiments import mlp
 
-SMALL = dd.Config(seeds=(0, 1), student_rows=(100, 30), train=100, validation=60, teacher_hidden=12, steps=25, temperatures=(1.0, 4.0))
+SMALL = dd.Config(
+    seeds=(0, 1),
+    student_rows=(100, 30),
+    train=100,
+    validation=60,
+    teacher_hidden=12,
+    steps=25,
+    temperatures=(1.0, 4.0),
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,10 @@ def test_students_start_alike_and_learn(problems: dd.Students, table: pd.DataFra
     assert untrained["test_loss"][0] != untrained["test_loss"][1]
     same = dd.fit("distilled", 1.0, problems, dataclasses.replace(SMALL, steps=0))
     pd.testing.assert_series_equal(untrained["test_loss"], same["test_loss"])
-    assert (table.loc[table["method"] == "alone", "test_loss"].to_numpy() < 0.95 * untrained["test_loss"].to_numpy()).all()
+    assert (
+        table.loc[table["method"] == "alone", "test_loss"].to_numpy()
+        < 0.95 * untrained["test_loss"].to_numpy()
+    ).all()
 
 
 def test_the_validation_rows_choose_the_temperature() -> None:
@@ -89,7 +100,9 @@ def test_the_validation_rows_choose_the_temperature() -> None:
         student_rows=100, seed=0, method="distilled"
     )
     alone = pd.DataFrame([(1.0, 0.5, 0.7)], columns=["temperature", "validation_loss", "test_error"])
-    picked = dd.chosen(pd.concat([table, alone.assign(student_rows=100, seed=0, method="alone")], ignore_index=True))
+    picked = dd.chosen(
+        pd.concat([table, alone.assign(student_rows=100, seed=0, method="alone")], ignore_index=True)
+    )
     assert picked.loc[(100, "distilled", 0), "temperature"] == 4.0
     assert dd.against_alone(picked, "test_error", 100, "distilled").tolist() == pytest.approx([0.1])
 
@@ -101,7 +114,9 @@ def test_measure_against_a_loop(problems: dd.Students) -> None:
     for p, (images, labels) in enumerate(rows):
         logits = mlp.forward(mlp.Network(*(parameter[p] for parameter in network)), images)[1]
         assert measured["error"][p] == pytest.approx((logits.argmax(axis=1) != labels).mean())
-        assert measured["loss"][p] == pytest.approx(-np.mean(sl.log_softmax(logits / 2)[np.arange(len(labels)), labels]))
+        assert measured["loss"][p] == pytest.approx(
+            -np.mean(sl.log_softmax(logits / 2)[np.arange(len(labels)), labels])
+        )
 
 
 def test_spread() -> None:
@@ -118,7 +133,9 @@ def test_fitted_temperature_undoes_a_known_one(true_temperature: float) -> None:
     assert fitted == pytest.approx(true_temperature, rel=0.03)
     q = sl.softmax(logits * true_temperature, temperature=fitted)
     scaled = logits * true_temperature
-    assert np.mean(np.sum(q * scaled, axis=1)) == pytest.approx(np.mean(scaled[np.arange(len(labels)), labels]), rel=1e-4)
+    assert np.mean(np.sum(q * scaled, axis=1)) == pytest.approx(
+        np.mean(scaled[np.arange(len(labels)), labels]), rel=1e-4
+    )
 
 
 def test_fitted_temperature_of_rows_that_are_all_right_is_the_bound() -> None:
@@ -132,7 +149,9 @@ def test_overconfident_network_gives_logits_of_the_held_out_rows() -> None:
     assert np.mean(test.argmax(axis=-1) == np.stack([split.test.labels for split in splits])) > 0.6
 
 
-def test_the_program_prints_every_method(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: pd.DataFrame) -> None:
+def test_the_program_prints_every_method(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: pd.DataFrame
+) -> None:
     monkeypatch.setattr(dd, "run_all", lambda: table)
     dd.main()
     printed = capsys.readouterr().out

@@ -41,7 +41,9 @@ def test_softmax_gradient_matches_finite_differences(rows: ds.Rows) -> None:
 
 def test_sigmoid_gradient_matches_finite_differences(rows: ds.Rows) -> None:
     column, on = np.random.default_rng(1).normal(size=4), rows.labels == 1
-    value, slope = (lambda w, part=part: ds.sigmoid_objective(w, rows.images, on, PENALTY)[part] for part in (0, 1))
+    value, slope = (
+        lambda w, part=part: ds.sigmoid_objective(w, rows.images, on, PENALTY)[part] for part in (0, 1)
+    )
     assert check_grad(value, slope, column) < 1e-6
 
 
@@ -50,7 +52,10 @@ def test_fits_are_minima(rows: ds.Rows) -> None:
     assert softmax.shape == sigmoids.shape == (4, 3)
     assert np.abs(ds.softmax_objective(softmax, rows, PENALTY)[1]).max() < 1e-8
     for k in range(3):
-        assert np.abs(ds.sigmoid_objective(sigmoids[:, k], rows.images, rows.labels == k, PENALTY)[1]).max() < 1e-8
+        assert (
+            np.abs(ds.sigmoid_objective(sigmoids[:, k], rows.images, rows.labels == k, PENALTY)[1]).max()
+            < 1e-8
+        )
 
 
 def test_split_is_thirds_that_depend_on_the_seed() -> None:
@@ -77,7 +82,8 @@ def test_score_by_hand() -> None:
     scores = ds.score(np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1]))
     assert scores["accuracy"] == 0.5
     assert scores["nll"] == pytest.approx(-np.log([0.8, 0.4]).mean())
-    assert scores["binary_nll"] == pytest.approx(2 * scores["nll"])  # with two classes that add up to one, each row counts twice
+    # with two classes that add up to one, each row counts twice
+    assert scores["binary_nll"] == pytest.approx(2 * scores["nll"])
     assert scores["ece"] == pytest.approx((0.2 + 0.6) / 2)
     assert scores["confidence"] == pytest.approx(0.7)
     assert np.isnan(ds.score(np.array([[0.8, 0.8]]), np.array([0]))["nll"])
@@ -90,7 +96,9 @@ def test_chosen_takes_the_least_validation_loss_of_each_readout() -> None:
     assert (best["part"] == "test").all()
     for readout in ds.READOUTS:
         loss = "binary_nll" if readout == "sigmoids" else "nll"
-        held = table[(table["part"] == "validation") & (table["readout"] == readout)].set_index("penalty")[loss]
+        held = table[(table["part"] == "validation") & (table["readout"] == readout)].set_index("penalty")[
+            loss
+        ]
         assert (best[best["readout"] == readout]["penalty"] == held.idxmin()).all()
     pooled = ds.held_out_probabilities(best)
     for _, row in best.iterrows():
@@ -106,7 +114,9 @@ def test_chosen_takes_the_least_validation_loss_of_each_readout() -> None:
 def test_relabelling_touches_one_sigmoid_and_every_softmax_column(rows: ds.Rows) -> None:
     merged = ds.relabelled(rows, old=2, new=1)
     assert set(merged.labels) == {0, 1}
-    softmax, sigmoids = (ds.column_changes(fit(rows, PENALTY), fit(merged, PENALTY)) for fit in ds.FITS.values())
+    softmax, sigmoids = (
+        ds.column_changes(fit(rows, PENALTY), fit(merged, PENALTY)) for fit in ds.FITS.values()
+    )
     assert sigmoids.shape == (2,)
     assert sigmoids[0] == 0
     assert min(sigmoids[1], softmax.min()) > 0.01
@@ -125,7 +135,9 @@ def test_an_unknown_digit_is_told_from_known_ones() -> None:
         assert row["unknown_above_half"] < row["known_above_half"] <= 1
 
 
-def test_the_program_prints_its_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_prints_its_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(ds, "sweep", lambda sweep=ds.sweep: sweep(seeds=(0,), penalties=(1e-1,)))
     monkeypatch.setattr(ds, "unknown_classes", lambda penalty: pd.DataFrame(ds.unknown_class(4, 0, 1e-1)))
     ds.main()

@@ -45,12 +45,18 @@ def test_every_pair_of_bfloat16_is_met_once() -> None:
     piece = 1500
     peaks = x[piece * exhaustive._PEAKS : (piece + 1) * exhaustive._PEAKS]
     d = x[None, :] - peaks[:, None]
-    np.testing.assert_array_equal(np.sort(exhaustive._bfloat16_differences(piece)), np.sort(d[(d <= 0) & (d >= exhaustive.LOWEST)]))
+    np.testing.assert_array_equal(
+        np.sort(exhaustive._bfloat16_differences(piece)), np.sort(d[(d <= 0) & (d >= exhaustive.LOWEST)])
+    )
 
 
 def test_a_slice_of_the_pairs() -> None:
-    """Logits of every kind against some of every kind: softmax and its gradient are rounded rightly, the others all but."""
-    some = np.concatenate([BITS[7::4001], np.array([0x0000, 0x8000, 0x7C00, 0xFC00, 0x7E00, 0xFFFF], np.uint16)])
+    """Logits of every kind against some of every kind: softmax and its gradient are rounded rightly, the
+    others all but.
+    """
+    some = np.concatenate(
+        [BITS[7::4001], np.array([0x0000, 0x8000, 0x7C00, 0xFC00, 0x7E00, 0xFFFF], np.uint16)]
+    )
     found = exhaustive.check_pairs(some, BITS[5::257])
     rows = len(some) * len(BITS[5::257])
     assert {kind: tally.arguments for kind, tally in found.items()} == dict.fromkeys(exhaustive.KINDS, rows)
@@ -107,7 +113,8 @@ def test_a_tie_is_what_float64_cannot_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "value"), [(0, 0.2689414213699951), (3, -0.3132616875182228), (4, 1.3132616875182228), (8, 0.2689414213699951)]
+    ("entry", "value"),
+    [(0, 0.2689414213699951), (3, -0.3132616875182228), (4, 1.3132616875182228), (8, 0.2689414213699951)],
 )
 def test_exact_entries(entry: int, value: float) -> None:
     assert float(exhaustive.exact_entry(0.0, 1.0, entry)) == pytest.approx(value, rel=1e-15)

@@ -82,7 +82,10 @@ def test_missing_framework_is_named_and_left_out(tmp_path: Path, monkeypatch: py
     assert said[0].startswith("torch: left out:")
     assert "softmax-lab[frameworks]" in said[0]
     assert frameworks.available(["numpy", "torch"]) == ["numpy"]
-    assert frameworks.absent(["numpy", "torch"]) == "not installed, and left out: torch; pip install 'softmax-lab[frameworks]'"
+    assert (
+        frameworks.absent(["numpy", "torch"])
+        == "not installed, and left out: torch; pip install 'softmax-lab[frameworks]'"
+    )
     assert frameworks.absent(["numpy"]) == ""
     with pytest.raises(adapters.MissingFramework):
         frameworks.torch_modes()
@@ -90,7 +93,9 @@ def test_missing_framework_is_named_and_left_out(tmp_path: Path, monkeypatch: py
 
 def table_of(*rows: tuple[str, str, str, bool]) -> pd.DataFrame:
     """Return a small audit of gradients: implementation, dtype, case, ok."""
-    return pd.DataFrame(rows, columns=["implementation", "dtype", "case", "ok"]).assign(function="cross_entropy_grad")
+    return pd.DataFrame(rows, columns=["implementation", "dtype", "case", "ok"]).assign(
+        function="cross_entropy_grad"
+    )
 
 
 def test_shared_failures_are_told_from_those_of_some() -> None:
@@ -115,7 +120,12 @@ def test_shared_failures_are_told_from_those_of_some() -> None:
 
 
 def test_failing_means_in_every_type_asked_for() -> None:
-    table = table_of(("a", "float32", "x", False), ("a", "float64", "x", False), ("b", "float32", "x", False), ("b", "float64", "x", True))
+    table = table_of(
+        ("a", "float32", "x", False),
+        ("a", "float64", "x", False),
+        ("b", "float32", "x", False),
+        ("b", "float64", "x", True),
+    )
     assert frameworks.failing(table, "cross_entropy_grad", "x") == ["a"]
     assert frameworks.failing(table, "cross_entropy_grad", "x", ["float32"]) == ["a", "b"]
     assert frameworks.failing(table, "cross_entropy_grad", "y") == []
@@ -132,7 +142,9 @@ def test_the_stored_audit_is_complete() -> None:
 
 
 def test_the_stored_audit_of_this_package_is_todays() -> None:
-    stored = frameworks.read_audit().query("implementation == 'softmax_lab' and dtype == 'float32' and function == 'cross_entropy_grad'")
+    stored = frameworks.read_audit().query(
+        "implementation == 'softmax_lab' and dtype == 'float32' and function == 'cross_entropy_grad'"
+    )
     found = sl.audit.run(["softmax_lab"], progress=False, **SMALL)
     assert stored["case"].tolist() == found["case"].tolist()
     assert stored["ok"].tolist() == found["ok"].tolist()

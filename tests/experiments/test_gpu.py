@@ -1,4 +1,6 @@
-"""The GPU's benchmark as far as it goes without one: its rows, its store, its resumption, and what the book makes of them."""
+"""The GPU's benchmark as far as it goes without one: its rows, its store, its resumption, and what the book
+makes of them.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,13 @@ def test_the_checks_say_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "gpu.csv"
     assert gpu.done(path, ABOUT) == set()
-    gpu.store(path, [ABOUT | {"kernel": "softmax", "dtype": "float32", "k": 64, "provider": "torch", "ms": 1.0}])
-    gpu.store(path, [ABOUT | {"kernel": "check rows", "note": "passed"}, ABOUT | {"kernel": "linear, d = 8", "k": 100}])
+    gpu.store(
+        path, [ABOUT | {"kernel": "softmax", "dtype": "float32", "k": 64, "provider": "torch", "ms": 1.0}]
+    )
+    gpu.store(
+        path,
+        [ABOUT | {"kernel": "check rows", "note": "passed"}, ABOUT | {"kernel": "linear, d = 8", "k": 100}],
+    )
     assert gpu.done(path, ABOUT) == {("softmax", "float32", "64"), ("check",), ("linear",)}
     assert gpu.done(path, ABOUT | {"card": "another"}) == set()
     assert tuple(pd.read_csv(path).columns) == gpu.COLUMNS
@@ -77,7 +84,17 @@ def test_what_the_book_shows(tmp_path: Path) -> None:
     assert "No GPU" in gpu_speed.standing(nothing)
     assert gpu_speed.picture(nothing) is None
     rows: list[dict[str, Any]] = [
-        ABOUT | {"kernel": kernel, "dtype": dtype, "n": 8, "k": k, "provider": provider, "ms": 1.0, "share_of_copy": share, "note": ""}
+        ABOUT
+        | {
+            "kernel": kernel,
+            "dtype": dtype,
+            "n": 8,
+            "k": k,
+            "provider": provider,
+            "ms": 1.0,
+            "share_of_copy": share,
+            "note": "",
+        }
         for kernel in gpu_speed.KERNELS
         for dtype in gpu.DTYPES
         for k in (64, 128)
@@ -86,8 +103,13 @@ def test_what_the_book_shows(tmp_path: Path) -> None:
     gpu.store(tmp_path / "gpu.csv", [*rows, ABOUT | {"kernel": "check rows", "note": "FAILED: x"}])
     table = gpu_speed.read(tmp_path / "gpu.csv")
     assert gpu_speed.standing(table) == "a card: 0 of 1 checks passed, 24 times stored."
-    assert gpu_speed.shares(table, "softmax", "float32").loc[64].to_dict() == {"softmax_lab": 0.9, "torch": 0.5}
-    assert gpu_speed.against(table.assign(k=8 * table["k"]), 512, 1024).loc[("softmax", "float32")].to_dict() == {
+    assert gpu_speed.shares(table, "softmax", "float32").loc[64].to_dict() == {
+        "softmax_lab": 0.9,
+        "torch": 0.5,
+    }
+    assert gpu_speed.against(table.assign(k=8 * table["k"]), 512, 1024).loc[
+        ("softmax", "float32")
+    ].to_dict() == {
         "share of a copy": "0.90 to 0.90",
         "torch / softmax_lab": "1.80 to 1.80",
     }
@@ -101,12 +123,15 @@ def test_plans_name_every_read() -> None:
     assert plans.loc[4096, "reads of a logit"] == 1
     assert plans.loc[131072, "reads of a logit"] == 2
     assert plans.loc[131072, "bytes, float32"] == 12
-    assert plans.loc[4096, "bytes, bfloat16"] == plans.loc[131072, "bytes, bfloat16"] == 6  # two reads in any case
+    # two reads in any case
+    assert plans.loc[4096, "bytes, bfloat16"] == plans.loc[131072, "bytes, bfloat16"] == 6
 
 
 def test_small_batches_and_the_linear_layer_are_told_apart() -> None:
     table = gpu_speed.read()
     small = gpu_speed.batches(table)
-    assert [tuple(shape) for shape in small.index] == [(dtype, n, k) for dtype in ("bfloat16", "float32") for n, k in gpu.SMALL]
+    assert [tuple(shape) for shape in small.index] == [
+        (dtype, n, k) for dtype in ("bfloat16", "float32") for n, k in gpu.SMALL
+    ]
     assert {"softmax_lab", "torch"} <= set(small.columns)
     assert (gpu_speed.linear(table)["peak_mb"] > 1000).all()

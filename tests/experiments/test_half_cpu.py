@@ -1,4 +1,6 @@
-"""The benchmark of the loss in half precision: one pass and two give the same gradient, but for what the rounding loses."""
+"""The benchmark of the loss in half precision: one pass and two give the same gradient, but for what the
+rounding loses.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from experiments.benchmarks import half_cpu
 
 def test_a_gradient_rounded_early_loses_what_the_scale_would_keep(tmp_path: Path) -> None:
     path = tmp_path / "half_cpu.csv"
-    assert half_cpu.main(["--dtype", "float16", "--shape", "256", "6000", "--budget", "0", "--out", str(path)]) == 0
+    assert (
+        half_cpu.main(["--dtype", "float16", "--shape", "256", "6000", "--budget", "0", "--out", str(path)])
+        == 0
+    )
     with path.open(newline="", encoding="utf-8") as file:
         rows = {(row["provider"], float(row["scale"])): row for row in csv.DictReader(file)}
     assert list(rows) == [(name, scale) for scale in half_cpu.SCALES for name in half_cpu.PROVIDERS]

@@ -19,7 +19,9 @@ from experiments import interactive
 
 def films() -> dict[str, pd.DataFrame]:
     step, label = (part.ravel() for part in np.meshgrid(np.arange(1, 6), np.arange(3), indexing="ij"))
-    table = pd.DataFrame({"step": step, "class": label, "positive_mass": 1.0 + label, "negative_mass": 1.0 * step})
+    table = pd.DataFrame(
+        {"step": step, "class": label, "positive_mass": 1.0 + label, "negative_mass": 1.0 * step}
+    )
     return {"plain": table, "other": table.assign(negative_mass=0.0)}
 
 
@@ -49,8 +51,12 @@ def test_html_is_strict_json_and_has_a_still(picture: interactive.Interactive) -
     assert "Infinity" not in data
     spec = json.loads(data)
     assert len(spec["said"]) == np.prod([len(control["values"]) for control in spec["controls"]])
-    assert re.search(r'<img class="interactive-still" alt="[^"]{40,}" src="data:image/png;base64,[^"]{1000,}"', text)
-    (caption,) = re.findall(r'</div><figcaption><p><span class="caption-text">(.*)</span></p></figcaption></figure>$', text)
+    assert re.search(
+        r'<img class="interactive-still" alt="[^"]{40,}" src="data:image/png;base64,[^"]{1000,}"', text
+    )
+    (caption,) = re.findall(
+        r'</div><figcaption><p><span class="caption-text">(.*)</span></p></figcaption></figure>$', text
+    )
     assert html.unescape(caption) == picture.caption
 
 
@@ -87,7 +93,9 @@ def test_bars_of_a_still_stand_side_by_side() -> None:
 
 def test_with_the_label_on_the_smaller_logit_only_the_textbook_ends() -> None:
     picture = interactive.precision(57, ("softmax_lab", "numpy"))
-    change = next(change for change in picture.changes if (change.panel, change.trace, change.field) == (0, 4, "x"))
+    change = next(
+        change for change in picture.changes if (change.panel, change.trace, change.field) == (0, 4, "x")
+    )
     assert change.by == ("dtype", "label")
     ours, textbook = change.values[2 * interactive.DTYPES.index("float32") + 1]
     assert ours == 2000

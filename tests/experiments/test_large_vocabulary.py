@@ -1,4 +1,7 @@
-"""The text, the two ways to train, and the cost formula; the stored results hold what the page says of them."""
+"""The text, the two ways to train, and the cost formula.
+
+The stored results hold what the page says of them.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ def test_two_processes_train_like_one() -> None:
     chunks = -(-TINY.rows // 5)
     assert {record.calls for record in one} == {0}
     assert {record.calls for record in two} == {1 + 2 * chunks + 1}
-    numbers = 6 * 2 + 3 * TINY.rows + TINY.rows * TINY.width  # two reports, three numbers a row, the hidden gradient
+    # two reports, three numbers a row, the hidden gradient
+    numbers = 6 * 2 + 3 * TINY.rows + TINY.rows * TINY.width
     assert {record.kilobytes for record in two} == {8 * numbers / 1e3}
 
 
@@ -67,7 +71,9 @@ def test_network_is_found_again() -> None:
 
 
 def test_step_seconds_by_hand() -> None:
-    """N = 10 rows, D = 4, K = 1000 classes on P = 5 workers: 200 classes each, 800 bytes a row of logits, two rows a chunk."""
+    """N = 10 rows, D = 4, K = 1000 classes on P = 5 workers: 200 classes each, 800 bytes a row of logits, two
+    rows a chunk.
+    """
     parts = lv.step_seconds(lv.Problem(1000, 5, 10, 4, chunk_bytes=1600), RATES, NETWORK)
     assert parts == pytest.approx(
         {
@@ -118,11 +124,15 @@ def test_table_comes_back(tmp_path: Path) -> None:
     assert lv.read(tmp_path / "table.csv", lv.Record) == rows
 
 
-@pytest.mark.skipif(not lv.TRAINING.is_file(), reason="the results are not there: python -m experiments.large_vocabulary")
+@pytest.mark.skipif(
+    not lv.TRAINING.is_file(), reason="the results are not there: python -m experiments.large_vocabulary"
+)
 def test_stored_runs_agree() -> None:
     records = lv.read(lv.TRAINING, lv.Record)
     for dtype, steps, limit in (("float32", 300, 1e-5), ("float64", 30, 1e-13)):
-        one, two = ([r for r in records if (r.processes, r.dtype) == (processes, dtype)] for processes in (1, 2))
+        one, two = (
+            [r for r in records if (r.processes, r.dtype) == (processes, dtype)] for processes in (1, 2)
+        )
         assert len(one) == len(two) == steps
         assert 0 < lv.largest_difference(one, two) < limit
         assert two[-1].peak_mb < one[-1].peak_mb

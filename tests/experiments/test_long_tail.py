@@ -1,4 +1,6 @@
-"""The grid: keyed rows, written whole, resumed after kill -9 with nothing lost and nothing twice, here and on a cluster; and the sums."""
+"""The grid: keyed rows, written whole, resumed after kill -9 with nothing lost and nothing twice, here and on
+a cluster; and the sums.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,18 @@ def table(tmp_path: Path) -> Path:
 
 def test_a_key_is_the_whole_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     changes: list[dict[str, Any]] = [
-        {"dataset": "cifar10"}, {"protocol": "convnet"}, {"rho": 100.0}, {"loss": "focal"}, {"seed": 1}, {"settings": (("gamma", 1.0),)},
-        {"part": "tune"}, {"noise": 0.1}, {"absent": 1}, {"permuted": True}, {"epochs": 2},
-    ]  # fmt: skip
+        {"dataset": "cifar10"},
+        {"protocol": "convnet"},
+        {"rho": 100.0},
+        {"loss": "focal"},
+        {"seed": 1},
+        {"settings": (("gamma", 1.0),)},
+        {"part": "tune"},
+        {"noise": 0.1},
+        {"absent": 1},
+        {"permuted": True},
+        {"epochs": 2},
+    ]
     keys = [TOY.key, *(replace(TOY, **change).key for change in changes)]
     assert len(set(keys)) == len(keys)
     assert set(Config.__dataclass_fields__) == {name for change in changes for name in change}
@@ -53,7 +64,9 @@ def test_a_key_is_the_whole_configuration(monkeypatch: pytest.MonkeyPatch) -> No
     assert TOY.key != keys[0]  # another protocol under the same name
 
 
-@pytest.mark.parametrize("change", [{"dataset": "mnist"}, {"protocol": "resnet32"}, {"loss": "hinge"}, {"part": "test"}])
+@pytest.mark.parametrize(
+    "change", [{"dataset": "mnist"}, {"protocol": "resnet32"}, {"loss": "hinge"}, {"part": "test"}]
+)
 def test_a_wrong_configuration_is_refused(change: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         replace(TOY, **change)  # type: ignore[arg-type]
@@ -80,7 +93,12 @@ def test_the_choice_is_the_best_mean_on_the_tuning_seeds(table: Path) -> None:
     best = lt.GRIDS["focal"][2]
     for config in configs[:-1]:
         store(
-            table, config, balanced_accuracy=60.0 + 5 * (config.settings == best) + 9 * (config == configs[0]) - 9 * (config == configs[1])
+            table,
+            config,
+            balanced_accuracy=60.0
+            + 5 * (config.settings == best)
+            + 9 * (config == configs[0])
+            - 9 * (config == configs[1]),
         )
     with pytest.raises(ValueError, match="focal at rho 10 has 1 of 8 tuning runs to do"):
         lt.chosen(base, lt.read(table))
@@ -146,7 +164,9 @@ def numbers(path: Path) -> dict[str, list[str]]:
     return {row["key"]: [row[name] for name in lt.MEASURES if name != "seconds"] for row in lt.read(path)}
 
 
-CONFIGS = [replace(TOY, loss=loss, seed=seed) for loss, seed in (("plain", 0), ("plain", 1), ("label_smoothing", 0))]
+CONFIGS = [
+    replace(TOY, loss=loss, seed=seed) for loss, seed in (("plain", 0), ("plain", 1), ("label_smoothing", 0))
+]
 BROKEN = replace(TOY, dataset="cifar10", protocol="convnet")  # without its data
 
 
@@ -166,7 +186,9 @@ def test_runs_are_done_once_and_their_rows_say_how(table: Path, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("where", ["processes", "cluster"])
-def test_processes_and_a_cluster_give_what_one_process_gives(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_and_a_cluster_give_what_one_process_gives(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     alone, many = tmp_path / "alone.csv", tmp_path / "many.csv"
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one thread each: sums are in the same order
@@ -176,7 +198,9 @@ def test_processes_and_a_cluster_give_what_one_process_gives(where: str, tmp_pat
         failed = lt.run_all([*CONFIGS, BROKEN], many, jobs=2, progress=False)
     else:
         distributed = pytest.importorskip("distributed")
-        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster:
             failed = lt.run_all([*CONFIGS, BROKEN], many, scheduler=cluster.scheduler_address, progress=False)
     assert [config for config, _ in failed] == [BROKEN]
     assert "say where, with --data PATH" in failed[0][1]
@@ -187,10 +211,27 @@ def test_processes_and_a_cluster_give_what_one_process_gives(where: str, tmp_pat
 def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
     losses, rhos, seeds = ["plain", "balanced_softmax"], [1.0, 10.0], list(range(8))
     # without Numba: its loops would take longer to load than the runs take
-    start = "import sys; sys.modules['numba'] = None; from experiments.long_tail import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", start, "final", "--epochs", "1", "--jobs", "1", "--quiet", "--out", str(table)]
+    start = (
+        "import sys; sys.modules['numba'] = None; from experiments.long_tail import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        start,
+        "final",
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+        "--quiet",
+        "--out",
+        str(table),
+    ]
     command += ["--loss", *losses, "--rho", *map(str, rhos), "--seed", *map(str, seeds)]
-    expected = {replace(TOY, rho=rho, loss=loss, seed=seed).key for rho in rhos for loss in losses for seed in seeds}
+    expected = {
+        replace(TOY, rho=rho, loss=loss, seed=seed).key for rho in rhos for loss in losses for seed in seeds
+    }
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
     end = time.monotonic() + HANG
     while len(lt.read(table)) < 3 and time.monotonic() < end and process.poll() is None:
@@ -209,10 +250,36 @@ def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
 def test_the_command_line_says_what_is_missing(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lt.main(["final", "--loss", "focal", "--rho", "10", "--out", str(table)]) == 2
     assert "run the part tune first" in capsys.readouterr().err
-    toy = ["final", "--loss", "plain", "--rho", "10", "--epochs", "1", "--jobs", "1", "--seed", "3", "--out", str(table)]
+    toy = [
+        "final",
+        "--loss",
+        "plain",
+        "--rho",
+        "10",
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+        "--seed",
+        "3",
+        "--out",
+        str(table),
+    ]
     assert lt.main(toy) == 0
     assert "1/1" in capsys.readouterr().err  # progress
-    broken = ["final", "--loss", "plain", "--rho", "10", "--dataset", "cifar10", "--protocol", "convnet", "--seed", "0"]
+    broken = [
+        "final",
+        "--loss",
+        "plain",
+        "--rho",
+        "10",
+        "--dataset",
+        "cifar10",
+        "--protocol",
+        "convnet",
+        "--seed",
+        "0",
+    ]
     with pytest.raises(ValueError, match="say where, with --data PATH"):
         lt.main([*broken, "--jobs", "1", "--out", str(table)])
     assert len(lt.read(table)) == 1
@@ -228,7 +295,9 @@ def made_up(table: Path) -> pd.DataFrame:
             easy = rng.normal()
             for loss, mean in {"plain": 50, "focal": 48, "gradient_balanced": 53}.items():
                 store(
-                    table, replace(TOY, rho=rho, loss=loss, seed=seed), balanced_accuracy=mean - 5 * (rho > 10) + easy + 0.1 * rng.normal()
+                    table,
+                    replace(TOY, rho=rho, loss=loss, seed=seed),
+                    balanced_accuracy=mean - 5 * (rho > 10) + easy + 0.1 * rng.normal(),
                 )
     store(table, replace(TOY, part="tune"), balanced_accuracy=0.0)
     return lt.frame(lt.read(table))
@@ -240,13 +309,18 @@ def test_summary_differences_and_regret(table: Path) -> None:
     whole = lt.summary(found)
     assert (whole["seeds"] == len(lt.FINAL_SEEDS)).all()
     one = found[(found["loss"] == "plain") & (found["rho"] == 10)].set_index("seed")["balanced_accuracy"]
-    other = found[(found["loss"] == "gradient_balanced") & (found["rho"] == 10)].set_index("seed")["balanced_accuracy"]
+    other = found[(found["loss"] == "gradient_balanced") & (found["rho"] == 10)].set_index("seed")[
+        "balanced_accuracy"
+    ]
     line = whole.xs(("plain", 10.0), level=("loss", "rho"))
     assert line[("mean", "balanced_accuracy")].item() == pytest.approx(one.mean())
     assert line[("error", "balanced_accuracy")].item() == pytest.approx(stats.sem(one))
     difference = lt.paired(found, "gradient_balanced", "plain").xs(10.0, level="rho").iloc[0]
     interval = stats.ttest_rel(other, one).confidence_interval()
-    np.testing.assert_allclose(difference[["difference", "low", "high"]].tolist(), [(other - one).mean(), interval.low, interval.high])
+    np.testing.assert_allclose(
+        difference[["difference", "low", "high"]].tolist(),
+        [(other - one).mean(), interval.low, interval.high],
+    )
     missed = lt.regret(found).xs(10.0, level="rho").iloc[0]
     assert missed["plain"] == 0
     assert missed["gradient_balanced"] == pytest.approx(one.mean() - other.mean())

@@ -17,7 +17,11 @@ ABOUT = {"versions": "v", "hardware": "h", "commit": "c"}
 
 
 def row(config: Config, accuracy: float) -> dict[str, str]:
-    measured = {**dict.fromkeys(long_tail.MEASURES, 50.0), "balanced_accuracy": accuracy, "ece": 100 - accuracy}
+    measured = {
+        **dict.fromkeys(long_tail.MEASURES, 50.0),
+        "balanced_accuracy": accuracy,
+        "ece": 100 - accuracy,
+    }
     return {name: str(value) for name, value in long_tail.row_of(config, measured, ABOUT).items()}
 
 
@@ -26,16 +30,25 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """Four losses at two ratios; focal and ours have two settings, of which the second is chosen."""
     settings: list[Any] = [(("gamma", 1.0),), (("gamma", 2.0),)]
     ours: list[Any] = [(("tau", 1.0),), (("tau", 1.1),)]
-    monkeypatch.setattr(long_tail, "GRIDS", {**{name: [()] for name in ACCURACY}, "focal": settings, "gradient_balanced": ours})
+    monkeypatch.setattr(
+        long_tail,
+        "GRIDS",
+        {**{name: [()] for name in ACCURACY}, "focal": settings, "gradient_balanced": ours},
+    )
     found = []
     for rho in (1.0, 100.0):
         for loss, accuracy in ACCURACY.items():
             base = Config(rho=rho, loss=loss)
-            found += [row(config, 60.0 + 5 * (config.settings == long_tail.GRIDS[loss][-1])) for config in long_tail.tune(base)]
+            found += [
+                row(config, 60.0 + 5 * (config.settings == long_tail.GRIDS[loss][-1]))
+                for config in long_tail.tune(base)
+            ]
             mine = ACCURACY["plain"] if rho == 1 and loss == "gradient_balanced" else accuracy
             found += [row(config, mine + config.seed) for config in long_tail.final(base, found)]
     found += [
-        row(config, 10.0) for config in long_tail.ablation(Config(rho=100.0, loss="gradient_balanced")) if config.settings not in ours
+        row(config, 10.0)
+        for config in long_tail.ablation(Config(rho=100.0, loss="gradient_balanced"))
+        if config.settings not in ours
     ]
     noisy = [Config(rho=100.0, loss=loss, noise=0.4, settings=long_tail.GRIDS[loss][-1]) for loss in ACCURACY]
     return found + [row(config, ACCURACY[config.loss] - 30) for config in noisy]
@@ -59,7 +72,10 @@ def test_tables(rows: list[dict[str, str]]) -> None:
     paired = report.paired_with_best(table)
     assert paired["difference"].tolist() == [-4.0, 1.0]
     assert (paired["ECE"] < paired["ECE of the best fixed"]).tolist() == [False, True]
-    assert report.paired_table(table)["95 % interval"].tolist() == [f"-4.00{glue}to{glue}-4.00", f"1.00{glue}to{glue}1.00"]
+    assert report.paired_table(table)["95 % interval"].tolist() == [
+        f"-4.00{glue}to{glue}-4.00",
+        f"1.00{glue}to{glue}1.00",
+    ]
     assert report.plain_matches(table)
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
@@ -79,7 +95,8 @@ def test_what_tuning_tries(rows: list[dict[str, str]]) -> None:
 
 def test_regret(rows: list[dict[str, str]]) -> None:
     table = report.regret_table(report.chosen_rows(rows))
-    assert table.index.tolist() == ["focal", "gradient_balanced_smoothed", "gradient_balanced", "plain"]  # by the worst: 0, 1, 4, 4
+    # by the worst: 0, 1, 4, 4
+    assert table.index.tolist() == ["focal", "gradient_balanced_smoothed", "gradient_balanced", "plain"]
     assert table.loc["gradient_balanced"].tolist() == [4.0, -1.0]  # above the best fixed one at rho = 100
     assert report.setting_name(table.columns[0]) == "digits, MLP, ρ = 1"
 
@@ -88,14 +105,21 @@ def test_words(rows: list[dict[str, str]]) -> None:
     table = report.chosen_rows(rows)
     words = report.words(table)
     assert words["ours-within"] == "1 of 2"
-    assert words["ours-ahead"] == words["ours-clear"] == words["ours-behind"] == "1"  # -4 and +1, without spread
+    # -4 and +1, without spread
+    assert words["ours-ahead"] == words["ours-clear"] == words["ours-behind"] == "1"
     assert words["smoothed-within"] == "2 of 2"
     assert words["worst-ours"] == "4.0"
     assert (words["worst-fixed"], words["worst-fixed-name"]) == ("0.0", "focal")
     assert words["few"] == "Every setting has all 4 losses."
     part = table[(table["rho"] == 1) | (table["loss"] != "plain")]
-    assert report.words(part)["few"] == "All 4 were run in 1 of the 2 settings, 3 or more in the others, which take longest."
-    assert words["noise"] == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4, and smoothed 2.0"
+    assert (
+        report.words(part)["few"]
+        == "All 4 were run in 1 of the 2 settings, 3 or more in the others, which take longest."
+    )
+    assert (
+        words["noise"]
+        == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4, and smoothed 2.0"
+    )
     assert float(report.ablation_words(rows)["ablation-digits-spread"]) > 0
     assert report.ablation_words(rows, "cifar10") == {}
 

@@ -1,4 +1,6 @@
-"""A run's parts: rows that are paired and do not leak, networks of the right size, features, and what is measured."""
+"""A run's parts: rows that are paired and do not leak, networks of the right size, features, and what is
+measured.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def rows_of(part: tuple[Any, Any]) -> list[bytes]:
 
 
 def test_rows_are_the_same_for_every_loss_and_nested_over_rho() -> None:
-    one, other, steep = (lt.make_problem(c) for c in (TOY, replace(TOY, loss="ldam"), replace(TOY, rho=100.0)))
+    one, other, steep = (
+        lt.make_problem(c) for c in (TOY, replace(TOY, loss="ldam"), replace(TOY, rho=100.0))
+    )
     for a, b in zip((one.train, one.test), (other.train, other.test), strict=True):
         assert rows_of(a) == rows_of(b)
     assert set(rows_of(steep.train)) < set(rows_of(one.train))
@@ -99,7 +103,10 @@ def test_images_train(protocol: str) -> None:
 
 
 def test_a_controller_and_a_deferred_weight_are_told_of_the_epochs() -> None:
-    steered, deferred = replace(TOY, loss="gradient_balanced_steered", epochs=2), replace(TOY, loss="plain_drw", epochs=5)
+    steered, deferred = (
+        replace(TOY, loss="gradient_balanced_steered", epochs=2),
+        replace(TOY, loss="plain_drw", epochs=5),
+    )
     _, loss, _ = lt.train(steered, lt.make_problem(steered))
     assert isinstance(loss, slt.GradientBalancedLoss)
     assert loss.tau != 1.1
@@ -111,7 +118,11 @@ def test_a_controller_and_a_deferred_weight_are_told_of_the_epochs() -> None:
 def test_a_run_can_be_watched() -> None:
     monitors = []
     lt.train(
-        TOY, lt.make_problem(TOY), watch=lambda network, loss: monitors.append(slt.GradientMonitor(torch.nn.ModuleList([network, loss])))
+        TOY,
+        lt.make_problem(TOY),
+        watch=lambda network, loss: monitors.append(
+            slt.GradientMonitor(torch.nn.ModuleList([network, loss]))
+        ),
     )
     assert monitors[0].step == -(-len(lt.make_problem(TOY).train[1]) // 32)
     assert np.isfinite(monitors[0].latest["weight_norm"]).all()
@@ -122,7 +133,11 @@ def test_networks() -> None:
     resnet = lt.make_network("resnet32", 3, 10)
     assert sum(p.numel() for p in resnet.parameters()) == 464_154  # He et al.: 0.46M
     assert sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear) for m in resnet.modules()) == 32
-    for name, x in (("mlp", torch.randn(2, 64)), ("convnet", torch.randn(2, 1, 8, 8)), ("resnet32", torch.randn(2, 1, 32, 32))):
+    for name, x in (
+        ("mlp", torch.randn(2, 64)),
+        ("convnet", torch.randn(2, 1, 8, 8)),
+        ("resnet32", torch.randn(2, 1, 32, 32)),
+    ):
         network = lt.make_network(name, x.shape[1], 7, cosine=True)
         logits = network(x)
         assert logits.shape == (2, 7)
@@ -143,15 +158,31 @@ def test_augmentation_shifts_and_mirrors_whole_images() -> None:
     windows = [padded[i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
     out = lt._augmented(image.expand(200, 1, 8, 8), torch.Generator().manual_seed(0), mirror=True)[:, 0]
     seen = {
-        (i, turned) for x in out for i, w in enumerate(windows) for turned in (False, True) if torch.equal(x, w.flip(1) if turned else w)
+        (i, turned)
+        for x in out
+        for i, w in enumerate(windows)
+        for turned in (False, True)
+        if torch.equal(x, w.flip(1) if turned else w)
     }
     assert len(seen) == 18  # every shift, straight and mirrored, and nothing else:
     assert all(any(torch.equal(x, w) or torch.equal(x, w.flip(1)) for w in windows) for x in out)
 
 
 def test_measures_by_hand() -> None:
-    labels, rank = np.array([0, 0, 1, 2, 2, 2]), np.array([2, 0, 1])  # class 1 the most frequent, class 0 the rarest
-    logits = np.log(np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]]))
+    # class 1 the most frequent, class 0 the rarest
+    labels, rank = np.array([0, 0, 1, 2, 2, 2]), np.array([2, 0, 1])
+    logits = np.log(
+        np.array(
+            [
+                [0.8, 0.1, 0.1],
+                [0.1, 0.8, 0.1],
+                [0.2, 0.6, 0.2],
+                [0.1, 0.1, 0.8],
+                [0.1, 0.1, 0.8],
+                [0.8, 0.1, 0.1],
+            ]
+        )
+    )
     found = lt.measure(logits, labels, rank)
     recall = {"head": 100.0, "mid": 200 / 3, "tail": 50.0}
     assert {name: found[name] for name in recall} == pytest.approx(recall)
@@ -159,13 +190,15 @@ def test_measures_by_hand() -> None:
     assert found["nll"] == pytest.approx(-np.log([0.8, 0.1, 0.6, 0.8, 0.8, 0.1]).mean())
     # bins of 0.6 (one row, right) and 0.8 (five rows, three right)
     assert found["ece"] == pytest.approx(100 * (0.4 / 6 + 5 / 6 * (0.8 - 3 / 5)))
-    assert lt.measure(logits[:2], labels[:2], rank)["balanced_accuracy"] == 50  # classes without rows do not count
+    # classes without rows do not count
+    assert lt.measure(logits[:2], labels[:2], rank)["balanced_accuracy"] == 50
     assert np.isnan(lt.measure(logits[:2], labels[:2], rank)["head"])
 
 
 def test_the_temperature_of_a_loss_is_part_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lt, "measure", lambda logits, *_: {"largest": float(np.abs(logits).max())})
-    assert 1 < lt.run(replace(TOY, loss="ldam"))["largest"] <= 30 * (1 + 1e-5)  # cosines times the scale of the loss
+    # cosines times the scale of the loss
+    assert 1 < lt.run(replace(TOY, loss="ldam"))["largest"] <= 30 * (1 + 1e-5)
 
 
 def cifar(lossy: bool, rows: int = 12) -> Cifar:

@@ -36,14 +36,18 @@ def test_the_formula_stands_beside_measured_steps() -> None:
 
 def test_cost_is_divided_by_the_workers_but_for_messages() -> None:
     table = scale.cost_table(workers=(1, 64))
-    np.testing.assert_allclose(table.loc[["products", "loss", "optimizer"], 64] * 64, table.loc[["products", "loss", "optimizer"], 1])
+    np.testing.assert_allclose(
+        table.loc[["products", "loss", "optimizer"], 64] * 64, table.loc[["products", "loss", "optimizer"], 1]
+    )
     assert (table.loc[["row numbers", "hidden gradient"], 1] == 0).all()
     assert (table.loc[["row numbers", "hidden gradient"], 64] > 0).all()
     np.testing.assert_allclose(table.loc["whole step"], table.drop("whole step").sum())
 
 
 def test_messages_do_not_grow_with_the_classes() -> None:
-    few, many = (scale.cost_table(replace(scale.TARGET, classes=k), workers=(64,))[64] for k in (1_000_000, 10_000_000))
+    few, many = (
+        scale.cost_table(replace(scale.TARGET, classes=k), workers=(64,))[64] for k in (1_000_000, 10_000_000)
+    )
     assert many["hidden gradient"] == few["hidden gradient"]
     assert many["products"] == pytest.approx(10 * few["products"])
 

@@ -1,4 +1,6 @@
-"""Chapter 10 reads the newest measurements, counts who is ahead, says where a peer is faster, and finds the loops' sources."""
+"""Chapter 10 reads the newest measurements, counts who is ahead, says where a peer is faster, and finds the
+loops' sources.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,42 @@ from experiments.benchmarks import cpu
 
 FIRST, LATER = "2026-01-01T00:00:00", "2026-01-02T00:00:00"
 #: milliseconds of each provider, at every shape and in every task, unless a test says otherwise
-TIMES = {"copy": 1.0, "softmax_lab": 2.0, "torch": 14.0, "torch.compile": 6.0, "jax.jit": 8.0, "tf.function": 10.0, "scipy": 12.0}
+TIMES = {
+    "copy": 1.0,
+    "softmax_lab": 2.0,
+    "torch": 14.0,
+    "torch.compile": 6.0,
+    "jax.jit": 8.0,
+    "tf.function": 10.0,
+    "scipy": 12.0,
+}
 
 
-def row(task: str, shape: tuple[int, int], provider: str, dtype: str = "float32", **changes: Any) -> dict[str, Any]:
-    """Return a row as the benchmark appends it: all times as in `TIMES`, half an ulp for the package, two for the peers."""
+def row(
+    task: str, shape: tuple[int, int], provider: str, dtype: str = "float32", **changes: Any
+) -> dict[str, Any]:
+    """Return a row as the benchmark appends it: all times as in `TIMES`, half an ulp for the package, two for
+    the peers.
+    """
     ms = changes.get("ms", TIMES[provider])
     exact = shape[1] <= 1000 and provider != "copy"
     defaults = {
-        "when": FIRST, "processor": "one", "threads": 2, "versions": "python 3", "task": task, "dtype": dtype,
-        "n": shape[0], "k": shape[1], "provider": provider, "ms": ms, "ms_20": 0.9 * ms, "ms_80": 1.2 * ms, "repeats": 7,
-        "copies": ms / TIMES["copy"], "max_ulp": (0.5 if provider == "softmax_lab" else 2.0) if exact else np.nan,
-    }  # fmt: skip
+        "when": FIRST,
+        "processor": "one",
+        "threads": 2,
+        "versions": "python 3",
+        "task": task,
+        "dtype": dtype,
+        "n": shape[0],
+        "k": shape[1],
+        "provider": provider,
+        "ms": ms,
+        "ms_20": 0.9 * ms,
+        "ms_80": 1.2 * ms,
+        "repeats": 7,
+        "copies": ms / TIMES["copy"],
+        "max_ulp": (0.5 if provider == "softmax_lab" else 2.0) if exact else np.nan,
+    }
     return defaults | changes
 
 
@@ -50,7 +76,9 @@ def stored(tmp_path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def frame(tmp_path: Path, *rows: dict[str, Any], shapes: Any = cpu.SHAPES, dtypes: Any = ("float32",)) -> pd.DataFrame:
+def frame(
+    tmp_path: Path, *rows: dict[str, Any], shapes: Any = cpu.SHAPES, dtypes: Any = ("float32",)
+) -> pd.DataFrame:
     """Return a run as `read` gives it, with later rows on top."""
     return speed.read(stored(tmp_path, [*run(shapes, dtypes), *({**one, "when": LATER} for one in rows)]))
 
@@ -71,11 +99,17 @@ def test_of_two_measurements_in_one_second_the_last_counts(tmp_path: Path) -> No
 
 
 def test_other_threads_and_other_processors_are_left_out(tmp_path: Path) -> None:
-    rows = [*run(processor="old"), *run(when=LATER, ms=5.0), *run(threads=1, when="2026-01-03T00:00:00", processor="third")]
+    rows = [
+        *run(processor="old"),
+        *run(when=LATER, ms=5.0),
+        *run(threads=1, when="2026-01-03T00:00:00", processor="third"),
+    ]
     path = stored(tmp_path, rows)
     assert set(speed.read(path)["ms"]) == {5.0}
     assert set(speed.read(path, threads=1)["processor"]) == {"third"}
-    with pytest.raises(ValueError, match=r"with 3 threads, it has 1, 2: run python -m experiments.benchmarks.cpu --threads 3"):
+    with pytest.raises(
+        ValueError, match=r"with 3 threads, it has 1, 2: run python -m experiments.benchmarks.cpu --threads 3"
+    ):
         speed.read(path, threads=3)
 
 
@@ -89,17 +123,24 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_nanoseconds_a_logit(tmp_path: Path) -> None:
     table = frame(tmp_path)
     n, k = cpu.SHAPES[0]
-    assert table.query("k == 10 and provider == 'softmax_lab'")["ns"].to_numpy() == pytest.approx(2e6 / (n * k))
+    assert table.query("k == 10 and provider == 'softmax_lab'")["ns"].to_numpy() == pytest.approx(
+        2e6 / (n * k)
+    )
 
 
 def test_a_shape_has_one_copy(tmp_path: Path) -> None:
-    """What the file says of copies is a multiple of another one, timed before; the unit is the copy that has a row."""
+    """What the file says of copies is a multiple of another one, timed before.
+
+    The unit is the copy that has a row.
+    """
     table = frame(tmp_path, row("loss", cpu.SHAPES[1], "copy", ms=4.0, copies=1.6))
     own = table[(table["provider"] == "softmax_lab") & (table["task"] == "loss")].set_index("k")
     assert own["copies"].to_dict() == {10: 2.0, 1000: 0.5, 32768: 2.0, 131072: 2.0}
     assert own["copies_before"].tolist() == [2.0] * 4
     assert speed.copy_scatter(table).tolist() == pytest.approx([1.0, 1.0, 1.0, 1.6])
-    assert speed.copy_scatter(frame(tmp_path, row("loss", cpu.SHAPES[0], "copy", copies=0.5))).max() == pytest.approx(2.0)
+    assert speed.copy_scatter(
+        frame(tmp_path, row("loss", cpu.SHAPES[0], "copy", copies=0.5))
+    ).max() == pytest.approx(2.0)
     assert (table.loc[table["provider"] == "copy", "copies"] == 1).all()
 
 
@@ -108,12 +149,17 @@ def test_origin_is_that_of_the_rows_that_count(tmp_path: Path) -> None:
     assert speed.origin(path) == "2026-01-02, with 2 threads of a processor that the system calls new"
     some = row("loss", cpu.SHAPES[0], "torch", when=LATER, processor="new")
     path = stored(tmp_path, [*run(processor="old"), some])
-    assert speed.origin(path) == "2026-01-01 to 2026-01-02, with 2 threads of a processor that the system calls old and new"
+    assert (
+        speed.origin(path)
+        == "2026-01-01 to 2026-01-02, with 2 threads of a processor that the system calls old and new"
+    )
 
 
 def test_circumstances_tell_when_runs_are_mixed(tmp_path: Path) -> None:
     assert speed.circumstances(frame(tmp_path))["runs"] == "All times of one shape and type come from one run"
-    mixed = speed.circumstances(frame(tmp_path, row("loss", cpu.SHAPES[1], "softmax_lab", versions="python 4")))
+    mixed = speed.circumstances(
+        frame(tmp_path, row("loss", cpu.SHAPES[1], "softmax_lab", versions="python 4"))
+    )
     assert mixed["runs"] == "Times from several runs are compared at 16,384 x 1,000 float32"
     assert mixed["versions"] == "python 3; python 4"
     assert mixed["when"] == "2026-01-01 to 2026-01-02"
@@ -127,7 +173,9 @@ def test_spread(tmp_path: Path) -> None:
 def test_comparison_is_each_peers_time_over_the_packages(tmp_path: Path) -> None:
     compared = speed.comparison(frame(tmp_path, row("loss", cpu.SHAPES[2], "jax.jit", ms=1.0)), "loss")
     assert list(compared.index) == [("float32", *shape) for shape in cpu.SHAPES]
-    assert (compared[["torch", "torch.compile", "tf.function", "scipy"]] == [7.0, 3.0, 5.0, 6.0]).all(axis=None)
+    assert (compared[["torch", "torch.compile", "tf.function", "scipy"]] == [7.0, 3.0, 5.0, 6.0]).all(
+        axis=None
+    )
     assert compared["best"].tolist() == [3.0, 3.0, 0.5, 3.0]
     assert compared["peer"].tolist() == ["torch.compile", "torch.compile", "jax.jit", "torch.compile"]
     assert compared["copies"].tolist() == [2.0] * 4
@@ -140,7 +188,10 @@ def test_comparison_is_each_peers_time_over_the_packages(tmp_path: Path) -> None
     assert text.index[0] == ("float32", "65,536 x 10")
 
 
-@pytest.mark.parametrize(("ms", "side", "mark"), [(1.4, "faster", "*"), (1.6, "level", "~"), (2.5, "level", "~"), (2.8, "slower", "")])
+@pytest.mark.parametrize(
+    ("ms", "side", "mark"),
+    [(1.4, "faster", "*"), (1.6, "level", "~"), (2.5, "level", "~"), (2.8, "slower", "")],
+)
 def test_times_whose_middles_overlap_are_level(tmp_path: Path, ms: float, side: str, mark: str) -> None:
     """The package's middle three fifths are 1.8 to 2.4, a peer's 0.9 to 1.2 of its time."""
     compared = speed.comparison(frame(tmp_path, row("loss", cpu.SHAPES[0], "torch", ms=ms)), "loss")
@@ -163,7 +214,9 @@ def test_a_missing_peer_has_no_ratio(tmp_path: Path) -> None:
 
 def test_missing_shapes_say_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no measurement at 2,097,152 x 2, .*: run python -m experiments.benchmarks.cpu, and with --sweep"
+        ValueError,
+        match=r"no measurement at 2,097,152 x 2, .*: run python -m experiments.benchmarks.cpu, and with "
+        r"--sweep",
     ):
         speed.margins(frame(tmp_path))
 
@@ -178,7 +231,8 @@ def test_verdict_counts_and_names_who_is_faster(tmp_path: Path) -> None:
     ]
     table = frame(tmp_path, *faster)
     assert speed.verdict(table, "loss") == (
-        "softmax_lab is the fastest in 1 of 4 cases, level with the fastest peer in 1 (which takes 0.95 of its time) and slower in 2: "
+        "softmax_lab is the fastest in 1 of 4 cases, level with the fastest peer in 1 (which takes 0.95 of "
+        "its time) and slower in 2: "
         "torch takes 0.50 to 0.70 of its time at K = 10, 1,000 (float32)"
     )
     assert speed.brief(table, "loss") == (
@@ -199,9 +253,15 @@ def test_the_worst_of_a_brief_may_be_a_level_one(tmp_path: Path) -> None:
 
 
 def test_both_types_are_compared_in_order(tmp_path: Path) -> None:
-    table = frame(tmp_path, row("loss", cpu.SHAPES[0], "torch", "float64", ms=1.0), dtypes=("float64", "float32"))
-    assert [dtype for dtype, _, _ in speed.comparison(table, "loss").index] == ["float32"] * 4 + ["float64"] * 4
-    assert speed.verdict(table, "loss").endswith("7 of 8 cases and slower in 1: torch takes 0.50 of its time at K = 10 (float64)")
+    table = frame(
+        tmp_path, row("loss", cpu.SHAPES[0], "torch", "float64", ms=1.0), dtypes=("float64", "float32")
+    )
+    assert [dtype for dtype, _, _ in speed.comparison(table, "loss").index] == ["float32"] * 4 + [
+        "float64"
+    ] * 4
+    assert speed.verdict(table, "loss").endswith(
+        "7 of 8 cases and slower in 1: torch takes 0.50 of its time at K = 10 (float64)"
+    )
 
 
 def test_margins_over_the_sweep(tmp_path: Path) -> None:
@@ -214,7 +274,12 @@ def test_margins_over_the_sweep(tmp_path: Path) -> None:
 
 
 def test_short_rows(tmp_path: Path) -> None:
-    table = frame(tmp_path, row("loss", cpu.SWEEP[0], "torch", ms=28.0), row("loss", (5, 2), "torch", ms=99.0), shapes=cpu.SWEEP)
+    table = frame(
+        tmp_path,
+        row("loss", cpu.SWEEP[0], "torch", ms=28.0),
+        row("loss", (5, 2), "torch", ms=99.0),
+        shapes=cpu.SWEEP,
+    )
     found = speed.short_rows(table, 2, 8192)
     assert found["loss", "float32", "torch"] == pytest.approx(2.0)
     assert found["softmax", "float32", "torch"] == pytest.approx(1.0)
@@ -227,7 +292,8 @@ def test_aims_are_judged_by_the_worst_shape(tmp_path: Path) -> None:
     assert met() == ["yes"] * 9
     assert met(dtypes=("float32",)) == ["yes"] * 6 + ["–", "yes", "–"]
     assert met(row("loss", cpu.SHAPES[0], "torch", ms=11.0))[0] == "no"  # 5.5 times
-    assert met(row("loss", cpu.SHAPES[0], "torch.compile", ms=2.9))[1:3] == ["no", "yes"]  # 1.45 times, at K = 10
+    # 1.45 times, at K = 10
+    assert met(row("loss", cpu.SHAPES[0], "torch.compile", ms=2.9))[1:3] == ["no", "yes"]
     assert met(row("loss", cpu.SHAPES[0], "torch.compile", ms=3.1))[1:3] == ["yes", "yes"]  # 1.55 times
     assert met(row("loss", cpu.SHAPES[2], "torch.compile", ms=4.9))[1:3] == ["yes", "no"]  # 2.45 times
     assert met(row("loss", cpu.SHAPES[0], "softmax_lab", copies=2.6))[3] == "yes"
@@ -239,7 +305,11 @@ def test_aims_are_judged_by_the_worst_shape(tmp_path: Path) -> None:
     assert met(row("loss", cpu.SHAPES[3], "torch", "float64", ms=5.0))[6] == "no"
     assert met(row("softmax", cpu.SHAPES[1], "softmax_lab", max_ulp=2.1))[7:] == ["no", "yes"]
     worst = speed.aims(frame(tmp_path, row("loss", cpu.SHAPES[1], "softmax_lab", copies=2.6))).iloc[3]
-    assert worst[["target", "at K", "worst"]].tolist() == ["at most 2.5 copies", "1,000, 32,768, 131,072", "2.00 or 2.60"]
+    assert worst[["target", "at K", "worst"]].tolist() == [
+        "at most 2.5 copies",
+        "1,000, 32,768, 131,072",
+        "2.00 or 2.60",
+    ]
     assert worst["where"] == "16,384 x 1,000"
 
 
@@ -251,7 +321,8 @@ def test_standing_names_whom_nobody_beats(tmp_path: Path) -> None:
     one = found.loc[("softmax", "float32", "16,384 x 1,000")]
     assert one["fastest, or level with it"] == "torch"
     assert set(one["most accurate"].split(", ")) == {"softmax_lab", "scipy"}
-    assert set(one["beaten by none"].split(", ")) == {"torch", "scipy"}  # as accurate as the package, and faster
+    # as accurate as the package, and faster
+    assert set(one["beaten by none"].split(", ")) == {"torch", "scipy"}
     assert found.loc[("log-softmax", "float32", "65,536 x 10")].tolist() == ["softmax_lab"] * 3
 
 
@@ -265,7 +336,9 @@ def test_standing_names_whom_nobody_beats(tmp_path: Path) -> None:
         (2.9, 0.4, "softmax_lab", {"torch", "softmax_lab"}),
     ],
 )
-def test_standing_of_times_that_are_level(tmp_path: Path, ms: float, ulp: float, fastest: str, unbeaten: set[str]) -> None:
+def test_standing_of_times_that_are_level(
+    tmp_path: Path, ms: float, ulp: float, fastest: str, unbeaten: set[str]
+) -> None:
     found = speed.standing(frame(tmp_path, row("softmax", cpu.SHAPES[1], "torch", ms=ms, max_ulp=ulp)))
     one = found.loc[("softmax", "float32", "16,384 x 1,000")]
     assert one["fastest, or level with it"] == fastest
@@ -302,11 +375,19 @@ def test_store_traffic_measures_three_ways() -> None:
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        ((0.30, 0.45, 0.30), "1.50 times .* as the count of bytes says, .* one that streams: the floor of a kernel is 1.5 copies, or 1 "),
-        ((0.46, 0.45, 0.30), "with ordinary stores: the floor of a kernel is 1 copy, or 0.67 where it streams"),
+        (
+            (0.30, 0.45, 0.30),
+            "1.50 times .* as the count of bytes says, .* one that streams: the floor of a kernel is 1.5 "
+            "copies, or 1 ",
+        ),
+        (
+            (0.46, 0.45, 0.30),
+            "with ordinary stores: the floor of a kernel is 1 copy, or 0.67 where it streams",
+        ),
         (
             (0.75, 0.50, 0.14),
-            "3.57 times as long .* bytes says 1.5, and the copy 1.50 and 5.36 times .* do not tell which stores the copy has",
+            "3.57 times as long .* bytes says 1.5, and the copy 1.50 and 5.36 times .* do not tell which "
+            "stores the copy has",
         ),
         ((0.75, 0.45, 0.30), "do not tell"),  # a copy like neither
         ((0.37, 0.44, 0.32), "do not tell"),  # a copy like both
@@ -394,7 +475,10 @@ def test_the_family_beside_the_plain_loss() -> None:
 
 def test_the_plain_loss_scatters(tmp_path: Path) -> None:
     header = "task,dtype,n,k,ms,peer,peer_ms,ratio"
-    rows = [f"margin,float32,8,4,1,{peer},{ms},1" for peer, ms in (("plain loss", 9.0), ("plain loss", 2.0), ("torch backward", 50.0))]
+    rows = [
+        f"margin,float32,8,4,1,{peer},{ms},1"
+        for peer, ms in (("plain loss", 9.0), ("plain loss", 2.0), ("torch backward", 50.0))
+    ]
     rows += [
         "gate,float32,8,4,1,plain loss,3.0,1",
         "distribution as target,float32,8,4,1,plain loss,70.0,1",
@@ -409,7 +493,8 @@ def test_autograd_has_both_tasks_and_all_types(tmp_path: Path) -> None:
     assert set(table.index.get_level_values("task")) == {"loss", "step"}
     assert set(table.loc["loss"].index.get_level_values("dtype")) == {"float32", "bfloat16", "float16"}
     header = "task,dtype,n,k,provider,ms,buffers"
-    rows = ["softmax_lab,2.0,1.0", "torch,9.0,3.0", "torch.compile,5.0,1.0", "torch,8.0,3.0"]  # the last counts
+    # the last counts
+    rows = ["softmax_lab,2.0,1.0", "torch,9.0,3.0", "torch.compile,5.0,1.0", "torch,8.0,3.0"]
     (tmp_path / "t.csv").write_text("\n".join([header, *(f"loss,float32,4,3,{row}" for row in rows)]))
     row = speed.autograd(tmp_path / "t.csv").iloc[0]
     assert row.tolist() == [2.0, 4.0, 2.5, 1.0, 3.0]
@@ -426,7 +511,10 @@ def test_half_precision_is_compared_at_both_scales(tmp_path: Path) -> None:
 
 
 def test_linear_layers_are_medians(tmp_path: Path) -> None:
-    lines = ["dtype,n,d,v,provider,seconds,ratio,peak_mb", *(f"float32,8,4,5,ours,{s},{s / 2},{10 * s}" for s in (1, 2, 9))]
+    lines = [
+        "dtype,n,d,v,provider,seconds,ratio,peak_mb",
+        *(f"float32,8,4,5,ours,{s},{s / 2},{10 * s}" for s in (1, 2, 9)),
+    ]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert speed.linear_layers(tmp_path / "t.csv").iloc[0].tolist() == [2.0, 1.0, 20.0]
     assert "softmax_lab" in speed.linear_layers().index.get_level_values("provider")

@@ -1,4 +1,6 @@
-"""The formulas of chapter 2 agree where nothing is hard, their bounds hold, and the timings are written whole or not at all."""
+"""The formulas of chapter 2 agree where nothing is hard, their bounds hold, and the timings are written whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,17 @@ def test_the_shift_of_wide_rows_is_rounded(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
-    ("offset", "gap", "classes"), [(0.0, 1.0, 2), (3.0, 6.0, 16), (30.0, 60.0, 16), (-40.0, 20.0, 50), (1e3, 20.0, 16)]
+    ("offset", "gap", "classes"),
+    [(0.0, 1.0, 2), (3.0, 6.0, 16), (30.0, 60.0, 16), (-40.0, 20.0, 50), (1e3, 20.0, 16)],
 )
 def test_bounds_hold(dtype: str, seed: int, offset: float, gap: float, classes: int) -> None:
     z = stability.rows(dtype, offset=offset, gap=gap, shape=(8, classes), seed=seed)
     exact, bound = exact_values("softmax", z), stability.bounds(z)
-    formulas = {"exp(z - max) / sum": bound.division, "exp((z - max) - log sum)": bound.shifted_log, "exp(z - lse)": bound.lse}
+    formulas = {
+        "exp(z - max) / sum": bound.division,
+        "exp((z - max) - log sum)": bound.shifted_log,
+        "exp(z - lse)": bound.lse,
+    }
     if offset < stability.exp_range(dtype)[0]:
         formulas["exp(z) / sum"] = bound.naive
     for name, limit in formulas.items():
@@ -77,7 +84,9 @@ def test_bounds_hold(dtype: str, seed: int, offset: float, gap: float, classes: 
 def test_bounds_are_the_formulas_of_the_docstring() -> None:
     z = np.array([[5.0, 5.0]])  # d = 0, <d> = 0, log s = log 2, l = 5 + log 2, log p = -log 2
     u, c, log2 = 2.0**-53, 2.0, np.log(2)
-    naive, division, shifted_log, lse = (float(bound[0, 0]) / u for bound in stability.bounds(z, library_error=c))
+    naive, division, shifted_log, lse = (
+        float(bound[0, 0]) / u for bound in stability.bounds(z, library_error=c)
+    )
     assert naive == pytest.approx(6)
     assert division == pytest.approx(6)
     assert shifted_log == pytest.approx(5 + 3 * log2)
@@ -113,7 +122,9 @@ def test_relative_error_leaves_out_what_underflows() -> None:
 
 
 def test_error_table_marks_nan_as_infinite() -> None:
-    table = stability.error_table(stability.SOFTMAX, "softmax", {"far": stability.rows("float32", offset=200.0)})
+    table = stability.error_table(
+        stability.SOFTMAX, "softmax", {"far": stability.rows("float32", offset=200.0)}
+    )
     assert table.loc["far", "exp(z) / sum"] == np.inf
     assert table.loc["far", "softmax_lab"] < 1
 
@@ -135,7 +146,9 @@ def test_every_variant_is_timed_against_a_copy(timings: pd.DataFrame) -> None:
     assert (timings["processor"].str.len() > 0).all()
     one = timings.query("rows == 4 and dtype == 'float32'").set_index(["function", "variant"])["median_s"]
     ratio = timings.query("rows == 4 and dtype == 'float32'").set_index(["function", "variant"])["to_copy"]
-    assert ratio["softmax", "softmax_lab"] == pytest.approx(one["softmax", "softmax_lab"] / one["copy", "copy"])
+    assert ratio["softmax", "softmax_lab"] == pytest.approx(
+        one["softmax", "softmax_lab"] / one["copy", "copy"]
+    )
 
 
 def test_timing_leaves_the_number_of_threads_alone() -> None:
@@ -170,7 +183,9 @@ def test_timings_are_written_and_read_back(timings: pd.DataFrame, tmp_path: Path
     assert [entry.name for entry in path.parent.iterdir()] == ["timing.csv"]  # nothing temporary is left
 
 
-def test_a_failed_write_leaves_the_old_file(timings: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    timings: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "timing.csv"
     path.write_text("old")
 
@@ -193,7 +208,9 @@ def test_the_program_writes_the_file_that_it_is_told(monkeypatch: pytest.MonkeyP
 def test_the_stored_timings_are_complete() -> None:
     table = stability.read_timings()
     arrays = set(zip(table["rows"], table["classes"], table["dtype"], strict=True))
-    expected = {(*shape, "float32") for shape in stability.SHAPES} | {(*shape, "float64") for shape in stability.SHAPES[:2]}
+    expected = {(*shape, "float32") for shape in stability.SHAPES} | {
+        (*shape, "float64") for shape in stability.SHAPES[:2]
+    }
     assert arrays == expected
     assert (table["rounds"] >= 7).all()
     for _, one in table.groupby(["rows", "classes", "dtype"]):

@@ -1,4 +1,6 @@
-"""The benchmark of the torch losses: it measures the same thing for every provider, and says what memory it took."""
+"""The benchmark of the torch losses: it measures the same thing for every provider, and says what memory it
+took.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,18 @@ from experiments.benchmarks import torch_cpu
 
 
 def measured(path: Path, task: str, *shape: int) -> dict[str, dict[str, str]]:
-    arguments = ["--task", task, "--shape", *map(str, shape), "--dtype", "float32", "--budget", "0", "--out", str(path)]
+    arguments = [
+        "--task",
+        task,
+        "--shape",
+        *map(str, shape),
+        "--dtype",
+        "float32",
+        "--budget",
+        "0",
+        "--out",
+        str(path),
+    ]
     assert torch_cpu.main([*arguments, "--provider", "softmax_lab", "torch"]) == 0
     with path.open(newline="", encoding="utf-8") as file:
         return {row["provider"]: row for row in csv.DictReader(file)}
@@ -31,7 +44,8 @@ def test_providers_compute_the_same_loss(tmp_path: Path, task: str, shape: tuple
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process its peak")
 def test_the_gradient_is_all_the_memory_that_the_loss_takes(tmp_path: Path) -> None:
-    rows = measured(tmp_path / "torch_cpu.csv", "loss", 16384, 1000)  # 64 MiB: what the allocator keeps back is small beside it
+    # 64 MiB: what the allocator keeps back is small beside it
+    rows = measured(tmp_path / "torch_cpu.csv", "loss", 16384, 1000)
     ours, theirs = (float(rows[name]["buffers"]) for name in ("softmax_lab", "torch"))
     assert 0.9 < ours < 1.2 < theirs
     assert math.isnan(float(rows["copy"]["buffers"]))

@@ -1,4 +1,6 @@
-"""Gradients against finite differences, and what the penalties of the two models have to do with each other."""
+"""Gradients against finite differences, and what the penalties of the two models have to do with each
+other.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ def sample() -> tuple[regression.Array, regression.Labels]:
     return rng.normal(size=(40, 3)), rng.integers(2, size=40)
 
 
-def test_logistic_gradient_matches_finite_differences(sample: tuple[regression.Array, regression.Labels]) -> None:
+def test_logistic_gradient_matches_finite_differences(
+    sample: tuple[regression.Array, regression.Labels],
+) -> None:
     v = np.array([0.5, -1.0, 2.0])
-    error = check_grad(*(lambda x, part=part: regression.logistic_objective(x, *sample, PENALTY)[part] for part in (0, 1)), v)
+    error = check_grad(
+        *(lambda x, part=part: regression.logistic_objective(x, *sample, PENALTY)[part] for part in (0, 1)), v
+    )
     assert error < 1e-6
 
 
-def test_softmax_gradient_matches_finite_differences(sample: tuple[regression.Array, regression.Labels]) -> None:
+def test_softmax_gradient_matches_finite_differences(
+    sample: tuple[regression.Array, regression.Labels],
+) -> None:
     weights = np.array([0.5, -1.0, 2.0, 0.3, 0.2, -0.1])
     error = check_grad(
         lambda x: regression.softmax_objective(x.reshape(2, 3), *sample, PENALTY)[0],
@@ -51,7 +59,9 @@ def test_the_fits_are_minima(sample: tuple[regression.Array, regression.Labels])
     assert np.abs(regression.logistic_objective(v, *sample, PENALTY)[1]).max() < 1e-6
 
 
-def test_the_softmax_is_logistic_regression_with_half_the_penalty(sample: tuple[regression.Array, regression.Labels]) -> None:
+def test_the_softmax_is_logistic_regression_with_half_the_penalty(
+    sample: tuple[regression.Array, regression.Labels],
+) -> None:
     w_1, w_2 = regression.fit_softmax(*sample, PENALTY, np.ones((2, 3)))
     np.testing.assert_allclose(w_1, -w_2, atol=1e-5)
     np.testing.assert_allclose(w_1 - w_2, regression.fit_logistic(*sample, PENALTY / 2), atol=1e-5)

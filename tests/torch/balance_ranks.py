@@ -1,6 +1,8 @@
-"""What two processes check of the balancing loss and the monitor: started by ``test_balanced``, once for all cases.
+"""What two processes check of the balancing loss and the monitor: started by ``test_balanced``, once for all
+cases.
 
-Each writes ``rank<r>.pt``: what it computed from its part of the batch, for the test to compare with one process on all of it.
+Each writes ``rank<r>.pt``: what it computed from its part of the batch, for the test to compare with one
+process on all of it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def problem(step: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def run(parts: list[slice], counts: Any, *, weighted: bool) -> dict[str, Any]:
-    """Train a linear layer for some steps on the parts of this process; DDP's average of the gradients is taken by hand."""
+    """Train a linear layer for some steps on the parts of this process.
+
+    DDP's average of the gradients is taken by hand.
+    """
     layer = torch.nn.Linear(D, K, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(torch.linspace(-1, 1, K * D).view(K, D))
@@ -86,7 +91,11 @@ def main() -> None:
     torch.set_num_threads(1)
     _dispatch.kernels = lambda: None  # type: ignore[assignment]  # the reference: nothing to load or compile
     dist.init_process_group(
-        "gloo", init_method=f"file://{options.folder / 'meeting'}", rank=options.rank, world_size=2, timeout=timedelta(seconds=HANG)
+        "gloo",
+        init_method=f"file://{options.folder / 'meeting'}",
+        rank=options.rank,
+        world_size=2,
+        timeout=timedelta(seconds=HANG),
     )
     found = cases([both[options.rank] for both in PARTS])
     torch.save(found, options.folder / f"rank{options.rank}.pt")

@@ -1,6 +1,8 @@
-"""What two processes check of losses inside ``DistributedDataParallel``: started by ``test_state``, once for all cases.
+"""What two processes check of losses inside ``DistributedDataParallel``: started by ``test_state``, once for
+all cases.
 
-Each writes ``rank<r>.pt``: what it computed from its half of each batch, for the test to compare with one process on all of it.
+Each writes ``rank<r>.pt``: what it computed from its half of each batch, for the test to compare with one
+process on all of it.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
     """Rows whose first half has other classes than the second."""
     generator = torch.Generator().manual_seed(step)
     hidden = torch.randn(N, D, dtype=torch.float64, generator=generator)
-    low, high = torch.randint(0, 2, (N // 2,), generator=generator), torch.randint(1, K, (N // 2,), generator=generator)
+    low, high = (
+        torch.randint(0, 2, (N // 2,), generator=generator),
+        torch.randint(1, K, (N // 2,), generator=generator),
+    )
     return hidden, torch.cat([low, high])
 
 
@@ -64,7 +69,11 @@ def run(part: slice) -> dict[str, dict[str, Any]]:
             model(hidden[part], target[part]).backward()
             optimizer.step()
             seen.append(plain.get_buffer("loss.counts").clone())
-        found[name] = {"weight": plain.layer.weight.detach(), "counts": torch.stack(seen), "state": plain.state_dict()}
+        found[name] = {
+            "weight": plain.layer.weight.detach(),
+            "counts": torch.stack(seen),
+            "state": plain.state_dict(),
+        }
     return found
 
 

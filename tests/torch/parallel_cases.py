@@ -1,7 +1,8 @@
-"""What every rank checks of the class-parallel losses: run by ``torchrun`` from ``test_parallel``, all cases in one launch.
+"""What every rank checks of the class-parallel losses: run by ``torchrun`` from ``test_parallel``, all cases
+in one launch.
 
-Each rank writes ``rank<r>.json``: what went wrong in a case (nothing: an empty text), by ``<ranks>: <case>``. Groups of 1 to
-all ranks are made in one launch; the first ranks of the launch are in each.
+Each rank writes ``rank<r>.json``: what went wrong in a case (nothing: an empty text), by ``<ranks>: <case>``.
+Groups of 1 to all ranks are made in one launch; the first ranks of the launch are in each.
 """
 
 from __future__ import annotations
@@ -70,18 +71,30 @@ class Problem(NamedTuple):
 def problem(*, soft: bool = False, seed: int = 0) -> Problem:
     """Random rows, two of them ignored."""
     rng = np.random.default_rng(seed)
-    hidden, weight, bias = (torch.from_numpy(2.0 * rng.standard_normal(shape)) for shape in ((ROWS, WIDTH), (K, WIDTH), (K,)))
+    hidden, weight, bias = (
+        torch.from_numpy(2.0 * rng.standard_normal(shape)) for shape in ((ROWS, WIDTH), (K, WIDTH), (K,))
+    )
     target = torch.from_numpy(rng.dirichlet(np.ones(K), ROWS) if soft else rng.integers(0, K, ROWS))
     if not soft:
         target[[2, 7]] = -100
-    sample_weight, upstream = torch.from_numpy(rng.uniform(0.5, 2.0, ROWS)), torch.from_numpy(rng.standard_normal(ROWS))
+    sample_weight, upstream = (
+        torch.from_numpy(rng.uniform(0.5, 2.0, ROWS)),
+        torch.from_numpy(rng.standard_normal(ROWS)),
+    )
     return Problem(hidden, weight, bias, target, sample_weight, upstream)
 
 
 def expected(given: Problem, spec: sl.LossSpec, reduction: Any) -> tuple[Any, Tensor]:
-    """Return value and logits' gradient of the whole, unsharded loss in float64; the upstream gradient is in it."""
+    """Return value and logits' gradient of the whole, unsharded loss in float64.
+
+    The upstream gradient is in it.
+    """
     value, gradient = sl.cross_entropy_grad(
-        given.logits.numpy(), given.target.numpy(), spec, reduction=reduction, sample_weight=given.sample_weight.numpy()
+        given.logits.numpy(),
+        given.target.numpy(),
+        spec,
+        reduction=reduction,
+        sample_weight=given.sample_weight.numpy(),
     )
     upstream = given.upstream[:, None] if reduction == "none" else given.upstream[0]
     return value, torch.from_numpy(gradient) * upstream
@@ -99,7 +112,9 @@ def check_logits(place: Place, given: Problem, spec: sl.LossSpec, reduction: Any
     wanted, gradient = expected(given, spec, reduction)
     target = given.target[:, place.columns] if given.target.is_floating_point() else given.target
     local = given.logits[:, place.columns].contiguous().requires_grad_()
-    value = parallel.cross_entropy(local, target, spec, group=place.group, reduction=reduction, sample_weight=given.sample_weight, **more)
+    value = parallel.cross_entropy(
+        local, target, spec, group=place.group, reduction=reduction, sample_weight=given.sample_weight, **more
+    )
     value.backward(given.upstream if reduction == "none" else given.upstream[0])
     close(value, wanted)
     close(gradient_of(local), gradient[:, place.columns])
@@ -108,11 +123,22 @@ def check_logits(place: Place, given: Problem, spec: sl.LossSpec, reduction: Any
 def check_linear(place: Place, given: Problem, spec: sl.LossSpec, reduction: Any, **more: Any) -> None:
     wanted, gradient = expected(given, spec, reduction)
     target = given.target[:, place.columns] if given.target.is_floating_point() else given.target
-    hidden, weight, bias = (t.clone().requires_grad_() for t in (given.hidden, given.weight[place.columns], given.bias[place.columns]))
+    hidden, weight, bias = (
+        t.clone().requires_grad_()
+        for t in (given.hidden, given.weight[place.columns], given.bias[place.columns])
+    )
     value = parallel.linear_cross_entropy(
-        hidden, weight, target, spec, local_bias=bias, group=place.group, reduction=reduction,
-        sample_weight=given.sample_weight, chunk_bytes=5 * 8 * max(SIZES[place.world]), **more,
-    )  # fmt: skip
+        hidden,
+        weight,
+        target,
+        spec,
+        local_bias=bias,
+        group=place.group,
+        reduction=reduction,
+        sample_weight=given.sample_weight,
+        chunk_bytes=5 * 8 * max(SIZES[place.world]),
+        **more,
+    )
     value.backward(given.upstream if reduction == "none" else given.upstream[0])
     close(value, wanted)
     close(gradient_of(hidden), gradient @ given.weight)
@@ -161,23 +187,35 @@ def singular(place: Place) -> None:
     """NaN and infinities in one rank's columns mean the same as in a whole row."""
     inf = np.inf
     rows = np.array(
-        [[0, 1, 2, 3, 4, 5], [np.nan, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, inf], [-inf] * 6, [-inf, -inf, 0, 1, 2, 3], [0, 0, 0, 0, -inf, -inf]]
+        [
+            [0, 1, 2, 3, 4, 5],
+            [np.nan, 0, 0, 0, 0, 0],
+            [0, 0, 0, 0, 0, inf],
+            [-inf] * 6,
+            [-inf, -inf, 0, 1, 2, 3],
+            [0, 0, 0, 0, -inf, -inf],
+        ]
     )
     target = np.array([5, 3, 3, 3, 3, 0])
     for spec in (sl.LossSpec(), sl.LossSpec(smoothing=0.1)):
         wanted, gradient = sl.cross_entropy_grad(rows, target, spec, reduction="none")
         local = torch.from_numpy(rows[:, place.columns].copy()).requires_grad_()
-        value = parallel.cross_entropy(local, torch.from_numpy(target), spec, group=place.group, reduction="none")
+        value = parallel.cross_entropy(
+            local, torch.from_numpy(target), spec, group=place.group, reduction="none"
+        )
         value.sum().backward()
         close(value, wanted)
-        finite = np.isfinite(wanted)  # where the value is not, the convention for the gradient is the row's own
+        # where the value is not, the convention for the gradient is the row's own
+        finite = np.isfinite(wanted)
         close(gradient_of(local)[finite], gradient[finite][:, place.columns])
         assert bool(torch.isnan(gradient_of(local)[1:4]).all())
 
 
 def ignored_nan(place: Place) -> None:
     """A row that does not count may hold anything; no row at all is NaN, or 0 where that is asked for."""
-    local = torch.full((2, SIZES[place.world][place.rank]), torch.nan, dtype=torch.float64, requires_grad=True)
+    local = torch.full(
+        (2, SIZES[place.world][place.rank]), torch.nan, dtype=torch.float64, requires_grad=True
+    )
     none = torch.tensor([-100, -100])
     assert bool(torch.isnan(parallel.cross_entropy(local, none, group=place.group)))
     value = parallel.cross_entropy(local, none, group=place.group, empty="zero")
@@ -188,7 +226,9 @@ def ignored_nan(place: Place) -> None:
 
 def no_rows(place: Place) -> None:
     local = torch.zeros((0, SIZES[place.world][place.rank]), requires_grad=True)
-    value = parallel.cross_entropy(local, torch.zeros(0, dtype=torch.int64), group=place.group, reduction="sum")
+    value = parallel.cross_entropy(
+        local, torch.zeros(0, dtype=torch.int64), group=place.group, reduction="sum"
+    )
     value.backward()
     assert value == 0
 
@@ -230,10 +270,15 @@ def collectives(place: Place) -> None:
         with counted() as calls:
             value.backward()
         assert calls == [], calls
-    hidden, weight = given.hidden.clone().requires_grad_(), given.weight[place.columns].clone().requires_grad_()
+    hidden, weight = (
+        given.hidden.clone().requires_grad_(),
+        given.weight[place.columns].clone().requires_grad_(),
+    )
     rows = -(-live // 3)  # three chunks of the rows that count
     chunks = [("MAX", rows), ("SUM", 2 * rows)] * 3
-    loss = partial(parallel.linear_cross_entropy, chunk_bytes=rows * 8 * max(SIZES[place.world]), group=place.group)
+    loss = partial(
+        parallel.linear_cross_entropy, chunk_bytes=rows * 8 * max(SIZES[place.world]), group=place.group
+    )
     with counted() as calls:
         value = loss(hidden, weight, given.target)
     assert calls == [*agreed, *chunks, ("SUM", n * WIDTH)], calls
@@ -267,8 +312,14 @@ def counted() -> Iterator[list[tuple[str, int]]]:
 
 def no_gathered_logits(place: Place) -> None:
     """Nothing but all-reduces is called, so no rank can have seen another's logits."""
-    names = [name for name in dir(dist) if name.startswith(("all_gather", "all_to_all", "gather", "broadcast", "reduce_", "scatter"))]
-    with mock.patch.multiple(dist, **{name: mock.DEFAULT for name in names if callable(getattr(dist, name))}) as replaced:
+    names = [
+        name
+        for name in dir(dist)
+        if name.startswith(("all_gather", "all_to_all", "gather", "broadcast", "reduce_", "scatter"))
+    ]
+    with mock.patch.multiple(
+        dist, **{name: mock.DEFAULT for name in names if callable(getattr(dist, name))}
+    ) as replaced:
         check_logits(place, problem(), INDEX_SPECS["everything"], "mean")
         check_linear(place, problem(), INDEX_SPECS["everything"], "mean")
     assert not any(fake.called for fake in replaced.values())
@@ -291,9 +342,17 @@ def bad_labels(place: Place) -> None:
                 target[4] = bad
             words = f"label {bad} on rank {owners[0]} is outside [0, {K})"
             raises(IndexError, words, partial(parallel.cross_entropy, local, target, group=place.group))
-            raises(IndexError, words, partial(parallel.linear_cross_entropy, given.hidden, weight, target, group=place.group))
+            raises(
+                IndexError,
+                words,
+                partial(parallel.linear_cross_entropy, given.hidden, weight, target, group=place.group),
+            )
     target = torch.full_like(given.target, K)
-    raises(IndexError, f"label {K} at row 0", lambda: parallel.cross_entropy(local, target, group=place.group, sizes=SIZES[place.world]))
+    raises(
+        IndexError,
+        f"label {K} at row 0",
+        lambda: parallel.cross_entropy(local, target, group=place.group, sizes=SIZES[place.world]),
+    )
 
 
 def different_arguments(place: Place) -> None:
@@ -303,22 +362,41 @@ def different_arguments(place: Place) -> None:
     given, own = problem(), place.rank == 0
     local = given.logits[:, place.columns].contiguous()
     rows = ROWS - own
-    raises(ValueError, "number of rows", lambda: parallel.cross_entropy(local[:rows], given.target[:rows], group=place.group))
+    raises(
+        ValueError,
+        "number of rows",
+        lambda: parallel.cross_entropy(local[:rows], given.target[:rows], group=place.group),
+    )
     swapped = given.target.flip(0) if own else given.target
     raises(ValueError, "target", lambda: parallel.cross_entropy(local, swapped, group=place.group))
     reduction: Any = "sum" if own else "mean"
-    raises(ValueError, "reduction", lambda: parallel.cross_entropy(local, given.target, group=place.group, reduction=reduction))
+    raises(
+        ValueError,
+        "reduction",
+        lambda: parallel.cross_entropy(local, given.target, group=place.group, reduction=reduction),
+    )
     wrong = [K // place.world + 7] * place.world
-    raises(ValueError, "sizes must hold", lambda: parallel.cross_entropy(local, given.target, group=place.group, sizes=wrong))
+    raises(
+        ValueError,
+        "sizes must hold",
+        lambda: parallel.cross_entropy(local, given.target, group=place.group, sizes=wrong),
+    )
     spec = sl.LossSpec(class_weight=np.ones(K + 1))
-    raises(ValueError, f"made for {K + 1} classes", lambda: parallel.cross_entropy(local, given.target, spec, group=place.group))
+    raises(
+        ValueError,
+        f"made for {K + 1} classes",
+        lambda: parallel.cross_entropy(local, given.target, spec, group=place.group),
+    )
 
 
 def same_as_one_process(place: Place) -> None:
     """Many classes and several blocks of rows: float32 beside the same loss on one process."""
     classes, rows = 5000, 64
     rng = np.random.default_rng(3)
-    hidden, weight = (torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for shape in ((rows, 16), (classes, 16)))
+    hidden, weight = (
+        torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        for shape in ((rows, 16), (classes, 16))
+    )
     target = torch.from_numpy(rng.integers(0, classes, rows))
     spec = sl.LossSpec(smoothing=0.1, z_loss=1e-4, bias=rng.standard_normal(classes))
     whole_hidden, whole_weight = (t.clone().requires_grad_() for t in (hidden, weight))
@@ -329,7 +407,10 @@ def same_as_one_process(place: Place) -> None:
     value = parallel.linear_cross_entropy(own_hidden, own_weight, target, spec, group=place.group)
     value.backward()
     close(value, one.detach(), rtol=3e-7)
-    for found, wanted in ((own_hidden.grad, whole_hidden.grad), (own_weight.grad, gradient_of(whole_weight)[first:last])):
+    for found, wanted in (
+        (own_hidden.grad, whole_hidden.grad),
+        (own_weight.grad, gradient_of(whole_weight)[first:last]),
+    ):
         assert found is not None
         assert wanted is not None
         close(found, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
@@ -337,19 +418,34 @@ def same_as_one_process(place: Place) -> None:
 
 CASES: dict[str, Callable[[Place], None]] = {
     **{f"family: {name}": family(i, spec, soft=False) for i, (name, spec) in enumerate(INDEX_SPECS.items())},
-    **{f"distributions: {name}": family(i, spec, soft=True) for i, (name, spec) in enumerate(SOFT_SPECS.items())},
+    **{
+        f"distributions: {name}": family(i, spec, soft=True)
+        for i, (name, spec) in enumerate(SOFT_SPECS.items())
+    },
     **{
         case.__name__: case
         for case in (
-            reductions, given_sizes, confident, singular, ignored_nan, no_rows, half_precision, collectives, no_gathered_logits, bad_labels,
-            different_arguments, same_as_one_process,
+            reductions,
+            given_sizes,
+            confident,
+            singular,
+            ignored_nan,
+            no_rows,
+            half_precision,
+            collectives,
+            no_gathered_logits,
+            bad_labels,
+            different_arguments,
+            same_as_one_process,
         )
     },
-}  # fmt: skip
+}
 
 
 def run_cases(rank: int, world: int) -> dict[str, str]:
-    """Run every case in groups of 1 to all ranks, up to the first that fails: the ranks may be out of step from there on."""
+    """Run every case in groups of 1 to all ranks, up to the first that fails: the ranks may be out of step
+    from there on.
+    """
     groups = {ranks: dist.new_group(range(ranks)) for ranks in range(1, world + 1)}
     found: dict[str, str] = {}
     for ranks, name in ((ranks, name) for ranks in groups for name in CASES if rank < ranks):
@@ -362,7 +458,9 @@ def run_cases(rank: int, world: int) -> dict[str, str]:
 
 
 def lost_ranks(rank: int, world: int, folder: Path) -> dict[str, str]:
-    """The last rank comes when the others have given it up, then dies: they must see an error, and not wait for as long as a hang."""
+    """The last rank comes when the others have given it up, then dies: they must see an error, and not wait
+    for as long as a hang.
+    """
     late, dying = (dist.new_group(range(world), timeout=SHORT) for _ in range(2))
     given, last = problem(), world - 1
 

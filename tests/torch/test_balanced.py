@@ -1,4 +1,6 @@
-"""The balancing loss: the registry's spec, counts given and gathered, a controller, exact resume, and two processes as one."""
+"""The balancing loss: the registry's spec, counts given and gathered, a controller, exact resume, and two
+processes as one.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,20 @@ K = 5
 COUNTS = np.array([400, 90, 30, 4, 0])
 Z = 2 * torch.randn(20, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Y = torch.from_numpy(np.random.default_rng(0).choice(K - 1, 20, p=[0.6, 0.2, 0.1, 0.1]))
-SETTINGS: list[dict[str, Any]] = [{}, {"tau": 0.0}, {"strength": 0.5, "gate": 0.0}, {"eps": 0.1, "power": 1.0}, {"gate": 2.0, "eps": 0.05}]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"tau": 0.0},
+    {"strength": 0.5, "gate": 0.0},
+    {"eps": 0.1, "power": 1.0},
+    {"gate": 2.0, "eps": 0.05},
+]
 
 Loss = slt.GradientBalancedLoss
 
 
-def value_and_gradient(loss: Callable[..., Tensor], z: Tensor = Z, y: Tensor = Y, **more: Any) -> tuple[Tensor, Tensor]:
+def value_and_gradient(
+    loss: Callable[..., Tensor], z: Tensor = Z, y: Tensor = Y, **more: Any
+) -> tuple[Tensor, Tensor]:
     leaf = z.clone().requires_grad_()
     value = loss(leaf, y, **more)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
@@ -53,7 +63,9 @@ def test_with_given_counts_it_is_the_registered_loss(settings: dict[str, Any]) -
     spec = gradient_balanced(COUNTS, **settings)
     module = Loss(COUNTS, **settings)
     assert module.spec == spec
-    for found, expected in zip(value_and_gradient(module), value_and_gradient(slt.SoftmaxLoss(spec)), strict=True):
+    for found, expected in zip(
+        value_and_gradient(module), value_and_gradient(slt.SoftmaxLoss(spec)), strict=True
+    ):
         assert torch.equal(found, expected)
 
 
@@ -134,11 +146,14 @@ def test_training_resumes_exactly(counts: Any) -> None:
 
 
 def test_the_controller_takes_the_prior_out_and_stops_there() -> None:
-    """Logits that carry tau0 - tau times the log-prior, as of a model that learns what its loss asks: tau goes to tau0."""
+    """Logits that carry tau0 - tau times the log-prior, as of a model that learns what its loss asks: tau
+    goes to tau0.
+    """
     prior = torch.from_numpy(np.log(np.maximum(COUNTS, 1) / np.maximum(COUNTS, 1).sum()))
     y = torch.arange(K).repeat(40)
     fair = torch.randn(len(y), K, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    # logits of which no multiple of the prior can improve the balanced loss: what is left to add is found by the step itself
+    # logits of which no multiple of the prior can improve the balanced loss: what is left to add is found by
+    # the step itself
     for _ in range(20):
         fair += sl.balance.prior_response(fair.numpy(), y.numpy(), prior.numpy()).shift() * prior
     module = Loss(COUNTS, tau=0.2, rate=0.5)
@@ -185,14 +200,20 @@ def test_errors(make: Callable[[], Any], error: type[Exception], message: str) -
 
 
 def test_representation() -> None:
-    assert repr(Loss(3, eps=0.1)) == "GradientBalancedLoss(3 classes, counts gathered, tau=1.1, strength=1, gate=4, eps=0.1, power=0.5)"
+    assert (
+        repr(Loss(3, eps=0.1))
+        == "GradientBalancedLoss(3 classes, counts gathered, tau=1.1, strength=1, gate=4, eps=0.1, power=0.5)"
+    )
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torch.balance_ranks", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    ranks = [
+        subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
     for process in ranks:
         _, errors = process.communicate(timeout=HANG)
         assert process.returncode == 0, errors

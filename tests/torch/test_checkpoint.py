@@ -1,4 +1,6 @@
-"""Activation checkpointing: value, gradient and every count are those without it, to the bit, whatever checkpoints."""
+"""Activation checkpointing: value, gradient and every count are those without it, to the bit, whatever
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Call = Callable[..., Tensor]
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(step)
-    labels = torch.multinomial(torch.tensor([0.6, 0.2, 0.1, 0.07, 0.03]), N, replacement=True, generator=generator)
+    labels = torch.multinomial(
+        torch.tensor([0.6, 0.2, 0.1, 0.07, 0.03]), N, replacement=True, generator=generator
+    )
     return torch.randn(N, D, generator=generator), torch.where(torch.arange(N) % 5 == 4, -100, labels)
 
 
@@ -32,14 +36,18 @@ def once(reentrant: bool) -> Call:
 
 def nested(outer: bool, inner: bool) -> Callable[..., Tensor]:
     def call(function: Call, *tensors: Tensor) -> Tensor:
-        value: Tensor = checkpoint(lambda *given: checkpoint(function, *given, use_reentrant=inner), *tensors, use_reentrant=outer)
+        value: Tensor = checkpoint(
+            lambda *given: checkpoint(function, *given, use_reentrant=inner), *tensors, use_reentrant=outer
+        )
         return value
 
     return call
 
 
 def selective(policy: Callable[..., CheckpointPolicy]) -> Call:
-    return partial(checkpoint, use_reentrant=False, context_fn=partial(create_selective_checkpoint_contexts, policy))
+    return partial(
+        checkpoint, use_reentrant=False, context_fn=partial(create_selective_checkpoint_contexts, policy)
+    )
 
 
 def save_all(_: Any, function: Any, *__: Any, **___: Any) -> CheckpointPolicy:
@@ -66,7 +74,11 @@ KINDS: dict[str, Call] = {
     "selective: all": selective(save_all),
     "selective: products": selective(save_products),
     "offloaded": offloaded,
-    **{f"nested: {outer}, {inner}": nested(outer, inner) for outer in (False, True) for inner in (False, True)},
+    **{
+        f"nested: {outer}, {inner}": nested(outer, inner)
+        for outer in (False, True)
+        for inner in (False, True)
+    },
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "seesaw": lambda: slt.SeesawLoss(K),
@@ -91,7 +103,8 @@ def train(loss: nn.Module, kind: Call, *, how: str = "each", call: Call | None =
     compute = loss if call is None else call
 
     def forward(hidden: Tensor, target: Tensor) -> Tensor:
-        value: Tensor = compute(3 * layer(hidden), target.clone())  # the target is made inside, as by who shifts labels
+        # the target is made inside, as by who shifts labels
+        value: Tensor = compute(3 * layer(hidden), target.clone())
         return value
 
     for step in range(STEPS):
@@ -107,7 +120,10 @@ def train(loss: nn.Module, kind: Call, *, how: str = "each", call: Call | None =
         elif how != "each":
             for value in values[:: 1 if how == "in order" else -1]:
                 value.backward()
-        found += [*(value.detach() for value in values), *(p.grad.clone() for p in layer.parameters() if p.grad is not None)]
+        found += [
+            *(value.detach() for value in values),
+            *(p.grad.clone() for p in layer.parameters() if p.grad is not None),
+        ]
         found += [buffer.clone() for buffer in loss.buffers()]
         optimizer.step()
     return found
@@ -135,8 +151,15 @@ def test_training_is_the_same_to_the_bit(name: str, kind: str, how: str) -> None
 @pytest.mark.parametrize("kind", ["non-reentrant", "reentrant"])
 @pytest.mark.parametrize("name", ["seesaw", "gathered"])
 def test_a_compiled_loss_counts_once_too(name: str, kind: str) -> None:
-    expected = train(loss := LOSSES[name](), plainly, call=torch.compile(loss, fullgraph=True, backend="aot_eager"))
-    assert_same(train(loss := LOSSES[name](), KINDS[kind], call=torch.compile(loss, fullgraph=True, backend="aot_eager")), expected)
+    expected = train(
+        loss := LOSSES[name](), plainly, call=torch.compile(loss, fullgraph=True, backend="aot_eager")
+    )
+    assert_same(
+        train(
+            loss := LOSSES[name](), KINDS[kind], call=torch.compile(loss, fullgraph=True, backend="aot_eager")
+        ),
+        expected,
+    )
     torch.testing.assert_close(expected, train(LOSSES[name](), plainly))
 
 
@@ -150,7 +173,9 @@ def test_a_checkpoint_inside_of_compiled_code(name: str, reentrant: bool) -> Non
 
     def compiled(function: Call, *tensors: Tensor) -> Tensor:
         if function not in known:
-            known[function] = torch.compile(partial(checkpoint, function, use_reentrant=reentrant), fullgraph=True, backend="aot_eager")
+            known[function] = torch.compile(
+                partial(checkpoint, function, use_reentrant=reentrant), fullgraph=True, backend="aot_eager"
+            )
         return known[function](*tensors)
 
     torch.testing.assert_close(train(LOSSES[name](), compiled), train(LOSSES[name](), plainly))
@@ -181,7 +206,9 @@ def test_the_same_batch_again_and_again(name: str, kind: str) -> None:
     for call in (plainly, KINDS[kind]):
         loss, layer = LOSSES[name](), model()
         for _ in range(3):
-            call(lambda h, y, loss=loss, layer=layer: loss(layer(h), y), hidden.requires_grad_(), target).backward()
+            call(
+                lambda h, y, loss=loss, layer=layer: loss(layer(h), y), hidden.requires_grad_(), target
+            ).backward()
         assert layer.weight.grad is not None
         found.append([layer.weight.grad, loss.get_buffer("counts")])
     assert_same(found[1], found[0])
@@ -220,7 +247,9 @@ def test_a_pass_without_a_first_is_refused_and_counts_nothing() -> None:
 def test_more_passes_than_are_remembered_are_refused() -> None:
     loss, layer = slt.SeesawLoss(K), model()
     values = [
-        checkpoint(lambda h, y: loss(layer(h), y), batch(i)[0].requires_grad_(), batch(i)[1], use_reentrant=False)
+        checkpoint(
+            lambda h, y: loss(layer(h), y), batch(i)[0].requires_grad_(), batch(i)[1], use_reentrant=False
+        )
         for i in range(_passes.IN_FLIGHT + 1)
     ]
     with pytest.raises(RuntimeError, match=f"more than {_passes.IN_FLIGHT} forward passes ago"):
@@ -267,7 +296,9 @@ def test_the_monitor_measures_the_same_batch_at_every_step() -> None:
         hidden, target = batch(0)
         with slt.GradientMonitor(loss) as monitor:
             for _ in range(3):
-                kind(lambda h, y, loss=loss, layer=layer: loss(layer(h), y), hidden.requires_grad_(), target).backward()
+                kind(
+                    lambda h, y, loss=loss, layer=layer: loss(layer(h), y), hidden.requires_grad_(), target
+                ).backward()
             with torch.no_grad():
                 loss(layer(hidden), target)
             assert monitor.step == 3

@@ -1,4 +1,6 @@
-"""The loss on tensors: the NumPy package's bits, every kind of derivative, whose memory the gradient is, and errors."""
+"""The loss on tensors: the NumPy package's bits, every kind of derivative, whose memory the gradient is, and
+errors.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,14 @@ def registered(name: str) -> LossSpec:
     """Return the registered loss with counts or weights for K classes."""
     factory = sl.losses.REGISTRY[name]
     given = {"counts": COUNTS, "class_weight": np.linspace(0.5, 2.0, K)}
-    return factory(**{key: value for key, value in given.items() if key in inspect.signature(factory).parameters})
+    return factory(
+        **{key: value for key, value in given.items() if key in inspect.signature(factory).parameters}
+    )
 
 
-def problem(dtype: torch.dtype = torch.float64, *, soft: bool = False, seed: int = 0) -> tuple[Tensor, Tensor]:
+def problem(
+    dtype: torch.dtype = torch.float64, *, soft: bool = False, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Logits that require a gradient, and targets; one row is ignored."""
     rng = np.random.default_rng(seed)
     logits = torch.tensor(3.0 * rng.standard_normal((N, K))).to(dtype).requires_grad_()
@@ -56,7 +62,10 @@ def bits(array: np.ndarray[Any, Any]) -> bytes:
 def assert_same_bits(logits: Tensor, target: Tensor, spec: LossSpec, **options: Any) -> None:
     value = slt.cross_entropy(logits, target, spec, **options)
     value.sum().backward()
-    named: dict[str, Any] = {"axis" if name == "dim" else name: as_array(v) if isinstance(v, Tensor) else v for name, v in options.items()}
+    named: dict[str, Any] = {
+        "axis" if name == "dim" else name: as_array(v) if isinstance(v, Tensor) else v
+        for name, v in options.items()
+    }
     expected, gradient = sl.cross_entropy_grad(as_array(logits), as_array(target), spec, **named)
     assert value.dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
     assert bits(value.detach().numpy()) == bits(expected)
@@ -115,14 +124,18 @@ def test_one_row_without_a_batch() -> None:
     assert torch.equal(slt.cross_entropy(logits[0], target[0]), slt.cross_entropy(logits[:1], target[:1]))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.uint32, torch.uint64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int32, torch.uint16, torch.uint32, torch.uint64], ids=str
+)
 def test_other_integers_as_labels(dtype: torch.dtype) -> None:
     logits, target = problem()
     target = target.clamp(min=0)
     for plain in (False, True):
         fields = fields_of(LossSpec(), logits)
         values = [
-            _composite.loss(logits, y, fields, None, _composite.Options()) if plain else slt.cross_entropy(logits, y)
+            _composite.loss(logits, y, fields, None, _composite.Options())
+            if plain
+            else slt.cross_entropy(logits, y)
             for y in (target, target.to(dtype))
         ]
         assert torch.equal(*values)
@@ -133,7 +146,10 @@ def test_other_integers_as_labels(dtype: torch.dtype) -> None:
 def test_no_rows_at_all() -> None:
     logits, target = torch.zeros(0, K, requires_grad=True), torch.zeros(0, dtype=torch.long)
     assert torch.isnan(slt.cross_entropy(logits, target))
-    for value in (slt.cross_entropy(logits, target, empty="zero"), slt.cross_entropy(logits, target, reduction="sum")):
+    for value in (
+        slt.cross_entropy(logits, target, empty="zero"),
+        slt.cross_entropy(logits, target, reduction="sum"),
+    ):
         assert torch.autograd.grad(value, logits)[0].shape == (0, K)
         assert value == 0
     assert slt.cross_entropy(logits, target, reduction="none").shape == (0,)
@@ -167,26 +183,42 @@ def test_the_closed_form_in_plain_torch_agrees(soft: bool, reduction: str) -> No
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
         (by_autograd,) = torch.autograd.grad(differentiable.sum(), logits)
         np.testing.assert_allclose(by_autograd, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
-        expected_product = sl.cross_entropy_hvp(as_array(logits), as_array(target), tangent.numpy(), spec, **named)
+        expected_product = sl.cross_entropy_hvp(
+            as_array(logits), as_array(target), tangent.numpy(), spec, **named
+        )
         np.testing.assert_allclose(product, expected_product, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 def test_plain_torch_keeps_confident_rows() -> None:
     logits = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
     fields = fields_of(LossSpec(), logits)
-    value, gradient = _composite.loss_and_gradient(logits, torch.tensor([0]), fields, None, _composite.Options())
+    value, gradient = _composite.loss_and_gradient(
+        logits, torch.tensor([0]), fields, None, _composite.Options()
+    )
     expected, expected_gradient = sl.cross_entropy_grad(logits.numpy(), [0])
     np.testing.assert_allclose(value, expected, rtol=1e-15)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-15)
 
 
 def test_plain_torch_at_infinities_and_ignored_nan() -> None:
-    logits = torch.tensor([[0.0, -torch.inf, 1.0], [torch.nan] * 3, [torch.inf, 0.0, 0.0], [-torch.inf] * 3, [torch.nan, 0.0, 0.0]])
+    logits = torch.tensor(
+        [
+            [0.0, -torch.inf, 1.0],
+            [torch.nan] * 3,
+            [torch.inf, 0.0, 0.0],
+            [-torch.inf] * 3,
+            [torch.nan, 0.0, 0.0],
+        ]
+    )
     target = torch.tensor([0, -100, 1, 2, 1])
     for spec in (LossSpec(), LossSpec(softcap=5.0, gamma=0.5)):
         fields = fields_of(spec, logits)
-        value, gradient = _composite.loss_and_gradient(logits, target, fields, None, _composite.Options("none"))
-        expected, expected_gradient = sl.cross_entropy_grad(logits.numpy(), target.numpy(), spec, reduction="none")
+        value, gradient = _composite.loss_and_gradient(
+            logits, target, fields, None, _composite.Options("none")
+        )
+        expected, expected_gradient = sl.cross_entropy_grad(
+            logits.numpy(), target.numpy(), spec, reduction="none"
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-6)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
@@ -195,10 +227,18 @@ def test_plain_torch_at_infinities_and_ignored_nan() -> None:
 
 
 def held(spec: LossSpec, logits: Tensor, target: Tensor) -> tuple[LossSpec, Tensor | None]:
-    """Return the spec without its gate and with the weights that the gate gives here as sample weights: what derivatives mean."""
+    """Return the spec without its gate and with the weights that the gate gives here as sample weights: what
+    derivatives mean.
+    """
     if not spec.gate:
         return spec, None
-    u_only = LossSpec(temperature=spec.temperature, scale=spec.scale, bias=spec.bias, margin=spec.margin, softcap=spec.softcap)
+    u_only = LossSpec(
+        temperature=spec.temperature,
+        scale=spec.scale,
+        bias=spec.bias,
+        margin=spec.margin,
+        softcap=spec.softcap,
+    )
     q_y = torch.exp(-slt.cross_entropy(logits.detach(), target, u_only, reduction="none"))
     weights = torch.tensor(spec.class_weight)[target.clamp(min=0)] ** (q_y**spec.gate)
     return replace(spec, gate=0.0, class_weight=1.0), weights
@@ -279,7 +319,9 @@ def test_torch_func() -> None:
         value, tangent = torch.func.jvp(loss, (z,), (torch.ones_like(z),))  # type: ignore[misc]
         torch.testing.assert_close(value, loss(z))  # type: ignore[no-untyped-call]
         torch.testing.assert_close(tangent, gradient.sum())
-        per_row = torch.func.vmap(torch.func.grad(lambda z, y: slt.cross_entropy(z, y, spec, reduction="sum")))(z, target)  # noqa: B023
+        per_row = torch.func.vmap(
+            torch.func.grad(lambda z, y: slt.cross_entropy(z, y, spec, reduction="sum"))  # noqa: B023
+        )(z, target)
         loss_sum = slt.cross_entropy(leaf, target, spec, reduction="sum")
         torch.testing.assert_close(per_row, torch.autograd.grad(loss_sum, leaf)[0])
 
@@ -292,7 +334,9 @@ def test_the_third_derivative() -> None:
     for _ in range(3):
         (derivative,) = torch.autograd.grad(value, logits, create_graph=True)
         value = (derivative * direction).sum()
-    three = torch.func.jacfwd(torch.func.jacfwd(torch.func.jacfwd(lambda t: loss(logits.detach() + t * direction))))  # type: ignore[no-untyped-call]
+    three = torch.func.jacfwd(
+        torch.func.jacfwd(torch.func.jacfwd(lambda t: loss(logits.detach() + t * direction)))  # type: ignore[no-untyped-call]
+    )
     torch.testing.assert_close(value.detach(), three(torch.zeros((), dtype=torch.float64)))
 
 
@@ -350,7 +394,9 @@ def test_the_buffer_is_given_away(factor: float) -> None:
     (factor * value).backward()
     assert logits.grad is not None
     assert logits.grad.data_ptr() == buffer
-    np.testing.assert_array_equal(logits.grad, factor * sl.cross_entropy_grad(as_array(logits), as_array(target))[1])
+    np.testing.assert_array_equal(
+        logits.grad, factor * sl.cross_entropy_grad(as_array(logits), as_array(target))[1]
+    )
 
 
 class LargeResults(TorchDispatchMode):
@@ -421,7 +467,9 @@ def test_two_losses_of_the_same_logits_add_up() -> None:
     logits, target = problem()
     other = LossSpec(gamma=2.0)
     (slt.cross_entropy(logits, target) + slt.cross_entropy(logits, target, other)).backward()
-    expected = sum(sl.cross_entropy_grad(as_array(logits), as_array(target), spec)[1] for spec in (LossSpec(), other))
+    expected = sum(
+        sl.cross_entropy_grad(as_array(logits), as_array(target), spec)[1] for spec in (LossSpec(), other)
+    )
     assert logits.grad is not None
     np.testing.assert_array_equal(logits.grad, expected)
 
@@ -478,7 +526,10 @@ def test_inplace_leaves_the_logits_alone_until_the_backward_pass() -> None:
 
 
 def test_inplace_with_logits_that_are_used_afterwards() -> None:
-    """Whoever reads them in the forward pass reads them as they were; whose derivative comes later is told."""
+    """Whoever reads them in the forward pass reads them as they were.
+
+    Whose derivative comes later is told.
+    """
     logits, target = problem()
     hidden = logits * 1.0
     value = slt.cross_entropy(hidden, target, inplace=True) + hidden.logsumexp(-1).mean()
@@ -556,7 +607,9 @@ if __name__ == "__main__":
 
 
 def test_data_loader_workers() -> None:
-    result = subprocess.run([sys.executable, "-c", _WORKERS], capture_output=True, text=True, timeout=HANG, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", _WORKERS], capture_output=True, text=True, timeout=HANG, check=False
+    )
     assert result.stdout.strip() == "True", result.stderr
 
 
@@ -576,8 +629,16 @@ def test_data_loader_workers() -> None:
         ({"target": torch.zeros(N, 2)}, ValueError, r"must have the logits' shape \(5, 6\)"),
         ({"target": torch.full((N,), K)}, IndexError, "label 6 at row 0"),
         ({"target": torch.zeros(N, K) - 1}, ValueError, "target must be"),
-        ({"target": torch.zeros(N, dtype=torch.long, device="meta")}, ValueError, "target must be on the logits' device cpu; got meta"),
-        ({"target": torch.ones(N, K) / K, "spec": LossSpec(gamma=1.0)}, ValueError, "gamma needs class-index targets"),
+        (
+            {"target": torch.zeros(N, dtype=torch.long, device="meta")},
+            ValueError,
+            "target must be on the logits' device cpu; got meta",
+        ),
+        (
+            {"target": torch.ones(N, K) / K, "spec": LossSpec(gamma=1.0)},
+            ValueError,
+            "gamma needs class-index targets",
+        ),
         ({"spec": LossSpec(bias=[0.0, 1.0])}, ValueError, "spec is made for 2 classes; the logits have 6"),
         ({"spec": None}, TypeError, "spec must be a LossSpec"),
         ({"reduction": "median"}, ValueError, "reduction must be one of"),
@@ -603,20 +664,32 @@ def test_validate_reads_labels_on_any_device() -> None:
 
 
 def test_an_ignored_label_has_64_bits() -> None:
-    with pytest.raises(ValueError, match="ignore_index must be an integer of 64 bits; got 9223372036854775808"):
+    with pytest.raises(
+        ValueError, match="ignore_index must be an integer of 64 bits; got 9223372036854775808"
+    ):
         slt.cross_entropy(torch.zeros(1, 2), torch.tensor([0]), ignore_index=2**63)
     assert slt.cross_entropy(torch.zeros(1, 2), torch.tensor([0]), ignore_index=-(2**63)) > 0
 
 
 # ---- rows without a distribution ----
 
-WITHOUT = [[torch.inf, 0.0, 1.0], [torch.inf, torch.inf, 0.0], [0.0, torch.inf, -torch.inf], [-torch.inf] * 3, [0.0, torch.nan, 1.0]]
+WITHOUT = [
+    [torch.inf, 0.0, 1.0],
+    [torch.inf, torch.inf, 0.0],
+    [0.0, torch.inf, -torch.inf],
+    [-torch.inf] * 3,
+    [0.0, torch.nan, 1.0],
+]
 
 
 @pytest.mark.parametrize("row", WITHOUT, ids=str)
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("spec", [LossSpec(), LossSpec(temperature=0.3), LossSpec(smoothing=0.1), LossSpec(z_loss=0.1)], ids=repr)
-def test_a_row_without_a_distribution_is_nan_alone_on_the_plain_path_too(spec: LossSpec, soft: bool, row: list[float]) -> None:
+@pytest.mark.parametrize(
+    "spec", [LossSpec(), LossSpec(temperature=0.3), LossSpec(smoothing=0.1), LossSpec(z_loss=0.1)], ids=repr
+)
+def test_a_row_without_a_distribution_is_nan_alone_on_the_plain_path_too(
+    spec: LossSpec, soft: bool, row: list[float]
+) -> None:
     z = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=torch.float64)
     target = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64) if soft else torch.tensor([0, 1])
 
@@ -637,7 +710,9 @@ def test_a_row_without_a_distribution_is_nan_alone_on_the_plain_path_too(spec: L
 def test_a_transform_keeps_the_gradient_of_a_confident_row() -> None:
     z = torch.tensor([[40.0, 0.0, -1.0]])
     found = torch.func.grad(lambda z: slt.cross_entropy(z, torch.tensor([0])))(z)
-    torch.testing.assert_close(found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0])[1]), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0])[1]), rtol=1e-6, atol=0.0
+    )
 
 
 def test_a_soft_cap_has_no_slope_at_minus_infinity_on_the_plain_path_too() -> None:
@@ -646,8 +721,14 @@ def test_a_soft_cap_has_no_slope_at_minus_infinity_on_the_plain_path_too() -> No
     torch.testing.assert_close(found, torch.from_numpy(sl.cross_entropy_grad(z.numpy(), [0], spec)[1]))
 
 
-@pytest.mark.parametrize("make", [lambda: LossSpec(temperature=2.0), lambda: sl.losses.balanced_softmax([3, 2, 1])], ids=["spec", "loss"])
-def test_a_spec_made_inside_a_compiled_function_works_or_says_what_to_do(make: Callable[[], LossSpec]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LossSpec(temperature=2.0), lambda: sl.losses.balanced_softmax([3, 2, 1])],
+    ids=["spec", "loss"],
+)
+def test_a_spec_made_inside_a_compiled_function_works_or_says_what_to_do(
+    make: Callable[[], LossSpec],
+) -> None:
     z, target = torch.randn(3, 3), torch.tensor([0, 1, 2])
 
     def loss(z: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""The ends of the fields' domains in plain torch (functorch's way, and the closed forms off the CPU) against the CPU's loops."""
+"""The ends of the fields' domains in plain torch (functorch's way, and the closed forms off the CPU) against
+the CPU's loops.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ SPECS = {
 
 def close(computed: torch.Tensor, expected: Any, dtype: torch.dtype) -> None:
     torch.testing.assert_close(
-        computed, torch.as_tensor(np.asarray(expected)).to(computed.dtype), rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=1e-300
+        computed,
+        torch.as_tensor(np.asarray(expected)).to(computed.dtype),
+        rtol=1e-13 if dtype == torch.float64 else 1e-5,
+        atol=1e-300,
     )
 
 
@@ -68,7 +73,11 @@ def test_maps_and_their_derivatives_at_the_ends(temperature: float, dtype: torch
         function = getattr(slt, name)
         result = function(z, temperature=temperature)
         close(result.detach(), getattr(sl, name)(z.detach().numpy(), temperature=temperature), dtype)
-        close(torch.func.vmap(lambda row, f=function: f(row, temperature=temperature))(z.detach()), result.detach(), dtype)
+        close(
+            torch.func.vmap(lambda row, f=function: f(row, temperature=temperature))(z.detach()),
+            result.detach(),
+            dtype,
+        )
         result[:, 0].sum().backward()
         assert z.grad is not None
         sharp = temperature < 1

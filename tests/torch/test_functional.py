@@ -1,4 +1,6 @@
-"""The drop-ins beside torch's own functions: torch's own samples and error cases, and every corner of the signature."""
+"""The drop-ins beside torch's own functions: torch's own samples and error cases, and every corner of the
+signature.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ pytest.importorskip("expecttest", reason="torch's own test samples need it")
 
 FUNCTIONS = ("cross_entropy", "softmax", "log_softmax")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-ULPS = 16  # of the largest entry: weights and upstream gradients are multiplied in, and terms larger than the result cancel
+# of the largest entry: weights and upstream gradients are multiplied in, and terms larger than the result
+# cancel
+ULPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,9 @@ def sampled() -> tuple[Any, Any]:
     functions = importlib.import_module("torch.testing._internal.common_methods_invocations").op_db
     modules = importlib.import_module("torch.testing._internal.common_modules").module_db
     loss = next(info for info in modules if info.module_cls is torch.nn.CrossEntropyLoss)
-    return {(info.name.removeprefix("nn.functional."), info.variant_test_name): info for info in functions}, loss
+    return {
+        (info.name.removeprefix("nn.functional."), info.variant_test_name): info for info in functions
+    }, loss
 
 
 def detached(value: Any) -> Any:
@@ -48,12 +54,21 @@ def detached(value: Any) -> Any:
     return value.detach().clone().requires_grad_(value.requires_grad) if isinstance(value, Tensor) else value
 
 
-def outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor | None]]:
-    """Return the value and the gradients of its weighted sum with respect to every argument that wants one."""
-    args, kwargs = tuple(detached(value) for value in args), {name: detached(value) for name, value in kwargs.items()}
+def outcome(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the value and the gradients of its weighted sum with respect to every argument that
+    wants one.
+    """
+    args, kwargs = (
+        tuple(detached(value) for value in args),
+        {name: detached(value) for name, value in kwargs.items()},
+    )
     value = function(*args, **kwargs)
     leaves = [leaf for leaf in [*args, *kwargs.values()] if isinstance(leaf, Tensor) and leaf.requires_grad]
-    factors = torch.linspace(1.0, 2.0, value.numel(), dtype=torch.float64).reshape(value.shape).to(value.dtype)
+    factors = (
+        torch.linspace(1.0, 2.0, value.numel(), dtype=torch.float64).reshape(value.shape).to(value.dtype)
+    )
     if leaves and value.requires_grad:
         (value * factors).sum().backward()
     return value.detach(), [leaf.grad for leaf in leaves]
@@ -73,12 +88,17 @@ def assert_alike(ours: Any, theirs: Any, args: tuple[Any, ...], kwargs: dict[str
     wide = tuple(widened(arg) for arg in args), {name: widened(arg) for name, arg in kwargs.items()}
     expected, expected_gradients = outcome(theirs, *wide)
     everything = [expected, *(wanted for wanted in expected_gradients if wanted is not None)]
-    largest = max((wanted.abs().nan_to_num(posinf=0.0).amax().item() for wanted in everything if wanted.numel()), default=0.0)
+    largest = max(
+        (wanted.abs().nan_to_num(posinf=0.0).amax().item() for wanted in everything if wanted.numel()),
+        default=0.0,
+    )
     for got, wanted in zip([value, *gradients], [expected, *expected_gradients], strict=True):
         assert (got is None) == (wanted is None)
         if got is not None and wanted is not None:
             bar = ULPS * max(torch.finfo(value.dtype).eps, torch.finfo(got.dtype).eps)
-            torch.testing.assert_close(got.to(wanted.dtype), wanted, rtol=bar, atol=bar * largest, equal_nan=True)
+            torch.testing.assert_close(
+                got.to(wanted.dtype), wanted, rtol=bar, atol=bar * largest, equal_nan=True
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -88,7 +108,12 @@ def test_torchs_own_samples_of_the_function(sampled: tuple[Any, Any], name: str,
     samples = [sample for info in infos for sample in info.sample_inputs("cpu", dtype, requires_grad=True)]
     assert len(samples) >= 14
     for sample in samples:
-        assert_alike(getattr(slt.functional, name), getattr(torch_functional, name), (sample.input, *sample.args), sample.kwargs)
+        assert_alike(
+            getattr(slt.functional, name),
+            getattr(torch_functional, name),
+            (sample.input, *sample.args),
+            sample.kwargs,
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Casting complex values to real")
@@ -97,7 +122,12 @@ def test_torchs_own_samples_of_other_types(sampled: tuple[Any, Any], name: str) 
     info = sampled[0][name, "with_dtype"]
     for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64):
         for sample in info.sample_inputs("cpu", dtype):
-            assert_alike(getattr(slt.functional, name), getattr(torch_functional, name), (sample.input, *sample.args), sample.kwargs)
+            assert_alike(
+                getattr(slt.functional, name),
+                getattr(torch_functional, name),
+                (sample.input, *sample.args),
+                sample.kwargs,
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -107,7 +137,10 @@ def test_torchs_own_samples_of_the_module(sampled: tuple[Any, Any], dtype: torch
     assert len(samples) > 50
     for sample in samples:
         assert_alike(
-            slt.functional.cross_entropy, torch_functional.cross_entropy, sample.forward_input.args, sample.constructor_input.kwargs
+            slt.functional.cross_entropy,
+            torch_functional.cross_entropy,
+            sample.forward_input.args,
+            sample.constructor_input.kwargs,
         )
 
 
@@ -115,7 +148,11 @@ def test_torchs_own_errors_of_the_module(sampled: tuple[Any, Any]) -> None:
     loss = sampled[1]
     if loss.module_error_inputs_func is None:
         pytest.skip("this version of torch has none")
-    cases = list(loss.module_error_inputs_func(loss, device="cpu", dtype=torch.float32, requires_grad=False, training=True))
+    cases = list(
+        loss.module_error_inputs_func(
+            loss, device="cpu", dtype=torch.float32, requires_grad=False, training=True
+        )
+    )
     assert cases
     for case in cases:
         inputs = case.module_error_input
@@ -163,18 +200,33 @@ def test_a_label_out_of_range_is_an_index_error_that_names_it(label: int) -> Non
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_signatures_are_torchs(name: str) -> None:
     ours, theirs = (inspect.signature(getattr(module, name)) for module in (slt.functional, torch_functional))
-    plain = [[(p.name, p.kind, p.default) for p in signature.parameters.values()] for signature in (ours, theirs)]
+    plain = [
+        [(p.name, p.kind, p.default) for p in signature.parameters.values()] for signature in (ours, theirs)
+    ]
     assert plain[0] == plain[1]
 
 
-WEIGHTS = {"none": None, "positive": [0.5, 1.0, 3.0], "a zero": [0.0, 1.0, 2.0], "all zero": [0.0, 0.0, 0.0], "negative": [-1.0, 2.0, 0.5]}
-LABELS = {"all": [0, 1, 2, 0], "some ignored": [0, -100, 2, 1], "only ignored": [-100] * 4, "one class": [0, 0, 0, 0]}
+WEIGHTS = {
+    "none": None,
+    "positive": [0.5, 1.0, 3.0],
+    "a zero": [0.0, 1.0, 2.0],
+    "all zero": [0.0, 0.0, 0.0],
+    "negative": [-1.0, 2.0, 0.5],
+}
+LABELS = {
+    "all": [0, 1, 2, 0],
+    "some ignored": [0, -100, 2, 1],
+    "only ignored": [-100] * 4,
+    "one class": [0, 0, 0, 0],
+}
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_weights_smoothing_and_ignored_rows_together(weight: str) -> None:
     w = None if WEIGHTS[weight] is None else torch.tensor(WEIGHTS[weight], dtype=torch.float64)
-    for labels, eps, reduction in itertools.product(LABELS.values(), (0.0, 0.3, 1.0), ("none", "mean", "sum")):
+    for labels, eps, reduction in itertools.product(
+        LABELS.values(), (0.0, 0.3, 1.0), ("none", "mean", "sum")
+    ):
         args = (_logits(4, 3).requires_grad_(), torch.tensor(labels))
         assert_alike(
             slt.functional.cross_entropy,
@@ -188,7 +240,11 @@ def test_weights_smoothing_and_ignored_rows_together(weight: str) -> None:
 @pytest.mark.parametrize("eps", [0.0, 0.2])
 def test_distributions_and_gradients_to_them(reduction: str, eps: float) -> None:
     z, w = _logits(2, 3, 4), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
-    for target in (z.softmax(1), z * 0.3, torch.nn.functional.one_hot(torch.tensor([[0, 1, 2, 0]] * 2), 3).movedim(-1, 1).double()):
+    for target in (
+        z.softmax(1),
+        z * 0.3,
+        torch.nn.functional.one_hot(torch.tensor([[0, 1, 2, 0]] * 2), 3).movedim(-1, 1).double(),
+    ):
         for weight, wanted in itertools.product((None, w), (False, True)):
             args = (z.clone().requires_grad_(), target.clone().requires_grad_(wanted))
             kwargs = {"weight": weight, "label_smoothing": eps, "reduction": reduction}
@@ -205,8 +261,12 @@ def test_legacy_reduction_arguments() -> None:
 def test_minus_infinity_among_the_logits() -> None:
     z = torch.tensor([[0.0, -torch.inf, 1.0]], requires_grad=True)
     for eps in (0.0, 0.1):
-        value, gradients = outcome(slt.functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps})
-        expected, wanted = outcome(torch_functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps})
+        value, gradients = outcome(
+            slt.functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps}
+        )
+        expected, wanted = outcome(
+            torch_functional.cross_entropy, (z, torch.tensor([0])), {"label_smoothing": eps}
+        )
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradients[0], wanted[0])
 
@@ -216,7 +276,10 @@ def test_autocast_widens_the_value_as_torch_does() -> None:
     for enabled in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             expected, got = torch_functional.cross_entropy(z, y), slt.functional.cross_entropy(z, y)
-            assert (got.dtype, slt.functional.softmax(z, 1).dtype) == (expected.dtype, torch_functional.softmax(z, 1).dtype)
+            assert (got.dtype, slt.functional.softmax(z, 1).dtype) == (
+                expected.dtype,
+                torch_functional.softmax(z, 1).dtype,
+            )
         torch.testing.assert_close(got, expected)
 
 
@@ -224,7 +287,10 @@ def test_double_backward_agrees_with_torchs() -> None:
     z, w = _logits(4, 3), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     for weight, eps in itertools.product((None, w), (0.0, 0.2)):
         hessians = [
-            torch.autograd.functional.hessian(lambda z: f(z, torch.tensor([0, 1, 2, -100]), weight, label_smoothing=eps), z)  # noqa: B023
+            torch.autograd.functional.hessian(
+                lambda z: f(z, torch.tensor([0, 1, 2, -100]), weight, label_smoothing=eps),  # noqa: B023
+                z,
+            )
             for f in (slt.functional.cross_entropy, torch_functional.cross_entropy)
         ]
         torch.testing.assert_close(*hessians)
@@ -277,13 +343,24 @@ OTHER = st.floats(-3.0, 3.0)
 @st.composite
 def signed_calls(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Logits, a target and keywords; weights and probabilities of any sign, or any floats at all."""
-    n, k, entries = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3, 9, 20])), draw(st.sampled_from([ANY, OTHER]))
+    n, k, entries = (
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([1, 2, 3, 9, 20])),
+        draw(st.sampled_from([ANY, OTHER])),
+    )
     z = draw(arrays(np.float64, (n, k), elements=OTHER))
     labels = arrays(np.int64, n, elements=st.integers(0, k - 1) | st.just(-100))
     target = draw(labels | arrays(np.float64, (n, k), elements=entries))
     weight = draw(st.none() | arrays(np.float64, k, elements=entries))
-    keywords = {"reduction": draw(st.sampled_from(["none", "mean", "sum"])), "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0]))}
-    return torch.tensor(z), torch.tensor(target), keywords | {"weight": None if weight is None else torch.tensor(weight)}
+    keywords = {
+        "reduction": draw(st.sampled_from(["none", "mean", "sum"])),
+        "label_smoothing": draw(st.sampled_from([0.0, 0.3, 1.0])),
+    }
+    return (
+        torch.tensor(z),
+        torch.tensor(target),
+        keywords | {"weight": None if weight is None else torch.tensor(weight)},
+    )
 
 
 def assert_close_where_finite(got: Tensor, expected: Tensor) -> None:
@@ -298,7 +375,11 @@ def assert_close_where_finite(got: Tensor, expected: Tensor) -> None:
 def test_the_formula_holds_for_whatever_torchs_holds_for(call: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
     z, target, keywords = call
     weight = keywords["weight"]
-    cancels = weight is not None and not target.is_floating_point() and weight[target[target >= 0]].sum().abs() < 1e-6
+    cancels = (
+        weight is not None
+        and not target.is_floating_point()
+        and weight[target[target >= 0]].sum().abs() < 1e-6
+    )
     assume(not (cancels and keywords["reduction"] == "mean"))  # torch divides by what is left of the sum
     expected, wanted = outcome(torch_functional.cross_entropy, (z.requires_grad_(), target), keywords)
     value, found = outcome(slt.functional.cross_entropy, (z, target), keywords)
@@ -307,7 +388,9 @@ def test_the_formula_holds_for_whatever_torchs_holds_for(call: tuple[Tensor, Ten
     assert_the_same_in_transforms(z.detach(), target, keywords, value, found[0])  # type: ignore[arg-type]
 
 
-def assert_the_same_in_transforms(z: Tensor, target: Tensor, keywords: dict[str, Any], value: Tensor, gradient: Tensor) -> None:
+def assert_the_same_in_transforms(
+    z: Tensor, target: Tensor, keywords: dict[str, Any], value: Tensor, gradient: Tensor
+) -> None:
     def loss(z: Tensor) -> Tensor:
         return slt.functional.cross_entropy(z, target, **keywords)
 
@@ -319,15 +402,24 @@ def assert_the_same_in_transforms(z: Tensor, target: Tensor, keywords: dict[str,
 
 INFINITE = torch.tensor([1.0, torch.inf, 0.5], dtype=torch.float64)
 NEGATIVE = torch.tensor([-1.0, 2.0, 0.5], dtype=torch.float64)
-PROBABILITIES = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+PROBABILITIES = torch.tensor(
+    [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("weight", [NEGATIVE, INFINITE, NEGATIVE / 0.0 * 0.0], ids=["negative", "infinite", "nan"])
+@pytest.mark.parametrize(
+    "weight", [NEGATIVE, INFINITE, NEGATIVE / 0.0 * 0.0], ids=["negative", "infinite", "nan"]
+)
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("eps", [0.0, 0.2])
-def test_a_compiled_loss_is_the_eager_one_whatever_the_weights(dtype: torch.dtype, weight: Tensor, soft: bool, eps: float) -> None:
-    args = _logits(4, 3).to(dtype).requires_grad_(), PROBABILITIES.to(dtype) - 0.3 if soft else torch.tensor([0, 1, -100, 0])
+def test_a_compiled_loss_is_the_eager_one_whatever_the_weights(
+    dtype: torch.dtype, weight: Tensor, soft: bool, eps: float
+) -> None:
+    args = (
+        _logits(4, 3).to(dtype).requires_grad_(),
+        PROBABILITIES.to(dtype) - 0.3 if soft else torch.tensor([0, 1, -100, 0]),
+    )
 
     def loss(z: Tensor, target: Tensor) -> Tensor:
         return slt.functional.cross_entropy(z, target, weight.to(dtype), label_smoothing=eps)
@@ -348,13 +440,25 @@ def test_weights_whose_sum_overflows_half_precision() -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8], ids=str)
 @pytest.mark.parametrize("way", ["eager", "compiled", "func.grad", "vmap"])
 @pytest.mark.parametrize(
-    "keywords", [{}, {"weight": torch.ones(3)}, {"weight": torch.ones(3), "label_smoothing": 0.1}, {"label_smoothing": 0.1}]
+    "keywords",
+    [
+        {},
+        {"weight": torch.ones(3)},
+        {"weight": torch.ones(3), "label_smoothing": 0.1},
+        {"label_smoothing": 0.1},
+    ],
 )
-def test_a_label_out_of_range_is_named_on_every_path(keywords: dict[str, Any], way: str, dtype: torch.dtype) -> None:
+def test_a_label_out_of_range_is_named_on_every_path(
+    keywords: dict[str, Any], way: str, dtype: torch.dtype
+) -> None:
     def loss(z: Tensor) -> Tensor:
         return slt.functional.cross_entropy(z, torch.tensor([0, 7], dtype=dtype), **keywords)
 
-    run = {"eager": loss, "compiled": torch.compile(loss, backend="aot_eager"), "func.grad": torch.func.grad(loss)}
+    run = {
+        "eager": loss,
+        "compiled": torch.compile(loss, backend="aot_eager"),
+        "func.grad": torch.func.grad(loss),
+    }
     with pytest.raises(IndexError, match="label 7 at row 1 is outside"):
         torch.func.vmap(loss)(torch.zeros(2, 2, 3)) if way == "vmap" else run[way](torch.zeros(2, 3))
 
@@ -362,7 +466,11 @@ def test_a_label_out_of_range_is_named_on_every_path(keywords: dict[str, Any], w
 def test_the_family_refuses_a_negative_probability_in_transforms_as_in_eager_mode() -> None:
     z, target = torch.zeros(2, 3), torch.tensor([[-0.5, 1.0, 0.5], [1.0, 0.0, 0.0]])
     ways = (lambda z: slt.cross_entropy(z, target), torch.func.grad(lambda z: slt.cross_entropy(z, target)))
-    for run in (*ways, torch.compile(ways[0], backend="aot_eager"), lambda z: slt.cross_entropy(z, target.clone().requires_grad_())):
+    for run in (
+        *ways,
+        torch.compile(ways[0], backend="aot_eager"),
+        lambda z: slt.cross_entropy(z, target.clone().requires_grad_()),
+    ):
         with pytest.raises(ValueError, match=r"target must be finite and >= 0; got -0.5 at index \(0, 0\)"):
             run(z)
 
@@ -373,7 +481,9 @@ CONFIDENT, CLASSES = torch.tensor([[40.0, 0.0, -1.0], [1.0, 2.0, 3.0]]), torch.t
 CALLS = {
     "loss": lambda z: slt.functional.cross_entropy(z, CLASSES, reduction="none"),
     "weighted": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1]),
-    "weighted and smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, CONFIDENT[1], label_smoothing=0.1),
+    "weighted and smoothed": lambda z: slt.functional.cross_entropy(
+        z, CLASSES, CONFIDENT[1], label_smoothing=0.1
+    ),
     "mean": lambda z: slt.functional.cross_entropy(z, CLASSES),
     "smoothed": lambda z: slt.functional.cross_entropy(z, CLASSES, label_smoothing=0.1),
     "probabilities": lambda z: slt.functional.cross_entropy(z, torch.eye(3)[:2]),
@@ -440,7 +550,9 @@ def test_an_exported_program_calls_this_packages_operator(call: str, strict: boo
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_tensors_without_memory_go_to_this_packages_operator(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_without_memory_go_to_this_packages_operator(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in FUNCTIONS:
         monkeypatch.setattr(slt.functional, f"_torch_{name}", None)
     expected = CALLS[call](CONFIDENT)
@@ -457,7 +569,9 @@ def test_transforms_inside_a_mode(call: str) -> None:
     expected, (gradient,) = outcome(lambda z: CALLS[call](z).sum(), (CONFIDENT.clone().requires_grad_(),), {})
     with torch.device("cpu"):
         torch.testing.assert_close(torch.func.grad(lambda z: CALLS[call](z).sum())(CONFIDENT), gradient)
-        torch.testing.assert_close(torch.func.vmap(CALLS[call])(torch.stack([CONFIDENT] * 2))[1].sum(), expected)
+        torch.testing.assert_close(
+            torch.func.vmap(CALLS[call])(torch.stack([CONFIDENT] * 2))[1].sum(), expected
+        )
 
 
 class _Own(Tensor):
@@ -502,13 +616,23 @@ def confident_rows() -> bool:
 
 def half_precision() -> bool:
     ones = torch.ones(2, dtype=torch.float16)
-    ours, theirs = both(torch.zeros(70000, 2, dtype=torch.float16), torch.zeros(70000, dtype=torch.long), ones, label_smoothing=0.1)
+    ours, theirs = both(
+        torch.zeros(70000, 2, dtype=torch.float16),
+        torch.zeros(70000, dtype=torch.long),
+        ones,
+        label_smoothing=0.1,
+    )
     return abs(ours[0].item() - np.log(2.0)) < 1e-3 and not abs(theirs[0].item() - np.log(2.0)) < 1e-3
 
 
 def a_class_without_mass() -> bool:
     ours, theirs = both(_logits_with([0.0, -torch.inf]), torch.tensor([[1.0, 0.0]], dtype=torch.float64))
-    weighted = both(_logits_with([0.0, -torch.inf]), torch.tensor([0]), torch.tensor([1.0, 0.0]).double(), label_smoothing=0.2)
+    weighted = both(
+        _logits_with([0.0, -torch.inf]),
+        torch.tensor([0]),
+        torch.tensor([1.0, 0.0]).double(),
+        label_smoothing=0.2,
+    )
     return bool(ours[0] == 0 and weighted[0][0] == 0 and theirs[0].isnan() and weighted[1][0].isnan())
 
 
@@ -518,14 +642,18 @@ def ignored_rows() -> bool:
 
 
 def weights_that_cancel() -> bool:
-    ours, theirs = both(_logits_with([0.0, 1.0], [0.0, 1.0]), torch.tensor([0, 1]), torch.tensor([-1.0, 1.0]).double())
+    ours, theirs = both(
+        _logits_with([0.0, 1.0], [0.0, 1.0]), torch.tensor([0, 1]), torch.tensor([-1.0, 1.0]).double()
+    )
     return bool(ours[0].isnan() and theirs[0].isinf())
 
 
 def infinite_weights() -> bool:
     ours, theirs = both(_logits_with([0.0, 1.0, 2.0]), torch.tensor([1]), INFINITE, reduction="sum")
     places = [~torch.isfinite(gradient) for gradient in (ours[1][0], theirs[1][0])]
-    return bool(ours[0] == theirs[0] == torch.inf and places[0].all() and places[1].all() and ours[1][0].isinf().all())
+    return bool(
+        ours[0] == theirs[0] == torch.inf and places[0].all() and places[1].all() and ours[1][0].isinf().all()
+    )
 
 
 def a_label_out_of_range() -> bool:
@@ -538,7 +666,10 @@ def a_label_out_of_range() -> bool:
 
 def overwritten_logits() -> bool:
     z = _logits_with([0.0, 1.0]) * 1.0
-    ours, theirs = slt.functional.cross_entropy(z, torch.tensor([0])), torch_functional.cross_entropy(z, torch.tensor([0]))
+    ours, theirs = (
+        slt.functional.cross_entropy(z, torch.tensor([0])),
+        torch_functional.cross_entropy(z, torch.tensor([0])),
+    )
     with torch.no_grad():
         z.zero_()
     torch.autograd.grad(theirs, z)
@@ -570,7 +701,9 @@ def scripting() -> bool:
         z = CONFIDENT.clone().requires_grad_()
         traced = torch.jit.trace(slt.functional.cross_entropy, (z, CLASSES))
         other = (CONFIDENT + torch.eye(3)[:2]).requires_grad_()
-        (value, gradients), (expected, wanted) = (outcome(f, (other, CLASSES), {}) for f in (traced, slt.functional.cross_entropy))
+        (value, gradients), (expected, wanted) = (
+            outcome(f, (other, CLASSES), {}) for f in (traced, slt.functional.cross_entropy)
+        )
     return torch.equal(value, expected) and torch.equal(gradients[0], wanted[0])  # type: ignore[arg-type]
 
 
@@ -622,7 +755,9 @@ NO_NUMBERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", NUMBERS)
-def test_numbers_are_read_as_torch_reads_them_and_stay_this_packages_work(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_read_as_torch_reads_them_and_stay_this_packages_work(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     args = (_logits(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 0]))
     expected, wanted = outcome(torch_functional.cross_entropy, args, NUMBERS[case])
     monkeypatch.setattr(slt.functional, "_torch_cross_entropy", None)
@@ -688,7 +823,9 @@ def test_labels_of_other_types_are_torchs_error(dtype: torch.dtype) -> None:
 CALLS_ON_META: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "plain": lambda z, y: slt.functional.cross_entropy(z, y),
     "weighted": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device)),
-    "weighted and smoothed": lambda z, y: slt.functional.cross_entropy(z, y, torch.ones(3, device=z.device), label_smoothing=0.1),
+    "weighted and smoothed": lambda z, y: slt.functional.cross_entropy(
+        z, y, torch.ones(3, device=z.device), label_smoothing=0.1
+    ),
     "softmax": lambda z, y: slt.functional.softmax(z, 1),
     "the family": lambda z, y: slt.cross_entropy(z, y, sl.losses.balanced_softmax([3, 2, 1]), validate=True),
     "the linear loss": lambda z, y: slt.linear_cross_entropy(z, torch.ones(3, 3, device=z.device), y),

@@ -1,4 +1,6 @@
-"""A derivative in half precision is rounded once, after every factor: a mean's divisor, weights, and the upstream gradient."""
+"""A derivative in half precision is rounded once, after every factor: a mean's divisor, weights, and the
+upstream gradient.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,15 @@ def ulps(found: Tensor, expected: Tensor) -> float:
 
 def problem(dtype: torch.dtype, n: int = 64, k: int = 96) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return (3 * torch.randn(n, k, generator=generator)).to(dtype).requires_grad_(), torch.randint(0, k, (n,), generator=generator)
+    return (3 * torch.randn(n, k, generator=generator)).to(dtype).requires_grad_(), torch.randint(
+        0, k, (n,), generator=generator
+    )
 
 
 def gradient_of(loss: Loss, logits: Tensor, target: Tensor, upstream: Tensor | float) -> Tensor:
-    """Return the gradient of the loss times an upstream gradient, with respect to a leaf of the same values."""
+    """Return the gradient of the loss times an upstream gradient, with respect to a leaf of the same
+    values.
+    """
     leaf = logits.detach().clone().requires_grad_()
     (loss(leaf, target) * upstream).sum().backward()
     assert leaf.grad is not None
@@ -90,7 +96,9 @@ def test_the_drop_in_under_autocast_and_a_loss_scale(way: str, dtype: torch.dtyp
     labels = soft.to(dtype) if way == "probabilities" else target
 
     def loss(function: Callable[..., Tensor], z: Tensor, y: Tensor) -> Tensor:
-        return function(z, y, **{name: v.to(z.dtype) if isinstance(v, Tensor) else v for name, v in options.items()})
+        return function(
+            z, y, **{name: v.to(z.dtype) if isinstance(v, Tensor) else v for name, v in options.items()}
+        )
 
     wide = labels.double() if way == "probabilities" else labels
     wide_weight: dict[str, Any] = {"weight": weight.to(dtype).double()} if way == "weight" else options
@@ -116,7 +124,8 @@ def test_a_loss_scale_keeps_what_the_divisor_would_lose() -> None:
     (value * 65536).backward()
     assert logits.grad is not None
     assert int((logits.grad == 0).sum()) == 0
-    assert float(logits.grad.double().sum(1).abs().max()) < 0.05  # the target's alone is -64: rounding, not loss
+    # the target's alone is -64: rounding, not loss
+    assert float(logits.grad.double().sum(1).abs().max()) < 0.05
 
 
 def test_equal_logits_of_a_large_batch() -> None:
@@ -131,7 +140,13 @@ def test_every_row_has_its_own_upstream_gradient(dtype: torch.dtype) -> None:
     logits, target = problem(dtype)
     upstream = torch.logspace(-6, 4, len(logits))
     with_none = partial(slt.cross_entropy, reduction="none")
-    assert ulps(gradient_of(with_none, logits, target, upstream), gradient_of(with_none, logits.double(), target, upstream)) <= ONCE
+    assert (
+        ulps(
+            gradient_of(with_none, logits, target, upstream),
+            gradient_of(with_none, logits.double(), target, upstream),
+        )
+        <= ONCE
+    )
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
@@ -147,7 +162,8 @@ def test_every_field_is_rounded_once(name: str, dtype: torch.dtype) -> None:
         loss: Loss = partial(slt.cross_entropy, spec=spec, reduction=reduction, sample_weight=weights)
         found, expected = (gradient_of(loss, z, target, SCALE) for z in (logits, logits.double()))
         rounded = torch.finfo(dtype).eps * expected.abs().clamp_min(torch.finfo(dtype).smallest_normal)
-        # half an ulp of the result, and what float32 arithmetic on transformed logits leaves of the largest term
+        # half an ulp of the result, and what float32 arithmetic on transformed logits leaves of the largest
+        # term
         slack = 1e-6 * expected.abs().amax(1, keepdim=True)
         finite = found.isfinite()
         assert bool(((found.double() - expected).abs() <= 0.5 * rounded + slack)[finite].all())
@@ -170,7 +186,10 @@ def test_plain_torch_rounds_once_too(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_the_second_derivative_is_rounded_once(reduction: Reduction, dtype: torch.dtype) -> None:
-    """To the logits, and to the upstream gradient; a tangent times a loss scale of 65536 would overflow float16."""
+    """To the logits, and to the upstream gradient.
+
+    A tangent times a loss scale of 65536 would overflow float16.
+    """
     logits, target = problem(dtype, 8, K)
     scale = torch.full((8,) if reduction == "none" else (), 65536.0)
     tangent = torch.linspace(-1, 1, logits.numel()).view_as(logits)
@@ -204,7 +223,9 @@ def test_a_third_derivative_in_half_precision() -> None:
         return found
 
     expected = third(logits.double())
-    assert float((third(logits).detach().double() - expected.detach()).abs().max()) < 0.02 * float(expected.detach().abs().max())
+    assert float((third(logits).detach().double() - expected.detach()).abs().max()) < 0.02 * float(
+        expected.detach().abs().max()
+    )
 
 
 # ---- the maps ----
@@ -213,7 +234,9 @@ def test_a_third_derivative_in_half_precision() -> None:
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_the_maps_divide_by_the_temperature_before_the_rounding(name: str, create_graph: bool, dtype: torch.dtype) -> None:
+def test_the_maps_divide_by_the_temperature_before_the_rounding(
+    name: str, create_graph: bool, dtype: torch.dtype
+) -> None:
     logits, _ = problem(dtype, 16, K)
     upstream = torch.randn(16, K, generator=torch.Generator().manual_seed(1)).to(dtype)
     result = getattr(slt, name)(logits, temperature=3.0)
@@ -230,7 +253,10 @@ def test_the_maps_divide_by_the_temperature_before_the_rounding(name: str, creat
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_linear_layer_keeps_small_gradients(reduction: Reduction, dtype: torch.dtype) -> None:
-    """A batch so large that 1 / N alone would leave the hidden gradient below float16; the loss scale brings it back."""
+    """A batch so large that 1 / N alone would leave the hidden gradient below float16.
+
+    The loss scale brings it back.
+    """
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(512, 16, generator=generator).to(dtype).requires_grad_()
     weight = (0.01 * torch.randn(40, 16, generator=generator)).to(dtype).requires_grad_()
@@ -238,13 +264,19 @@ def test_a_linear_layer_keeps_small_gradients(reduction: Reduction, dtype: torch
 
     def gradients(h: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in (h, w)]
-        value = slt.linear_cross_entropy(leaves[0], leaves[1], target, reduction=reduction, chunk_bytes=1 << 14)
+        value = slt.linear_cross_entropy(
+            leaves[0], leaves[1], target, reduction=reduction, chunk_bytes=1 << 14
+        )
         (value.sum() * (2.0**-20 if reduction == "mean" else 2.0**-29) * 2.0**24).backward()
         found: Any = tuple(leaf.grad for leaf in leaves)
         return found
 
-    for found, expected in zip(gradients(hidden, weight), gradients(hidden.double(), weight.double()), strict=True):
-        assert float((found.double() - expected).abs().max()) <= 4 * torch.finfo(dtype).eps * float(expected.abs().max())
+    for found, expected in zip(
+        gradients(hidden, weight), gradients(hidden.double(), weight.double()), strict=True
+    ):
+        assert float((found.double() - expected).abs().max()) <= 4 * torch.finfo(dtype).eps * float(
+            expected.abs().max()
+        )
 
 
 def test_the_hidden_gradient_waits_in_float32() -> None:
@@ -288,8 +320,13 @@ def test_numpy_gated_means_are_rounded_once() -> None:
 def test_opcheck_of_both_passes() -> None:
     logits, target = problem(torch.float32, 4, K)
     arguments = (target, *packed(INDEX_SPECS["everything"], logits), torch.linspace(0.5, 2.0, 4), *Options())
-    forward, backward = torch.ops.softmax_lab.cross_entropy_forward, torch.ops.softmax_lab.cross_entropy_backward
+    forward, backward = (
+        torch.ops.softmax_lab.cross_entropy_forward,
+        torch.ops.softmax_lab.cross_entropy_backward,
+    )
     assert set(torch.library.opcheck(forward.default, (logits, *arguments)).values()) == {"SUCCESS"}
     _, kept = forward(logits.detach(), *arguments)
     upstream = torch.tensor(2.0, requires_grad=True)
-    assert set(torch.library.opcheck(backward.default, (logits, kept, upstream, *arguments)).values()) == {"SUCCESS"}
+    assert set(torch.library.opcheck(backward.default, (logits, kept, upstream, *arguments)).values()) == {
+        "SUCCESS"
+    }

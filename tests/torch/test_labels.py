@@ -54,11 +54,15 @@ TAKERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "the drop-in": fx.cross_entropy,
     "the drop-in with weights": lambda z, y: fx.cross_entropy(z, y, WEIGHT),
     "the drop-in with a weight of zero": lambda z, y: fx.cross_entropy(z, y, WEIGHT - WEIGHT[0]),
-    "the drop-in with weights and smoothing": lambda z, y: fx.cross_entropy(z, y, WEIGHT, label_smoothing=0.1),
+    "the drop-in with weights and smoothing": lambda z, y: fx.cross_entropy(
+        z, y, WEIGHT, label_smoothing=0.1
+    ),
     "plain torch": lambda z, y: torch.func.grad(lambda x: slt.cross_entropy(x, y, SPEC))(z),
     "the linear loss": lambda z, y: slt.linear_cross_entropy(z, torch.eye(K, dtype=z.dtype), y, SPEC),
     "the class-parallel loss": lambda z, y: slt.parallel.cross_entropy(z, y, SPEC),
-    "the class-parallel linear loss": lambda z, y: slt.parallel.linear_cross_entropy(z, torch.eye(K, dtype=z.dtype), y, SPEC),
+    "the class-parallel linear loss": lambda z, y: slt.parallel.linear_cross_entropy(
+        z, torch.eye(K, dtype=z.dtype), y, SPEC
+    ),
     "SoftmaxLoss": lambda z, y: slt.SoftmaxLoss(SPEC)(z, y),
     "SeesawLoss": lambda z, y: counted(slt.SeesawLoss(K), z, y),
     "GradientBalancedLoss": lambda z, y: counted(slt.GradientBalancedLoss(K), z, y),

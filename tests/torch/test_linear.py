@@ -1,4 +1,6 @@
-"""The linear loss against the whole loss in NumPy, and that it costs what it says: products, memory, precision."""
+"""The linear loss against the whole loss in NumPy, and that it costs what it says: products, memory,
+precision.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,23 @@ REDUCTIONS = ("mean", "sum", "none")
 class Layer:
     """Random tensors of a problem; two rows are ignored."""
 
-    def __init__(self, *, dtype: Any = torch.float64, rows: int = N, classes: int = K, soft: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        dtype: Any = torch.float64,
+        rows: int = N,
+        classes: int = K,
+        soft: bool = False,
+        seed: int = 0,
+    ) -> None:
         rng = np.random.default_rng(seed)
         shapes = ((rows, D), (classes, D), (classes,))
-        self.hidden, self.weight, self.bias = (torch.tensor(rng.standard_normal(s)).to(dtype).requires_grad_() for s in shapes)
-        self.target = torch.tensor(rng.dirichlet(np.ones(classes), rows) if soft else rng.integers(0, classes, rows))
+        self.hidden, self.weight, self.bias = (
+            torch.tensor(rng.standard_normal(s)).to(dtype).requires_grad_() for s in shapes
+        )
+        self.target = torch.tensor(
+            rng.dirichlet(np.ones(classes), rows) if soft else rng.integers(0, classes, rows)
+        )
         if not soft:
             self.target[[3, 7]] = -100
         self.sample_weight = torch.tensor(rng.uniform(0.5, 2.0, rows))
@@ -46,7 +60,11 @@ class Layer:
     def expected(self, spec: sl.LossSpec, reduction: Any) -> list[Any]:
         """Value, and gradients of hidden, weight and bias, from the whole logits in float64."""
         value, gradient = sl.cross_entropy_grad(
-            self.logits().double().numpy(), self.target.numpy(), spec, reduction=reduction, sample_weight=self.sample_weight.numpy()
+            self.logits().double().numpy(),
+            self.target.numpy(),
+            spec,
+            reduction=reduction,
+            sample_weight=self.sample_weight.numpy(),
         )
         upstream = self.upstream_of(reduction)
         g = torch.tensor(gradient) * (upstream[:, None] if reduction == "none" else upstream)
@@ -67,7 +85,10 @@ def close(found: Tensor, expected: Any, *, rtol: float = 1e-11, atol: float = 1e
 
 @pytest.fixture(params=["cpu", "other device"])
 def each_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test by the loops of the NumPy package, and by the operator that serves other devices; a gate has plain torch on all."""
+    """Run a test by the loops of the NumPy package, and by the operator that serves other devices.
+
+    A gate has plain torch on all.
+    """
     monkeypatch.setattr(_chunks, "_CACHED", 3 * K)  # several blocks
     if request.param == "other device":
         monkeypatch.setattr(linear, "numpy_values", linear.operator_values)
@@ -97,14 +118,19 @@ def test_distributions(spec: sl.LossSpec, reduction: str, each_kernel: str) -> N
 @pytest.mark.parametrize("shape", [(), (2, 3), (0,)])
 def test_any_shape_of_rows(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    hidden, weight = torch.tensor(rng.standard_normal((*shape, D)), requires_grad=True), torch.tensor(rng.standard_normal((K, D)))
+    hidden, weight = (
+        torch.tensor(rng.standard_normal((*shape, D)), requires_grad=True),
+        torch.tensor(rng.standard_normal((K, D))),
+    )
     target = torch.tensor(rng.integers(0, K, shape))
     values = linear_cross_entropy(hidden, weight, target, reduction="none")
     values.sum().backward()
     assert values.shape == shape
     assert hidden.grad is not None
     assert hidden.grad.shape == hidden.shape
-    expected, gradient = sl.cross_entropy_grad((hidden @ weight.T).detach().numpy(), target.numpy(), reduction="none")
+    expected, gradient = sl.cross_entropy_grad(
+        (hidden @ weight.T).detach().numpy(), target.numpy(), reduction="none"
+    )
     close(values, expected)
     close(hidden.grad, gradient @ weight.numpy())
 
@@ -125,7 +151,14 @@ def test_gradient_check() -> None:
     for reduction in REDUCTIONS:
         assert torch.autograd.gradcheck(
             lambda h, w, b, reduction=reduction: linear_cross_entropy(
-                h, w, layer.target, spec, bias=b, reduction=reduction, sample_weight=layer.sample_weight, chunk_bytes=1
+                h,
+                w,
+                layer.target,
+                spec,
+                bias=b,
+                reduction=reduction,
+                sample_weight=layer.sample_weight,
+                chunk_bytes=1,
             ),
             (layer.hidden, layer.weight, layer.bias),
         )
@@ -173,7 +206,9 @@ def test_ignored_rows_may_hold_anything_and_no_row_at_all_is_nan_or_zero() -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
-    """The sum over 400 chunks is as exact as the rounded logits allow: half an ulp, where a sum in half precision loses digits."""
+    """The sum over 400 chunks is as exact as the rounded logits allow: half an ulp, where a sum in half
+    precision loses digits.
+    """
     layer = Layer(dtype=dtype, rows=400)
     logits = torch.addmm(layer.bias, layer.hidden, layer.weight.T).detach()  # rounded as the product is
     value, gradient = sl.cross_entropy_grad(logits.double().numpy(), layer.target.numpy(), reduction="sum")
@@ -193,9 +228,14 @@ def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
 
 
 def test_float16_mean_keeps_small_gradients() -> None:
-    """The divisor and the upstream gradient meet before anything is rounded, so a scaled loss does not underflow."""
+    """The divisor and the upstream gradient meet before anything is rounded, so a scaled loss does not
+    underflow.
+    """
     rows, scale = 1 << 16, 2.0**16
-    hidden, weight = torch.ones(rows, 1, dtype=torch.float16), torch.zeros(2, 1, dtype=torch.float16, requires_grad=True)
+    hidden, weight = (
+        torch.ones(rows, 1, dtype=torch.float16),
+        torch.zeros(2, 1, dtype=torch.float16, requires_grad=True),
+    )
     target = torch.arange(rows) % 2
     target[0] = 1  # so one row in 65536 is left of the gradient: 2^-16 in each class
     (scale * linear_cross_entropy(hidden, weight, target)).backward()
@@ -211,7 +251,9 @@ def test_large_upstream_gradients_do_not_overflow_float16() -> None:
     layer.weight.grad = None
     layer.loss(reduction="none").backward(upstream / 2**10)
     assert torch.isfinite(large).any()
-    close(large[torch.isfinite(large)], 2**10 * layer.gradients()[1].double()[torch.isfinite(large)], rtol=1e-3)
+    close(
+        large[torch.isfinite(large)], 2**10 * layer.gradients()[1].double()[torch.isfinite(large)], rtol=1e-3
+    )
 
 
 def test_autocast_works_in_its_type() -> None:
@@ -225,7 +267,8 @@ def test_autocast_works_in_its_type() -> None:
     assert all(gradient.dtype == torch.float32 for gradient in layer.gradients())
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler looks at one
+# the compiler looks at one
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_compiler_leaves_it_out_of_its_graph() -> None:
     layer = Layer()
     compiled = torch.compile(lambda: 2 * layer.loss(), backend="eager")
@@ -250,7 +293,9 @@ class Seen(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         self.calls[name] += 1
-        self.largest = max([self.largest, *(t.untyped_storage().nbytes() for t in (result,) if isinstance(t, Tensor))])
+        self.largest = max(
+            [self.largest, *(t.untyped_storage().nbytes() for t in (result,) if isinstance(t, Tensor))]
+        )
         return result
 
     @property
@@ -310,7 +355,9 @@ def test_a_graph_that_is_kept_gives_the_same_again() -> None:
     value = layer.loss()
     (first,) = torch.autograd.grad(value, [layer.weight], retain_graph=True)
     kept = first.clone()
-    (twice,) = torch.autograd.grad(value, [layer.weight], torch.tensor(2.0, dtype=torch.float64), retain_graph=True)
+    (twice,) = torch.autograd.grad(
+        value, [layer.weight], torch.tensor(2.0, dtype=torch.float64), retain_graph=True
+    )
     value.backward(torch.tensor(3.0, dtype=torch.float64))
     close(first, kept, rtol=0, atol=0)
     close(twice, 2 * kept, rtol=1e-15)
@@ -353,7 +400,9 @@ def test_a_second_derivative_is_refused() -> None:
     """A gradient penalty must not be taken for a constant."""
     layer = Layer()
     for reduction in ("mean", "none"):
-        (gradient,) = torch.autograd.grad(layer.loss(reduction=reduction).sum(), [layer.hidden], create_graph=True)
+        (gradient,) = torch.autograd.grad(
+            layer.loss(reduction=reduction).sum(), [layer.hidden], create_graph=True
+        )
         with pytest.raises(RuntimeError, match="differentiated once only"):
             (layer.hidden.sum() + gradient.norm()).backward()
         with pytest.raises(RuntimeError, match="differentiated once only"):
@@ -387,7 +436,12 @@ def test_a_second_derivative_is_refused() -> None:
 )
 def test_errors(change: dict[str, Any], error: type[Exception], words: str) -> None:
     layer = Layer()
-    arguments = {"hidden": layer.hidden, "weight": layer.weight, "target": layer.target, "bias": layer.bias} | change
+    arguments = {
+        "hidden": layer.hidden,
+        "weight": layer.weight,
+        "target": layer.target,
+        "bias": layer.bias,
+    } | change
     with pytest.raises(error, match=words):
         linear_cross_entropy(**arguments)
 
@@ -417,13 +471,19 @@ def dense(hidden: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tenso
 @pytest.mark.parametrize("name", ["grad", "jvp", "hessian", "vmap"])
 def test_transforms_give_what_they_give_of_whole_logits(name: str) -> None:
     rng = torch.Generator().manual_seed(0)
-    hidden, weight, bias = (torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, D), (K, D), (K,)))
+    hidden, weight, bias = (
+        torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, D), (K, D), (K,))
+    )
     target = torch.tensor([0, -100, 2])
 
     def transformed(loss: Callable[[Tensor], Tensor]) -> Any:
         if name == "jvp":
             return torch.func.jvp(loss, (hidden,), (hidden.flip(0),))
-        return torch.func.vmap(loss)(torch.stack([hidden, -hidden])) if name == "vmap" else getattr(torch.func, name)(loss)(hidden)
+        return (
+            torch.func.vmap(loss)(torch.stack([hidden, -hidden]))
+            if name == "vmap"
+            else getattr(torch.func, name)(loss)(hidden)
+        )
 
     found = transformed(lambda h: linear_cross_entropy(h, weight, target, bias=bias))
     torch.testing.assert_close(found, transformed(lambda h: dense(h, target, weight, bias)))
@@ -456,4 +516,6 @@ def test_forward_mode_and_fake_tensors() -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int32], ids=str)
 def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
     hidden, weight, target = torch.randn(2, D), torch.randn(K, D), torch.tensor([0, 1])
-    assert torch.equal(linear_cross_entropy(hidden, weight, target.to(dtype)), linear_cross_entropy(hidden, weight, target))
+    assert torch.equal(
+        linear_cross_entropy(hidden, weight, target.to(dtype)), linear_cross_entropy(hidden, weight, target)
+    )

@@ -1,7 +1,8 @@
-"""A result does not depend on how it is asked for: every function in every mode gives the numbers of eager float64.
+"""A result does not depend on how it is asked for: every function in every mode gives the numbers of eager
+float64.
 
-A function enters by its row in ``FUNCTIONS``, a mode by its row in ``MODES``; every pair is a test. What is refused by a documented
-error, and not computed, is in ``REFUSED`` with its words.
+A function enters by its row in ``FUNCTIONS``, a mode by its row in ``MODES``; every pair is a test. What is
+refused by a documented error, and not computed, is in ``REFUSED`` with its words.
 """
 
 from __future__ import annotations
@@ -40,9 +41,13 @@ FUNCTIONS: dict[str, Function] = {
     "fx.cross_entropy, none": lambda z: fx.cross_entropy(z, on(LABELS, z), reduction="none"),
     "fx.cross_entropy, weight": lambda z: fx.cross_entropy(z, on(LABELS, z), on(WEIGHT, z)),
     "fx.cross_entropy, smoothing": lambda z: fx.cross_entropy(z, on(LABELS, z), label_smoothing=0.1),
-    "fx.cross_entropy, weight and smoothing": lambda z: fx.cross_entropy(z, on(LABELS, z), on(WEIGHT, z), label_smoothing=0.1),
+    "fx.cross_entropy, weight and smoothing": lambda z: fx.cross_entropy(
+        z, on(LABELS, z), on(WEIGHT, z), label_smoothing=0.1
+    ),
     "fx.cross_entropy, probabilities": lambda z: fx.cross_entropy(z, on(SHARES, z)),
-    "fx.cross_entropy, weighted probabilities": lambda z: fx.cross_entropy(z, on(SHARES, z), on(WEIGHT, z), label_smoothing=0.1),
+    "fx.cross_entropy, weighted probabilities": lambda z: fx.cross_entropy(
+        z, on(SHARES, z), on(WEIGHT, z), label_smoothing=0.1
+    ),
     "fx.softmax": lambda z: fx.softmax(z, 1),
     "fx.log_softmax": lambda z: fx.log_softmax(z, 1),
     "slt.cross_entropy": lambda z: slt.cross_entropy(z, on(LABELS, z)),
@@ -65,7 +70,10 @@ def logits(dtype: torch.dtype = torch.float32) -> Tensor:
 
 def weighed(value: Tensor) -> Tensor:
     """Return one number with a different upstream gradient for each entry."""
-    return (value * torch.cos(torch.arange(value.numel(), device=value.device, dtype=torch.float32)).view_as(value)).sum()
+    return (
+        value
+        * torch.cos(torch.arange(value.numel(), device=value.device, dtype=torch.float32)).view_as(value)
+    ).sum()
 
 
 class Found(NamedTuple):
@@ -126,7 +134,10 @@ def functional_gradient(function: Function, z: Tensor) -> Found:
 
 def mapped(function: Function, z: Tensor) -> Found:
     both = torch.func.vmap(function)(torch.stack([z, z.flip(0)]))
-    return Found(both[0], torch.func.vmap(torch.func.grad(lambda x: weighed(function(x))))(torch.stack([z, z.flip(0)]))[0])
+    return Found(
+        both[0],
+        torch.func.vmap(torch.func.grad(lambda x: weighed(function(x))))(torch.stack([z, z.flip(0)]))[0],
+    )
 
 
 def forward_mode(function: Function, z: Tensor) -> Found:
@@ -138,7 +149,9 @@ def forward_mode(function: Function, z: Tensor) -> Found:
 
 def checkpointed(reentrant: bool) -> Callable[[Function, Tensor], Found]:
     def mode(function: Function, z: Tensor) -> Found:
-        return eager(lambda x: torch.utils.checkpoint.checkpoint(function, x * 1.0, use_reentrant=reentrant), z)
+        return eager(
+            lambda x: torch.utils.checkpoint.checkpoint(function, x * 1.0, use_reentrant=reentrant), z
+        )
 
     return mode
 
@@ -193,7 +206,9 @@ TRACED: dict[str, Callable[[Function, Tensor], Found]] = {
     "strict export": exported(True),
 }
 #: (mode, function) -> words of the error that is documented
-REFUSED: dict[tuple[str, str], str] = {("strict export", "slt.cross_entropy, a member"): "a strict export cannot hold a LossSpec"}
+REFUSED: dict[tuple[str, str], str] = {
+    ("strict export", "slt.cross_entropy, a member"): "a strict export cannot hold a LossSpec"
+}
 
 
 def assert_the_numbers_of_float64(mode: str, name: str, dtype: torch.dtype) -> None:
@@ -204,9 +219,12 @@ def assert_the_numbers_of_float64(mode: str, name: str, dtype: torch.dtype) -> N
         return
     found, expected = (MODES | TRACED)[mode](function, z), eager(function, z.double())
     assert expected.gradient is not None
-    # in float32 a few roundings of the formulas in plain torch; in half precision one rounding, and what the types of weights lose
+    # in float32 a few roundings of the formulas in plain torch; in half precision one rounding, and what the
+    # types of weights lose
     relative = 3e-6 if dtype == torch.float32 else 3 * torch.finfo(dtype).eps
-    torch.testing.assert_close(found.value.double(), expected.value, rtol=relative, atol=1e-7 if dtype != torch.float32 else 1e-30)
+    torch.testing.assert_close(
+        found.value.double(), expected.value, rtol=relative, atol=1e-7 if dtype != torch.float32 else 1e-30
+    )
     if found.gradient is not None:
         assert found.gradient.dtype == dtype
         row = expected.gradient.abs().amax(1, keepdim=True)
@@ -254,4 +272,6 @@ def test_tensors_without_memory_have_the_shapes_and_types(where: str, name: str,
 
 
 def test_every_function_of_the_drop_in_has_a_row() -> None:
-    assert {name.split(",")[0].removeprefix("fx.") for name in FUNCTIONS if name.startswith("fx.")} == set(slt.functional.__all__)
+    assert {name.split(",")[0].removeprefix("fx.") for name in FUNCTIONS if name.startswith("fx.")} == set(
+        slt.functional.__all__
+    )

@@ -1,4 +1,6 @@
-"""The modules: state, moves between devices and types, and the losses that change their spec as they train."""
+"""The modules: state, moves between devices and types, and the losses that change their spec as they
+train.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def test_deferred_reweighting_resumes_where_it_was() -> None:
     assert again.spec == LossSpec(gamma=1.0, class_weight=weights)
 
 
-def seesaw_by_definition(z: Tensor, y: Tensor, counts: np.ndarray[Any, Any], p: float, q: float, floor: float) -> Tensor:
+def seesaw_by_definition(
+    z: Tensor, y: Tensor, counts: np.ndarray[Any, Any], p: float, q: float, floor: float
+) -> Tensor:
     """Equations 3 to 7 of the paper, entry by entry."""
     scores = torch.softmax(z.detach(), 1)
     u = z.clone()

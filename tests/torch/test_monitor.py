@@ -1,4 +1,6 @@
-"""The monitor against the NumPy statistics of every row's gradient, through every way in, and what it leaves alone."""
+"""The monitor against the NumPy statistics of every row's gradient, through every way in, and what it leaves
+alone.
+"""
 
 from __future__ import annotations
 
@@ -50,15 +52,26 @@ def test_statistics_are_those_of_every_rows_gradient(spec: sl.LossSpec) -> None:
     np.testing.assert_array_equal(found["count"], expected.counts)
     for name in SHARED:
         np.testing.assert_allclose(found[name], getattr(expected, name), rtol=1e-10, atol=1e-14, err_msg=name)
-    np.testing.assert_allclose(found["weight_norm"], np.linalg.norm(gradient.T @ H.numpy(), axis=1), rtol=1e-10)
+    np.testing.assert_allclose(
+        found["weight_norm"], np.linalg.norm(gradient.T @ H.numpy(), axis=1), rtol=1e-10
+    )
     # probabilities alone: what the spec does to the logits, and nothing of target and weight
-    logits_only = sl.LossSpec(**{f: getattr(spec, f) for f in ("temperature", "scale", "bias", "margin", "softcap")})
-    q = np.exp(-np.stack([sl.cross_entropy(z, np.full(N, k), logits_only, reduction="none") for k in range(K)], 1))
+    logits_only = sl.LossSpec(
+        **{f: getattr(spec, f) for f in ("temperature", "scale", "bias", "margin", "softcap")}
+    )
+    q = np.exp(
+        -np.stack([sl.cross_entropy(z, np.full(N, k), logits_only, reduction="none") for k in range(K)], 1)
+    )
     q_y = q[np.arange(N), y]
-    if not np.any(spec.margin) and np.ndim(spec.bias) < 2:  # else u depends on the label, and the columns above are of different u
+    # else u depends on the label, and the columns above are of different u
+    if not np.any(spec.margin) and np.ndim(spec.bias) < 2:
         top = q.max(axis=1) > 0.6
-        np.testing.assert_allclose(found["saturation"][:-1], [top[y == c].mean() for c in range(K - 1)], rtol=1e-12)
-    np.testing.assert_allclose(found["probability"][:-1], [q_y[y == c].mean() for c in range(K - 1)], rtol=1e-10)
+        np.testing.assert_allclose(
+            found["saturation"][:-1], [top[y == c].mean() for c in range(K - 1)], rtol=1e-12
+        )
+    np.testing.assert_allclose(
+        found["probability"][:-1], [q_y[y == c].mean() for c in range(K - 1)], rtol=1e-10
+    )
     assert np.isnan(found["probability"][-1])
 
 
@@ -66,7 +79,10 @@ def test_a_watched_loss_and_classifier_give_the_same_as_a_call_by_hand() -> None
     layer, loss = layers()
     by_hand = once()
     by_hand.update(layer(H), Y, loss.spec, features=H)
-    for module, more in ((loss, {"classifier": layer}), (torch.nn.ModuleList([torch.nn.Linear(2, 2), layer, loss]), {})):
+    for module, more in (
+        (loss, {"classifier": layer}),
+        (torch.nn.ModuleList([torch.nn.Linear(2, 2), layer, loss]), {}),
+    ):
         with once(module=module, **more) as monitor:
             loss(layer(H), target=Y).backward()
         same(monitor.latest, by_hand.latest)
@@ -80,11 +96,18 @@ def test_watched_gradients_are_those_that_training_gets() -> None:
     with once(module=loss, classifier=layer) as monitor:
         loss(layer(H), Y).backward()
     assert layer.weight.grad is not None
-    np.testing.assert_allclose(monitor.latest["weight_norm"], layer.weight.grad.norm(dim=1).numpy(), rtol=1e-10)
+    np.testing.assert_allclose(
+        monitor.latest["weight_norm"], layer.weight.grad.norm(dim=1).numpy(), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: slt.GradientBalancedLoss(K), lambda: slt.GradientBalancedLoss(np.arange(K)), lambda: slt.SeesawLoss(K)]
+    "make",
+    [
+        lambda: slt.GradientBalancedLoss(K),
+        lambda: slt.GradientBalancedLoss(np.arange(K)),
+        lambda: slt.SeesawLoss(K),
+    ],
 )
 def test_losses_whose_spec_changes(make: Any) -> None:
     loss, leaf = make(), Z.clone().requires_grad_()
@@ -94,7 +117,9 @@ def test_losses_whose_spec_changes(make: Any) -> None:
     (gradient,) = torch.autograd.grad(_summed(loss)(leaf, Y), leaf)
     expected = balance.class_gradients(gradient.detach().numpy(), Y.numpy())
     for name in SHARED:
-        np.testing.assert_allclose(monitor.latest[name], getattr(expected, name), rtol=1e-9, atol=1e-14, err_msg=name)
+        np.testing.assert_allclose(
+            monitor.latest[name], getattr(expected, name), rtol=1e-9, atol=1e-14, err_msg=name
+        )
 
 
 def _summed(loss: Any) -> Any:
@@ -147,7 +172,12 @@ def test_the_moving_average_weighs_steps_and_divides_last() -> None:
         y = torch.where(y == 0, 1, 0) if step == 1 else Y  # class 2 to 4 are missing in one step
         monitor.update(Z, y)
         _, g = sl.cross_entropy_grad(Z.numpy(), y.numpy(), reduction="none")
-        sums.append([np.array([np.linalg.norm(g[y.numpy() == c], axis=1).sum() for c in range(K)]), np.bincount(y.numpy(), minlength=K)])
+        sums.append(
+            [
+                np.array([np.linalg.norm(g[y.numpy() == c], axis=1).sum() for c in range(K)]),
+                np.bincount(y.numpy(), minlength=K),
+            ]
+        )
     weights = 0.25 * 0.75 ** np.array([2, 1, 0])
     total, count = (sum(w * s[i] for w, s in zip(weights, sums, strict=True)) for i in (0, 1))
     with np.errstate(invalid="ignore"):
@@ -250,7 +280,11 @@ def _fed(**change: Any) -> None:
     ("call", "error", "message"),
     [
         (lambda: slt.GradientMonitor(torch.nn.ReLU()), ValueError, "hold one or a linear layer; got ReLU"),
-        (lambda: slt.GradientMonitor(torch.nn.ModuleList([slt.SoftmaxLoss(), slt.SoftmaxLoss()])), ValueError, "one loss; got 2"),
+        (
+            lambda: slt.GradientMonitor(torch.nn.ModuleList([slt.SoftmaxLoss(), slt.SoftmaxLoss()])),
+            ValueError,
+            "one loss; got 2",
+        ),
         (lambda: slt.GradientMonitor(momentum=1.0), ValueError, "momentum must be < 1"),
         (lambda: slt.GradientMonitor(every=0), ValueError, "every must be"),
         (lambda: slt.GradientMonitor(saturated=2.0), ValueError, "saturated must be"),

@@ -52,18 +52,24 @@ def arguments_of(case: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize("case", ["labels", "distributions"])
 def test_opcheck_of_the_loss(case: str) -> None:
     logits, arguments = problem()[0].requires_grad_(), arguments_of(case)
-    assert set(torch.library.opcheck(OPS.cross_entropy.default, (logits, *arguments, True)).values()) == {"SUCCESS"}
+    assert set(torch.library.opcheck(OPS.cross_entropy.default, (logits, *arguments, True)).values()) == {
+        "SUCCESS"
+    }
 
 
 def test_opcheck_of_the_loss_alone() -> None:
     logits, arguments = problem()[0], arguments_of("labels")
-    assert set(torch.library.opcheck(OPS.cross_entropy.default, (logits, *arguments, False)).values()) == {"SUCCESS"}
+    assert set(torch.library.opcheck(OPS.cross_entropy.default, (logits, *arguments, False)).values()) == {
+        "SUCCESS"
+    }
 
 
 def test_opcheck_of_the_hessian_vector_product() -> None:
     logits, arguments = problem()[0], arguments_of("labels")
     tangent = torch.ones_like(logits).requires_grad_()
-    assert set(torch.library.opcheck(OPS.cross_entropy_hvp.default, (logits, tangent, *arguments)).values()) == {"SUCCESS"}
+    assert set(
+        torch.library.opcheck(OPS.cross_entropy_hvp.default, (logits, tangent, *arguments)).values()
+    ) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
@@ -72,13 +78,17 @@ def test_opcheck_of_the_maps(name: str) -> None:
     temperature = torch.tensor(2.0, dtype=torch.float64)
     result = getattr(OPS, name)(logits, temperature, 1)
     torch.library.opcheck(getattr(OPS, name).default, (logits.clone().requires_grad_(), temperature, 1))
-    torch.library.opcheck(getattr(OPS, f"{name}_vjp").default, (result, torch.ones_like(result), temperature, 1))
+    torch.library.opcheck(
+        getattr(OPS, f"{name}_vjp").default, (result, torch.ones_like(result), temperature, 1)
+    )
 
 
 # ---- the compiler ----
 
 
-def assert_compiles(function: Callable[..., Tensor], calls: list[tuple[Any, ...]], *, graphs: int, backend: str = "aot_eager") -> None:
+def assert_compiles(
+    function: Callable[..., Tensor], calls: list[tuple[Any, ...]], *, graphs: int, backend: str = "aot_eager"
+) -> None:
     """Value and gradient of every call are the bits of eager mode, and so many graphs were made."""
     compiled = torch.compile(function, fullgraph=True, backend=backend)
     for rest in calls:
@@ -95,12 +105,18 @@ def assert_compiles(function: Callable[..., Tensor], calls: list[tuple[Any, ...]
 
 def _balancing(step: int) -> LossSpec:
     rng = np.random.default_rng(step)
-    return LossSpec(bias=rng.normal(size=K), class_weight=rng.uniform(1, 2, K), smoothing=rng.uniform(0, 0.2, K), gate=4.0)
+    return LossSpec(
+        bias=rng.normal(size=K), class_weight=rng.uniform(1, 2, K), smoothing=rng.uniform(0, 0.2, K), gate=4.0
+    )
 
 
 def test_a_spec_that_changes_every_step_is_compiled_once() -> None:
     labels = problem()[1]
-    assert_compiles(lambda z, spec: slt.cross_entropy(z, labels, spec), [(_balancing(step),) for step in range(5)], graphs=1)
+    assert_compiles(
+        lambda z, spec: slt.cross_entropy(z, labels, spec),
+        [(_balancing(step),) for step in range(5)],
+        graphs=1,
+    )
 
 
 def test_numbers_that_change_are_compiled_once_more() -> None:

@@ -1,4 +1,6 @@
-"""The class-parallel losses on 1 to 4 processes started by torchrun, and what happens when one of them is lost."""
+"""The class-parallel losses on 1 to 4 processes started by torchrun, and what happens when one of them is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RANKS = max(SIZES)
 
 
-def launch(folder: Path, ranks: int, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[int, dict[str, str]]]:
+def launch(
+    folder: Path, ranks: int, *options: str
+) -> tuple[subprocess.CompletedProcess[str], dict[int, dict[str, str]]]:
     """Run the cases by torchrun; return how it ended, and what each rank that got to the end wrote."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     done = subprocess.run(
@@ -31,17 +35,26 @@ def launch(folder: Path, ranks: int, *options: str) -> tuple[subprocess.Complete
         check=False,
     )
     files = {rank: folder / f"rank{rank}.json" for rank in range(ranks)}
-    return done, {rank: json.loads(file.read_text(encoding="utf-8")) for rank, file in files.items() if file.is_file()}
+    return done, {
+        rank: json.loads(file.read_text(encoding="utf-8")) for rank, file in files.items() if file.is_file()
+    }
 
 
 @pytest.mark.slow
 def test_every_case_on_one_to_four_ranks(tmp_path: Path) -> None:
     done, found = launch(tmp_path, RANKS)
-    wrong = {f"rank {rank}, {case}": text for rank, outcomes in found.items() for case, text in outcomes.items() if text}
+    wrong = {
+        f"rank {rank}, {case}": text
+        for rank, outcomes in found.items()
+        for case, text in outcomes.items()
+        if text
+    }
     assert not wrong, "\n".join(f"{case}\n{text}" for case, text in wrong.items())
     assert done.returncode == 0, done.stderr[-5000:]
     for rank in range(RANKS):
-        assert set(found[rank]) == {f"{ranks}: {case}" for ranks in range(rank + 1, RANKS + 1) for case in CASES}
+        assert set(found[rank]) == {
+            f"{ranks}: {case}" for ranks in range(rank + 1, RANKS + 1) for case in CASES
+        }
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ def test_all_is_what_there_is() -> None:
 
 
 def test_the_package_alone_does_not_load_torch() -> None:
-    code = "import sys, softmax_lab; print('torch' in sys.modules); import softmax_lab.torch; print('numba' in sys.modules)"
+    code = (
+        "import sys, softmax_lab; print('torch' in sys.modules); import softmax_lab.torch; "
+        "print('numba' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]

@@ -57,11 +57,17 @@ def test_a_confident_row_keeps_its_derivative(name: str) -> None:
     both(name)[0](z)[0].backward()
     other = sl.softmax([40.0, 0.0])[1]
     assert z.grad is not None
-    np.testing.assert_allclose(z.grad, [other, -other], rtol=1e-14)  # p (1 - p) and 1 - p, with p = 1 to the last digit
+    # p (1 - p) and 1 - p, with p = 1 to the last digit
+    np.testing.assert_allclose(z.grad, [other, -other], rtol=1e-14)
 
 
 def test_plain_torch_agrees(name: str) -> None:
-    for z in (Z, torch.tensor([[torch.inf, 0.0], [-torch.inf, -torch.inf], [torch.nan, 0.0], [40.0, 0.0]], dtype=torch.float64)):
+    for z in (
+        Z,
+        torch.tensor(
+            [[torch.inf, 0.0], [-torch.inf, -torch.inf], [torch.nan, 0.0], [40.0, 0.0]], dtype=torch.float64
+        ),
+    ):
         for temperature in (1.0, 0.3):
             plain = getattr(_composite, name)(z, 1, temperature)
             np.testing.assert_allclose(plain, both(name)[1](z.numpy(), temperature=temperature), rtol=1e-13)
@@ -108,11 +114,16 @@ def test_a_dimension_is_one_integer(name: str) -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_an_exporter_finds_a_decomposition_into_torchs_own_operators(name: str, dtype: torch.dtype, temperature: float) -> None:
+def test_an_exporter_finds_a_decomposition_into_torchs_own_operators(
+    name: str, dtype: torch.dtype, temperature: float
+) -> None:
     z = (Z * 3).to(dtype)
     operator = getattr(torch.ops.softmax_lab, name).default
     found = torch._decomp.decomposition_table[operator](z, torch.tensor(temperature, dtype=torch.float64), 1)
     assert found.dtype == dtype
     torch.testing.assert_close(found, both(name)[0](z, 1, temperature=temperature))
     huge = torch.tensor([[1e38, -1e38]])
-    assert torch.equal(torch._decomp.decomposition_table[operator](huge, torch.tensor(1e-3).double(), 1)[0, 0], both(name)[0](huge)[0, 0])
+    assert torch.equal(
+        torch._decomp.decomposition_table[operator](huge, torch.tensor(1e-3).double(), 1)[0, 0],
+        both(name)[0](huge)[0, 0],
+    )

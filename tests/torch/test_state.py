@@ -1,4 +1,6 @@
-"""The state of the losses: tensors only, the same numbers after every way to save, move, average and load it."""
+"""The state of the losses: tensors only, the same numbers after every way to save, move, average and
+load it.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,10 @@ LOSSES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: trained(slt.GradientBalancedLoss(COUNTS, eps=0.05, rate=0.3)),
         lambda: slt.GradientBalancedLoss(np.ones(K)),
     ),
-    "balanced, gathered": (lambda: trained(slt.GradientBalancedLoss(K, eps=0.05, rate=0.3)), lambda: slt.GradientBalancedLoss(K)),
+    "balanced, gathered": (
+        lambda: trained(slt.GradientBalancedLoss(K, eps=0.05, rate=0.3)),
+        lambda: slt.GradientBalancedLoss(K),
+    ),
 }
 FEW = ("everything", "deferred", "seesaw", "balanced, given", "balanced, gathered")
 
@@ -94,14 +99,18 @@ def test_the_state_is_tensors_and_comes_back_to_the_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FEW)
-@pytest.mark.parametrize("change", [nn.Module.half, nn.Module.bfloat16, lambda m: m.to(torch.float16), lambda m: m.share_memory()])
+@pytest.mark.parametrize(
+    "change", [nn.Module.half, nn.Module.bfloat16, lambda m: m.to(torch.float16), lambda m: m.share_memory()]
+)
 def test_no_cast_rounds_the_state(name: str, change: Callable[[nn.Module], Any]) -> None:
     make, fresh = LOSSES[name]
     module, expected = make(), make()
     model = nn.Sequential(nn.Linear(2, K), module)
     change(model)
     again = fresh()
-    again.load_state_dict({key[2:]: value for key, value in model.state_dict().items() if key.startswith("1.")})
+    again.load_state_dict(
+        {key[2:]: value for key, value in model.state_dict().items() if key.startswith("1.")}
+    )
     same(again, expected)
 
 
@@ -147,14 +156,18 @@ def test_a_loop_that_averages_in_place_leaves_the_copy_as_it_is() -> None:
         value.mul_(0.9).add_(new, alpha=0.1)
     same(ema, module)
     model = nn.Sequential(nn.Linear(2, K), module)
-    swa = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True)
+    swa = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
+    )
     for _ in range(3):
         swa.update_parameters(model)
     same(list(swa.module.children())[1], module)
 
 
 def test_an_average_of_different_states_is_the_average_of_their_settings() -> None:
-    first, second = (slt.GradientBalancedLoss(COUNTS, tau=tau, eps=eps) for tau, eps in ((0.7, 0.1), (1.6, 0.2)))
+    first, second = (
+        slt.GradientBalancedLoss(COUNTS, tau=tau, eps=eps) for tau, eps in ((0.7, 0.1), (1.6, 0.2))
+    )
     module = slt.GradientBalancedLoss(COUNTS)
     module.load_state_dict(averaged(first.state_dict(), second.state_dict(), 0.25))
     assert module.tau == pytest.approx(0.25 * 0.7 + 0.75 * 1.6, rel=1e-9)
@@ -165,7 +178,9 @@ def test_an_average_of_different_states_is_the_average_of_their_settings() -> No
     np.testing.assert_allclose(np.asarray(loss.spec.bias), np.array([0.4, -2.0]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("value", [1 / 3, 1.0, 5e-324, -2.5e-310, 1.7976931348623157e308, -np.pi, 0.0, 2.0**53 - 1])
+@pytest.mark.parametrize(
+    "value", [1 / 3, 1.0, 5e-324, -2.5e-310, 1.7976931348623157e308, -np.pi, 0.0, 2.0**53 - 1]
+)
 def test_every_number_survives(value: float) -> None:
     state = _state.State("SoftmaxLoss", 0, (), (LossSpec(bias=value),))
     assert _state.unpacked(torch.from_numpy(_state.packed(state))) == state
@@ -195,14 +210,26 @@ def test_entries_that_come_one_by_one_are_taken_in_any_order() -> None:
 
 
 WRONG: list[tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]] = [
-    (slt.SoftmaxLoss, deferred, "written by DeferredReweighting for 6 classes; it cannot be loaded into SoftmaxLoss$"),
+    (
+        slt.SoftmaxLoss,
+        deferred,
+        "written by DeferredReweighting for 6 classes; it cannot be loaded into SoftmaxLoss$",
+    ),
     (
         lambda: slt.SeesawLoss(K),
         lambda: slt.GradientBalancedLoss(K),
         "written by GradientBalancedLoss for 6 classes.* into SeesawLoss for 6",
     ),
-    (lambda: slt.SeesawLoss(3), lambda: slt.SeesawLoss(K), "written by SeesawLoss for 6 classes.* into SeesawLoss for 3 classes"),
-    (lambda: slt.GradientBalancedLoss(3), lambda: slt.GradientBalancedLoss(K), "GradientBalancedLoss for 6 classes.* for 3 classes"),
+    (
+        lambda: slt.SeesawLoss(3),
+        lambda: slt.SeesawLoss(K),
+        "written by SeesawLoss for 6 classes.* into SeesawLoss for 3 classes",
+    ),
+    (
+        lambda: slt.GradientBalancedLoss(3),
+        lambda: slt.GradientBalancedLoss(K),
+        "GradientBalancedLoss for 6 classes.* for 3 classes",
+    ),
     (
         lambda: slt.GradientBalancedLoss(K),
         lambda: slt.SoftmaxLoss(LossSpec(margin=WEIGHTS)),
@@ -237,11 +264,23 @@ def damaged(change: Callable[[Tensor], Any]) -> Any:
         (lambda v: v.numpy(), "got ndarray"),
         (lambda v: v[:-2], "state"),
         (lambda v: v * torch.nan, "finite vector"),
-        (lambda v: torch.cat([v.view(2, -1), torch.zeros(2, 1, dtype=torch.float64)], 1).reshape(-1), "entries; got"),
+        (
+            lambda v: torch.cat([v.view(2, -1), torch.zeros(2, 1, dtype=torch.float64)], 1).reshape(-1),
+            "entries; got",
+        ),
         (lambda v: v.index_put((torch.tensor([0]),), torch.tensor(3.0, dtype=torch.float64)), "format 3"),
-        (lambda v: v.index_put((torch.tensor([1]),), torch.tensor(0.5, dtype=torch.float64)), "0.5 where a whole number"),
-        (lambda v: v.index_put((torch.tensor([1]),), torch.tensor(99.0, dtype=torch.float64)), "later version"),
-        (lambda v: v.index_put((torch.tensor([7]),), torch.tensor(-1.0, dtype=torch.float64)), "temperature must be finite and > 0"),
+        (
+            lambda v: v.index_put((torch.tensor([1]),), torch.tensor(0.5, dtype=torch.float64)),
+            "0.5 where a whole number",
+        ),
+        (
+            lambda v: v.index_put((torch.tensor([1]),), torch.tensor(99.0, dtype=torch.float64)),
+            "later version",
+        ),
+        (
+            lambda v: v.index_put((torch.tensor([7]),), torch.tensor(-1.0, dtype=torch.float64)),
+            "temperature must be finite and > 0",
+        ),
     ],
 )
 def test_a_damaged_state_says_what_is_wrong(change: Callable[[Tensor], Any], message: str) -> None:
@@ -254,7 +293,10 @@ def test_a_damaged_state_says_what_is_wrong(change: Callable[[Tensor], Any], mes
 def as_0_1(spec: LossSpec) -> dict[str, Any]:
     """Return the fields as version 0.1.0 wrote them."""
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
-    return {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    return {
+        name: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+    }
 
 
 def saved_by_0_1(state: dict[str, Any]) -> dict[str, Any]:
@@ -270,19 +312,40 @@ def test_states_of_version_0_1_are_read() -> None:
         plain = slt.SoftmaxLoss()
         plain.load_state_dict(saved_by_0_1({"_extra_state": as_0_1(spec)}))
         assert plain.spec == spec
-    phases = {"first": as_0_1(LossSpec(gamma=1.0)), "second": as_0_1(LossSpec(gamma=1.0, class_weight=WEIGHTS)), "start": 2, "epoch": 1}
+    phases = {
+        "first": as_0_1(LossSpec(gamma=1.0)),
+        "second": as_0_1(LossSpec(gamma=1.0, class_weight=WEIGHTS)),
+        "start": 2,
+        "epoch": 1,
+    }
     later = slt.DeferredReweighting(LossSpec(), np.ones(K), start=9)
     later.load_state_dict(saved_by_0_1({"_extra_state": phases}))
     later.step()
     assert later.spec == LossSpec(gamma=1.0, class_weight=WEIGHTS)
-    settings = {"tau": 0.9, "gathers": True, "rate": 0.3, "max_tau": 2.0, "strength": 0.5, "gate": 2.0, "eps": 0.1, "power": 1.0}
+    settings = {
+        "tau": 0.9,
+        "gathers": True,
+        "rate": 0.3,
+        "max_tau": 2.0,
+        "strength": 0.5,
+        "gate": 2.0,
+        "eps": 0.1,
+        "power": 1.0,
+    }
     balanced = slt.GradientBalancedLoss(K)
     balanced.load_state_dict(saved_by_0_1({"counts": torch.tensor(COUNTS), "_extra_state": settings}))
-    assert balanced.spec == sl.losses.gradient_balanced(COUNTS, 0.9, strength=0.5, gate=2.0, eps=0.1, power=1.0)
+    assert balanced.spec == sl.losses.gradient_balanced(
+        COUNTS, 0.9, strength=0.5, gate=2.0, eps=0.1, power=1.0
+    )
     seesaw = slt.SeesawLoss(K)
-    seesaw.load_state_dict(saved_by_0_1({"counts": torch.tensor(COUNTS), "loss._extra_state": as_0_1(LossSpec())}))
+    seesaw.load_state_dict(
+        saved_by_0_1({"counts": torch.tensor(COUNTS), "loss._extra_state": as_0_1(LossSpec())})
+    )
     assert seesaw.counts.tolist() == COUNTS.tolist()
-    with pytest.raises(RuntimeError, match="written by DeferredReweighting for 6 classes; it cannot be loaded into SoftmaxLoss"):
+    with pytest.raises(
+        RuntimeError,
+        match="written by DeferredReweighting for 6 classes; it cannot be loaded into SoftmaxLoss",
+    ):
         slt.SoftmaxLoss().load_state_dict({"_extra_state": phases})
     with pytest.raises(RuntimeError, match="got a dict of a"):
         slt.SoftmaxLoss().load_state_dict({"_extra_state": {"a": 1}})
@@ -332,7 +395,11 @@ def test_distributed_checkpoints_hold_the_state(tmp_path: Any) -> None:
         dcp.save({"model": get_model_state_dict(module)}, checkpoint_id=folder, no_dist=True)
         again = copy.deepcopy(module)
         if name != "everything":  # loading writes into tensors of the saved sizes
-            again[1] = LOSSES[name][1]() if name != "deferred" else slt.DeferredReweighting(sl.losses.ldam(COUNTS[::-1] + 1), WEIGHTS, 9)
+            again[1] = (
+                LOSSES[name][1]()
+                if name != "deferred"
+                else slt.DeferredReweighting(sl.losses.ldam(COUNTS[::-1] + 1), WEIGHTS, 9)
+            )
         state = {"model": get_model_state_dict(again)}
         dcp.load(state, checkpoint_id=folder, no_dist=True)
         set_model_state_dict(again, state["model"])
@@ -377,7 +444,14 @@ def test_a_monitor_saves_tensors_and_goes_on() -> None:
         for name, values in whole.latest.items():
             np.testing.assert_array_equal(found.latest[name], values)
         assert found.frame().equals(whole.frame())
-    old = {"step": 1, "batches": 2, "averaged": 0.5, "sizes": (K, 0), "window": torch.zeros(72), "average": torch.ones(72)}
+    old = {
+        "step": 1,
+        "batches": 2,
+        "averaged": 0.5,
+        "sizes": (K, 0),
+        "window": torch.zeros(72),
+        "average": torch.ones(72),
+    }
     monitor = make()
     monitor.load_state_dict({**old, "steps": [0], "history": torch.ones(1, 9, K)})
     assert (monitor.step, monitor._averaged, len(monitor.frame())) == (1, 0.5, K)
@@ -387,7 +461,10 @@ def test_a_monitor_saves_tensors_and_goes_on() -> None:
 def test_inside_of_ddp_two_processes_count_as_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torch.ddp_ranks", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    ranks = [
+        subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
     for process in ranks:
         _, errors = process.communicate(timeout=HANG)
         assert process.returncode == 0, errors

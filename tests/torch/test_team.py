@@ -1,4 +1,6 @@
-"""The loops' parts on torch's own threads: each done once, errors raised here, and a forked child on its own."""
+"""The loops' parts on torch's own threads: each done once, errors raised here, and a forked child on
+its own.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-r"""The loss of the family and its gradient: one read of the logits where a row fits on the chip, the online normaliser where not.
+r"""The loss of the family and its gradient: one read of the logits where a row fits on the chip, the online
+normaliser where not.
 
-The gradient is written over the logits only where its caller says so; that is safe for every plan, since one program owns a row and
-has read each entry for the last time when it writes it.
+The gradient is written over the logits only where its caller says so; that is safe for every plan, since one
+program owns a row and has read each entry for the last time when it writes it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,32 @@ from .._family import SpecTensors
 from .._labels import labels_of
 from .._shared import loss_dtype
 from .launch import as_rows, from_rows, launch
-from .rows import at, exponentials, finite_or_zero, label_of, load_tile, online, prior_of, relative, slopes, target_of, transformed
+from .rows import (
+    at,
+    exponentials,
+    finite_or_zero,
+    label_of,
+    load_tile,
+    online,
+    prior_of,
+    relative,
+    slopes,
+    target_of,
+    transformed,
+)
 from .terms import cross_of, factor_of, row_terms, soft_terms, weight_of
 
-__all__ = ["Arguments", "Prepared", "gradient", "loss", "loss_and_gradient", "loss_and_kept", "prepare", "rows_in_place", "total_weight"]
+__all__ = [
+    "Arguments",
+    "Prepared",
+    "gradient",
+    "loss",
+    "loss_and_gradient",
+    "loss_and_kept",
+    "prepare",
+    "rows_in_place",
+    "total_weight",
+]
 
 
 # ---- on the device ----
@@ -57,9 +80,27 @@ def sums_of_weights(t, class_weights, class_weight, cols, k):
 
 @triton.jit
 def gradient_of(
-    e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
-    SOFT, SCALED, SCALE, SMOOTHING, CAP,
-):  # fmt: skip
+    e,
+    z,
+    s,
+    cols,
+    label,
+    live,
+    k,
+    alpha,
+    beta,
+    at_target,
+    priors,
+    scales,
+    scale,
+    temperature,
+    softcap,
+    SOFT,
+    SCALED,
+    SCALE,
+    SMOOTHING,
+    CAP,
+):
     """Return dL/dz of a tile; ``s`` is read for distributions alone."""
     g = alpha * e
     if SOFT:
@@ -76,15 +117,57 @@ def gradient_of(
 
 @triton.jit
 def loss_kernel(
-    values, kept, gradient, logits, targets, sample_weights, total,
-    scales, biases, margins, smoothings, priors, class_weights,
-    temperature, scale, bias, margin, smoothing, class_weight, gate, gamma, z_loss, softcap,
-    ignore_index, logits_stride, targets_stride, gradient_stride, n, k,
-    SOFT: tl.constexpr, SCALED: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, MARGIN: tl.constexpr, SMOOTHING: tl.constexpr,
-    GATE: tl.constexpr, GAMMA: tl.constexpr, Z_LOSS: tl.constexpr, CAP: tl.constexpr, GRADIENT: tl.constexpr, MEAN: tl.constexpr,
-    KEEP: tl.constexpr, KEPT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """values (n,), (n, KEPT) float32 where KEEP, gradient (n, K) where GRADIENT; all but the weights times each row's factor."""
+    values,
+    kept,
+    gradient,
+    logits,
+    targets,
+    sample_weights,
+    total,
+    scales,
+    biases,
+    margins,
+    smoothings,
+    priors,
+    class_weights,
+    temperature,
+    scale,
+    bias,
+    margin,
+    smoothing,
+    class_weight,
+    gate,
+    gamma,
+    z_loss,
+    softcap,
+    ignore_index,
+    logits_stride,
+    targets_stride,
+    gradient_stride,
+    n,
+    k,
+    SOFT: tl.constexpr,
+    SCALED: tl.constexpr,
+    SCALE: tl.constexpr,
+    BIAS: tl.constexpr,
+    MARGIN: tl.constexpr,
+    SMOOTHING: tl.constexpr,
+    GATE: tl.constexpr,
+    GAMMA: tl.constexpr,
+    Z_LOSS: tl.constexpr,
+    CAP: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    MEAN: tl.constexpr,
+    KEEP: tl.constexpr,
+    KEPT: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """values (n,), (n, KEPT) float32 where KEEP, gradient (n, K) where GRADIENT.
+
+    All but the weights times each row's factor.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < n
     starts = rows * logits_stride
@@ -103,7 +186,9 @@ def loss_kernel(
     if WHOLE:
         mask = inside[:, None] & (lanes < k)[None, :]
         z = load_tile(logits, starts, lanes, mask, -float("inf"))
-        u = transformed(z, lanes, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
+        u = transformed(
+            z, lanes, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP
+        )
         u = tl.where(mask, u, -float("inf"))
         peak = tl.max(u, 1)
         d, e = exponentials(u, peak, temperature, SCALED, CARRY)
@@ -128,7 +213,9 @@ def loss_kernel(
             cols = start + lanes
             mask = inside[:, None] & (cols < k)[None, :]
             z = load_tile(logits, starts, cols, mask, -float("inf"))
-            u = transformed(z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
+            u = transformed(
+                z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP
+            )
             u = tl.where(mask, u, -float("inf"))
             before = finite_or_zero(peak)
             peak, lane_ties, rest, lost = online(u, peak, lane_ties, rest, lost, temperature, SCALED, CARRY)
@@ -142,7 +229,9 @@ def loss_kernel(
             if SOFT or SMOOTHING:
                 base = finite_or_zero(peak)
                 more, more_d = part_of_sums(u, base, temperature, cols, k, priors, s, SCALED, SMOOTHING, SOFT)
-                long_d += more_d + tl.where(before == base, 0.0, long_sum * ((before - base).to(tl.float64) / temperature))
+                long_d += more_d + tl.where(
+                    before == base, 0.0, long_sum * ((before - base).to(tl.float64) / temperature)
+                )
                 long_sum += more
         ties = tl.sum(lane_ties, 1)
         below = tl.sum(rest.to(tl.float64) - lost.to(tl.float64), 1).to(tl.float32)
@@ -162,15 +251,32 @@ def loss_kernel(
             own_weight = tl.where(t_sum > 0.0, class_weight, 1.0)
         else:
             own_weight = tl.where(t_sum > 0.0, tl.div_rn(t_weight, tl.where(t_sum > 0.0, t_sum, 1.0)), 1.0)
-        value, alpha, beta = soft_terms(below + (ties - 1.0), scaled_peak, a_sum, a_d, own_weight, z_loss, Z_LOSS)
+        value, alpha, beta = soft_terms(
+            below + (ties - 1.0), scaled_peak, a_sum, a_d, own_weight, z_loss, Z_LOSS
+        )
     else:
         d_column, e_column = exponentials(u_y[:, None], peak, temperature, SCALED, CARRY)
         d_y, e_y = tl.sum(d_column, 1), tl.sum(e_column, 1)
         _cross, _log_total, others = cross_of(ties, below, d_y, e_y)
-        own_weight = weight_of(at(class_weights, class_weight, label), tl.div_rn(e_y, others + e_y), gate, GATE)
+        own_weight = weight_of(
+            at(class_weights, class_weight, label), tl.div_rn(e_y, others + e_y), gate, GATE
+        )
         eps, r_y = at(smoothings, smoothing, label), at(priors, 1.0 / k, label)
         value, alpha, beta, at_target = row_terms(
-            ties, below, d_y, e_y, scaled_peak, eps, r_y, a_d, own_weight, gamma, z_loss, SMOOTHING, GAMMA, Z_LOSS
+            ties,
+            below,
+            d_y,
+            e_y,
+            scaled_peak,
+            eps,
+            r_y,
+            a_d,
+            own_weight,
+            gamma,
+            z_loss,
+            SMOOTHING,
+            GAMMA,
+            Z_LOSS,
         )
     tl.store(values + rows, tl.where(live, value * factor, 0.0), mask=inside)
     alpha, beta, at_target = alpha * factor, beta * factor, at_target * factor
@@ -187,39 +293,137 @@ def loss_kernel(
         alpha, beta, at_target = alpha[:, None], beta[:, None], at_target[:, None]
         if WHOLE:
             g = gradient_of(
-                e, z, s, lanes, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
-                SOFT, SCALED, SCALE, SMOOTHING, CAP,
-            )  # fmt: skip
-            tl.store(gradient + (rows * gradient_stride)[:, None] + lanes[None, :], g.to(gradient.dtype.element_ty), mask=mask)
+                e,
+                z,
+                s,
+                lanes,
+                label,
+                live,
+                k,
+                alpha,
+                beta,
+                at_target,
+                priors,
+                scales,
+                scale,
+                temperature,
+                softcap,
+                SOFT,
+                SCALED,
+                SCALE,
+                SMOOTHING,
+                CAP,
+            )
+            tl.store(
+                gradient + (rows * gradient_stride)[:, None] + lanes[None, :],
+                g.to(gradient.dtype.element_ty),
+                mask=mask,
+            )
         else:
             last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
             for start in range(0, k, BLOCK):
                 cols = (last - start) + lanes  # what was read last is still in the cache
                 mask = inside[:, None] & (cols < k)[None, :]
                 z = load_tile(logits, starts, cols, mask, -float("inf"))
-                u = transformed(z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
+                u = transformed(
+                    z,
+                    cols,
+                    label,
+                    k,
+                    scales,
+                    biases,
+                    scale,
+                    bias,
+                    own_margin,
+                    softcap,
+                    SCALE,
+                    BIAS,
+                    MARGIN,
+                    CAP,
+                )
                 _d, e = exponentials(u, peak, temperature, SCALED, CARRY)
                 s = e
                 if SOFT:
-                    t, s = target_of(targets, rows * targets_stride, cols, mask, priors, smoothing, k, SMOOTHING)
+                    t, s = target_of(
+                        targets, rows * targets_stride, cols, mask, priors, smoothing, k, SMOOTHING
+                    )
                 g = gradient_of(
-                    e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
-                    SOFT, SCALED, SCALE, SMOOTHING, CAP,
-                )  # fmt: skip
-                tl.store(gradient + (rows * gradient_stride)[:, None] + cols[None, :], g.to(gradient.dtype.element_ty), mask=mask)
+                    e,
+                    z,
+                    s,
+                    cols,
+                    label,
+                    live,
+                    k,
+                    alpha,
+                    beta,
+                    at_target,
+                    priors,
+                    scales,
+                    scale,
+                    temperature,
+                    softcap,
+                    SOFT,
+                    SCALED,
+                    SCALE,
+                    SMOOTHING,
+                    CAP,
+                )
+                tl.store(
+                    gradient + (rows * gradient_stride)[:, None] + cols[None, :],
+                    g.to(gradient.dtype.element_ty),
+                    mask=mask,
+                )
 
 
 @triton.jit
 def gradient_kernel(
-    gradient, logits, kept, upstream, targets,
-    scales, biases, margins, smoothings, priors, class_weights,
-    temperature, scale, bias, margin, smoothing, class_weight, gate, gamma, z_loss, softcap,
-    ignore_index, per_row, logits_stride, targets_stride, gradient_stride, n, k,
-    SOFT: tl.constexpr, SCALED: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, MARGIN: tl.constexpr, SMOOTHING: tl.constexpr,
-    GATE: tl.constexpr, GAMMA: tl.constexpr, Z_LOSS: tl.constexpr, CAP: tl.constexpr,
-    KEPT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """gradient (n, K), from what ``loss_kernel`` kept, times the upstream gradient: one read of the logits, and one rounding."""
+    gradient,
+    logits,
+    kept,
+    upstream,
+    targets,
+    scales,
+    biases,
+    margins,
+    smoothings,
+    priors,
+    class_weights,
+    temperature,
+    scale,
+    bias,
+    margin,
+    smoothing,
+    class_weight,
+    gate,
+    gamma,
+    z_loss,
+    softcap,
+    ignore_index,
+    per_row,
+    logits_stride,
+    targets_stride,
+    gradient_stride,
+    n,
+    k,
+    SOFT: tl.constexpr,
+    SCALED: tl.constexpr,
+    SCALE: tl.constexpr,
+    BIAS: tl.constexpr,
+    MARGIN: tl.constexpr,
+    SMOOTHING: tl.constexpr,
+    GATE: tl.constexpr,
+    GAMMA: tl.constexpr,
+    Z_LOSS: tl.constexpr,
+    CAP: tl.constexpr,
+    KEPT: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """gradient (n, K), from what ``loss_kernel`` kept, times the upstream gradient: one read of the logits,
+    and one rounding.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < n
     lanes = tl.arange(0, BLOCK)
@@ -238,16 +442,40 @@ def gradient_kernel(
         cols = start + lanes
         mask = inside[:, None] & (cols < k)[None, :]
         z = load_tile(logits, rows * logits_stride, cols, mask, -float("inf"))
-        u = transformed(z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP)
+        u = transformed(
+            z, cols, label, k, scales, biases, scale, bias, own_margin, softcap, SCALE, BIAS, MARGIN, CAP
+        )
         _d, e = exponentials(u, peak, temperature, SCALED, CARRY)
         s = e
         if SOFT:
             _t, s = target_of(targets, rows * targets_stride, cols, mask, priors, smoothing, k, SMOOTHING)
         g = gradient_of(
-            e, z, s, cols, label, live, k, alpha, beta, at_target, priors, scales, scale, temperature, softcap,
-            SOFT, SCALED, SCALE, SMOOTHING, CAP,
-        )  # fmt: skip
-        tl.store(gradient + (rows * gradient_stride)[:, None] + cols[None, :], g.to(gradient.dtype.element_ty), mask=mask)
+            e,
+            z,
+            s,
+            cols,
+            label,
+            live,
+            k,
+            alpha,
+            beta,
+            at_target,
+            priors,
+            scales,
+            scale,
+            temperature,
+            softcap,
+            SOFT,
+            SCALED,
+            SCALE,
+            SMOOTHING,
+            CAP,
+        )
+        tl.store(
+            gradient + (rows * gradient_stride)[:, None] + cols[None, :],
+            g.to(gradient.dtype.element_ty),
+            mask=mask,
+        )
 
 
 # ---- from the host ----
@@ -286,18 +514,35 @@ def arguments_of(spec: SpecTensors, soft: bool) -> Arguments:
     given = [value if isinstance(value := getattr(spec, name), Tensor) else None for name in names]
     arrays = tuple(None if array is None else array.contiguous() for array in given)
     numbers = (
-        spec.temperature, _number(spec.scale, 1.0), _number(spec.bias, 0.0), _number(spec.margin, 0.0), _number(spec.smoothing, 0.0),
-        _number(spec.class_weight, 1.0), spec.gate, spec.gamma, spec.z_loss, spec.softcap or 1.0,
-    )  # fmt: skip
+        spec.temperature,
+        _number(spec.scale, 1.0),
+        _number(spec.bias, 0.0),
+        _number(spec.margin, 0.0),
+        _number(spec.smoothing, 0.0),
+        _number(spec.class_weight, 1.0),
+        spec.gate,
+        spec.gamma,
+        spec.z_loss,
+        spec.softcap or 1.0,
+    )
     modes = {
-        "SOFT": soft, "SCALED": spec.temperature != 1.0, "SCALE": _mode(spec.scale, 1.0), "BIAS": _mode(spec.bias, 0.0),
-        "MARGIN": bool(_mode(spec.margin, 0.0)), "SMOOTHING": bool(_mode(spec.smoothing, 0.0)), "GATE": spec.gate != 0.0,
-        "GAMMA": spec.gamma != 0.0, "Z_LOSS": spec.z_loss != 0.0, "CAP": spec.softcap is not None,
-    }  # fmt: skip
+        "SOFT": soft,
+        "SCALED": spec.temperature != 1.0,
+        "SCALE": _mode(spec.scale, 1.0),
+        "BIAS": _mode(spec.bias, 0.0),
+        "MARGIN": bool(_mode(spec.margin, 0.0)),
+        "SMOOTHING": bool(_mode(spec.smoothing, 0.0)),
+        "GATE": spec.gate != 0.0,
+        "GAMMA": spec.gamma != 0.0,
+        "Z_LOSS": spec.z_loss != 0.0,
+        "CAP": spec.softcap is not None,
+    }
     return Arguments(arrays, tuple(float(number) for number in numbers), modes)
 
 
-def prepare(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Prepared:
+def prepare(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> Prepared:
     """Bring checked arguments into rows; copies only what has no neighbouring classes."""
     soft = target.is_floating_point()
     rows = as_rows(target, options.dim) if soft else target.reshape(-1)
@@ -307,23 +552,46 @@ def prepare(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Te
     return Prepared(as_rows(logits, options.dim), rows, weights, spec, arguments_of(spec, soft), soft)
 
 
-def _run(p: Prepared, ignore_index: int, total: Tensor | None, gradient: Tensor | None, *, keep: bool) -> tuple[Tensor, Tensor]:
-    """Return values (n,) and where ``keep`` what is kept of the rows (n, KEPT): float32, all but the weights times each row's factor."""
+def _run(
+    p: Prepared, ignore_index: int, total: Tensor | None, gradient: Tensor | None, *, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Return values (n,) and where ``keep`` what is kept of the rows (n, KEPT): float32, all but the weights
+    times each row's factor.
+    """
     n = len(p.z)
-    values, kept = p.z.new_empty(n, dtype=torch.float32), p.z.new_empty((n if keep else 0, KEPT), dtype=torch.float32)
+    values, kept = (
+        p.z.new_empty(n, dtype=torch.float32),
+        p.z.new_empty((n if keep else 0, KEPT), dtype=torch.float32),
+    )
     strides = p.z.stride(0), p.target.stride(0), p.z.stride(0) if gradient is None else gradient.stride(0)
     launch(
-        loss_kernel, p.z, values, kept, p.z if gradient is None else gradient, p.z, p.target, p.sample_weight, total,
-        *p.arguments.arrays, *p.arguments.numbers, ignore_index, *strides,
-        **p.arguments.modes, GRADIENT=gradient is not None, MEAN=total is not None, KEEP=keep, KEPT=KEPT,
-    )  # fmt: skip
+        loss_kernel,
+        p.z,
+        values,
+        kept,
+        p.z if gradient is None else gradient,
+        p.z,
+        p.target,
+        p.sample_weight,
+        total,
+        *p.arguments.arrays,
+        *p.arguments.numbers,
+        ignore_index,
+        *strides,
+        **p.arguments.modes,
+        GRADIENT=gradient is not None,
+        MEAN=total is not None,
+        KEEP=keep,
+        KEPT=KEPT,
+    )
     return values, kept
 
 
 def total_weight(p: Prepared, options: Options) -> Tensor | None:
     """Return the divisor of a mean, a float64 scalar; None for other reductions.
 
-    Where the rows' weights depend on the logits (a gate) or on whole distributions, that is a pass of its own over them.
+    Where the rows' weights depend on the logits (a gate) or on whole distributions, that is a pass of its own
+    over them.
     """
     if options.reduction != "mean":
         return None
@@ -362,7 +630,9 @@ def _reduced(values: Tensor, total: Tensor | None, logits: Tensor, options: Opti
     return result.to(dtype)
 
 
-def loss(logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options) -> Tensor:
+def loss(
+    logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
+) -> Tensor:
     """Return the reduced loss of checked arguments."""
     p = prepare(logits, target, spec, sample_weight, options)
     total = total_weight(p, options)
@@ -386,7 +656,8 @@ def loss_and_kept(
 ) -> tuple[Tensor, Tensor]:
     """Return the reduced loss, and what :func:`gradient` needs of the rows: (n, KEPT) float32.
 
-    Where the kernel itself finds the rows' weights, what it has written is divided by their sum afterwards, and nothing runs twice.
+    Where the kernel itself finds the rows' weights, what it has written is divided by their sum afterwards,
+    and nothing runs twice.
     """
     p = prepare(logits, target, spec, sample_weight, options)
     late = options.reduction == "mean" and _weighed_by_the_kernel(p)
@@ -411,18 +682,37 @@ def gradient(
     *,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Return the gradient times ``upstream``, one number or one a row; ``out`` may be the logits themselves, contiguous, classes last."""
+    """Return the gradient times ``upstream``, one number or one a row.
+
+    ``out`` may be the logits themselves, contiguous, classes last.
+    """
     p = prepare(logits, target, spec, sample_weight, options)
     result = torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device) if out is None else p.z
     launch(
-        gradient_kernel, p.z, result, p.z, kept, upstream.reshape(-1), p.target, *p.arguments.arrays, *p.arguments.numbers,
-        options.ignore_index, int(upstream.ndim > 0), p.z.stride(0), p.target.stride(0), result.stride(0), **p.arguments.modes, KEPT=KEPT,
-    )  # fmt: skip
+        gradient_kernel,
+        p.z,
+        result,
+        p.z,
+        kept,
+        upstream.reshape(-1),
+        p.target,
+        *p.arguments.arrays,
+        *p.arguments.numbers,
+        options.ignore_index,
+        int(upstream.ndim > 0),
+        p.z.stride(0),
+        p.target.stride(0),
+        result.stride(0),
+        **p.arguments.modes,
+        KEPT=KEPT,
+    )
     return from_rows(result, logits, options.dim) if out is None else out
 
 
 def rows_in_place(z: Tensor, target: Tensor, spec: SpecTensors, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return values and weights (n,) of rows z (n, K), and where ``gradient`` is set leave that of each row's own value in z."""
+    """Return values and weights (n,) of rows z (n, K), and where ``gradient`` is set leave that of each row's
+    own value in z.
+    """
     p = prepare(z, target, spec, None, Options(reduction="none"))
     values, kept = _run(p, -100, None, z if gradient else None, keep=True)
     return values, kept[:, -1]

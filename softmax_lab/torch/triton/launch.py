@@ -12,8 +12,8 @@ from .plan import Plan, plan
 
 __all__ = ["OPTIONS", "as_rows", "from_rows", "launch"]
 
-#: assertions are on (a label out of range); integers may overflow, as the bits of an exponent do; products and sums may be fused:
-#: the error-free differences have none
+#: assertions are on (a label out of range); integers may overflow, as the bits of an exponent do; products
+#: and sums may be fused: the error-free differences have none
 OPTIONS = {"debug": True, "sanitize_overflow": False, "enable_fp_fusion": True}
 
 

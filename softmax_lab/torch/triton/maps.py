@@ -25,9 +25,18 @@ def _probability(u, peak, temperature, log_total, inverse, SCALED, CARRY, LOG):
 
 @triton.jit
 def map_kernel(
-    out, logits, temperature, stride, n, k,
-    LOG: tl.constexpr, SCALED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
+    out,
+    logits,
+    temperature,
+    stride,
+    n,
+    k,
+    LOG: tl.constexpr,
+    SCALED: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
     """softmax or, where LOG, log-softmax of rows (n, K)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside, lanes = rows < n, tl.arange(0, BLOCK)
@@ -44,7 +53,11 @@ def map_kernel(
         tl.store(out + (rows * k)[:, None] + lanes[None, :], result.to(out.dtype.element_ty), mask=mask)
     else:
         peak = tl.full((ROWS,), -float("inf"), tl.float32)
-        ties, rest, lost = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
+        ties, rest, lost = (
+            tl.zeros((ROWS, BLOCK), tl.float32),
+            tl.zeros((ROWS, BLOCK), tl.float32),
+            tl.zeros((ROWS, BLOCK), tl.float32),
+        )
         for start in range(0, k, BLOCK):
             cols = start + lanes
             mask = inside[:, None] & (cols < k)[None, :]
@@ -63,10 +76,21 @@ def map_kernel(
 
 @triton.jit
 def softmax_vjp_kernel(
-    out, probs, upstream, temperature, probs_stride, upstream_stride, n, k,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """p (g - p.g) / T with g counted from its value at the likeliest class: a confident row keeps its 1 - p."""
+    out,
+    probs,
+    upstream,
+    temperature,
+    probs_stride,
+    upstream_stride,
+    n,
+    k,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """p (g - p.g) / T with g counted from its value at the likeliest class: a confident row keeps its
+    1 - p.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside, lanes = rows < n, tl.arange(0, BLOCK)
     if WHOLE:
@@ -119,9 +143,18 @@ def _less_share(g, log_p, total):
 
 @triton.jit
 def log_softmax_vjp_kernel(
-    out, log_probs, upstream, temperature, log_probs_stride, upstream_stride, n, k,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
+    out,
+    log_probs,
+    upstream,
+    temperature,
+    log_probs_stride,
+    upstream_stride,
+    n,
+    k,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
     """(g - p sum(g)) / T."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside, lanes = rows < n, tl.arange(0, BLOCK)
@@ -153,7 +186,9 @@ def log_softmax_vjp_kernel(
 def _map(z: Tensor, dim: int, temperature: float, *, log: bool) -> Tensor:
     rows = as_rows(z, dim)
     out = torch.empty(rows.shape, dtype=z.dtype, device=z.device)
-    launch(map_kernel, rows, out, rows, float(temperature), rows.stride(0), LOG=log, SCALED=temperature != 1.0)
+    launch(
+        map_kernel, rows, out, rows, float(temperature), rows.stride(0), LOG=log, SCALED=temperature != 1.0
+    )
     return from_rows(out, z, dim)
 
 

@@ -12,8 +12,12 @@ __all__ = ["rescale_"]
 
 
 @triton.jit
-def rescale_kernel(gradient, factors, per_row, n, k, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr):
-    """Multiply rows by their factors; where all of a program's are 1, as after ``loss.backward()``, it reads and writes nothing."""
+def rescale_kernel(
+    gradient, factors, per_row, n, k, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr
+):
+    """Multiply rows by their factors; where all of a program's are 1, as after ``loss.backward()``, it reads
+    and writes nothing.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < n
     factor = tl.load(factors + rows * per_row, mask=inside, other=1.0).to(tl.float32)
@@ -27,7 +31,10 @@ def rescale_kernel(gradient, factors, per_row, n, k, ROWS: tl.constexpr, BLOCK: 
 
 
 def rescale_(gradient: Tensor, upstream: Tensor) -> Tensor:
-    """Multiply a contiguous gradient, classes last, by one number or one a row; nothing is read back from the device."""
+    """Multiply a contiguous gradient, classes last, by one number or one a row.
+
+    Nothing is read back from the device.
+    """
     rows = gradient.view(-1, gradient.shape[-1])
     factors = upstream.reshape(-1)
     launch(rescale_kernel, rows, rows, factors, int(upstream.ndim > 0))

@@ -1,11 +1,12 @@
-r"""What the kernels do with the entries of a row: u = a cap(z) + b - m e_y, its derivative, the target s, and the online normaliser.
+r"""What the kernels do with the entries of a row: u = a cap(z) + b - m e_y, its derivative, the target s, and
+the online normaliser.
 
-Every function works on a tile (ROWS, BLOCK) of float32; per-row numbers are (ROWS,). The temperature divides differences of u alone,
-since u / T may overflow where (u - max) / T only tends to -inf. The fields' modes are compiled in: 0 for neutral, 1 for a number,
-2 for a number a class, and of the bias 3 for a row of a matrix.
+Every function works on a tile (ROWS, BLOCK) of float32; per-row numbers are (ROWS,). The temperature divides
+differences of u alone, since u / T may overflow where (u - max) / T only tends to -inf. The fields' modes are
+compiled in: 0 for neutral, 1 for a number, 2 for a number a class, and of the bias 3 for a row of a matrix.
 
-The normaliser is kept as (peak, ties, rest): how many entries equal the largest so far, and the sum of exp((u - peak) / T) over those
-below it. A confident row's 1e-18 is never added to the 1 of its largest entry.
+The normaliser is kept as (peak, ties, rest): how many entries equal the largest so far, and the sum of exp((u
+- peak) / T) over those below it. A confident row's 1e-18 is never added to the 1 of its largest entry.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ def label_of(targets, rows, inside, ignore_index, k):
 @triton.jit
 def at(pointer, number, label):
     """A field's value for each row's label, float32: the number where there is no array."""
-    return tl.zeros_like(label).to(tl.float32) + number if pointer is None else tl.load(pointer + label).to(tl.float32)
+    return (
+        tl.zeros_like(label).to(tl.float32) + number
+        if pointer is None
+        else tl.load(pointer + label).to(tl.float32)
+    )
 
 
 @triton.jit
@@ -94,7 +99,11 @@ def slopes(z, cols, k, scales, scale, temperature, softcap, SCALE, CAP):
 def prior_of(priors, cols, k):
     """r over the columns, 0 beyond them; uniform where there is no array."""
     inside = cols < k
-    r = tl.where(inside, 1.0 / k, 0.0) if priors is None else tl.load(priors + cols, mask=inside, other=0.0).to(tl.float32)
+    r = (
+        tl.where(inside, 1.0 / k, 0.0)
+        if priors is None
+        else tl.load(priors + cols, mask=inside, other=0.0).to(tl.float32)
+    )
     return r[None, :]
 
 
@@ -119,7 +128,9 @@ def relative(u, peak, temperature, SCALED):
 
 @triton.jit
 def exponentials(u, peak, temperature, SCALED, CARRY):
-    """d = (u - peak) / T and exp(d), where CARRY with the rounding error of the difference: at -80 that is forty ulp of the exponential."""
+    """d = (u - peak) / T and exp(d), where CARRY with the rounding error of the difference: at -80 that is
+    forty ulp of the exponential.
+    """
     d = u - peak[:, None]
     low = tl.zeros_like(d)
     if CARRY:
@@ -141,7 +152,10 @@ def finite_or_zero(peak):
 
 @triton.jit
 def online(u, peak, ties, rest, lost, temperature, SCALED, CARRY):
-    """Take in a part of a row: (peak, ties, rest, lost) of all so far; ``ties``, ``rest`` and what its sum has lost are (ROWS, BLOCK)."""
+    """Take in a part of a row: (peak, ties, rest, lost) of all so far.
+
+    ``ties``, ``rest`` and what its sum has lost are (ROWS, BLOCK).
+    """
     above = tl.maximum(peak, tl.max(u, 1))
     base = finite_or_zero(above)
     _moved, shrink = exponentials(peak[:, None], base, temperature, SCALED, CARRY)

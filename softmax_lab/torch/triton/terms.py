@@ -1,7 +1,8 @@
-r"""What a row comes to, once its exponentials are summed: the formulas of :mod:`softmax_lab._kernels.loss`, float32, rows (ROWS,).
+r"""What a row comes to, once its exponentials are summed: the formulas of :mod:`softmax_lab._kernels.loss`,
+float32, rows (ROWS,).
 
-``rest`` is S - 1, ``ties`` and ``below`` how many entries are largest and the sum over the others, ``d_y`` the target's entry relative
-to the largest, ``e_y`` its exponential, ``peak`` the largest over T.
+``rest`` is S - 1, ``ties`` and ``below`` how many entries are largest and the sum over the others, ``d_y``
+the target's entry relative to the largest, ``e_y`` its exponential, ``peak`` the largest over T.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def row_terms(ties, below, d_y, e_y, peak, eps, r_y, r_d, weight, gamma, z_loss,
 
 @triton.jit
 def soft_terms(rest, peak, s_sum, s_d, weight, z_loss, Z_LOSS):
-    """Return (value, alpha, beta) of a row with a given distribution: the gradient is alpha e_k - beta s_k."""
+    """Return (value, alpha, beta) of a row with a given distribution: the gradient is alpha e_k -
+    beta s_k.
+    """
     log_total = log1p(rest)
     value, push = weight * (s_sum * log_total - s_d), tl.zeros_like(rest)
     if Z_LOSS:
@@ -89,8 +92,29 @@ def soft_terms(rest, peak, s_sum, s_d, weight, z_loss, Z_LOSS):
 
 
 @triton.jit
-def product_terms(ties, below, d_y, e_y, peak, eps, r_y, r_d, tau_y, r_tau, mu, weight, gamma, z_loss, SMOOTHING, GAMMA, Z_LOSS):
-    """Return (a, b, c, component at the target): the product is e_k (a tau_k + b) - c r_k elsewhere; ``r_tau`` is sum r_k tau_k."""
+def product_terms(
+    ties,
+    below,
+    d_y,
+    e_y,
+    peak,
+    eps,
+    r_y,
+    r_d,
+    tau_y,
+    r_tau,
+    mu,
+    weight,
+    gamma,
+    z_loss,
+    SMOOTHING,
+    GAMMA,
+    Z_LOSS,
+):
+    """Return (a, b, c, component at the target): the product is e_k (a tau_k + b) - c r_k elsewhere.
+
+    ``r_tau`` is sum r_k tau_k.
+    """
     cross, log_total, others = cross_of(ties, below, d_y, e_y)
     total = others + e_y
     o, q_y, zero = tl.div_rn(others, total), tl.div_rn(e_y, total), tl.zeros_like(cross)
@@ -98,11 +122,17 @@ def product_terms(ties, below, d_y, e_y, peak, eps, r_y, r_d, tau_y, r_tau, mu, 
     if GAMMA:
         cross = smoothed_cross(cross, log_total, eps, r_d, SMOOTHING)
         q_cross = tl.where(q_y == 0.0, 0.0, q_y * tl.where(q_y == 0.0, 0.0, cross))
-        phi, slope, curve = power(o, zero + gamma), power(o, zero + (gamma - 1.0)), power(o, zero + (gamma - 2.0))
+        phi, slope, curve = (
+            power(o, zero + gamma),
+            power(o, zero + (gamma - 1.0)),
+            power(o, zero + (gamma - 2.0)),
+        )
         d_cross = -((1.0 - eps) * tau_y + eps * r_tau)
         psi_cross = -gamma * slope * q_cross
         d_phi = -gamma * slope * q_y * tau_y
-        one_hot = gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * tau_y - gamma * slope * q_y * d_cross
+        one_hot = (
+            gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * tau_y - gamma * slope * q_y * d_cross
+        )
     straight, constant = weight * (phi - psi_cross), zero
     if Z_LOSS:
         straight += 2.0 * z_loss * (peak + log_total)

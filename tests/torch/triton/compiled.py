@@ -24,14 +24,42 @@ from softmax_lab.torch.triton.launch import OPTIONS
 from softmax_lab.torch.triton.plan import plan
 
 ARRAYS = ("scales", "biases", "margins", "smoothings", "priors", "class_weights", "sample_weights", "total")
-TENSORS = ("out", "values", "kept", "gradient", "logits", "targets", "tangents", "probs", "log_probs", "upstream", "factors", *ARRAYS)
+TENSORS = (
+    "out",
+    "values",
+    "kept",
+    "gradient",
+    "logits",
+    "targets",
+    "tangents",
+    "probs",
+    "log_probs",
+    "upstream",
+    "factors",
+    *ARRAYS,
+)
 FLOATS = (
-    "temperature", "scale", "bias", "margin", "smoothing", "class_weight", "gate", "gamma", "z_loss", "softcap",
-)  # fmt: skip
-OFF = dict.fromkeys(("SOFT", "SCALED", "MARGIN", "SMOOTHING", "GATE", "GAMMA", "Z_LOSS", "CAP", "MEAN"), False) | {"SCALE": 0, "BIAS": 0}
+    "temperature",
+    "scale",
+    "bias",
+    "margin",
+    "smoothing",
+    "class_weight",
+    "gate",
+    "gamma",
+    "z_loss",
+    "softcap",
+)
+OFF = dict.fromkeys(
+    ("SOFT", "SCALED", "MARGIN", "SMOOTHING", "GATE", "GAMMA", "Z_LOSS", "CAP", "MEAN"), False
+) | {"SCALE": 0, "BIAS": 0}
 PLAIN = OFF | dict.fromkeys(ARRAYS)
 EVERY = dict.fromkeys(OFF, True) | {"SOFT": False, "SCALE": 2, "BIAS": 2}
-SOFT = OFF | dict.fromkeys(("sample_weights", "total", "scales", "biases", "margins")) | {"SOFT": True, "SMOOTHING": True}
+SOFT = (
+    OFF
+    | dict.fromkeys(("sample_weights", "total", "scales", "biases", "margins"))
+    | {"SOFT": True, "SMOOTHING": True}
+)
 KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "loss": (family.loss_kernel, PLAIN | {"GRADIENT": True, "KEEP": False}),
     "loss, every field": (family.loss_kernel, EVERY | {"GRADIENT": True, "KEEP": False}),
@@ -68,7 +96,9 @@ def compiled(kernel: Any, constants: dict[str, Any], num_classes: int, dtype: st
     }
     signature = {name: "constexpr" if name in constants else kind(name, dtype) for name in names}
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()})
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS | {"num_warps": how.warps})
+    return triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options=OPTIONS | {"num_warps": how.warps}
+    )
 
 
 def usage(kernel: Any) -> dict[str, int]:
@@ -76,7 +106,9 @@ def usage(kernel: Any) -> dict[str, int]:
     tool = Path(triton.backends.nvidia.__file__).parent / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(kernel.asm["cubin"])
-        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", text)
     assert found is not None
     return {"registers": int(found[1]), "stack": int(found[2])}

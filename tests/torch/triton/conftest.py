@@ -19,7 +19,10 @@ from softmax_lab.torch.triton import plan as plans
 
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Assertions of the kernels count, as on a GPU; NumPy's warnings of infinities and NaNs that a kernel selects away do not."""
+    """Assertions of the kernels count, as on a GPU.
+
+    NumPy's warnings of infinities and NaNs that a kernel selects away do not.
+    """
     builder = triton.runtime.interpreter.interpreter_builder
     monkeypatch.setattr(builder, "options", replace(builder.options, debug=True, sanitize_overflow=False))
     with np.errstate(all="ignore"):
@@ -62,9 +65,15 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """Let the public functions take CPU tensors to the kernels, by the code that a GPU's tensors go through; return what runs."""
-    monkeypatch.setattr(ops, "gpu_kernels", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels)
-    maps = {name: ops._map_on_gpu(name) for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")}
+    """Let the public functions take CPU tensors to the kernels, by the code that a GPU's tensors go through;
+    return what runs.
+    """
+    monkeypatch.setattr(
+        ops, "gpu_kernels", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels
+    )
+    maps = {
+        name: ops._map_on_gpu(name) for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")
+    }
     losses = {
         "cross_entropy": ops._loss_on_gpu,
         "cross_entropy_forward": ops._forward_on_gpu,
@@ -72,7 +81,10 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]
         "cross_entropy_hvp": ops._hvp_on_gpu,
     }
     monkeypatch.setattr(ops, "_OPS", SimpleNamespace(**losses, **maps))
-    derivative = {name: ops._map_derivative(maps[f"{name}_vjp"], getattr(_composite, f"{name}_vjp")) for name in ("softmax", "log_softmax")}
+    derivative = {
+        name: ops._map_derivative(maps[f"{name}_vjp"], getattr(_composite, f"{name}_vjp"))
+        for name in ("softmax", "log_softmax")
+    }
     monkeypatch.setattr(ops, "softmax", _differentiable(maps["softmax"], derivative["softmax"]))
     monkeypatch.setattr(ops, "log_softmax", _differentiable(maps["log_softmax"], derivative["log_softmax"]))
     return launched

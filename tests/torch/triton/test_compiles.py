@@ -1,4 +1,6 @@
-"""What the interpreter does not say: whether the kernels compile for a GPU, and whether their tiles fit into its registers."""
+"""What the interpreter does not say: whether the kernels compile for a GPU, and whether their tiles fit into
+its registers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("compiled.py")), "90"], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, str(Path(__file__).with_name("compiled.py")), "90"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     used = json.loads(run.stdout)
@@ -26,6 +32,8 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     spilled = {name: use["stack"] for name, use in used.items() if use["stack"]}
     # the rest may keep some of it elsewhere, which costs time alone
     timed = [
-        name for name, bytes_ in spilled.items() if bytes_ > 16 and name.startswith(("loss, fp32", "loss, bf16", "softmax", "log_softmax"))
+        name
+        for name, bytes_ in spilled.items()
+        if bytes_ > 16 and name.startswith(("loss, fp32", "loss, bf16", "softmax", "log_softmax"))
     ]
     assert not timed, spilled

@@ -47,7 +47,9 @@ def ulps(result: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> float:
 
 RNG = np.random.default_rng(0)
 WIDE = (10.0 ** RNG.uniform(-30, 30, 200_000)).astype(np.float32)
-NEGATIVE = -np.concatenate([np.linspace(0, 87.3, 400_001), 10.0 ** RNG.uniform(-20, 1.9, 200_000)]).astype(np.float32)
+NEGATIVE = -np.concatenate([np.linspace(0, 87.3, 400_001), 10.0 ** RNG.uniform(-20, 1.9, 200_000)]).astype(
+    np.float32
+)
 BOTH = np.concatenate([NEGATIVE, -NEGATIVE])
 
 
@@ -60,9 +62,14 @@ BOTH = np.concatenate([NEGATIVE, -NEGATIVE])
         ("log1p", np.log1p, np.linspace(0, 8, 400_001, dtype=np.float32), 1.0),
         ("tanh", np.tanh, BOTH, 2.5),
         ("sech2", lambda x: 1 / np.cosh(x) ** 2, BOTH[np.abs(BOTH) < 43], 4.0),
-        ("cube root of the eighth power", lambda x: x ** np.float64(np.float32(8 / 3)), WIDE[(WIDE < 1e14) & (WIDE > 1e-14)], 0.51),
+        (
+            "cube root of the eighth power",
+            lambda x: x ** np.float64(np.float32(8 / 3)),
+            WIDE[(WIDE < 1e14) & (WIDE > 1e-14)],
+            0.51,
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors(function: str, exact: Any, x: np.ndarray[Any, Any], bar: float) -> None:
     assert ulps(apply(function, x), exact(x.astype(np.float64))) < bar
 
@@ -74,6 +81,12 @@ def single(values: list[float]) -> np.ndarray[Any, Any]:
 def test_the_ends() -> None:
     nothing = [np.nan, -np.inf, -88.0, -1e30, 0.0]
     np.testing.assert_array_equal(apply("exp", nothing), single([np.nan, 0.0, 0.0, 0.0, 1.0]))
-    np.testing.assert_array_equal(apply("log1p", [np.nan, np.inf, 0.0, 1e-40]), single([np.nan, np.inf, 0.0, 1e-40]))
-    np.testing.assert_array_equal(apply("tanh", [np.inf, -np.inf, 1e-30, 0.0]), single([1.0, -1.0, 1e-30, 0.0]))
-    np.testing.assert_array_equal(apply("cube root of the eighth power", [np.nan, 0.0, 1.0]), single([np.nan, 0.0, 1.0]))
+    np.testing.assert_array_equal(
+        apply("log1p", [np.nan, np.inf, 0.0, 1e-40]), single([np.nan, np.inf, 0.0, 1e-40])
+    )
+    np.testing.assert_array_equal(
+        apply("tanh", [np.inf, -np.inf, 1e-30, 0.0]), single([1.0, -1.0, 1e-30, 0.0])
+    )
+    np.testing.assert_array_equal(
+        apply("cube root of the eighth power", [np.nan, 0.0, 1.0]), single([np.nan, 0.0, 1.0])
+    )

@@ -39,7 +39,9 @@ def fields(spec: sl.LossSpec, dtype: torch.dtype = torch.float32) -> _family.Spe
 
 
 def assert_close(result: Tensor, expected: Tensor, steps: float = 24.0) -> None:
-    """Assert equality to some rounding errors of the result's type, or of float32, whichever is coarser, of the largest entry."""
+    """Assert equality to some rounding errors of the result's type, or of float32, whichever is coarser, of
+    the largest entry.
+    """
     assert result.shape == expected.shape
     unit = max(torch.finfo(result.dtype).eps if result.dtype != torch.float32 else 0.0, steps * 2.0**-24)
     finite = expected[torch.isfinite(expected)]
@@ -67,7 +69,9 @@ def test_target_distributions(name: str, each_plan: str) -> None:
     target = torch.rand(7, K, generator=torch.Generator().manual_seed(2))
     target[0], target[3] = torch.eye(K)[2], 0.0
     value, gradient = kernels.loss_and_gradient(z, target, fields(spec), None, Options())
-    expected = _composite.loss_and_gradient(z.double(), target.double(), fields(spec, torch.float64), None, Options())
+    expected = _composite.loss_and_gradient(
+        z.double(), target.double(), fields(spec, torch.float64), None, Options()
+    )
     assert_close(value, expected[0])
     assert_close(gradient, expected[1])
 
@@ -82,13 +86,19 @@ def test_a_class_without_mass_may_be_impossible(each_plan: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_rounded_once(dtype: torch.dtype, each_plan: str) -> None:
     z = rows(dtype)
-    value, gradient = kernels.loss_and_gradient(z, LABELS, fields(sl.LossSpec()), None, Options(reduction="none"))
-    wide_value, wide_gradient = kernels.loss_and_gradient(z.float(), LABELS, fields(sl.LossSpec()), None, Options(reduction="none"))
+    value, gradient = kernels.loss_and_gradient(
+        z, LABELS, fields(sl.LossSpec()), None, Options(reduction="none")
+    )
+    wide_value, wide_gradient = kernels.loss_and_gradient(
+        z.float(), LABELS, fields(sl.LossSpec()), None, Options(reduction="none")
+    )
     assert gradient.dtype == dtype
     assert value.dtype == torch.float32
     assert torch.equal(value, wide_value)
     # where the interpreter makes a bfloat16 it cuts off; a GPU rounds
-    neighbours = torch.stack([wide_gradient.to(dtype), torch.nextafter(wide_gradient.to(dtype), torch.zeros((), dtype=dtype))])
+    neighbours = torch.stack(
+        [wide_gradient.to(dtype), torch.nextafter(wide_gradient.to(dtype), torch.zeros((), dtype=dtype))]
+    )
     assert (gradient == (neighbours if dtype == torch.bfloat16 else neighbours[:1])).any(0).all()
 
 
@@ -98,7 +108,9 @@ def test_ulps_against_the_oracle(case: Any, dtype: str, record_ulp: Record) -> N
     """Four ulp, the audit's limit: an exponential, a sum, a quotient and a product are rounded in float32."""
     array, labels = labelled(case.make(dtype_of(dtype)))
     z = torch.from_numpy(array.astype(np.float32)).to(getattr(torch, dtype))
-    values, gradients = kernels.loss_and_gradient(z, torch.from_numpy(labels), fields(sl.LossSpec()), None, Options(reduction="none"))
+    values, gradients = kernels.loss_and_gradient(
+        z, torch.from_numpy(labels), fields(sl.LossSpec()), None, Options(reduction="none")
+    )
     for row, label, value, gradient in zip(array.astype(np.float64), labels, values, gradients, strict=True):
         errors = {
             "value": (value, [exact.cross_entropy(row, int(label))], "float32"),
@@ -111,7 +123,10 @@ def test_ulps_against_the_oracle(case: Any, dtype: str, record_ulp: Record) -> N
 
 
 @settings(max_examples=25)
-@given(st.lists(st.lists(st.floats(-50, 50, width=32), min_size=7, max_size=7), min_size=1, max_size=4), st.data())
+@given(
+    st.lists(st.lists(st.floats(-50, 50, width=32), min_size=7, max_size=7), min_size=1, max_size=4),
+    st.data(),
+)
 def test_properties(values: list[list[float]], data: st.DataObject) -> None:
     z = torch.tensor(values)
     y = torch.tensor(data.draw(st.lists(st.integers(0, 6), min_size=len(z), max_size=len(z))))
@@ -124,9 +139,12 @@ def test_properties(values: list[list[float]], data: st.DataObject) -> None:
     torch.testing.assert_close(again, value, rtol=1e-5, atol=1e-6)
     exactly = (z * 8).round() / 8  # so that the shift is exact
     assert torch.equal(
-        kernels.loss_and_gradient(exactly + 64, y, plain, None, options)[1], kernels.loss_and_gradient(exactly, y, plain, None, options)[1]
+        kernels.loss_and_gradient(exactly + 64, y, plain, None, options)[1],
+        kernels.loss_and_gradient(exactly, y, plain, None, options)[1],
     )
-    one_by_one = [kernels.loss_and_gradient(z[i : i + 1], y[i : i + 1], plain, None, options) for i in range(len(z))]
+    one_by_one = [
+        kernels.loss_and_gradient(z[i : i + 1], y[i : i + 1], plain, None, options) for i in range(len(z))
+    ]
     assert torch.equal(torch.cat([v for v, _ in one_by_one]), value)
     assert torch.equal(torch.cat([g for _, g in one_by_one]), gradient)
 
@@ -135,7 +153,9 @@ def test_properties(values: list[list[float]], data: st.DataObject) -> None:
 def test_agrees_with_the_loops_of_the_processor(k: int, launched: list[tuple[str, bool]]) -> None:
     rng = np.random.default_rng(k)
     z, y = rng.normal(size=(9, k)).astype(np.float32), rng.integers(k, size=9)
-    value, gradient = kernels.loss_and_gradient(torch.from_numpy(z), torch.from_numpy(y), fields(sl.LossSpec()), None, Options())
+    value, gradient = kernels.loss_and_gradient(
+        torch.from_numpy(z), torch.from_numpy(y), fields(sl.LossSpec()), None, Options()
+    )
     expected, expected_gradient = sl.cross_entropy_grad(z, y)
     assert value.item() == pytest.approx(float(expected), rel=1e-6)
     np.testing.assert_allclose(gradient.numpy(), expected_gradient, rtol=2e-6, atol=1e-9)
@@ -146,7 +166,9 @@ def test_a_long_row_is_read_in_parts(launched: list[tuple[str, bool]]) -> None:
     k = plans.WHOLE + plans.PART + 3
     z = np.random.default_rng(0).normal(size=(2, k)).astype(np.float32) * 4
     y = np.array([k - 1, 7])
-    value, gradient = kernels.loss_and_gradient(torch.from_numpy(z), torch.from_numpy(y), fields(sl.LossSpec()), None, Options())
+    value, gradient = kernels.loss_and_gradient(
+        torch.from_numpy(z), torch.from_numpy(y), fields(sl.LossSpec()), None, Options()
+    )
     expected, expected_gradient = sl.cross_entropy_grad(z, y)
     assert value.item() == pytest.approx(float(expected), rel=1e-6)
     np.testing.assert_allclose(gradient.numpy(), expected_gradient, rtol=2e-6, atol=1e-12)
@@ -156,7 +178,9 @@ def test_a_long_row_is_read_in_parts(launched: list[tuple[str, bool]]) -> None:
 def test_rows_that_are_not_finite_are_nan_and_no_other(each_plan: str) -> None:
     z = torch.zeros(5, 6)
     z[1, 2], z[2, 0], z[3] = torch.nan, torch.inf, -torch.inf
-    values, gradient = kernels.loss_and_gradient(z, torch.full((5,), 4), fields(sl.LossSpec()), None, Options(reduction="none"))
+    values, gradient = kernels.loss_and_gradient(
+        z, torch.full((5,), 4), fields(sl.LossSpec()), None, Options(reduction="none")
+    )
     assert torch.isnan(values).tolist() == [False, True, True, True, False]
     assert torch.isnan(gradient).all(1).tolist() == [False, True, True, True, False]
     assert not torch.isnan(gradient[[0, 4]]).any()
@@ -169,7 +193,9 @@ def test_ignored_rows_and_empty_means() -> None:
     assert torch.equal(gradient, torch.zeros(3, 5))
     assert kernels.loss(z, ignored, fields(sl.LossSpec()), None, Options(empty="zero")) == 0
     none = torch.zeros(0, 5)
-    value, gradient = kernels.loss_and_gradient(none, torch.zeros(0, dtype=torch.long), fields(sl.LossSpec()), None, Options(empty="zero"))
+    value, gradient = kernels.loss_and_gradient(
+        none, torch.zeros(0, dtype=torch.long), fields(sl.LossSpec()), None, Options(empty="zero")
+    )
     assert value == 0
     assert gradient.shape == (0, 5)
 
@@ -183,7 +209,9 @@ def test_a_label_out_of_range_is_an_assertion() -> None:
 def test_any_strides_and_dimensions(each_plan: str) -> None:
     z, y = torch.randn(2, 5, 3), torch.tensor([[0, 4, 2], [1, 1, 3]])
     value, gradient = kernels.loss_and_gradient(z, y, fields(sl.LossSpec()), None, Options(dim=1))
-    expected, expected_gradient = _composite.loss_and_gradient(z.double(), y, fields(sl.LossSpec(), torch.float64), None, Options(dim=1))
+    expected, expected_gradient = _composite.loss_and_gradient(
+        z.double(), y, fields(sl.LossSpec(), torch.float64), None, Options(dim=1)
+    )
     assert_close(value, expected)
     assert_close(gradient, expected_gradient)
     assert gradient.is_contiguous()
@@ -193,7 +221,9 @@ def test_any_strides_and_dimensions(each_plan: str) -> None:
         kernels.loss(wide[:, :5].contiguous(), y.reshape(-1)[:4], fields(sl.LossSpec()), None, Options()),
     )
     one = torch.randn(1, 5).expand(3, 5)
-    losses = kernels.loss(one, torch.tensor([1, 1, 1]), fields(sl.LossSpec()), None, Options(reduction="none"))
+    losses = kernels.loss(
+        one, torch.tensor([1, 1, 1]), fields(sl.LossSpec()), None, Options(reduction="none")
+    )
     assert losses[0] == losses[1] == losses[2]
 
 
@@ -203,16 +233,25 @@ def test_offsets_beyond_two_to_the_31() -> None:
     z = memory.as_strided((2, 8), (2**31, 1))
     z.copy_(torch.randn(2, 8))
     values = kernels.loss(z, torch.tensor([3, 3]), fields(sl.LossSpec()), None, Options(reduction="none"))
-    assert torch.equal(values, kernels.loss(z.clone(), torch.tensor([3, 3]), fields(sl.LossSpec()), None, Options(reduction="none")))
+    assert torch.equal(
+        values,
+        kernels.loss(z.clone(), torch.tensor([3, 3]), fields(sl.LossSpec()), None, Options(reduction="none")),
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("name", [*INDEX_SPECS, *(f"{name}, distributions" for name in SOFT_SPECS)])
 def test_the_gradient_from_what_was_kept(name: str, reduction: str, each_plan: str) -> None:
-    """The backward pass of half precision, and of a gradient over the logits: the upstream gradient comes before the rounding."""
+    """The backward pass of half precision, and of a gradient over the logits: the upstream gradient comes
+    before the rounding.
+    """
     spec, options = INDEX_SPECS[name.removesuffix(", distributions")], Options(reduction=reduction)
     z = rows().nan_to_num(neginf=0.3)
-    target = torch.rand(7, K, generator=torch.Generator().manual_seed(2)) if name.endswith("distributions") else LABELS
+    target = (
+        torch.rand(7, K, generator=torch.Generator().manual_seed(2))
+        if name.endswith("distributions")
+        else LABELS
+    )
     upstream = torch.linspace(-3.0, 700.0, 7) if reduction == "none" else torch.tensor(21845.3)
     weights = torch.rand(7, generator=torch.Generator().manual_seed(1))
     value, kept = kernels.loss_and_kept(z, target, fields(spec), weights, options)
@@ -226,11 +265,19 @@ def test_the_gradient_from_what_was_kept(name: str, reduction: str, each_plan: s
 def test_a_loss_scale_is_no_second_rounding(each_plan: str) -> None:
     """In float16: the interpreter cuts float32 to bfloat16, where a card rounds."""
     dtype = torch.float16
-    z, labels = (3 * torch.randn(16, 40, generator=torch.Generator().manual_seed(0))).to(dtype), torch.arange(16) * 2
+    z, labels = (
+        (3 * torch.randn(16, 40, generator=torch.Generator().manual_seed(0))).to(dtype),
+        torch.arange(16) * 2,
+    )
     scale = torch.tensor(65536 / 3)
     _, kept = kernels.loss_and_kept(z, labels, fields(sl.LossSpec()), None, Options())
     gradient = kernels.gradient(z, kept, scale, labels, fields(sl.LossSpec()), None, Options())
-    expected = _composite.loss_and_gradient(z.double(), labels, fields(sl.LossSpec(), torch.float64), None, Options())[1] * scale.double()
+    expected = (
+        _composite.loss_and_gradient(
+            z.double(), labels, fields(sl.LossSpec(), torch.float64), None, Options()
+        )[1]
+        * scale.double()
+    )
     unit = 0.51 * torch.finfo(dtype).eps * expected.abs().clamp_min(torch.finfo(dtype).smallest_normal)
     assert bool(((gradient.double() - expected).abs() <= unit).all())
 
@@ -247,18 +294,24 @@ def test_over_the_logits_is_the_same_gradient(each_plan: str) -> None:
 
 def test_rows_in_place_have_their_weights(each_plan: str) -> None:
     _, weights = kernels.rows_in_place(rows(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"]), False)
-    _, expected = _family.value(rows().double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64))
+    _, expected = _family.value(
+        rows().double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64)
+    )
     assert_close(weights, expected)
 
 
 @pytest.mark.parametrize("share", [torch.inf, -torch.inf, -0.5, torch.nan])
 @pytest.mark.parametrize("place", [0, 2])
-def test_shares_of_any_sign_and_infinite_ones_give_the_formula(share: float, place: int, each_plan: str) -> None:
+def test_shares_of_any_sign_and_infinite_ones_give_the_formula(
+    share: float, place: int, each_plan: str
+) -> None:
     z = rows()[[0, 1, 5]]
     target = torch.full((3, K), 1.0 / K)
     target[0, z[0].argmax() if place else 0] = share
     options = Options(reduction="none", signed=True)
     value, gradient = kernels.loss_and_gradient(z, target, fields(sl.LossSpec()), None, options)
-    expected = _composite.loss_and_gradient(z.double(), target.double(), fields(sl.LossSpec(), torch.float64), None, options)
+    expected = _composite.loss_and_gradient(
+        z.double(), target.double(), fields(sl.LossSpec(), torch.float64), None, options
+    )
     torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=1e-5, equal_nan=True)
     torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-5, atol=1e-5, equal_nan=True)

@@ -38,7 +38,9 @@ def test_a_confident_row_keeps_its_gradient(name: str, each_plan: str) -> None:
     if name == "log_softmax":
         upstream = torch.tensor([[0.0, 2.0, 0.0]])
     pulled = getattr(kernels, f"{name}_vjp")(getattr(kernels, name)(z, -1, 1.0), upstream, -1, 1.0)
-    expected = getattr(_composite, f"{name}_vjp")(getattr(_composite, name)(z.double(), -1, 1.0), upstream.double(), -1, 1.0)
+    expected = getattr(_composite, f"{name}_vjp")(
+        getattr(_composite, name)(z.double(), -1, 1.0), upstream.double(), -1, 1.0
+    )
     assert expected[0, 1] != 0
     torch.testing.assert_close(pulled, expected.float(), rtol=1e-5, atol=0)
 
@@ -67,7 +69,9 @@ def test_which_kernel_runs(name: str, launched: list[tuple[str, bool]]) -> None:
 
 
 def test_rows_without_anything_finite(each_plan: str) -> None:
-    z = torch.tensor([[-torch.inf] * 5, [torch.nan, 0, 0, 0, 0], [0, torch.inf, 0, 0, 0], [-torch.inf] * 4 + [0]])
+    z = torch.tensor(
+        [[-torch.inf] * 5, [torch.nan, 0, 0, 0, 0], [0, torch.inf, 0, 0, 0], [-torch.inf] * 4 + [0]]
+    )
     for name in MAPS:
         result = getattr(kernels, name)(z, -1, 1.0)
         assert torch.isnan(result).all(1).tolist() == [True, True, True, False]
@@ -78,5 +82,7 @@ def test_rows_without_anything_finite(each_plan: str) -> None:
 def test_rescaling_leaves_ones_alone(launched: list[tuple[str, bool]]) -> None:
     g = torch.randn(4, 700)
     for factor in (torch.tensor(1.0), torch.tensor(3.0), torch.tensor([1.0, 2.0, 0.0, -1.0])):
-        assert torch.equal(kernels.rescale_(g.clone(), factor), g * (factor if factor.ndim == 0 else factor[:, None]))
+        assert torch.equal(
+            kernels.rescale_(g.clone(), factor), g * (factor if factor.ndim == 0 else factor[:, None])
+        )
     assert [name for name, _ in launched] == ["rescale_kernel"] * 3

@@ -58,7 +58,10 @@ def test_in_place(as_on_a_gpu: Launched) -> None:
 
 
 def test_half_precision_waits_for_the_upstream_gradient(as_on_a_gpu: Launched) -> None:
-    z, y = torch.randn(4, K, generator=torch.Generator().manual_seed(0)).half().requires_grad_(), torch.tensor([0, 3, 5, 1])
+    z, y = (
+        torch.randn(4, K, generator=torch.Generator().manual_seed(0)).half().requires_grad_(),
+        torch.tensor([0, 3, 5, 1]),
+    )
     (slt.cross_entropy(z, y) * 3000.0).backward()
     assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "gradient_kernel"]
     wide = z.detach().double().requires_grad_()
@@ -77,16 +80,23 @@ def test_a_linear_layer(as_on_a_gpu: Launched) -> None:
         wide = [tensor.detach().double().requires_grad_() for tensor in (h, w)]
         expected = slt.cross_entropy(wide[0] @ wide[1].T, y, spec)
         torch.testing.assert_close(loss, expected.float())
-        for found, exact in zip(torch.autograd.grad(loss, (h, w)), torch.autograd.grad(expected, wide), strict=True):
+        for found, exact in zip(
+            torch.autograd.grad(loss, (h, w)), torch.autograd.grad(expected, wide), strict=True
+        ):
             torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-6)
     assert as_on_a_gpu[0] == ("loss_kernel", True)
 
 
 @pytest.mark.long
 def test_the_audit_runs_on_the_kernels(as_on_a_gpu: Launched) -> None:
-    """One type and two functions; the others pass too, but the interpreter takes five minutes for all of it."""
+    """One type and two functions; the others pass too, but the interpreter takes five minutes for all
+    of it.
+    """
     frame = sl.audit.run(
-        {"kernels": TorchKernels("cpu")}, dtypes=["float32"], functions=["log_softmax", "cross_entropy_grad"], progress=False
+        {"kernels": TorchKernels("cpu")},
+        dtypes=["float32"],
+        functions=["log_softmax", "cross_entropy_grad"],
+        progress=False,
     )
     assert frame[~frame.ok].empty, frame[~frame.ok].to_string()
     assert {name for name, _ in as_on_a_gpu} >= {"loss_kernel", "map_kernel"}
