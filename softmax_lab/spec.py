@@ -15,43 +15,67 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 
-__all__ = ["MAX_BIAS_MATRIX", "LossSpec"]
+__all__ = [
+    "FIELDS",
+    "MAX_BIAS_MATRIX",
+    "Field",
+    "LossSpec",
+    "acting_on",
+    "active",
+    "needing_labels",
+]
 
 MAX_BIAS_MATRIX = 8192  # classes: a K x K float64 bias beyond this is over half a gigabyte
 
-# field: (lowest value, highest value, is the lowest excluded, array ranks allowed beside a number).
-# The constructor and the tests both read this table.
-DOMAINS: dict[str, tuple[float, float, bool, tuple[int, ...]]] = {
-    "temperature": (0.0, math.inf, True, ()),
-    "scale": (0.0, math.inf, True, (1,)),
-    "bias": (-math.inf, math.inf, False, (1, 2)),
-    "margin": (0.0, math.inf, False, (1,)),
-    "smoothing": (0.0, 1.0, False, (1,)),
-    "prior": (0.0, 1.0, False, (1,)),
-    "class_weight": (0.0, math.inf, False, (1,)),
-    "gate": (0.0, math.inf, False, ()),
-    "gamma": (0.0, math.inf, False, ()),
-    "z_loss": (0.0, math.inf, False, ()),
-    "softcap": (0.0, math.inf, True, ()),
+Part = Literal["logits", "target", "weight", "value"]
+
+
+class Field(NamedTuple):
+    """What the package knows of a field: all that depends on which fields there are is derived from it."""
+
+    neutral: float | None  # the default, which changes nothing; None: no such thing (a uniform prior, no cap)
+    acts_on: Part  # what it changes: u, s, w, or the row's number L
+    size: Literal["factor", "term", "power", "share"]  # what it does in the formula, which bounds its size
+    low: float = 0.0
+    high: float = math.inf
+    open_low: bool = False  # whether the lowest value is excluded
+    number: bool = True  # whether it may be a number
+    ranks: tuple[int, ...] = ()  # and of which ranks an array
+    read_by: Literal["column", "label"] = "column"  # an array's entry: of the logit's class, or of the target
+    needs_label: Literal["never", "active", "array", "matrix"] = "never"  # when it asks for a class index
+
+
+#: The fields in their order, which a checkpoint relies on: a new one comes last.
+FIELDS: dict[str, Field] = {
+    "temperature": Field(1.0, "logits", "factor", open_low=True),
+    "scale": Field(1.0, "logits", "factor", open_low=True, ranks=(1,)),
+    "bias": Field(0.0, "logits", "term", low=-math.inf, ranks=(1, 2), needs_label="matrix"),
+    "margin": Field(0.0, "logits", "term", ranks=(1,), read_by="label", needs_label="active"),
+    "smoothing": Field(0.0, "target", "share", high=1.0, ranks=(1,), read_by="label", needs_label="array"),
+    "prior": Field(None, "target", "factor", high=1.0, number=False, ranks=(1,)),
+    "class_weight": Field(1.0, "weight", "factor", ranks=(1,), read_by="label"),
+    "gate": Field(0.0, "weight", "power", needs_label="active"),
+    "gamma": Field(0.0, "value", "power", needs_label="active"),
+    "z_loss": Field(0.0, "value", "term"),
+    "softcap": Field(None, "logits", "factor", open_low=True),
 }
 # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
 LARGEST_POWER = 1024.0
-_OPTIONAL = ("prior", "softcap")  # None: a uniform prior, no cap
 
 Value = float | NDArray[np.float64] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LossSpec:
     """One member of the loss family: what to do to the logits, the target and the row's weight.
 
@@ -118,14 +142,14 @@ class LossSpec:
 
     def __post_init__(self) -> None:
         _checks.outside_of_graphs()
-        for name in DOMAINS:
+        for name in FIELDS:
             object.__setattr__(self, name, _validated(name, getattr(self, name)))
         sizes = {name: value.shape[-1] for name, value in self._items() if isinstance(value, np.ndarray)}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"all arrays of a LossSpec must have the same number of classes; got {sizes}")
 
     def _items(self) -> list[tuple[str, Value]]:
-        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, getattr(self, name)) for name in FIELDS]
 
     @cached_property
     def num_classes(self) -> int | None:
@@ -135,65 +159,45 @@ class LossSpec:
     @cached_property
     def needs_class_index(self) -> tuple[str, ...]:
         """Names of the active fields that have no meaning for a target distribution."""
-        present = {
-            "margin": active(self.margin),
-            "smoothing per class": np.ndim(self.smoothing) > 0,
-            "gamma": self.gamma != 0,
-            "gate": self.gate != 0,
-            "bias matrix": np.ndim(self.bias) == 2,
-        }
-        return tuple(name for name, on in present.items() if on)
+        return needing_labels(dict(self._items()))
 
     @cached_property
     def acts_on_logits(self) -> bool:
-        """A temperature, scale, bias, margin or soft cap is active, so that u differs from z."""
-        shifted = active(self.bias) or active(self.margin)
-        return self.temperature != 1 or self.softcap is not None or active(self.scale, 1.0) or shifted
+        """Whether a field that acts on the logits is active, so that u differs from z."""
+        return any(self.has(name) for name in acting_on("logits"))
 
     @cached_property
     def only_shifts(self) -> bool:
-        """A bias per class is active and nothing else that acts on the logits."""
-        others = (
-            active(self.scale, 1.0)
-            or active(self.margin)
-            or self.softcap is not None
-            or self.temperature != 1
-        )
-        return np.ndim(self.bias) == 1 and not others
+        """Whether a bias per class is active, and nothing else that acts on the logits."""
+        others = (name for name in acting_on("logits") if name != "bias")
+        return np.ndim(self.bias) == 1 and not any(map(self.has, others))
+
+    def has(self, name: str) -> bool:
+        """Whether a field is active: it differs from its neutral value anywhere."""
+        neutral, value = FIELDS[name].neutral, getattr(self, name)
+        return value is not None if neutral is None else active(value, neutral)
 
     @cached_property
     def is_moderate(self) -> bool:
-        """Whether no field is so large or so small that its products with the others leave float64, or lose
-        digits on the way.
+        """Whether no field is so large or so small that a product of fields loses digits.
 
-        The compiled loops take only such specs; at the ends of the domains the NumPy reference has its
+        The compiled loops take only such specs. At the ends of the domains the NumPy reference has its
         factors in a safe order.
         """
-        return (
-            _moderate(self.temperature)
-            and (self.softcap is None or _moderate(self.softcap))
-            and _moderate(self.scale)
-            and _moderate(self.class_weight)
-            and (self.prior is None or _moderate(self.prior))
-            and _largest(self.bias) <= _checks.LARGEST_FACTOR
-            and _largest(self.margin) <= _checks.LARGEST_FACTOR
-            and self.z_loss <= _checks.LARGEST_FACTOR
-            and self.gamma <= LARGEST_POWER
-            and self.gate <= LARGEST_POWER
-        )
+        return all(value is None or _MODERATE[FIELDS[name].size](value) for name, value in self._items())
 
     @cached_property
     def tamed(self) -> LossSpec:
-        """Return the same member of the family, u T and T divided by one power of two, so that a logit times
-        the scale stays finite.
+        """The same member of the family, with u T and T divided by one power of two.
+
+        A logit times the scale then stays finite.
         """
         power = min(math.frexp(_largest(self.scale))[1] - 1, math.frexp(self.temperature)[1] + 1021)
         if self.is_moderate or power <= 0:
             return self
-        fields = {
-            name: np.ldexp(getattr(self, name), -power) for name in ("temperature", "scale", "bias", "margin")
-        }
-        return replace(self, **fields)
+        # a soft cap acts on the logit itself, before u
+        divided = {name: getattr(self, name) for name in acting_on("logits") if name != "softcap"}
+        return replace(self, **{name: np.ldexp(value, -power) for name, value in divided.items()})
 
     def _key(self) -> tuple[Any, ...]:
         return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for _, v in self._items())
@@ -212,11 +216,10 @@ class LossSpec:
         return _from_mapping, ({name: _plain(value) for name, value in self._items()},)
 
     def __repr__(self) -> str:
-        defaults = {field.name: field.default for field in fields(self)}
         shown = [
             f"{name}={_summary(value)}"
             for name, value in self._items()
-            if isinstance(value, np.ndarray) or value != defaults[name]
+            if isinstance(value, np.ndarray) or value != FIELDS[name].neutral
         ]
         return f"LossSpec({', '.join(shown)})"
 
@@ -236,12 +239,35 @@ class LossSpec:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"a LossSpec in JSON must be an object of fields; got {type(values).__name__}")
-        unknown = sorted(set(values) - set(DOMAINS))
+        unknown = sorted(set(values) - set(FIELDS))
         if unknown:
             raise ValueError(
-                f"a LossSpec has the fields {', '.join(DOMAINS)}; got unknown {', '.join(unknown)}"
+                f"a LossSpec has the fields {', '.join(FIELDS)}; got unknown {', '.join(unknown)}"
             )
         return cls(**values)
+
+
+def acting_on(part: Part) -> tuple[str, ...]:
+    """Return the names of the fields that act on a part of the formula."""
+    return tuple(name for name, field in FIELDS.items() if field.acts_on == part)
+
+
+def needing_labels(values: Mapping[str, Any], *, traced: bool = False) -> tuple[str, ...]:
+    """Return which fields ask for a class index as they are.
+
+    Where they are ``traced`` nothing can look for zeros in an array: every array counts as active.
+    """
+    found = []
+    for name, field in FIELDS.items():
+        value = values[name]
+        rank = getattr(value, "ndim", 0)
+        if field.needs_label == "active" and ((traced and rank > 0) or active(value, field.neutral or 0.0)):
+            found.append(name)
+        elif field.needs_label == "array" and rank > 0:
+            found.append(f"{name} per class")
+        elif field.needs_label == "matrix" and rank == 2:
+            found.append(f"{name} matrix")
+    return tuple(found)
 
 
 def active(value: ArrayLike, neutral: float = 0.0) -> bool:
@@ -261,6 +287,14 @@ def _moderate(value: Any) -> bool:
 
 def _largest(value: Any) -> float:
     return abs(value) if isinstance(value, float) else float(max(value.max(), -value.min()))
+
+
+_MODERATE: dict[str, Callable[[Any], bool]] = {
+    "factor": _moderate,
+    "term": lambda value: _largest(value) <= _checks.LARGEST_FACTOR,
+    "power": lambda value: value <= LARGEST_POWER,
+    "share": lambda value: True,
+}
 
 
 def _plain(value: Value) -> Any:
@@ -283,18 +317,20 @@ def _summary(value: Value) -> str:
 
 
 def _validated(name: str, value: Any) -> Value:
-    """Check one field against its row of ``DOMAINS`` and freeze it."""
-    low, high, open_low, ranks = DOMAINS[name]
-    if value is None and name in _OPTIONAL:
+    """Check one field against its row of ``FIELDS`` and freeze it."""
+    field = FIELDS[name]
+    low, high, open_low = field.low, field.high, field.open_low
+    if value is None and field.neutral is None:
         return None
-    if np.ndim(value) == 0 and name != "prior":
+    if np.ndim(value) == 0 and field.number:
         return _checks.number(name, value, low=low, high=high, open_low=open_low)
     array = _checks.real_array(name, value, low=low, high=high)
-    if array.ndim not in ranks:
-        allowed = " or ".join(
-            [*(["a number"] if name != "prior" else []), *({1: "(K,)", 2: "(K, K)"}[r] for r in ranks)]
-        )
-        raise ValueError(f"{name} must be {allowed}; got shape {array.shape}")
+    if array.ndim not in field.ranks:
+        shapes = [
+            *(["a number"] if field.number else []),
+            *({1: "(K,)", 2: "(K, K)"}[r] for r in field.ranks),
+        ]
+        raise ValueError(f"{name} must be {' or '.join(shapes)}; got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must have at least one class; got shape {array.shape}")
     if open_low and (array <= low).any():

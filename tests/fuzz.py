@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from softmax_lab import LossSpec
 from softmax_lab._ulp import float_format
-from softmax_lab.spec import DOMAINS
+from softmax_lab.spec import FIELDS
 
 from .ulps import dtype_of
 
@@ -184,7 +184,8 @@ def fields(draw: Draw, name: str, num_classes: int, seed: int) -> Any:
     """A value of one field of LossSpec: a number, its bounds among them, or an array of one of the ranks that
     it may have.
     """
-    low, high, open_low, ranks = DOMAINS[name]
+    field = FIELDS[name]
+    low, high, open_low, ranks = field.low, field.high, field.open_low, field.ranks
     start, stop = RANGES[name]
     rng = np.random.default_rng(seed)
     rank = (
@@ -208,8 +209,8 @@ def fields(draw: Draw, name: str, num_classes: int, seed: int) -> Any:
 @st.composite
 def specs(draw: Draw, num_classes: int, kind: Kind, soft: bool) -> LossSpec:
     """A member of the family: any set of fields, each with any value of its domain."""
-    assert set(RANGES) == set(DOMAINS), "a new field needs a range here"
-    chosen = draw(st.sets(st.sampled_from(sorted(DOMAINS)), max_size=5))
+    assert set(RANGES) == set(FIELDS), "a new field needs a range here"
+    chosen = draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=5))
     if kind.affine:
         chosen.add("temperature")
     if kind.smooth:

@@ -15,7 +15,7 @@ import pytest
 
 import softmax_lab as sl
 from softmax_lab import LossSpec, exact
-from softmax_lab.spec import DOMAINS
+from softmax_lab.spec import FIELDS
 
 pytestmark = pytest.mark.usefixtures("each_path")
 
@@ -28,7 +28,8 @@ BAR = 16.0
 
 
 def _ends(name: str) -> list[float]:
-    low, high, open_low, _ = DOMAINS[name]
+    field = FIELDS[name]
+    low, high, open_low = field.low, field.high, field.open_low
     inside = [x for x in ENDS if low <= x <= high]
     return (
         inside
@@ -39,7 +40,8 @@ def _ends(name: str) -> list[float]:
 
 def cases(num_classes: int) -> Iterator[Any]:
     """Each field as a number at each end, and as an array with the end at one class, where it may be one."""
-    for name, (_, _, _, ranks) in DOMAINS.items():
+    for name, field in FIELDS.items():
+        ranks = field.ranks
         for end in _ends(name):
             if name != "prior":
                 yield pytest.param(LossSpec(**({name: end} | COMPANIONS.get(name, {}))), id=f"{name}={end:g}")
@@ -185,7 +187,7 @@ def test_a_mean_of_gated_and_of_given_distributions_at_the_ends(weight: float) -
 
 
 def _fields(spec: LossSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in DOMAINS}
+    return {name: getattr(spec, name) for name in FIELDS}
 
 
 def test_a_bias_that_all_classes_share_changes_nothing() -> None:

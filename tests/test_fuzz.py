@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 import softmax_lab as sl
 from softmax_lab import _dispatch
+from softmax_lab._problem import Problem, prepare
+from softmax_lab._reference import Reference, Row
 from softmax_lab._ulp import float_format
-from softmax_lab.cross_entropy import _prepare, _Problem, _Row
 
 from .fuzz import Kind, Loss, kinds, laid_out, losses, masks, numbers, shapes
 from .ulps import dtype_of
@@ -197,12 +198,12 @@ class Terms:
     ``tolerances`` in those units.
     """
 
-    def __init__(self, problem: _Problem, tangents: Array | None = None) -> None:
+    def __init__(self, problem: Problem, tangents: Array | None = None) -> None:
         n, k = problem.num_rows, problem.num_classes
         self.value, self.gradient, self.product = np.zeros(n), np.zeros((n, k)), np.zeros((n, k))
         self.problem = problem
         with the_reference(), np.errstate(all="ignore"):
-            for block, row in problem.evaluate():
+            for block, row in Reference(problem).rows():
                 u = _Size(row, problem.logits.dtype)
                 self.value[block], self.gradient[block] = u.value, u.gradient
                 if tangents is not None:
@@ -214,9 +215,9 @@ class _Size:
     relative error.
     """
 
-    def __init__(self, row: _Row, dtype: np.dtype[Any]) -> None:
+    def __init__(self, row: Row, dtype: np.dtype[Any]) -> None:
         self.row, spec = row, row.spec
-        u = np.where(np.isfinite(row.affine.high), row.affine.high, 0.0) / spec.temperature
+        u = np.where(np.isfinite(row.u.high), row.u.high, 0.0) / spec.temperature
         # narrow logits' u is rounded in float64, and a cap's tanh is as good as an exponential; float64
         # carries the errors of u, but not those of the tanh, nor of huge logits
         size = np.abs(u).max(axis=1)
@@ -232,7 +233,7 @@ class _Size:
         self.q, self.s = row.q, np.abs(row.s)
         # a saturated cap's slope 4 e^(-2x) may be 0 where the exponential is
         under = 2.0**-1020 / self.error[:, None] if spec.softcap is not None else 0.0
-        self.slope = np.abs(row.affine.slope) + under * np.asarray(spec.scale) / spec.temperature
+        self.slope = np.abs(row.u.slope) + under * np.asarray(spec.scale) / spec.temperature
 
     @property
     def focal(self) -> Array:
@@ -308,9 +309,9 @@ class _Size:
             product = product + self._focal(spread[:, 0])
         product = product * self.slope
         if spec.softcap is not None:
-            steep = np.abs(row.affine.slope)
+            steep = np.abs(row.u.slope)
             bend = np.divide(
-                np.abs(row.affine.bend), steep, out=np.full_like(steep, 2 / spec.softcap), where=steep > 0
+                np.abs(row.u.bend), steep, out=np.full_like(steep, 2 / spec.softcap), where=steep > 0
             )
             product = product + self.gradient_u() * self.slope * np.abs(bend * tangent)
         lost = (self.lost * 2.0**-60 * (row.weight + spec.z_loss * self.lse))[:, None] * spread * self.slope
@@ -331,18 +332,7 @@ class _Size:
 
 def _terms(loss: Loss, tangent: NDArray[Any] | None = None) -> Terms:
     with the_reference():
-        options = loss.options
-        problem = _prepare(
-            loss.logits,
-            loss.target,
-            loss.spec,
-            options["reduction"],
-            options["sample_weight"],
-            options["ignore_index"],
-            options["where"],
-            options["axis"],
-            options["empty"],
-        )
+        problem = prepare(loss.logits, loss.target, loss.spec, **loss.options)
         if tangent is None:
             return Terms(problem)
         return Terms(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from softmax_lab import LossSpec
-from softmax_lab.spec import DOMAINS, MAX_BIAS_MATRIX
+from softmax_lab.spec import FIELDS, MAX_BIAS_MATRIX, Field
 
 from .specs import INDEX_SPECS
 
@@ -19,7 +21,41 @@ every_spec = pytest.mark.parametrize("spec", INDEX_SPECS.values(), ids=INDEX_SPE
 
 
 def test_the_domain_table_names_every_field_in_order() -> None:
-    assert list(DOMAINS) == [field.name for field in dataclasses.fields(LossSpec)]
+    assert list(FIELDS) == [field.name for field in dataclasses.fields(LossSpec)]
+
+
+def test_the_table_and_the_class_have_the_same_neutral_values() -> None:
+    assert {name: field.neutral for name, field in FIELDS.items()} == {
+        field.name: field.default for field in dataclasses.fields(LossSpec)
+    }
+
+
+def test_the_class_and_the_page_of_notation_document_every_field_as_it_is() -> None:
+    page = (Path(__file__).parents[1] / "book" / "notation.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \$.+?\$ \| .+? \| (.+? \| .+?) \| `(\w+)`.*\|$", page, re.MULTILINE))
+    documented = {name: text for text, name in rows.items()}
+    for name, field in FIELDS.items():
+        assert re.search(rf"^    {name} : ", str(LossSpec.__doc__), re.MULTILINE), name
+        shapes = ["number"] * field.number + [{1: "$(K,)$", 2: "$(K, K)$"}[rank] for rank in field.ranks]
+        domain = "sums to one" if name == "prior" else _in_words(field)
+        assert documented[name] == f"{domain} | {' or '.join(shapes)}".replace(
+            "number or $(K,)$ or", "number, $(K,)$ or"
+        )
+
+
+def _in_words(field: Field) -> str:
+    if np.isinf(field.low):
+        return "real"
+    if np.isfinite(field.high):
+        return f"$[{field.low:g}, {field.high:g}]$"
+    sign = ">" if field.open_low else r"\ge"
+    return f"${sign} {field.low:g}$"
+
+
+def test_a_field_is_active_where_it_is_not_neutral() -> None:
+    assert not any(LossSpec().has(name) for name in FIELDS)
+    spec = INDEX_SPECS["everything"]
+    assert all(spec.has(name) for name in FIELDS)
 
 
 @every_spec
@@ -55,9 +91,10 @@ def test_frozen_all_the_way_down() -> None:
         np.asarray(pickle.loads(pickle.dumps(spec)).bias)[0] = 2.0
 
 
-@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("name", FIELDS)
 def test_every_domain_is_enforced_at_its_ends(name: str) -> None:
-    low, high, open_low, ranks = DOMAINS[name]
+    field = FIELDS[name]
+    low, high, open_low, ranks = field.low, field.high, field.open_low, field.ranks
     as_given: Any = (lambda x: [1.0 - x, x]) if name == "prior" else (lambda x: x)
     outside = [np.nan, np.inf, -np.inf]
     outside += [low] if open_low else [np.nextafter(low, -np.inf)] if np.isfinite(low) else []

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..spec import LossSpec
+from ..spec import FIELDS, LossSpec, needing_labels
 from ._composite import Options
 from ._shared import as_array, at_hand
 
@@ -115,23 +115,11 @@ def _target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Siz
             f"a floating-point target is a distribution per row and must have {expected}; got "
             f"{tuple(target.shape)}"
         )
-    needs = _needs_class_index(spec)
+    traced = torch.compiler.is_compiling()
+    fields = {name: getattr(spec, name) for name in FIELDS}
+    needs = needing_labels(fields, traced=True) if traced else spec.needs_class_index
     if needs:
         raise ValueError(f"{', '.join(needs)} needs class-index targets; got a distribution per row")
-
-
-def _needs_class_index(spec: LossSpec) -> tuple[str, ...]:
-    """Return the active fields without meaning for a distribution.
-
-    The compiler cannot look into arrays for zeros.
-    """
-    if not torch.compiler.is_compiling():
-        return spec.needs_class_index
-    arrays = {"margin": spec.margin, "smoothing per class": spec.smoothing}
-    numbers = {"gamma": spec.gamma, "gate": spec.gate}
-    return tuple(name for name, value in arrays.items() if isinstance(value, np.ndarray)) + tuple(
-        n for n, v in numbers.items() if v
-    )
 
 
 def _sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None:

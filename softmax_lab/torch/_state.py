@@ -10,7 +10,6 @@ is meant. An average of different states is the average of their entries.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..spec import LossSpec, _from_mapping
+from ..spec import FIELDS, LossSpec, _from_mapping
 
 __all__ = ["State", "Stateful", "packed", "unpacked"]
 
 #: modules that write states; a place in this table is part of the format, so new ones are added at the end
 _WRITERS = ("SoftmaxLoss", "DeferredReweighting", "SeesawLoss", "GradientBalancedLoss")
 _FORMAT = 2
-_FIELDS = tuple(field.name for field in fields(LossSpec))  # new ones come last: an older state has fewer
+_FIELDS = tuple(FIELDS)  # new ones come last: an older state has fewer
 _HEAD = 6  # format, writer, classes, and how many numbers, specs, and fields a spec follow
 _BITS = 26  # of an entry's 53, in its leading part
 # what a long average with decay 0.99999 rounds away, and much less than a short number's last bit
