@@ -32,8 +32,8 @@ def test_the_table_and_the_class_have_the_same_neutral_values() -> None:
 
 def test_the_class_and_the_page_of_notation_document_every_field_as_it_is() -> None:
     page = (Path(__file__).parents[1] / "book" / "notation.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| \$.+?\$ \| .+? \| (.+? \| .+?) \| `(\w+)`.*\|$", page, re.MULTILINE))
-    documented = {name: text for text, name in rows.items()}
+    row = r"^\| \$.+?\$ \| .+? \| (.+? \| .+?) \| `(\w+)`.*\|$"
+    documented = {name: text for text, name in re.findall(row, page, re.MULTILINE)}
     for name, field in FIELDS.items():
         assert re.search(rf"^    {name} : ", str(LossSpec.__doc__), re.MULTILINE), name
         shapes = ["number"] * field.number + [{1: "$(K,)$", 2: "$(K, K)$"}[rank] for rank in field.ranks]
