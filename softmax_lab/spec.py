@@ -43,6 +43,7 @@ Part = Literal["logits", "target", "weight", "value"]
 class Field(NamedTuple):
     """What the package knows of a field: all that depends on which fields there are is derived from it."""
 
+    symbol: str
     neutral: float | None  # the default, which changes nothing; None: no such thing (a uniform prior, no cap)
     acts_on: Part  # what it changes: u, s, w, or the row's number L
     size: Literal["factor", "term", "power", "share"]  # what it does in the formula, which bounds its size
@@ -57,17 +58,19 @@ class Field(NamedTuple):
 
 #: The fields in their order, which a checkpoint relies on: a new one comes last.
 FIELDS: dict[str, Field] = {
-    "temperature": Field(1.0, "logits", "factor", open_low=True),
-    "scale": Field(1.0, "logits", "factor", open_low=True, ranks=(1,)),
-    "bias": Field(0.0, "logits", "term", low=-math.inf, ranks=(1, 2), needs_label="matrix"),
-    "margin": Field(0.0, "logits", "term", ranks=(1,), read_by="label", needs_label="active"),
-    "smoothing": Field(0.0, "target", "share", high=1.0, ranks=(1,), read_by="label", needs_label="array"),
-    "prior": Field(None, "target", "factor", high=1.0, number=False, ranks=(1,)),
-    "class_weight": Field(1.0, "weight", "factor", ranks=(1,), read_by="label"),
-    "gate": Field(0.0, "weight", "power", needs_label="active"),
-    "gamma": Field(0.0, "value", "power", needs_label="active"),
-    "z_loss": Field(0.0, "value", "term"),
-    "softcap": Field(None, "logits", "factor", open_low=True),
+    "temperature": Field("T", 1.0, "logits", "factor", open_low=True),
+    "scale": Field("a", 1.0, "logits", "factor", open_low=True, ranks=(1,)),
+    "bias": Field("b", 0.0, "logits", "term", low=-math.inf, ranks=(1, 2), needs_label="matrix"),
+    "margin": Field("m", 0.0, "logits", "term", ranks=(1,), read_by="label", needs_label="active"),
+    "smoothing": Field(
+        "ε", 0.0, "target", "share", high=1.0, ranks=(1,), read_by="label", needs_label="array"
+    ),
+    "prior": Field("r", None, "target", "factor", high=1.0, number=False, ranks=(1,)),
+    "class_weight": Field("W", 1.0, "weight", "factor", ranks=(1,), read_by="label"),
+    "gate": Field("g", 0.0, "weight", "power", needs_label="active"),
+    "gamma": Field("γ", 0.0, "value", "power", needs_label="active"),
+    "z_loss": Field("λ", 0.0, "value", "term"),
+    "softcap": Field("c", None, "logits", "factor", open_low=True),
 }
 # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
 LARGEST_POWER = 1024.0
