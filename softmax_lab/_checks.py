@@ -41,8 +41,9 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def outside_of_graphs() -> None:
-    """Say what to do where torch's compiler traces the making of a LossSpec: it cannot look into the checks
-    of arrays.
+    """Say what to do where torch's compiler traces the making of a LossSpec.
+
+    The compiler cannot look into the checks of arrays.
     """
     torch = sys.modules.get("torch")  # who compiles has imported it
     if torch is not None and torch.compiler.is_compiling():
@@ -71,8 +72,9 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that holds both: NumPy's own, and float32 for float16 and bfloat16, for which NumPy has
-    none.
+    """Return the type that holds both: NumPy's own, where it has one.
+
+    It has none for float16 and bfloat16: float32 holds both.
     """
     if one.itemsize == other.itemsize == 2 and one != other:
         return np.dtype(np.float32)
@@ -158,8 +160,9 @@ def whole(name: str, value: Any, *, low: int) -> int:
 
 
 def moderate(value: float) -> bool:
-    """Whether float64 has room for the square of a quotient of two such numbers, so that no order of the
-    factors overflows.
+    """Whether float64 has room for the square of a quotient of two such numbers.
+
+    Then no order of the factors overflows.
     """
     return SMALLEST_FACTOR <= value <= LARGEST_FACTOR
 
@@ -198,8 +201,7 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def class_sizes(counts: ArrayLike) -> NDArray[np.float64]:
-    """Return the sizes of the classes as float64 ``(K,)``, up to a factor that all share: samples, or
-    frequencies.
+    """Return the sizes of the classes as float64 ``(K,)``: samples or frequencies, up to a factor.
 
     Whole numbers are training samples per class, whatever their type; a class without samples counts as one.
     That one rule holds in every loss of the package: log-priors stay finite, weights stay finite, and a class
@@ -260,8 +262,9 @@ def labels(
 
 
 class AnySign(np.ndarray[Any, Any]):
-    """A target distribution that nobody looks at: its entries may be negative, infinite or NaN, and the
-    formula holds for them.
+    """A target distribution that nobody looks at.
+
+    Its entries may be negative, infinite or NaN; the formula holds for them.
     """
 
 
@@ -324,8 +327,9 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def sums_to_one(total: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Whether a row's probabilities add up: to one within sqrt(eps) of their type, to 0 (fully masked), or to
-    NaN.
+    """Whether a row's probabilities add up to one, to 0 (fully masked) or to NaN.
+
+    One is met within sqrt(eps) of their type.
     """
     eps = 2.0**-8 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
     return np.asarray(~(np.abs(total - 1) > math.sqrt(eps)) | (total == 0))

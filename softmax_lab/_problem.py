@@ -154,8 +154,9 @@ def prepare(
 
 
 def _balanced(spec: LossSpec, sample_weight: Array | None) -> tuple[LossSpec, Array | None]:
-    """Return both with weights whose sum is held: a mean stays the same when all weights are multiplied by a
-    power of two.
+    """Return both with weights whose sum is held.
+
+    A mean stays the same when all weights are multiplied by a power of two.
     """
     unit = 1.0 if spec.gate or spec.is_moderate else power_of_two(spec.class_weight)
     if unit != 1.0:
@@ -226,8 +227,9 @@ def _check_masked_prior(problem: Problem) -> None:
 
 
 def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
-    """Return the mean of W under each target: sum_k s_k W_k where that sums to one, and 1 for W = 1 whatever
-    it sums to.
+    """Return the mean of W under each target, sum_k t_k W_k / sum_k t_k.
+
+    It is 1 where W = 1, whatever the target sums to.
     """
     weights = np.ones(len(soft))
     if not active(class_weight, 1.0):
@@ -242,8 +244,9 @@ def _mean_weight(soft: NDArray[Any], class_weight: Array) -> Array:
 
 
 def power_of_two(weights: ArrayLike) -> float:
-    """Return 1, or for weights so large or so small that their sum is not held the power of two that brings
-    the largest near one.
+    """Return the power of two that brings the largest weight near one.
+
+    It is 1 where the sum of the weights is held as they are.
     """
     largest = float(np.max(weights, initial=0.0))
     return (

@@ -157,8 +157,9 @@ class Reference:
 
 
 class Transformed(NamedTuple):
-    """u T = a v + b - m e_y as a two-float, and du/dz over a power of two: what may overflow is multiplied by
-    it last.
+    """u T = a v + b - m e_y as a two-float, and du/dz over a power of two.
+
+    What may overflow is multiplied by that power last.
     """
 
     high: Array
@@ -170,8 +171,9 @@ class Transformed(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A block of rows evaluated: what value, gradient and Hessian-vector product share. Arrays are (n, K) or
-    (n,).
+    """A block of rows evaluated: what value, gradient and Hessian-vector product share.
+
+    Arrays are (n, K) or (n,).
     """
 
     spec: LossSpec
@@ -333,8 +335,9 @@ def _mass(per_row: Array, rows: Array) -> Array:
 
 
 def transformed(z: Array, label: NDArray[np.int64] | None, spec: LossSpec) -> Transformed:
-    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit, but for a
-    power of two.
+    """Return a v + b - m e_y with its rounding error, and the chain-rule factors of each logit.
+
+    The factors lack a power of two.
     """
     slope, power = _steepness(spec)
     bend: Array | float = 0.0

@@ -32,10 +32,10 @@ def as_rows(array: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """View ``array`` as one that cannot be written: to Numba that is a type of its own, and it compiles a
-    loop for each mix of types.
+    """View ``array`` as one that cannot be written.
 
-    What the compiled loops only read comes to them so, whoever made it.
+    To Numba that is a type of its own. It compiles a loop for each mix of types, and so what the loops only
+    read comes to them like this, whoever made it.
     """
     view = array.view()
     view.flags.writeable = False

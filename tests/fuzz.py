@@ -1,5 +1,6 @@
-"""Random problems for ``test_fuzz``: arrays of any shape, memory layout and type, members of the loss family,
-targets, masks.
+"""Random problems for ``test_fuzz``: arrays, members of the loss family, targets and masks.
+
+Arrays are of any shape, memory layout and type.
 
 Hypothesis draws the choices, so that a failure shrinks to a small one; numbers come from NumPy's generator by
 a drawn seed, and special values are then put in at drawn places.
@@ -49,8 +50,9 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 class Kind(NamedTuple):
-    """What decides which variant of a loop is compiled: a few of them in the short form, all of them in the
-    long one.
+    """What decides which variant of a loop is compiled.
+
+    The short form of the tests draws a few variants, the long one all.
     """
 
     dtype: str
@@ -100,8 +102,9 @@ LAYOUTS = ("C", "Fortran", "permuted", "stepped", "reversed", "offset", "read-on
 
 @st.composite
 def laid_out(draw: Draw, values: Array) -> Array:
-    """The same numbers elsewhere: in another order of the axes, with steps of any sign, within a larger
-    array.
+    """The same numbers elsewhere in memory.
+
+    Axes come in another order, steps have any sign, and a larger array may lie around them.
     """
     kind = draw(st.sampled_from(LAYOUTS))
     if kind == "Fortran":
@@ -181,8 +184,9 @@ def numbers(draw: Draw, shape: tuple[int, ...], dtype: np.dtype[Any], *, special
 
 @st.composite
 def fields(draw: Draw, name: str, num_classes: int, seed: int) -> Any:
-    """A value of one field of LossSpec: a number, its bounds among them, or an array of one of the ranks that
-    it may have.
+    """A value of one field of LossSpec: a number, or an array of a rank that the field may have.
+
+    The ends of the domain are among the numbers.
     """
     field = FIELDS[name]
     low, high, open_low, ranks = field.low, field.high, field.open_low, field.ranks
@@ -327,8 +331,9 @@ def _distributions(
 def _unmasked(
     labels: Array, where: NDArray[np.bool_], shape: tuple[int, ...], axis: int, ignore: int
 ) -> Array:
-    """The labels, the masked ones among them replaced by the row's first class that is not, or ignored where
-    there is none.
+    """The labels, without masked ones.
+
+    A masked label becomes the first class that takes part, or is ignored where there is none.
     """
     kept = np.moveaxis(np.broadcast_to(where, shape), axis, -1)
     at_label = np.take_along_axis(kept, np.where(labels == ignore, 0, labels)[..., None], axis=-1)[..., 0]

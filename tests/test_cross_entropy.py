@@ -83,8 +83,9 @@ def test_hvp_against_the_oracle(spec: LossSpec, soft: bool, record_ulp: Record) 
 
 @pytest.mark.parametrize(("spec", "soft"), _cases())
 def test_gradient_against_finite_differences(spec: LossSpec, soft: bool) -> None:
-    """Independent of the oracle's closed form: central differences of the package's own value, the gate held
-    fixed.
+    """The gradient is the central difference of the package's own value, the gate held fixed.
+
+    No closed form of the oracle is in it.
     """
     target = SOFT if soft else LABELS
     weights = np.array(

@@ -91,8 +91,9 @@ def check(computed: Any, expected: list[Any], sizes: list[Any], spec: LossSpec) 
 
 
 def _conditioning(spec: LossSpec) -> float:
-    """Relative error of W^f and (1 - q)^gamma per ulp: the size of their logarithms, as far as the result is
-    not 0.
+    """Relative error of W^f and (1 - q)^gamma per ulp.
+
+    It is the size of their logarithms, as far as the result is not 0.
     """
     weight = np.asarray(spec.class_weight, np.float64)
     logs = np.abs(np.log(weight, where=weight > 0, out=np.zeros_like(weight)))

@@ -48,8 +48,9 @@ def the_reference() -> Iterator[None]:
 
 
 def assert_close(compiled: Any, reference: Any, tolerance: Any) -> None:
-    """Assert equal types, shapes, NaNs and infinities, and differences within an ulp of the type and a
-    tolerance.
+    """Assert equal types, shapes, NaNs and infinities, and small differences.
+
+    A difference may be an ulp of the type and a tolerance.
 
     Where the tolerance is NaN the results must be equal; where it is infinite nothing is asked.
     """
@@ -211,8 +212,9 @@ class Terms:
 
 
 class _Size:
-    """Sizes of terms of a block of rows: every formula of the reference, with its signs taken away, times its
-    relative error.
+    """Sizes of the terms of a block of rows.
+
+    Each formula of the reference, with its signs taken away, times its relative error.
     """
 
     def __init__(self, row: Row, dtype: np.dtype[Any]) -> None:
