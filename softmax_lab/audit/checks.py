@@ -19,8 +19,8 @@ from .._twofloat import two_sum
 from .._ulp import float_format, ulp_distance
 from ..spec import LossSpec
 from .cases import GOOD, HARD_ROWS, TILE, TILES, RowCase, labelled
-from .subject import NotOfferedError, RaisedError, Subject
-from .values import FUNCTIONS, Exact, exact_values
+from .subject import FUNCTIONS, NotOfferedError, RaisedError, Subject
+from .values import Exact, exact_values
 from .verdict import Evidence, diagnose, told_apart
 
 __all__ = ["CHECKS", "Check", "Finding"]

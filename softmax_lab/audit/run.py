@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import _checks
 from .._extras import bfloat16, load
+from .adapters import make
 from .checks import CHECKS, Check, Finding
-from .subject import BrokenError, NotOfferedError, Subject, contained
-from .values import FUNCTIONS
+from .subject import FUNCTIONS, BrokenError, NotOfferedError, Subject, contained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,10 +118,8 @@ def _objects(implementations: Mapping[str, Any] | Sequence[str] | str) -> dict[s
     if isinstance(implementations, Mapping):
         objects = dict(implementations)
     else:
-        from . import adapters
-
         names = [implementations] if isinstance(implementations, str) else list(implementations)
-        objects = {name: adapters.make(name) for name in names}
+        objects = {name: make(name) for name in names}
     if not objects:
         raise ValueError("implementations must name at least one; got none")
     return {name: _with_names(name, implementation) for name, implementation in objects.items()}
