@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..._extras import EXTRAS, absent, load, smallest_extra
 
-__all__ = ["Framework", "MissingFramework"]
+__all__ = ["Framework", "MissingFramework", "variable_set"]
 
 
 class MissingFramework(ImportError):  # noqa: N818 - the name says what it is
@@ -68,3 +70,16 @@ class Framework:
             return load(self.part or self.module, f"the audit of {self.module} needs {self.module}")
         except ModuleNotFoundError as error:
             raise MissingFramework(str(error)) from error
+
+
+@contextlib.contextmanager
+def variable_set(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a while, unless the user has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

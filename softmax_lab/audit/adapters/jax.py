@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .adapter import Adapter, Rows
-from .framework import Framework
+from .framework import Framework, variable_set
 
 __all__ = ["JAX", "Jax", "JaxJit"]
 
@@ -27,7 +27,9 @@ class Jax(Adapter):
     framework = JAX
 
     def __init__(self) -> None:
-        self._jax = jax = JAX.load()
+        # JAX would set this for good, and TensorFlow, made after it, would print its warnings
+        with variable_set("TF_CPP_MIN_LOG_LEVEL", "1"):
+            self._jax = jax = JAX.load()
         self._softmax: Any = lambda z, where=None: jax.nn.softmax(z, axis=-1, where=where)
         self._log_softmax: Any = lambda z, where=None: jax.nn.log_softmax(z, axis=-1, where=where)
         self._losses: Any = self._loss

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .adapter import Adapter, Rows
-from .framework import Framework
+from .framework import Framework, variable_set
 
 __all__ = ["TENSORFLOW", "TensorFlow", "TensorFlowFunction"]
 
@@ -122,21 +122,8 @@ def _quiet() -> Iterator[None]:
     once, at its start.
     """
     sys.stderr.flush()
-    with _environment("TF_CPP_MIN_LOG_LEVEL", "3"), _held_stream():
+    with variable_set("TF_CPP_MIN_LOG_LEVEL", "3"), _held_stream():
         yield
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable that the user has not set, for a while."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 @contextlib.contextmanager
