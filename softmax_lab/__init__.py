@@ -40,7 +40,7 @@ __all__ = [
     "softmax_vjp",
 ]
 
-# imported on first use: they need packages (mpmath, scikit-learn, matplotlib) that the base install does not
+# imported on first use: most of what they do needs packages that the base install lacks
 _LAZY = ("audit", "data", "exact", "plotting")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ["EXTRAS", "absent", "bfloat16", "load", "missing", "smallest_extra"]
 
-#: extra -> the modules that it brings; every optional module has an extra almost of its own
+#: extra -> the modules that it brings
 EXTRAS: dict[str, tuple[str, ...]] = {
     "jax": ("jax",),
     "matplotlib": ("matplotlib",),

@@ -48,8 +48,9 @@ _records: list[tuple[str, str, str, float]] = []
 
 @pytest.fixture
 def record_ulp(record_property: Callable[[str, object], None]) -> Record:
-    """Record a measured error; a property of the test report, so that it reaches the terminal from parallel
-    workers too.
+    """Record a measured error as a property of the test report.
+
+    So it reaches the terminal from parallel workers too.
     """
     return lambda function, dtype, case, error: record_property("ulp", (function, dtype, case, float(error)))
 

@@ -210,8 +210,9 @@ def test_the_gate_is_shut_for_a_row_that_is_not_fit_and_open_for_one_that_is() -
 
 
 def learned(classes: Array, spec: sl.LossSpec) -> Array:
-    """Return the logits (one row) that minimise the expected loss where the classes have these probabilities,
-    by Newton's method.
+    """Return the logits (one row) that minimise the expected loss at these class probabilities.
+
+    They are found by Newton's method.
     """
     k = len(classes)
     z = np.zeros(k)

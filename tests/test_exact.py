@@ -20,8 +20,9 @@ TARGETS += [
 
 @pytest.mark.parametrize(("spec", "target"), TARGETS)
 def test_gradient_is_the_derivative_of_the_value(spec: LossSpec, target: int | list[float]) -> None:
-    """Only the value's formula is trusted: its central difference with step 1e-100 is good to about 200
-    digits.
+    """Only the value's formula is trusted.
+
+    Its central difference with step 1e-100 is good to about 200 digits.
     """
     weight = exact.row_weight(Z, target, spec)
     gradient = exact.cross_entropy_grad(Z, target, spec)

@@ -220,8 +220,9 @@ BRIEFLY = ("--dtype", "float16", "--dtype", "float32")  # the other types take a
 
 
 def wheel() -> None:
-    """The archive of the sources, the wheel that is made from it, and that wheel in an environment of its
-    own, far from here.
+    """Build the archive of the sources, and from it the wheel; try the wheel far from here.
+
+    The wheel is installed in an environment of its own.
     """
     builder = environment("build", build_requirements())
     with tempfile.TemporaryDirectory() as name:
@@ -281,8 +282,9 @@ def copied(folder: Path) -> Path:
 
 
 def check_archive(archive: Path, sources: Path) -> None:
-    """Fail unless the archive holds the whole package, and of the tests nothing: a part of them would run
-    nowhere.
+    """Fail unless the archive holds the whole package, and of the tests nothing.
+
+    A part of the tests would run nowhere.
     """
     with tarfile.open(archive) as opened:
         held = {

@@ -35,8 +35,9 @@ def prior(counts: list[int]) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def trained() -> pd.DataFrame:
-    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows: the chapter's
-    seeds, fewer steps.
+    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows.
+
+    The seeds are the chapter's; the steps are fewer.
     """
     configs = db.grid((100.0,), steps=STEPS) + db.grid((1.0,), losses=("plain",), steps=STEPS, n_max=25)
     return db.run_all(configs, progress=False)
