@@ -244,8 +244,8 @@ def test_neutral_smoothing_keeps_the_order_of_the_classes(seed: int) -> None:
     z = learned(classes, sl.LossSpec(bias=shifted, smoothing=eps, prior=prior))
     fair = classes * np.exp(-bias)
     np.testing.assert_array_equal(np.argsort(z), np.argsort(fair))
-    # and more: what was learned is that, up to a factor and a constant; classes may lie together, but not the
-    # first and the last
+    # beyond the order: what was learned is fair up to a factor and a constant, which the first and the last
+    # class fix
     order = np.argsort(fair)
     learned_sorted, fair_sorted = np.exp(z)[order], fair[order]
     factor = (learned_sorted[-1] - learned_sorted[0]) / (fair_sorted[-1] - fair_sorted[0])

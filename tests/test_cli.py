@@ -293,10 +293,9 @@ def test_an_interruption_is_one_line_and_status_130(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_ctrl_c_in_an_audit_is_one_line_and_status_130(own: Callable[[str], str]) -> None:
-    name = own(
-        "import os\nimport signal\n\n\ndef softmax(z):\n    os.kill(os.getpid(), signal.SIGINT)\n    "
-        "signal.pause()\n"
-    )
+    # the shell starts a job in the background deaf to Ctrl-C, and with it what the job starts
+    hearing = "import os\nimport signal\n\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n\n\n"
+    name = own(f"{hearing}def softmax(z):\n    os.kill(os.getpid(), signal.SIGINT)\n    signal.pause()\n")
     done = program("audit", f"{name}:softmax", *QUICK, "--csv", "out.csv")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "softmax-lab: interrupted\n")
     assert not Path("out.csv").exists()

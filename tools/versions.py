@@ -35,9 +35,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
 WITHOUT_TORCH = ("audit", "test")  # the extras that the unit tests need
-# what they need and the unit tests do not
+#: what other stages need of these extras
 OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}
-# and what lies in tests itself
+#: the folders of unit tests; the files in tests itself are added to them
 UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
@@ -54,7 +54,7 @@ def requirements(*extras: str) -> list[Requirement]:
         for each in map(Requirement, texts)
         if not each.marker or each.marker.evaluate()
     }
-    # of no use without it
+    # Triton is of no use without torch
     return [each for name, each in found.items() if name != "triton" or "torch" in found]
 
 
@@ -78,8 +78,7 @@ def python(version: str) -> str | None:
         *map(str, sorted(WHERE_PYENV_PUTS_THEM.glob(f"{version}.*/bin/python"))),
     ):
         try:
-            # A version manager's stand-in lies on the path for each version, whether it is switched on or
-            # not.
+            # A version manager has a stand-in on the path for each version, switched on or not.
             found = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
         except OSError:
             continue
