@@ -44,10 +44,10 @@ __all__ = [
 class ClassGradients(NamedTuple):
     """Gradient statistics per class, each of shape (K,), in the units of the gradient.
 
-    NaN for a class without rows.
+    The norms of a class without rows are NaN.
 
-    Masses are per column k: ``positive_mass[k]`` is the sum of -g_ik over the rows of class k (the pull up on
-    logit k), ``negative_mass[k]`` the sum of g_ik over all other rows (the push down).
+    Masses are per column k. ``positive_mass[k]`` is the sum of -g_ik over the rows of class k, the pull up on
+    logit k. ``negative_mass[k]`` is the sum of g_ik over all other rows, the push down.
     """
 
     counts: NDArray[np.int64]

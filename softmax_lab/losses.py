@@ -209,8 +209,8 @@ def balanced_softmax(counts: ArrayLike) -> LossSpec:
 def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
     r"""Divide rare classes' logits while training, :math:`u_k = a_k z_k`.
 
-    The factors are :math:`a_k = (n_k / n_{max})^\gamma`. Class-dependent temperatures. Gradient with respect
-    to z: a_k (q_k - [k = y]). gamma >= 0.
+    The factors :math:`a_k = (n_k / n_{max})^\gamma` are one over class-dependent temperatures. Gradient with
+    respect to z: a_k (q_k - [k = y]). gamma >= 0.
 
     Examples
     --------
@@ -230,7 +230,8 @@ def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
 def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
     r"""Vector scaling: both of :func:`cdt` and :func:`logit_adjusted`.
 
-    :math:`u_k = (n_k/n_{max})^\gamma z_k + \tau \log \pi_k`. Gradient with respect to z: a_k (q_k - [k = y]).
+    The logits are :math:`u_k = a_k z_k + \tau \log \pi_k` with :math:`a_k = (n_k/n_{max})^\gamma`. Gradient
+    with respect to z: a_k (q_k - [k = y]).
 
     Examples
     --------

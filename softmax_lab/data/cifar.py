@@ -41,7 +41,7 @@ _LARGEST_TEXT = 1 << 16  # bytes of the file of class names
 class Cifar(NamedTuple):
     """Images ``(N, 32, 32, 3)`` as uint8 RGB and labels ``(N,)`` as int64.
 
-    ``lossy``: the images have gone through JPEG.
+    ``lossy`` says that the images have gone through JPEG.
     """
 
     train_images: NDArray[np.uint8]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from softmax_lab._extras import EXTRAS
 from softmax_lab.audit.adapters import FRAMEWORKS, Framework, MissingFramework, make
 
+ROOT = Path(__file__).resolve().parents[3]
 GONE = Framework("a_framework_that_is_gone", distributions=("gone-cpu", "gone-gpu"))
 
 
@@ -20,6 +23,12 @@ def test_its_extra_is_the_one_of_its_own(framework: Framework) -> None:
     base = framework.module in ("softmax_lab", "numpy")
     assert framework.extra == ("" if base else framework.module)
     assert base or framework.module in EXTRAS[framework.extra]
+
+
+def test_the_extra_frameworks_brings_them_all() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought = {Requirement(text).name for text in table["optional-dependencies"]["frameworks"]}
+    assert {framework.module for framework in FRAMEWORKS if framework.extra} <= brought
 
 
 def test_what_is_installed_has_a_version_and_loads() -> None:
