@@ -119,7 +119,7 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
 
 
 def _heat_panel(axis: Any, rows: pd.DataFrame, cases: list[str], names: list[str], norm: Any) -> Any:
-    """Draw one type's cells, with the marks that say more than colour, and return them."""
+    """Draw one type's cells, with the marks that say more than colour, and return the image."""
     import numpy as np
 
     ulps = np.full((len(cases), len(names)), np.nan)

@@ -27,8 +27,8 @@ Array = NDArray[Any]
 Matrix = list[list[Any]]
 
 # The design asks at most 2 ulp in float32 and 4 in float64. The half types are computed in float64 and
-# rounded once. A row rounded to them misses the sum of one by up to an ulp: so far diag(p) - p p^T and the oracle's
-# matrix differ.
+# rounded once. A row rounded to them misses the sum of one by up to an ulp: so far diag(p) - p p^T and the
+# oracle's matrix differ.
 BARS = {"bfloat16": 2.0, "float16": 2.0, "float32": 2.0, "float64": 4.0}
 DTYPES = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)]
 ORDERS: list[float | str] = ["fro", 1, 2, np.inf]

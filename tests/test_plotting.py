@@ -11,7 +11,7 @@ matplotlib = pytest.importorskip("matplotlib", reason="draws")
 pd = pytest.importorskip("pandas", reason="the audit needs pandas")
 
 from softmax_lab import plotting  # noqa: E402
-from softmax_lab.audit import COLUMNS  # noqa: E402
+from softmax_lab.audit import COLUMNS, report  # noqa: E402
 
 NAN, INF = float("nan"), float("inf")
 
@@ -53,6 +53,8 @@ def test_heat_map_shows_every_cell(frame: Any) -> None:
     assert len(left.get_xticklabels()) == 2
     assert sorted(text.get_text() for text in left.texts) == ["·", "×", "×", "×"]
     assert [text.get_text() for text in right.texts] == ["×"]
+    norm: Any = left.images[0].norm
+    assert (norm.vmin, norm.vmax) == (report.LOWEST, report.HIGHEST)  # both show one error in one colour
     shown: Any = left.images[0].get_array()
     assert shown.mask.tolist() == [[False, False], [True, True], [False, True], [False, True]]
     assert math.isclose(shown[2, 0], 120.0)

@@ -118,7 +118,7 @@ def _row(function: str, row: NDArray[np.float64], target: Any, spec: LossSpec) -
 
 @contextmanager
 def storing(path: Path | None = None) -> Iterator[None]:
-    """Compute afresh what is asked for meanwhile, and store it and nothing else: in ``path``, or here.
+    """Compute afresh what is asked for meanwhile, and store that alone, by default in the package's file.
 
     An error leaves an old file as it was.
     """
