@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from softmax_lab._rows import RowWriter, as_rows, blocks, detached, read_only, shifted_exp, take
 
@@ -51,7 +52,7 @@ def test_blocks_cover_every_row_once(rows: int, num_classes: int) -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_finished_rows_are_written_to_any_axis_and_rounded(axis: int, dtype: type) -> None:
-    out = np.zeros((2, 3, 4), dtype)
+    out: NDArray[Any] = np.zeros((2, 3, 4), dtype)
     values = np.random.default_rng(0).normal(size=(24 // out.shape[axis], out.shape[axis]))
     writer = RowWriter(out, axis)
     for block in blocks(*values.shape):
