@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import balance, losses
 from ._threads import get_num_threads, set_num_threads
+from ._version import __version__
 from .calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum, softmax_vjp
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
 from .softmax import log_softmax, logsumexp, softmax
@@ -14,8 +15,6 @@ from .spec import LossSpec
 
 if TYPE_CHECKING:
     from . import audit, data, exact, plotting
-
-__version__ = "0.2.0"
 
 __all__ = [
     "LossSpec",
@@ -41,7 +40,7 @@ __all__ = [
     "softmax_vjp",
 ]
 
-# imported on first use: they need packages (mpmath, scikit-learn, matplotlib) that the base install does not
+# imported on first use: most of what they do needs packages that the base install lacks
 _LAZY = ("audit", "data", "exact", "plotting")
 
 

@@ -1,5 +1,6 @@
-"""Optional dependencies: imported where they are needed, or answered with the smallest extra that installs
-them.
+"""Optional dependencies: imported where they are needed.
+
+One that is missing is answered with the smallest extra that installs it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXTRAS", "absent", "bfloat16", "load", "missing"]
+__all__ = ["EXTRAS", "absent", "bfloat16", "load", "missing", "smallest_extra"]
 
-#: extra -> the modules that it brings; every optional module has an extra that brings no other package of
-#: this table
+#: extra -> the modules that it brings
 EXTRAS: dict[str, tuple[str, ...]] = {
     "jax": ("jax",),
     "matplotlib": ("matplotlib",),
@@ -49,17 +49,18 @@ def load(module: str, purpose: str) -> Any:
 
 
 def missing(purpose: str, *modules: str) -> ModuleNotFoundError:
-    """Return the error that says what modules are for, and how the smallest extra with all of them is
-    installed.
-    """
-    extra = min(
-        (name for name, brought in EXTRAS.items() if set(modules) <= set(brought)),
-        key=lambda name: len(EXTRAS[name]),
-    )
+    """Return the error that says what modules are for, and how they are installed."""
     what = "it" if len(modules) == 1 else "them"
     return ModuleNotFoundError(
-        f"{purpose}; install {what} with: pip install 'softmax-lab[{extra}]'", name=modules[0]
+        f"{purpose}; install {what} with: pip install 'softmax-lab[{smallest_extra(*modules)}]'",
+        name=modules[0],
     )
+
+
+def smallest_extra(*modules: str) -> str:
+    """Return the extra that brings all of some optional modules, and the fewest others."""
+    having_all = (extra for extra, brought in EXTRAS.items() if set(modules) <= set(brought))
+    return min(having_all, key=lambda extra: len(EXTRAS[extra]))
 
 
 def absent(*modules: str) -> list[str]:

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["check_writable", "write_text"]
+__all__ = ["Target", "check_writable", "replace", "write_text"]
 
 Target = str | os.PathLike[str] | TextIO
 
@@ -32,7 +32,7 @@ def write_text(target: Target, text: str) -> None:
     if not isinstance(target, (str, os.PathLike)):
         _into_stream(target, text)
     elif _is_replaced(path := Path(target)):
-        _replace(Path(os.path.realpath(path)), _encoded(text))
+        replace(Path(os.path.realpath(path)), _encoded(text))
     else:
         # never truncated: a descriptor may lead to a log that others write, too
         with path.open("ab") as file:
@@ -91,8 +91,11 @@ def _is_descriptor(path: Path) -> bool:
         path = path.parent / path.readlink()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file (a rename across file systems is a copy), then rename."""
+def replace(path: Path, content: bytes) -> None:
+    """Write a regular file whole, or leave it as it was.
+
+    The new one is written beside it, as a rename across file systems would be a copy, and then renamed.
+    """
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")

@@ -1,13 +1,12 @@
-"""Sharing rows between threads: a plain pool of Python threads over loops that release the interpreter's
-lock.
+"""Sharing rows between threads: a plain pool of Python threads.
 
-Numba's own threading layers abort when two threads call at once (workqueue) or hang in forked children
-(OpenMP). A pool that a child process makes anew has neither trouble, and no result depends on the split: rows
-are independent.
+The loops release the interpreter's lock. Numba's own threading layers abort when two threads call at once
+(workqueue), or hang in forked children (OpenMP). A pool that a child process makes anew has neither trouble.
+No result depends on the split, as rows are independent.
 
-Another library's threads may be waiting at the same time, and some wait by spinning: two pools on the same
-cores cost far more than either saves. So where there is such a library, its own threads can be asked to run
-the parts (:func:`use_team`).
+Another library's threads may be waiting at the same time, and some wait by spinning. Two pools on the same
+cores then cost far more than either saves. So where there is such a library, its own threads can be asked to
+run the parts (:func:`use_team`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from . import _checks
 
 __all__ = ["Team", "get_num_threads", "set_num_threads", "share", "use_team"]
 
-#: calls a function on each of a number of threads, this one among them (or on fewer), and returns when all
-#: have returned
+#: a team calls a function on each of a number of threads, this one among them, or on fewer; it returns when
+#: all have returned
 Team = Callable[[Callable[[], None], int], None]
 
 _SMALLEST = 1 << 15  # entries worth a hand-over to another thread: about 20 microseconds of work
@@ -50,8 +49,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_num_threads() -> int:
-    """Return how many threads the compiled loops use: what was set, else OMP_NUM_THREADS, else the processors
-    at hand.
+    """Return how many threads the compiled loops use.
+
+    That is what was set, else OMP_NUM_THREADS, else the processors at hand.
 
     Examples
     --------
@@ -123,8 +123,7 @@ def _share_with(team: Team, loop: Callable[[int, int], None], edges: list[int], 
         try:
             while (i := take()) < len(edges) - 1:
                 loop(edges[i], edges[i + 1])
-        # raised where it can be caught: not on a thread that Python did not start
-        except BaseException as error:
+        except BaseException as error:  # raised where it can be caught: not on a thread of another library
             failed.append(error)
 
     team(work, threads)

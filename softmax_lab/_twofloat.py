@@ -1,7 +1,7 @@
 """Error-free transformations: a float64 result together with its rounding error.
 
-A *two-float* is a pair (hi, lo) whose unevaluated sum is the value. With it the logits' shift z - max(z),
-whose rounding alone costs other implementations over a hundred ulp, is exact. See Ogita, Rump and Oishi,
+A *two-float* is a pair (hi, lo) whose unevaluated sum is the value. In it the logits' shift z - max(z) is
+exact; its rounding alone costs other implementations over a hundred ulp. See Ogita, Rump and Oishi,
 "Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005). Everything here works elementwise on float64
 arrays.
 """
@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 
 _SPLIT = 134217729.0  # 2**27 + 1, Veltkamp: cuts 53 bits into two halves whose products are exact
 
-# exp(d + low) = exp(d) (1 + low) holds for small corrections only: a larger one comes from numbers so large
-# (over 2**43) that their own last digit is of its size, and is dropped
+# exp(d + low) = exp(d) (1 + low) holds for small corrections only. A larger one comes from numbers so large
+# (over 2**43) that their own last digit is of its size: it is dropped.
 LARGEST_LOW = 2.0**-10
 
 
@@ -53,8 +53,9 @@ def divide(a: Array, a_low: Array, b: Array | float) -> tuple[Array, Array]:
 
 
 def finite_or_zero(low: Array) -> Array:
-    """Drop the correction where it is not a number: there the high part is infinite or NaN and says
-    it all.
+    """Drop the correction where it is not a number.
+
+    There the high part is infinite or NaN, and says it all.
     """
     return np.where(np.isfinite(low), low, 0.0)
 
@@ -67,8 +68,8 @@ def small_or_zero(low: Array) -> Array:
 def row_sum(x: Array) -> Array:
     """Sum each row of ``x`` (n, K) to (n,), with the rounding errors of all additions carried along.
 
-    The columns are folded in halves, so the order of the additions depends on K alone: a row's sum is
-    bit-identical whatever batch it stands in, and its error stays near half an ulp at a million classes.
+    The columns are folded in halves, so the order of the additions depends on K alone. A row's sum is
+    bit-identical whatever batch it stands in. Its error stays near half an ulp at a million classes.
     """
     high = x.copy()
     low = np.zeros_like(high)
@@ -87,8 +88,8 @@ def row_sum(x: Array) -> Array:
 def round_once(x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Round float64 to ``dtype`` with a single rounding.
 
-    bfloat16's own cast goes through float32 and so rounds twice; rounding to odd in float32 first (keep a
-    sticky last bit when the cast was inexact) makes the second rounding the only one that counts (Boldo and
+    bfloat16's own cast goes through float32, and so rounds twice. Here the first rounding is one to odd: it
+    keeps a sticky last bit where the cast was inexact. Then the second rounding alone counts (Boldo and
     Melquiond).
     """
     # beyond the type's range, infinity and 0 are the right roundings

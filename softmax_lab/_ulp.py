@@ -35,10 +35,12 @@ def ulp_distance(computed: Any, high: Array, low: Array, dtype: Any, scale: Arra
     """Return |computed - (high + low)| in ulps of ``dtype``, elementwise.
 
     One ulp is the distance between neighbouring floats at the exact value, or at ``scale`` where that is
-    larger (the largest term of a sum that truly cancels), and never less than the smallest normal number: a
-    result flushed to zero below it counts at most 1. An exact NaN or infinity must be met by the same, an
-    exact value that overflows the type by infinity or, from a wider type, by itself; anything else there is
-    infinitely far, and so is a NaN or an infinity in place of a finite value.
+    larger: the largest term of a sum that truly cancels. It is never less than the smallest normal number: a
+    result flushed to zero below it counts at most 1.
+
+    An exact NaN or infinity must be met by the same. An exact value that overflows the type must be met by
+    infinity or, from a wider type, by itself. Anything else there is infinitely far, and so is a NaN or an
+    infinity in place of a finite value.
     """
     form = float_format(dtype)
     value = np.asarray(computed, dtype=np.float64)
@@ -46,7 +48,7 @@ def ulp_distance(computed: Any, high: Array, low: Array, dtype: Any, scale: Arra
     with np.errstate(invalid="ignore", over="ignore"):
         distance = np.abs((value - high) - low) / _ulp(size, low * np.sign(high), form)
     distance = np.where(np.isfinite(value), distance, np.inf)
-    # halfway to the next float there would be, an exact value rounds to infinity
+    # an exact value rounds to infinity from halfway to the next float that there would be
     overflow = (np.abs(high) > form.largest) & (np.abs(high) >= form.largest * (1 + 2.0 ** -(form.bits + 1)))
     met = np.isinf(value) & (np.sign(value) == np.sign(high))
     distance = np.where(overflow & met, 0.0, np.where(np.isinf(high), np.inf, distance))
@@ -54,7 +56,7 @@ def ulp_distance(computed: Any, high: Array, low: Array, dtype: Any, scale: Arra
 
 
 def _ulp(size: Array, low: Array, form: Format) -> Array:
-    """Spacing of floats at ``size``; just below a power of two (low < 0) it is the finer one."""
+    """Return the spacing of floats at ``size``; just below a power of two (low < 0) it is the finer one."""
     mantissa, exponent = np.frexp(np.where(np.isfinite(size), size, 1.0))
     exponent = exponent - ((mantissa == 0.5) & (low < 0))
     spacing = np.ldexp(1.0, exponent - form.bits)

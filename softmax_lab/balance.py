@@ -1,18 +1,22 @@
 r"""Per-class statistics of the logit gradient, and the rules that balance it.
 
-**Statistics.** For rows i with gradient g_i in R^K (of each row's own loss) and label y_i, class c has the
-norm of its *sum* sum_{i: y_i = c} g_i (what one step of full-batch descent feels), of its *mean* (that sum
-over n_c), and the mean *per-sample* norm \|g_i\|: three measures that disagree about who pushes hardest.
+**Statistics.** Row i has label y_i and the gradient g_i in R^K of its own loss. Class c then has three
+measures, which disagree about who pushes hardest:
+
+- the norm of the *sum* of its g_i, which one step of full-batch descent feels;
+- the norm of their *mean*, that sum over n_c;
+- the mean *per-sample* norm \|g_i\|.
 
 **Rules.** :func:`softmax_lab.losses.gradient_balanced` puts three together, each derived at its function:
 
-- the prior in the logits, b = tau log pi: at tau = 1 the one bias that starts every class in balance
+- the prior in the logits, b = tau log pi: at tau = 1 it is the one bias that starts every class in balance
   (:func:`initial_mass_ratio`);
 - the gate, row weights W_y^(q_y^g): the tail's boost acts only on rows that are already fit
   (:func:`gated_weight`);
-- neutral smoothing: towards a distribution that leaves the decision where it is (:func:`neutral_smoothing`).
+- neutral smoothing: it goes towards a distribution that leaves the decision where it is
+  (:func:`neutral_smoothing`).
 
-How far tau should go can be read from held-out rows: :func:`prior_response`.
+Held-out rows say how far tau should go: :func:`prior_response`.
 """
 
 from __future__ import annotations
@@ -40,10 +44,10 @@ __all__ = [
 class ClassGradients(NamedTuple):
     """Gradient statistics per class, each of shape (K,), in the units of the gradient.
 
-    NaN for a class without rows.
+    The norms of a class without rows are NaN.
 
-    Masses are per column k: ``positive_mass[k]`` is the sum of -g_ik over the rows of class k (the pull up on
-    logit k), ``negative_mass[k]`` the sum of g_ik over all other rows (the push down).
+    Masses are per column k. ``positive_mass[k]`` is the sum of -g_ik over the rows of class k, the pull up on
+    logit k. ``negative_mass[k]`` is the sum of g_ik over all other rows, the push down.
     """
 
     counts: NDArray[np.int64]
@@ -67,8 +71,7 @@ def class_gradients(
         Class indices.
     features : array_like, shape ``(N, D)``, optional
         The inputs of the last linear layer. With them the norms are those of the *weight* gradient :math:`g_i
-        h_i^\top`, a (K, D) matrix a row, without forming any of them per sample; the masses stay those of the
-        logits.
+        h_i^\top`, a (K, D) matrix a row, none of which is formed. The masses stay those of the logits.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def class_gradients(
             mean_norm=sums / count,
             sample_norm=np.bincount(y, weights=size, minlength=num_classes) / count,
             positive_mass=np.where(is_target, -g, 0.0).sum(axis=0),
-            # not all less own: the two nearly cancel as training ends
+            # all less the class's own would nearly cancel as training ends
             negative_mass=np.where(is_target, 0.0, g).sum(axis=0),
         )
 
@@ -131,15 +134,15 @@ def _class_sum(g: NDArray[Any], h: NDArray[Any] | None, member: NDArray[np.bool_
 def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.float64]:
     r"""Return positive over negative gradient mass of each class before anything is learned.
 
-    Where z = 0, every row has q = softmax(b), and the gradient is q - e_y. With N rows, n_k of class k,
+    Where z = 0, every row has q = softmax(b), and its gradient is q - e_y. With N rows, n_k of class k,
 
     .. math::
 
         \text{positive}_k &= n_k (1 - q_k), \qquad \text{negative}_k = (N - n_k)\, q_k, \\
         \frac{\text{positive}_k}{\text{negative}_k} &= \frac{\pi_k / (1 - \pi_k)}{q_k / (1 - q_k)},
 
-    the odds of the class over the odds that the model starts with. It is 1 for every class exactly where q =
-    pi, that is for b = log pi (+ a constant) and no other bias.
+    the odds of the class over the odds that the model starts with. The ratio is 1 for every class exactly
+    where q = pi. That is so for b = log pi (+ a constant), and for no other bias.
 
     Parameters
     ----------
@@ -172,20 +175,21 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
 
 
 def gated_weight(class_weight: ArrayLike, probability: ArrayLike, gate: float) -> NDArray[np.float64]:
-    r"""Return row weights :math:`w = W^{q_y^g}`: none for a row that is not fit, the whole class weight for
-    one that is.
+    r"""Return row weights :math:`w = W^{q_y^g}`.
+
+    A row that is not fit has the weight 1. A row that is fit has the whole weight W of its class.
 
     Two corrections of the same imbalance do not add up. The minimiser of :math:`\sum_y P_y W_y (-\log q_y)`
-    is :math:`q_k \propto W_k P_k`: in population a class weight is a shift of the logits by log W, on top of
-    the prior that b already takes out. That is where a model stands that cannot fit its rows, and the weights
-    overshoot. A model that fits every row has q = e_y and no gradient left for b to act through; what then
-    still differs between the classes is the weight of their rows. So the exponent of W is a measure of fit,
-    phi(q_y) = q_y^g in [0, 1], log-linear between the two,
+    is :math:`q_k \propto W_k P_k`. In population a class weight is a shift of the logits by log W, on top
+    of the prior that b already takes out. A model that cannot fit its rows stands there, and the weights
+    overshoot. A model that fits every row has q = e_y, and no gradient left for b to act through. The classes
+    then still differ in the weight of their rows. So the exponent of W is a measure of fit, phi(q_y) = q_y^g
+    in [0, 1], log-linear between the two,
 
     .. math:: \log w = q_y^g \log W_y .
 
     w is held constant in the derivative, which stays w (q - s): a row cannot lower its loss by lowering its
-    weight. At a stationary point of rows with the same features :math:`q_k \propto W_k^{q_k^g} P_k`: with g =
+    weight. At a stationary point of rows with the same features :math:`q_k \propto W_k^{q_k^g} P_k`. With g =
     4 a class is shifted by log(W)/16 where q_k = 1/2, and by log W where it is certain.
 
     Parameters
@@ -219,26 +223,28 @@ def neutral_smoothing(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Return the bias and the prior (b', r) with which smoothing by eps_y leaves every decision where it is.
 
-    In population, with P the class probabilities of a row's features, the smoothed loss is least where q is
-    the mean target,
+    P are the class probabilities of a row's features. In population the smoothed loss is least where q is the
+    mean target,
 
     .. math::
 
         q_k = (1 - \varepsilon_k) P_k + \bar\varepsilon r_k,
         \qquad \bar\varepsilon = \textstyle\sum_y P_y \varepsilon_y .
 
-    Since u = z + b', what the model says is
+    Since u = z + b', the model says
 
     .. math::
 
         e^{z_k} \propto e^{-b'_k} q_k = e^{-b'_k} (1 - \varepsilon_k) P_k + \bar\varepsilon\, e^{-b'_k} r_k .
 
-    Without smoothing it would be :math:`e^{-b_k} P_k`. The first term is that for :math:`b'_k = b_k + \log(1
-    - \varepsilon_k)`, and the second is the same for every class for :math:`r = \operatorname{softmax}(b')`.
-    An increasing function of :math:`e^{-b_k} P_k`, and the order of the classes is kept; no other r does it
-    for every P. The uniform r adds :math:`\bar\varepsilon e^{-b_k} / K`, the more the rarer the class. With
-    one eps for all classes b' is b up to a constant; with eps per class and b left as it is, the boundary
-    between j and k is off by :math:`\log (1-\varepsilon_j)/(1-\varepsilon_k)`.
+    Without smoothing it would say :math:`e^{-b_k} P_k`. The first term is that for :math:`b'_k = b_k + \log(1
+    - \varepsilon_k)`. The second term is the same for every class for :math:`r = \operatorname{softmax}(b')`.
+    The sum is then an increasing function of :math:`e^{-b_k} P_k`, and the order of the classes is kept. No
+    other r keeps it for every P.
+
+    The uniform r adds :math:`\bar\varepsilon e^{-b_k} / K`: the rarer the class, the more. With one eps for
+    all classes b' is b up to a constant. With eps per class and b left as it is, the boundary between j and k
+    is off by :math:`\log (1-\varepsilon_j)/(1-\varepsilon_k)`.
 
     Parameters
     ----------
@@ -281,8 +287,9 @@ def neutral_smoothing(
 
 
 class PriorResponse(NamedTuple):
-    """What :func:`prior_response` found: sums over the rows of each class, (K,) each, to be added up over
-    batches and processes.
+    """What :func:`prior_response` found: sums over the rows of each class, (K,) each.
+
+    They are to be added up over batches and processes.
     """
 
     counts: NDArray[np.float64]
@@ -298,26 +305,26 @@ class PriorResponse(NamedTuple):
         if not seen.any():
             return 0.0
         slope, curvature = (float(np.mean(x[seen] / self.counts[seen])) for x in (self.slope, self.curvature))
-        # no curvature: the probabilities are all one and zero, and only the sign says something
+        # without curvature all probabilities are one or zero, and only the sign says something
         step = -slope / curvature if curvature > 0 else -np.sign(slope) * limit
         return float(np.clip(step, -limit, limit))
 
 
 def prior_response(logits: ArrayLike, target: ArrayLike, log_prior: ArrayLike) -> PriorResponse:
-    r"""Return how held-out loss answers to adding delta log pi to the logits: first and second derivative at
-    delta = 0.
+    r"""Return how held-out loss answers to adding delta log pi to the logits.
 
-    With l = log pi, centred, and q = softmax(z + delta l), a row's loss has
+    The answer is the first and second derivative at delta = 0. With l = log pi, centred, and q = softmax(z +
+    delta l), the derivatives of a row's loss are
 
     .. math::
 
         \frac{d}{d\delta} (-\log q_y) &= \sum_k q_k l_k - l_y, \\
         \frac{d^2}{d\delta^2} (-\log q_y) &= \sum_k q_k l_k^2 - \Bigl(\sum_k q_k l_k\Bigr)^2 \ge 0,
 
-    convex in delta. Averaged over the classes (not the rows: the balanced loss), the slope is 0 where the
-    log-frequency that the model predicts is, on average, that of the labels. A positive slope: the model
-    still favours the head, and a larger tau in training would take more of the prior out. So a controller
-    needs no schedule: tau <- tau - rate * delta*, with delta* the Newton step.
+    so the loss is convex in delta. The slope is averaged over the classes, not the rows: it is that of the
+    balanced loss. It is 0 where the log-frequency that the model predicts is, on average, that of the labels.
+    Where it is positive, the model still favours the head, and a larger tau in training would take more of
+    the prior out. So a controller needs no schedule: tau <- tau - rate * delta*, with delta* the Newton step.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ With p = softmax(z / T) the Jacobian is
 
 .. math:: G = \frac{\partial p}{\partial z} = \frac{1}{T} \bigl(\operatorname{diag}(p) - p p^\top\bigr).
 
-It is symmetric and positive semidefinite, has the null vector of ones, and on its diagonal p_i (1 - p_i). The
-factor 1 - p_i is always taken as the sum of the *other* probabilities, so a confident row keeps the
+G is symmetric and positive semidefinite, has the null vector of ones, and on its diagonal p_i (1 - p_i). The
+factor 1 - p_i is always taken as the sum of the *other* probabilities. So a confident row keeps the
 derivative 4e-18 where 1 - p_i would give 0.
 """
 
@@ -101,8 +101,9 @@ def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[An
 
 
 def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
-    """The same by a compiled loop, which also adds up the probabilities: they are refused before anything is
-    returned.
+    """Return the same product by a compiled loop.
+
+    The loop also adds up the probabilities: bad ones are refused before anything is returned.
     """
     wide_p, wide_t = np.broadcast_arrays(p, t)
     result = np.empty(wide_p.shape, p.dtype)
@@ -126,7 +127,7 @@ softmax_vjp = softmax_jvp
 def centred(rows: Array, tangents: Array) -> Array:
     """Return t_k - p.t for rows (n, K), relative to the most probable class so that nothing is lost there.
 
-    t - p.t = t' - p.t' for t' = t - t_top; at the top class t' is 0 and p.t' sums the others only.
+    t - p.t = t' - p.t' for t' = t - t_top. At the top class t' is 0, and p.t' sums the others only.
     """
     relative = tangents - take(tangents, np.argmax(rows, axis=1))[:, None]
     return relative - row_sum(rows * relative)[:, None]
@@ -140,9 +141,8 @@ def softmax_spectrum(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
 
     .. math:: \sum_j \frac{p_j}{p_j - \lambda} = 0 .
 
-    Each root is found by bisection on the bits of its distance to the lower pole, so that it is accurate to a
-    few ulp however small it is; a dense eigensolver is accurate only relative to the largest. O(K^2) work a
-    row.
+    Each root is found by bisection on the bits of its distance to the lower pole. So it is accurate to a few
+    ulp however small it is. A dense eigensolver is accurate only relative to the largest. O(K^2) work a row.
 
     Examples
     --------
@@ -201,8 +201,9 @@ def _prepare(probs: ArrayLike, temperature: float) -> tuple[NDArray[Any], Array,
 
 
 def _over(values: Array, temperature: float) -> Array:
-    """Divide by T, never multiply by 1/T, which may overflow: 0 / T is 0, and what is infinite is so in
-    truth.
+    """Divide by T; never multiply by 1/T, which may overflow.
+
+    0 / T is 0, and what is infinite is so in truth.
     """
     with np.errstate(over="ignore"):
         return values / temperature
@@ -211,7 +212,7 @@ def _over(values: Array, temperature: float) -> Array:
 def sum_of_others(rows: Array) -> Array:
     """Return sum_{j != k} x_j for every k of non-negative rows (n, K), to a few ulp.
 
-    For all but the largest entry, total - x loses at most one bit (x is at most half the total); the largest
+    For all but the largest entry x, total - x loses at most one bit: x is at most half the total. The largest
     entry's others are summed without it.
     """
     top = np.argmax(rows, axis=1)
@@ -227,7 +228,7 @@ def sum_of_others(rows: Array) -> Array:
 def _frobenius(rows: Array) -> Array:
     """Return the Frobenius norm of each row's Jacobian, counted in units of the second largest probability.
 
-    A confident row's entries may all be so small that their squares underflow; in that unit the largest is
+    A confident row's entries may all be so small that their squares underflow. In that unit the largest is
     about 1.
     """
     at_top = np.arange(len(rows)), np.argmax(rows, axis=1)
@@ -247,7 +248,7 @@ def _frobenius(rows: Array) -> Array:
 
 
 def _row_spectrum(p: Array) -> Array:
-    """Eigenvalues of diag(p) - p p^T for one row, ascending."""
+    """Return the eigenvalues of diag(p) - p p^T for one row, ascending."""
     if np.isnan(p).any():
         return np.full_like(p, np.nan)
     poles = np.sort(p)
@@ -268,11 +269,11 @@ def _largest_eigenvalue(p: Array) -> float:
 
 
 def _secular_roots(poles: Array, index: NDArray[np.intp]) -> Array:
-    """Roots of sum_j p_j / (p_j - x) in (poles[i], poles[i + 1]) for each i of ``index``.
+    """Return the root of sum_j p_j / (p_j - x) in (poles[i], poles[i + 1]) for each i of ``index``.
 
     The unknown is the distance to the lower pole, whose differences to the other poles are exact or nearly
-    so. The function increases from -inf to +inf over the interval; positive floats are ordered as their bits
-    are, so 64 halvings of the bit pattern reach the root's two neighbouring floats whatever its magnitude.
+    so. The function increases from -inf to +inf over the interval. Positive floats are ordered as their bits
+    are. So 64 halvings of the bit pattern reach the root's two neighbouring floats, whatever its magnitude.
     """
     base = poles[index]
     offsets = poles[None, :] - base[:, None]  # (m, K) pole distances from the lower pole

@@ -16,10 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from . import __version__
 from ._checks import FLOAT_DTYPES
 from ._extras import absent, missing
 from ._files import check_writable
+from ._version import __version__
+from .audit import CHECKS, adapters, report, run
+from .audit.run import NothingToAuditError
+from .audit.subject import FUNCTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", action="append", choices=FLOAT_DTYPES, help="may be repeated; all by default"
     )
     audit.add_argument(
-        "--function", action="append", choices=_FUNCTIONS, help="may be repeated; all by default"
+        "--function", action="append", choices=FUNCTIONS, help="may be repeated; all by default"
     )
     audit.add_argument(
         "--limit-ulp",
@@ -116,10 +119,6 @@ def _parser() -> argparse.ArgumentParser:
         )
     audit.add_argument("--quiet", action="store_true", help="print nothing but errors; the exit status tells")
     return parser
-
-
-# repeated from audit.values, which needs more than the base install; a test holds them together
-_FUNCTIONS = ("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad")
 
 
 def _limit(text: str) -> float:
@@ -148,8 +147,6 @@ def _file(text: str) -> str:
 
 def _list() -> int:
     _need_extras()
-    from .audit import CHECKS, adapters
-
     width = max(map(len, adapters.ADAPTERS))
     lines = ["implementations"]
     lines += [
@@ -189,8 +186,9 @@ def _targets(arguments: argparse.Namespace) -> dict[str, str | TextIO]:
 
 
 def _is_standard(path: str) -> bool:
-    """Whether a path is standard output, by whatever name: ``-``, ``/dev/stdout``, or the file that the shell
-    sends it to.
+    """Whether a path is standard output, by whatever name.
+
+    It may be ``-``, ``/dev/stdout``, or the file that the shell sends standard output to.
     """
     if path == _STANDARD:
         return True
@@ -202,8 +200,9 @@ def _is_standard(path: str) -> bool:
 
 @contextlib.contextmanager
 def _standard_output_kept() -> Iterator[None]:
-    """Send what audited code prints, from Python or below it, to standard error: standard output is the
-    report's alone.
+    """Send what audited code prints, from Python or below it, to standard error.
+
+    Standard output is the report's alone.
     """
     sys.stdout.flush()
     kept = os.dup(1)
@@ -217,25 +216,19 @@ def _standard_output_kept() -> Iterator[None]:
 
 
 def _made(name: str) -> Any:
-    from .audit import adapters
-
     try:
         return adapters.make(name)
     except (adapters.MissingFramework, adapters.ExitError, ValueError) as error:
         raise _CannotRunError(error) from error
-    # a module of the user's may raise anything; status 1 would say that it was audited
-    except Exception as error:
+    except Exception as error:  # whatever a user's module raises: status 1 would say that it was audited
         raise _CannotRunError(f"importing {name!r} raises {type(error).__name__}: {error}") from error
 
 
 def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataFrame:
-    """Return the findings; at least one for every implementation, or a status of 0 would say of it what
-    nobody has seen.
-    """
-    from .audit import run
-    from .audit.adapters import ExitError
-    from .audit.run import NothingToAuditError
+    """Return the findings, at least one for every implementation.
 
+    Without one, a status of 0 would say of it what nobody has seen.
+    """
     try:
         frame = run(
             objects,
@@ -244,7 +237,7 @@ def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataF
             functions=arguments.function,
             progress=not arguments.quiet,
         )
-    except (NothingToAuditError, ExitError) as error:
+    except (NothingToAuditError, adapters.ExitError) as error:
         raise _CannotRunError(error) from error
     if left_out := [name for name in objects if name not in set(frame["implementation"])]:
         raise _CannotRunError(
@@ -255,8 +248,6 @@ def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataF
 
 def _write(frame: pd.DataFrame, targets: dict[str, str | TextIO], arguments: argparse.Namespace) -> None:
     """Write the files, and the summary where it mixes with none of them."""
-    from .audit import report
-
     writers: dict[str, Callable[..., None]] = {
         "json": report.to_json,
         "csv": report.to_csv,
@@ -286,7 +277,8 @@ def _failure_told(target: str | TextIO) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not isinstance(target, str):  # what is left in its buffer would fail once more as the program ends
+        if not isinstance(target, str):
+            # what is left in its buffer would fail once more as the program ends
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
         name = target if isinstance(target, str) else "standard output"
@@ -294,7 +286,7 @@ def _failure_told(target: str | TextIO) -> Iterator[None]:
 
 
 def _need_extras() -> None:
-    """The audit needs more than the base install; say what, once, instead of failing at the first import."""
+    """Say once what the audit lacks of what it needs beside the base install."""
     if lacks := absent("ml_dtypes", "mpmath", "pandas", "tqdm"):
         raise _CannotRunError(missing(f"the audit needs {', '.join(lacks)}", *lacks))
 

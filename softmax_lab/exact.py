@@ -136,8 +136,9 @@ def cross_entropy(
 def cross_entropy_grad_terms(
     z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
 ) -> list[list[Number]]:
-    """The terms whose sum is dL/dz_k, a list of terms per class: where they cancel, the largest is the
-    yardstick.
+    """Return the terms whose sum is dL/dz_k, a list of terms per class.
+
+    Where they cancel, the largest is the yardstick.
     """
     with mpmath.workdps(DIGITS):
         z = _row(z)
@@ -171,8 +172,9 @@ def cross_entropy_grad(
 def cross_entropy_hvp(
     z: Row, target: int | Sequence[float], tangent: Row, spec: LossSpec = LossSpec()
 ) -> list[Number]:
-    """The gradient's central difference along ``tangent``, with a step of 1e-100 of what the function changes
-    over: to about 200 digits.
+    """Return the gradient's central difference along ``tangent``.
+
+    Its step is 1e-100 of what the function changes over. It is good to about 200 digits.
     """
     with mpmath.workdps(DIGITS):
         step = mpmath.mpf(10) ** -100 * min(
@@ -188,8 +190,9 @@ def cross_entropy_hvp(
 def restricted(
     z: Row, target: int, spec: LossSpec, where: Sequence[bool]
 ) -> tuple[list[Number], int, LossSpec]:
-    """The row over the classes that take part: logits, target and spec, the prior made to sum to one
-    again.
+    """Return the row over the classes that take part: logits, target and spec.
+
+    The prior is made to sum to one again.
     """
     kept = np.flatnonzero(where)
     if target not in kept:
@@ -224,11 +227,10 @@ _LARGEST = mpmath.mpf(2) ** 1023  # beyond it float() may overflow, and the high
 def ulp_error(
     computed: Any, exact: Iterable[Number], *, dtype: Any = None, scale: Iterable[Number] | None = None
 ) -> NDArray[np.float64]:
-    """Return the distance of computed and exact per component, in ulps of ``dtype`` (the computed array's own
-    by default).
+    """Return the distance of computed and exact per component, in ulps of ``dtype``.
 
-    What one ulp is, and the conventions at flushes, NaN and infinities: ``softmax_lab._ulp.ulp_distance``.
-    ``scale`` is the largest term of a sum that truly cancels.
+    By default that is the computed array's own type. What one ulp is, and the conventions at flushes, NaN and
+    infinities: ``softmax_lab._ulp.ulp_distance``. ``scale`` is the largest term of a sum that truly cancels.
     """
     array = np.atleast_1d(np.asarray(computed))
     high, low = two_floats(exact)

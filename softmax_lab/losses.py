@@ -1,12 +1,15 @@
 r"""The named members of the loss family: each is a few lines that return a :class:`~softmax_lab.LossSpec`.
 
 ``counts`` is always the number of training samples per class, shape ``(K,)``. A class without samples counts
-as one sample, in every loss: priors and weights stay finite and nothing becomes NaN. Where only the ratios of
-the counts matter, which is everywhere but in :func:`class_balanced`, class frequencies do as well: floats > 0
-that sum to one within 1e-6. Whole numbers are samples, whatever their type; all else raises ``ValueError``.
-``REGISTRY`` maps each name to its factory; tests, book and command line read it.
+as one sample, in every loss: priors and weights stay finite, and nothing becomes NaN. Whole numbers are
+samples, whatever their type.
 
-With q = softmax(u), the gradient of the unweighted loss with respect to u is q - s; each docstring gives what
+Where only the ratios of the counts matter, class frequencies do as well: floats > 0 that sum to one within
+1e-6. :func:`class_balanced` alone needs samples. All else raises ``ValueError``.
+
+``REGISTRY`` maps each name to its factory; tests, experiments and book read it.
+
+With q = softmax(u), the gradient of the unweighted loss with respect to u is q - s. Each docstring gives what
 its member makes of u, s and the row's weight.
 """
 
@@ -119,11 +122,10 @@ def focal(gamma: float = 2.0) -> LossSpec:
 
 
 def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> LossSpec:
-    r"""Ask a larger margin of rarer classes, :math:`u_k = \text{scale}\,(z_k - m_k [k=y])`, :math:`m_k
-    \propto n_k^{-1/4}`.
+    r"""Ask a larger margin of rarer classes, :math:`u_k = \text{scale}\,(z_k - m_k [k=y])`.
 
-    The rarest class gets ``max_margin``. Gradient with respect to z: scale (q - e_y). The logits are meant to
-    be cosines, in [-1, 1].
+    The margins are :math:`m_k \propto n_k^{-1/4}`. The rarest class gets ``max_margin``. Gradient with
+    respect to z: scale (q - e_y). The logits are meant to be cosines, in [-1, 1].
 
     Examples
     --------
@@ -205,10 +207,10 @@ def balanced_softmax(counts: ArrayLike) -> LossSpec:
 
 
 def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
-    r"""Divide rare classes' logits while training, :math:`u_k = a_k z_k`, :math:`a_k = (n_k /
-    n_{max})^\gamma`.
+    r"""Divide rare classes' logits while training, :math:`u_k = a_k z_k`.
 
-    Class-dependent temperatures. Gradient with respect to z: a_k (q_k - [k = y]). gamma >= 0.
+    The factors :math:`a_k = (n_k / n_{max})^\gamma` are one over class-dependent temperatures. Gradient with
+    respect to z: a_k (q_k - [k = y]). gamma >= 0.
 
     Examples
     --------
@@ -226,10 +228,10 @@ def cdt(counts: ArrayLike, gamma: float = 0.2) -> LossSpec:
 
 
 def vs(counts: ArrayLike, gamma: float = 0.3, tau: float = 1.0) -> LossSpec:
-    r"""Vector scaling: both of :func:`cdt` and :func:`logit_adjusted`, :math:`u_k = (n_k/n_{max})^\gamma z_k
-    + \tau \log \pi_k`.
+    r"""Vector scaling: both of :func:`cdt` and :func:`logit_adjusted`.
 
-    Gradient with respect to z: a_k (q_k - [k = y]).
+    The logits are :math:`u_k = a_k z_k + \tau \log \pi_k` with :math:`a_k = (n_k/n_{max})^\gamma`. Gradient
+    with respect to z: a_k (q_k - [k = y]).
 
     Examples
     --------
@@ -255,9 +257,9 @@ def label_aware_smoothing(
 ) -> LossSpec:
     r"""Smooth frequent classes more than rare ones.
 
-    With x = (n_y - n_min) / (n_max - n_min) the mass given away is tail + (head - tail) f(x), where f(x) is
+    The mass given away is tail + (head - tail) f(x) at x = (n_y - n_min) / (n_max - n_min). f(x) is
     sin(pi x / 2) (concave), x (linear) or 1 + sin(3 pi / 2 + pi x / 2) (convex). The paper spreads that mass
-    over the *other* K - 1 classes; the family's uniform r includes y, so its epsilon is K/(K-1) times as
+    over the *other* K - 1 classes. The family's uniform r includes y, so its epsilon is K/(K-1) times as
     large. Gradient q - s.
 
     Examples
@@ -312,9 +314,8 @@ def equalization(counts: ArrayLike, threshold: float | None = None, drop: float 
     r"""Softmax equalization: turn down the rare classes' exponentials in other classes' rows.
 
     :math:`q_k \propto w_{yk} e^{z_k}` with :math:`w_{yk} = 1 - \text{drop}\,[\pi_k < \text{threshold}][k \ne
-    y]`. Gradient :math:`q - e_y`. The paper draws the factor at random, 0 with probability ``drop`` and else
-    1; this is its mean, which a fixed spec can hold. ``threshold`` is a share of all samples, 1/(2K) by
-    default; 0 <= drop < 1.
+    y]`. Gradient :math:`q - e_y`. The paper draws the factor at random: 0 with probability ``drop``, else 1.
+    A fixed spec holds its mean. ``threshold`` is a share of all samples, 1/(2K) by default; 0 <= drop < 1.
 
     Examples
     --------
@@ -352,12 +353,13 @@ def gradient_balanced(
 ) -> LossSpec:
     r"""Balance the classes' gradients: a prior in the logits, and a tail boost for rows that are already fit.
 
-    :math:`u_k = z_k + \tau \log \pi_k`, row weight :math:`w = (n_{max}/n_y)^{\text{strength} \cdot
-    q_y^{gate}}` held constant in the derivative. Smoothing, by :math:`\varepsilon_y =
-    \text{eps}\,(n_y/n_{max})^{power}`, leaves the decision where it is
-    (:func:`softmax_lab.balance.neutral_smoothing`): it adds :math:`\log(1 - \varepsilon_k)` to the logits,
-    and goes towards the softmax of all that is added. Gradient :math:`w (q - s)`. On balanced counts with eps
-    = 0 it is plain cross-entropy.
+    The logits are :math:`u_k = z_k + \tau \log \pi_k`. The row weight is :math:`w =
+    (n_{max}/n_y)^{\text{strength} \cdot q_y^{gate}}`, held constant in the derivative. Gradient :math:`w (q
+    - s)`. On balanced counts with eps = 0 it is plain cross-entropy.
+
+    Smoothing, by :math:`\varepsilon_y = \text{eps}\,(n_y/n_{max})^{power}`, leaves the decision where it is
+    (:func:`softmax_lab.balance.neutral_smoothing`). It adds :math:`\log(1 - \varepsilon_k)` to the logits. It
+    goes towards the softmax of all that is added.
 
     Examples
     --------

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "DIVERGING", "SEQUENTIAL", "heat_map", "use_style"]
 
-# M. Okabe and K. Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour
-# blindness.
+# M. Okabe and K. Ito, "Color Universal Design" (2008): they can be told apart in all common forms of colour
+# blindness
 COLORS: dict[str, str] = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
@@ -64,8 +64,9 @@ def use_style() -> None:
 
 
 def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Figure:
-    """Draw an audit as one panel a type, case by implementation, coloured by the logarithm of the error in
-    ulp.
+    """Draw an audit as one panel a type, case by implementation.
+
+    The colour goes by the logarithm of the error in ulp.
 
     Parameters
     ----------
@@ -79,8 +80,8 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
     Returns
     -------
     matplotlib.figure.Figure
-        A cross marks what is over the limit or wrong; a dot what is right and no matter of ulps; white was
-        not offered.
+        A cross marks what is over the limit or wrong. A dot marks what is right and no matter of ulps. White
+        was not offered.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
 
 
 def _heat_panel(axis: Any, rows: pd.DataFrame, cases: list[str], names: list[str], norm: Any) -> Any:
-    """One type's cells, and the marks that say more than colour."""
+    """Draw one type's cells, with the marks that say more than colour, and return the image."""
     import numpy as np
 
     ulps = np.full((len(cases), len(names)), np.nan)

@@ -20,17 +20,15 @@ from softmax_lab import _dispatch
 
 from .ulps import Record, table
 
-# Hypothesis draws one number in twenty from constants, half of them those of the local modules that are
-# imported so far: a test would see other examples alone than after its neighbours. Older releases do not know
-# these constants.
+# Hypothesis draws one number in twenty from constants, half of them from the local modules imported so far.
+# Alone a test would see other examples than after its neighbours. Older releases know no such constants.
 if hasattr(providers, "_get_local_constants"):
     from hypothesis.internal.constants_ast import Constants
 
     _no_constants = Constants()
     providers._get_local_constants = lambda: _no_constants
 
-# Every profile says all that matters: what it leaves open it inherits from one that hypothesis chooses by the
-# environment.
+# Every profile says all that matters: the rest comes from one that hypothesis chooses by the environment.
 _common: dict[str, Any] = {
     "deadline": None,
     "suppress_health_check": [
@@ -48,8 +46,9 @@ _records: list[tuple[str, str, str, float]] = []
 
 @pytest.fixture
 def record_ulp(record_property: Callable[[str, object], None]) -> Record:
-    """Record a measured error; a property of the test report, so that it reaches the terminal from parallel
-    workers too.
+    """Record a measured error as a property of the test report.
+
+    So it reaches the terminal from parallel workers too.
     """
     return lambda function, dtype, case, error: record_property("ulp", (function, dtype, case, float(error)))
 

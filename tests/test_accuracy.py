@@ -66,8 +66,9 @@ def test_a_hundred_thousand_classes(dtype: str, record_ulp: Record) -> None:
 
 
 def test_logits_whose_shift_costs_others_a_hundred_ulp() -> None:
-    """The shift's rounding, dropped, is seen: the same row through a plain float64 formula is over 20 ulp
-    off.
+    """The shift's rounding, dropped, is seen.
+
+    The same row through a plain float64 formula is over 20 ulp off.
     """
     row = np.array([100.3, -0.3, 97.1, -5.7, -400.2])
     naive = np.exp(row - row.max()) / np.exp(row - row.max()).sum()

@@ -210,8 +210,9 @@ def test_the_gate_is_shut_for_a_row_that_is_not_fit_and_open_for_one_that_is() -
 
 
 def learned(classes: Array, spec: sl.LossSpec) -> Array:
-    """Return the logits (one row) that minimise the expected loss where the classes have these probabilities,
-    by Newton's method.
+    """Return the logits (one row) that minimise the expected loss at these class probabilities.
+
+    They are found by Newton's method.
     """
     k = len(classes)
     z = np.zeros(k)
@@ -243,8 +244,8 @@ def test_neutral_smoothing_keeps_the_order_of_the_classes(seed: int) -> None:
     z = learned(classes, sl.LossSpec(bias=shifted, smoothing=eps, prior=prior))
     fair = classes * np.exp(-bias)
     np.testing.assert_array_equal(np.argsort(z), np.argsort(fair))
-    # and more: what was learned is that, up to a factor and a constant; classes may lie together, but not the
-    # first and the last
+    # beyond the order: what was learned is fair up to a factor and a constant, which the first and the last
+    # class fix
     order = np.argsort(fair)
     learned_sorted, fair_sorted = np.exp(z)[order], fair[order]
     factor = (learned_sorted[-1] - learned_sorted[0]) / (fair_sorted[-1] - fair_sorted[0])

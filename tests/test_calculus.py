@@ -1,9 +1,8 @@
-"""softmax_lab.calculus against mpmath: worst error in ulp, the algebra of the Jacobian, singular rows, bad
-input.
+"""softmax_lab.calculus against mpmath.
 
-The oracle takes the float probabilities exactly, as the matrix with -p_i p_j off the diagonal and rows that
-sum to zero. For probabilities that sum to one that is diag(p) - p p^T; a rounded row misses one by less than
-an ulp.
+Worst error in ulp, the algebra of the Jacobian, singular rows, bad input. The oracle takes the float
+probabilities exactly, as the matrix with -p_i p_j off the diagonal and rows that sum to zero. For
+probabilities that sum to one that is diag(p) - p p^T; a rounded row misses one by less than an ulp.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from .ulps import Record
 Array = NDArray[Any]
 Matrix = list[list[Any]]
 
-# DESIGN: at most 2 ulp in float32 and 4 in float64. The half types are computed in float64 and rounded once;
-# there it shows that a rounded row's sum misses one by up to an ulp, in which diag(p) - p p^T and the
+# The design asks at most 2 ulp in float32 and 4 in float64. The half types are computed in float64 and
+# rounded once. A row rounded to them misses the sum of one by up to an ulp: so far diag(p) - p p^T and the
 # oracle's matrix differ.
 BARS = {"bfloat16": 2.0, "float16": 2.0, "float32": 2.0, "float64": 4.0}
 DTYPES = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)]
@@ -88,8 +87,9 @@ def oracle_norm(probs: Array, order: float | str, temperature: float = 1.0) -> A
 
 
 def oracle_product(probs: Array, tangent: Array) -> tuple[list[Any], list[Any]]:
-    """The product with the tangent, and the largest of the terms p_k p_j (t_k - t_j) whose sum each
-    entry is.
+    """Return the product with the tangent, and the largest term of each of its entries.
+
+    An entry is the sum of the terms p_k p_j (t_k - t_j).
     """
     p, t = ([mpmath.mpf(float(x)) for x in row] for row in (probs, tangent))
     with mpmath.workdps(exact.DIGITS):
@@ -189,8 +189,9 @@ def test_jvp_in_float64(z: list[float], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 7.0])
 def test_jvp_is_the_derivative_of_softmax(temperature: float) -> None:
-    """Independent of every formula for the Jacobian: a central difference of mpmath's softmax, good to 200
-    digits.
+    """No formula for the Jacobian is trusted.
+
+    A central difference of mpmath's softmax is good to 200 digits.
     """
     z, tangent, step = HARD["plain"], np.array([0.3, -1.0, 2.0, 0.0, 0.7]), mpmath.mpf(10) ** -100
     with mpmath.workdps(exact.DIGITS):
@@ -213,8 +214,9 @@ def test_jvp_is_the_derivative_of_softmax(temperature: float) -> None:
 
 @pytest.mark.parametrize("num_classes", [257, 1000])
 def test_many_classes(num_classes: int) -> None:
-    """Too many for mpmath's eigensolver: the secular function changes its sign within 4 ulp of each value
-    checked.
+    """These are too many for mpmath's eigensolver.
+
+    The secular function changes its sign within 4 ulp of each value checked.
     """
     rng = np.random.default_rng(0)
     p = probabilities(rng.normal(scale=4.0, size=num_classes).tolist())
@@ -312,8 +314,9 @@ def test_one_top_and_equal_others_in_closed_form() -> None:
 
 @pytest.mark.parametrize("tiny", [1e-30, 1e-300])
 def test_tiny_probabilities(tiny: float) -> None:
-    """A class of probability t adds the eigenvalue t n / (n - 1), up to O(t^2), to n - 1 others that are
-    equal.
+    """A class of probability t adds the eigenvalue t n / (n - 1), up to O(t^2).
+
+    It stands beside n - 1 others that are equal.
     """
     values = sl.softmax_spectrum([0.25, 0.25, 0.25, 0.25, tiny])
     np.testing.assert_allclose(values[1], tiny * 5 / 4, rtol=1e-15)

@@ -28,8 +28,9 @@ draw()
 
 
 def draws(folder: Path, *modules: str, **environment: str) -> list[str]:
-    """Return the examples that a process draws which has imported these modules, some of them from
-    ``folder``.
+    """Return the examples that a process draws which has imported these modules.
+
+    Some of the modules are from ``folder``.
     """
     path = os.pathsep.join([str(ROOT), str(folder)])
     command = [sys.executable, "-c", DRAWS, *modules]

@@ -1,5 +1,6 @@
-"""Which loop runs, and that it may be called from anywhere: threads, forked children, read-only places, huge
-arrays.
+"""Which loop runs, and that it may be called from anywhere.
+
+From threads, from forked children, from read-only places, on huge arrays.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import softmax_lab as sl
-from softmax_lab import LossSpec, _dispatch, _threads
+from softmax_lab import LossSpec, _dispatch
 
 from .limits import HANG
 
@@ -193,31 +193,6 @@ def test_out_may_be_the_logits(k: int) -> None:
         np.testing.assert_array_equal(c, logs)
 
 
-def test_threads_are_set_and_checked() -> None:
-    before = sl.get_num_threads()
-    with pytest.raises(ValueError, match="threads must be >= 1; got 0"):
-        sl.set_num_threads(0)
-    assert sl.get_num_threads() == before
-
-
-def test_every_row_is_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads._State, "threads", 3)
-    for rows, k in ((1, 10**6), (7, 10**6), (1000, 1000), (12345, 10), (0, 5)):
-        seen: list[int] = []
-        _threads.share(lambda start, stop, seen=seen: seen.extend(range(start, stop)), rows, k)  # type: ignore[misc]
-        assert sorted(seen) == list(range(rows))
-
-
-def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads._State, "threads", 2)
-
-    def fail(start: int, stop: int) -> None:
-        raise RuntimeError("in the loop")
-
-    with pytest.raises(RuntimeError, match="in the loop"):
-        _threads.share(fail, 1000, 1000)
-
-
 CODE = "import softmax_lab as sl; print(round(float(sl.softmax([1.0, 0.0])[0]), 3))"
 RIGHT = "0.731"
 
@@ -251,8 +226,9 @@ def test_a_read_only_install_works(tmp_path: Path) -> None:
 
 
 def test_an_edit_in_a_helper_is_seen(tmp_path: Path) -> None:
-    """Numba's own cache looks at one file: here the helper's edit must reach the compiled loop of another
-    file.
+    """Numba's own cache looks at one file.
+
+    Here the helper's edit must reach the compiled loop of another file.
     """
     helper = _copy_of_the_package(tmp_path) / "_kernels" / "exponential.py"
     cache = str(tmp_path / "cache")
@@ -348,24 +324,6 @@ def test_an_error_of_a_call_is_not_taken_for_a_failed_compilation() -> None:
     with pytest.raises(MemoryError, match="in the loop"):
         _dispatch._call(loop, 0, 8)
     assert _dispatch.choose(2) == "lanes"
-
-
-def test_what_runs_goes_on_to_its_end_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever catches the error may use the arrays again."""
-    monkeypatch.setattr(_threads._State, "threads", 2)
-    done: list[int] = []
-
-    def loop(start: int, stop: int) -> None:
-        if start == 0:
-            raise RuntimeError("in the loop")
-        time.sleep(0.01)
-        done.append(start)
-
-    with pytest.raises(RuntimeError, match="in the loop"):
-        _threads.share(loop, 1000, 1000)
-    seen = len(done)
-    time.sleep(0.1)
-    assert len(done) == seen > 0
 
 
 def test_a_full_disk_costs_the_cache_alone(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ TARGETS += [
 
 @pytest.mark.parametrize(("spec", "target"), TARGETS)
 def test_gradient_is_the_derivative_of_the_value(spec: LossSpec, target: int | list[float]) -> None:
-    """Only the value's formula is trusted: its central difference with step 1e-100 is good to about 200
-    digits.
+    """Only the value's formula is trusted.
+
+    Its central difference with step 1e-100 is good to about 200 digits.
     """
     weight = exact.row_weight(Z, target, spec)
     gradient = exact.cross_entropy_grad(Z, target, spec)
@@ -57,23 +58,29 @@ def test_jacobian_is_the_derivative_of_softmax() -> None:
             assert abs((up[i] - down[i]) / (2 * step) - jacobian[i][1]) < mpmath.mpf(10) ** -150
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_one_ulp_is_the_spacing_of_floats(dtype: type) -> None:
-    for x in (1.0, 1.5, 0.1, 1023.0, 2.0**-10):
-        value = dtype(x)
-        assert exact.ulp_error(np.nextafter(value, dtype(9999)), [float(value)])[0] == pytest.approx(1.0)
-        assert exact.ulp_error(value, [float(value)])[0] == 0
+def test_two_floats_hold_twice_the_digits() -> None:
+    with mpmath.workdps(exact.DIGITS):
+        values = [mpmath.mpf(1) / 3, mpmath.mpf(2) ** 1030, mpmath.ninf, -mpmath.pi]
+        high, low = exact.two_floats(values)
+        for x, top, rest in zip(values[::3], high[::3], low[::3], strict=True):
+            assert float(x) == top
+            assert abs(x - mpmath.mpf(top) - mpmath.mpf(rest)) < abs(x) * mpmath.mpf(2) ** -105
+    assert high[1:3].tolist() == [float("inf"), float("-inf")]
+    assert low[1:3].tolist() == [0.0, 0.0]
 
 
-def test_ulp_conventions() -> None:
-    nan, inf = float("nan"), float("inf")
-    assert exact.ulp_error([nan, inf, -inf], [mpmath.nan, mpmath.inf, mpmath.ninf]).max() == 0
-    assert exact.ulp_error([1.0], [mpmath.nan])[0] == inf
-    assert exact.ulp_error([nan], [mpmath.mpf(1)])[0] == inf
-    assert exact.ulp_error([1e308], [mpmath.inf])[0] == inf
-    assert exact.ulp_error(np.float32(np.inf), [mpmath.mpf(10) ** 60])[0] == 0
-    assert exact.ulp_error(np.float32(0.0), [mpmath.mpf(2) ** -127])[0] == 0.5  # flushed to zero
-    assert (
-        exact.ulp_error([1.0], [mpmath.mpf(1) + mpmath.mpf(2) ** -52], scale=[mpmath.mpf(1024)])[0]
-        == 2.0**-10
-    )
+def test_an_error_is_counted_against_every_digit() -> None:
+    with mpmath.workdps(exact.DIGITS):
+        value = mpmath.mpf(1) + mpmath.mpf(2) ** -60
+    assert exact.ulp_error(1.0, [value])[0] == 2.0**-8
+    assert exact.ulp_error(1.0, [value], dtype=np.float32)[0] == 2.0**-37
+    assert exact.ulp_error(1.0, [value], scale=[mpmath.mpf(4)])[0] == 2.0**-10
+
+
+def test_a_masked_row_is_the_row_of_the_classes_that_take_part() -> None:
+    spec = LossSpec(bias=np.arange(9.0).reshape(3, 3), smoothing=0.5, prior=[0.5, 0.25, 0.25])
+    row, target, cut = exact.restricted([1.0, 2.0, 3.0], 2, spec, [True, False, True])
+    assert (list(map(float, row)), target) == ([1.0, 3.0], 1)
+    assert cut == LossSpec(bias=[[0.0, 2.0], [6.0, 8.0]], smoothing=0.5, prior=[2 / 3, 1 / 3])
+    with pytest.raises(ValueError, match="the target 1 is masked"):
+        exact.restricted([1.0, 2.0, 3.0], 1, spec, [True, False, True])

@@ -1,5 +1,6 @@
-"""Every optional dependency that is missing is answered in one way: what it is for, and the smallest extra
-that installs it.
+"""Every optional dependency that is missing is answered in one way.
+
+The answer says what it is for, and the smallest extra that installs it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def test_the_smallest_extra_is_named(modules: tuple[str, ...], words: str) -> No
     assert str(missing("why", *modules)) == f"why; {words}"
 
 
-def _own_import(module: str) -> Callable[[pytest.MonkeyPatch], Any]:
+def _imported_anew(module: str) -> Callable[[pytest.MonkeyPatch], Any]:
     def call(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.delitem(sys.modules, module, raising=False)
         return importlib.import_module(module)
@@ -123,13 +124,13 @@ ANSWERS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = {
     ),
     "oracle": (
         "mpmath",
-        _own_import("softmax_lab.exact"),
+        _imported_anew("softmax_lab.exact"),
         "exact values are computed by mpmath; {}[mpmath]'",
     ),
     "coefficients": ("mpmath", _coefficients, "the coefficients are fitted with mpmath; {}[mpmath]'"),
     "torch": (
         "torch",
-        _own_import("softmax_lab.torch._installed"),
+        _imported_anew("softmax_lab.torch._installed"),
         "softmax_lab.torch needs torch; {}[torch]'",
     ),
     "half tensors": ("ml_dtypes", _half_tensor, "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'"),

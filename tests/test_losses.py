@@ -145,8 +145,9 @@ def test_a_class_without_samples_counts_as_one(name: str) -> None:
 
 @every_loss
 def test_balanced_counts_leave_the_decision_alone(name: str) -> None:
-    """On equal counts every loss treats the classes alike: the value does not change when classes are
-    renamed.
+    """On equal counts every loss treats the classes alike.
+
+    The value does not change when classes are renamed.
     """
     if name == "weighted":
         pytest.skip("weights are given, not made of counts")

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 import warnings
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import softmax_lab as sl
+from tools import run_tests
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_EXTRAS = ("audit", "book", "frameworks", "test")
@@ -177,3 +179,78 @@ def test_a_warning_of_others_fails_no_test(category: type[Warning], module: str)
 def test_a_warning_of_ours_fails_a_test(message: str, category: type[Warning]) -> None:
     with pytest.raises(category, match=re.escape(message)):
         warnings.warn_explicit(message, category, "file.py", 1, "softmax_lab.softmax")
+
+
+#: modules without a test file of their own, by pattern, and the tests that prove them through others
+PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    # one computation in three files, which the loss alone calls
+    "_compiled.py": ("tests/test_cross_entropy.py", "tests/test_fuzz.py"),
+    "_problem.py": ("tests/test_cross_entropy.py", "tests/test_domains.py"),
+    "_reference.py": ("tests/test_cross_entropy.py", "tests/test_exact.py"),
+    "_version.py": ("tests/test_project.py",),
+    # the loops are held to the reference, in every field and at every size, through what calls them
+    "_kernels/*": ("tests/_kernels/test_family.py", "tests/test_fuzz.py"),
+    # the rooms behind the public faces of the torch backend
+    "torch/_*": ("tests/torch/test_functional.py", "tests/torch/test_modes.py"),
+    "torch/triton/*": ("tests/torch/triton/test_ops.py", "tests/torch/triton/test_compiles.py"),
+}
+#: test files that belong to no module
+OF_MANY_MODULES = {
+    "test_accuracy.py": "every function on the hard rows",
+    "test_conftest.py": "the tests' own fixtures",
+    "test_domains.py": "every function at the ends of every field",
+    "test_fuzz.py": "backend against backend",
+    "test_imports.py": "who imports whom",
+    "test_project.py": "the project's own files",
+    "test_public.py": "the package's face",
+    "test_versions.py": "the tools that run the tests",
+}
+
+
+def mirrored(module: Path) -> Path:
+    """Return where the tests of a module are: ``a/_b.py`` is tested in ``a/test_b.py``."""
+    return module.with_name(f"test_{module.stem.removeprefix('_')}.py")
+
+
+def package_modules() -> list[Path]:
+    """Return the modules of the package, from its folder on; an ``__init__`` only collects names."""
+    package = ROOT / "softmax_lab"
+    paths = (path.relative_to(package) for path in sorted(package.rglob("*.py")))
+    return [path for path in paths if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("module", package_modules(), ids=str)
+def test_every_module_has_a_test_file_or_says_where_it_is_proved(module: Path) -> None:
+    own = ROOT / "tests" / mirrored(module)
+    patterns = [pattern for pattern in PROVED_ELSEWHERE if fnmatch(module.as_posix(), pattern)]
+    assert own.is_file() or patterns, f"softmax_lab/{module} is tested nowhere: {own.relative_to(ROOT)}"
+
+
+def test_what_proves_a_module_elsewhere_is_there_and_needed() -> None:
+    for pattern, tests in PROVED_ELSEWHERE.items():
+        assert all((ROOT / test).is_file() for test in tests), pattern
+        found = [module for module in package_modules() if fnmatch(module.as_posix(), pattern)]
+        assert not all((ROOT / "tests" / mirrored(module)).is_file() for module in found), pattern
+
+
+def test_every_test_file_belongs_to_a_module_or_says_to_which_it_belongs() -> None:
+    tests = ROOT / "tests"
+    folders = (tests, tests / "audit", tests / "audit" / "adapters", tests / "data")
+    files = {path.relative_to(tests).as_posix() for folder in folders for path in folder.glob("test_*.py")}
+    assert files - {mirrored(module).as_posix() for module in package_modules()} == set(OF_MANY_MODULES)
+
+
+def test_a_commit_is_checked_by_the_stages_of_make_lint() -> None:
+    """Locally: a hook from elsewhere would be fetched, and be of another version."""
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    hooks = repositories[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    linted = re.search(r"^lint:.*\n\t\$\(BIN\)/python (tools/run_tests\.py) (.*)$", makefile, re.MULTILINE)
+    assert linted is not None
+    stages = linted[2].split()
+    assert [hook["entry"] for hook in hooks] == [f".venv/bin/python {linted[1]} {stage}" for stage in stages]
+    assert [hook["id"] for hook in hooks] == stages
+    assert set(stages) <= run_tests.stages().keys()
+    assert not any(hook["pass_filenames"] for hook in hooks)  # a stage knows what it checks

@@ -42,8 +42,9 @@ def row_errors(
 
 
 def label_errors(case: RowCase, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Worst ulp of the plain loss's value and gradient, labels at both ends, at the largest and the smallest
-    entry.
+    """Return the worst ulp of the plain loss's value and gradient.
+
+    Labels stand at both ends, at the largest and at the smallest entry.
     """
     rows, labels = labelled(case.make(dtype))
     values, gradients = sl.cross_entropy_grad(rows, labels, reduction="none")

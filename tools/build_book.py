@@ -95,8 +95,9 @@ def fingerprint(root: Path) -> str:
 
 
 def cache_file(cache: Path, chapter: str, path: Path, common: str) -> Path:
-    """Return where an executed chapter is kept: outputs do not count, so that executing and storing it
-    changes nothing.
+    """Return where an executed chapter is kept.
+
+    Outputs do not count, so executing and storing it changes nothing.
     """
     notebook = nbformat.read(path, as_version=4)
     cells = repr([(cell.cell_type, cell.source, cell.metadata.get("tags")) for cell in notebook.cells])
@@ -218,10 +219,10 @@ def render(root: Path, stage: Path) -> Path:
 
 
 def prune(site: Path) -> None:
-    """Remove what no page loads: the other bundles of MathJax, its SVG output and speech in other languages,
-    and source maps.
+    """Remove what no page loads.
 
-    The notebooks to download lose their outputs, which are on the page and are two thirds of their bytes.
+    That is the other bundles of MathJax, its SVG output and speech in other languages, and source maps. The
+    notebooks to download lose their outputs, which are on the page and are two thirds of their bytes.
     """
     for path in site.glob("_sources/**/*.ipynb"):
         notebook = nbformat.read(path, as_version=4)

@@ -1,5 +1,6 @@
-"""Check that the rendered book stands by itself: every internal link resolves, and nothing is loaded from the
-network.
+"""Check that the rendered book stands by itself.
+
+Every internal link must resolve, and nothing may be loaded from the network.
 
 python tools/check_site.py [FOLDER]    FOLDER is _build/html by default
 """
@@ -33,8 +34,9 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the anchors and references of a tag: an `a` leads somewhere, any other tag loads what it
-        names.
+        """Note the anchors and references of a tag.
+
+        An `a` leads somewhere; any other tag loads what it names.
         """
         values = {name: value for name, value in attrs if value is not None}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}

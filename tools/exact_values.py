@@ -1,6 +1,7 @@
 """Compute the audit's exact values afresh and store them in the package: `python tools/exact_values.py`."""
 
-from softmax_lab.audit import values
+from softmax_lab.audit import run, values
 
 if __name__ == "__main__":
-    values.write()
+    with values.storing():
+        run(["softmax_lab"])

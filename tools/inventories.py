@@ -1,8 +1,8 @@
-"""Write the inventories by which the API reference links to NumPy's and torch's documentation: ``python
-tools/inventories.py``.
+"""Write the inventories by which the API reference links to NumPy's and torch's documentation.
 
-Sphinx would fetch the whole ones from the network at each build. These hold the names that this project's
-pages link to, in Sphinx's own format (version 2), and are stored in ``book/_inventories``.
+Run it as ``python tools/inventories.py``. Sphinx would fetch the whole ones from the network at each build.
+These hold the names that this project's pages link to, in Sphinx's own format (version 2), and are stored in
+``book/_inventories``.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
 WITHOUT_TORCH = ("audit", "test")  # the extras that the unit tests need
-# what they need and the unit tests do not
+#: what other stages need of these extras
 OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}
-# and what lies in tests itself
+#: the folders of unit tests; the files in tests itself are added to them
 UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
@@ -54,7 +54,7 @@ def requirements(*extras: str) -> list[Requirement]:
         for each in map(Requirement, texts)
         if not each.marker or each.marker.evaluate()
     }
-    # of no use without it
+    # Triton is of no use without torch
     return [each for name, each in found.items() if name != "triton" or "torch" in found]
 
 
@@ -78,8 +78,7 @@ def python(version: str) -> str | None:
         *map(str, sorted(WHERE_PYENV_PUTS_THEM.glob(f"{version}.*/bin/python"))),
     ):
         try:
-            # A version manager's stand-in lies on the path for each version, whether it is switched on or
-            # not.
+            # A version manager has a stand-in on the path for each version, switched on or not.
             found = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
         except OSError:
             continue
@@ -220,8 +219,9 @@ BRIEFLY = ("--dtype", "float16", "--dtype", "float32")  # the other types take a
 
 
 def wheel() -> None:
-    """The archive of the sources, the wheel that is made from it, and that wheel in an environment of its
-    own, far from here.
+    """Build the archive of the sources, and from it the wheel; try the wheel far from here.
+
+    The wheel is installed in an environment of its own.
     """
     builder = environment("build", build_requirements())
     with tempfile.TemporaryDirectory() as name:
@@ -281,8 +281,9 @@ def copied(folder: Path) -> Path:
 
 
 def check_archive(archive: Path, sources: Path) -> None:
-    """Fail unless the archive holds the whole package, and of the tests nothing: a part of them would run
-    nowhere.
+    """Fail unless the archive holds the whole package, and of the tests nothing.
+
+    A part of the tests would run nowhere.
     """
     with tarfile.open(archive) as opened:
         held = {

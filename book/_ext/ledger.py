@@ -182,8 +182,9 @@ def evidence(claim: Claim) -> nodes.paragraph:
 
 
 def breakable(name: str) -> str:
-    """Return a name as HTML that may be broken after its folders and underscores, and nowhere else while
-    there is room.
+    """Return a name as HTML that may be broken after its folders and underscores.
+
+    It is broken nowhere else while there is room.
     """
     return re.sub(r"(::|[/_])", r"\1<wbr>", escape(name))
 

@@ -1,5 +1,6 @@
-"""The audit: a conformance suite for anyone's softmax, log-softmax and cross-entropy, in ulps against exact
-arithmetic.
+"""The audit: a conformance suite for anyone's softmax, log-softmax and cross-entropy.
+
+Errors are counted in ulps against exact arithmetic.
 """
 
 from .accuracy import worst_errors

@@ -1,7 +1,7 @@
 """Worst errors of the package's own functions, those that the audit of others has no name for included.
 
-Each function of a few hard rows is held to the oracle, which forms the K x K matrices and their spectra: rows
-of up to a dozen classes. ``tests/test_accuracy.py`` has the same for long rows.
+Each function of a few hard rows is held to the oracle. The oracle forms the K x K matrices and their spectra,
+so the rows have up to a dozen classes. ``tests/test_accuracy.py`` has the same for long rows.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def _of_logits(z: NDArray[Any]) -> Errors:
 
 
 def _of_derivatives(z: NDArray[Any]) -> Errors:
-    """The Jacobian twice: against the probabilities that it was given, and end to end from the logits."""
+    """Yield the errors of the derivatives; the Jacobian stands twice.
+
+    Once it is held to the probabilities that it was given, and once, end to end, to the logits.
+    """
     mpmath = load("mpmath", "the exact values are computed by mpmath")
     from .. import exact
 
@@ -130,7 +133,7 @@ def _of_derivatives(z: NDArray[Any]) -> Errors:
 
 
 def _jacobian_of(p: NDArray[Any]) -> list[Any]:
-    """p_i (sum of the others) and -p_i p_j of probabilities as they are given, row by row."""
+    """Return p_i (sum of the others) and -p_i p_j, row by row, of probabilities as they are given."""
     mpmath = load("mpmath", "the exact values are computed by mpmath")
     from .. import exact
 

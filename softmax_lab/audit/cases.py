@@ -1,7 +1,7 @@
 """The cases, as data: rows of logits that are hard to get right, each with its reason.
 
-Kernel tests, chapters and the audit all read this one list. Rows are made per dtype, so that what is exact or
-extreme is so in that very dtype; all are finite or hold -inf, and have a finite exact answer.
+Kernel tests, chapters and the audit all read this one list. Rows are made per dtype: what is exact or extreme
+is so in that very dtype. Their entries are finite or -inf, and something in each row is finite.
 """
 
 from __future__ import annotations

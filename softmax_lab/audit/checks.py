@@ -1,7 +1,7 @@
 """The audit's checks, as data: a name, the reason, and what is asked of a function.
 
-An accuracy check compares rows with exact values; a property check compares an implementation's answers with
-one another. ``CHECKS`` is the registry that the audit, the book and the command line read.
+An accuracy check compares rows with exact values. A property check compares an implementation's answers with
+one another. The audit, the book and the command line read the registry ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .._twofloat import two_sum
 from .._ulp import float_format, ulp_distance
 from ..spec import LossSpec
 from .cases import GOOD, HARD_ROWS, TILE, TILES, RowCase, labelled
-from .subject import NotOfferedError, RaisedError, Subject
-from .values import FUNCTIONS, Exact, exact_values
+from .subject import FUNCTIONS, NotOfferedError, RaisedError, Subject
+from .values import Exact, exact_values
 from .verdict import Evidence, diagnose, told_apart
 
 __all__ = ["CHECKS", "Check", "Finding"]
@@ -30,8 +30,9 @@ LOSSES = ("cross_entropy", "cross_entropy_grad")
 
 
 class Finding(NamedTuple):
-    """What a check found: the worst error in ulp (NaN where ulps are not the matter), and what is wrong, if
-    anything.
+    """What a check found: the worst error in ulp, and what is wrong, if anything.
+
+    The error is NaN where ulps are not the matter.
     """
 
     max_ulp: float
@@ -85,7 +86,7 @@ def judge(
 
 
 def inputs(subject: Subject, rows: Rows) -> tuple[Rows, Rows | None]:
-    """Rows for a function of rows; rows repeated for several labels each for a loss."""
+    """Return rows and no labels for a function of rows; for a loss, rows repeated for several labels each."""
     return labelled(rows) if subject.takes_labels else (rows, None)
 
 
@@ -94,11 +95,10 @@ def _accuracy(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: floa
 
 
 def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
-    """A row of about 10^6 classes in which each value stands TILES times: equal logits must get equal, exact
-    answers.
+    """A row of about 10^6 classes in which each value stands TILES times.
 
-    p and the loss of the long row are those of the tile less log(TILES); the extremes over equal entries
-    stand for all.
+    Equal logits must get equal, exact answers. p of the long row is that of the tile over TILES, and log p is
+    that of the tile less log(TILES). The extremes over equal entries stand for all.
     """
     tile, label = TILE.make(dtype), 5
     long = np.tile(tile, (1, TILES))
@@ -125,8 +125,9 @@ def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
 
 
 def _less_log_tiles(x: Exact) -> Exact:
-    """Return x - log(TILES) = x - 14 log 2 as a two-float, log 2 split so that 14 times its high part is
-    exact.
+    """Return x - log(TILES) = x - 14 log 2 as a two-float.
+
+    log 2 is split so that 14 times its high part is exact.
     """
     total, error = two_sum(x.high, np.full_like(x.high, -14 * 0.693147180369123816490))
     return Exact(total, error + (x.low - 14 * 1.90821492927058770002e-10))
@@ -247,8 +248,7 @@ def _masked(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     spoilt = rows.copy()
     spoilt[:, 1], spoilt[:, 4] = np.nan, float_format(dtype).largest
     kept = rows.copy()
-    # the same thing; np.where would ask for the common type of a half type and a float
-    kept[~where] = -np.inf
+    kept[~where] = -np.inf  # not by np.where, which would ask for the common type of a half type and a float
     y = np.array([0, 2, 3, 6]) if subject.takes_labels else None
     return compare(subject, kept, y, limit, computed=subject(spoilt, y, where=where))
 
@@ -272,8 +272,9 @@ def _smoothed(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
 
 
 def _smoothed_and_weighted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
-    """The loss is least where q is the smoothed target: there, with class weights too, its gradient must
-    vanish.
+    """The gradient vanishes where q is the smoothed target, with class weights too.
+
+    The loss is least there.
     """
     if not subject.accepts("label_smoothing", "class_weight"):
         raise NotOfferedError("no keywords `label_smoothing` and `class_weight`")

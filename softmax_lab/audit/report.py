@@ -1,5 +1,6 @@
-"""What the audit found, for people and programs: a summary for the shell, JSON, CSV, and one self-contained
-HTML page.
+"""What the audit found, for people and programs.
+
+The formats: a summary for the shell, JSON, CSV, and one self-contained HTML page.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cell_colors", "summary", "to_csv", "to_html", "to_json", "ulp_text"]
 
-# colours run over this range of ulp, in logarithms; what lies beyond gets the colour at the end
+# colours run over this range of ulp, in logarithms; what lies beyond it has the colour at its end
 LOWEST, HIGHEST = 0.1, 1e9
 # The map "cividis" at 0, 1/8, ..., 1: even steps, alike to colour-blind readers. J. R. Nuñez, C. R. Anderton
 # and R. S. Renslow, "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13
@@ -32,8 +33,9 @@ _DIGITS = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?|\b(?:inf|nan)\b", re.IGNOREC
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Return the audit in plain text: a line an implementation, then each kind of problem once, with where it
-    occurs.
+    """Return the audit in plain text.
+
+    First comes a line an implementation, then each kind of problem once, with where it occurs.
 
     Parameters
     ----------
@@ -110,11 +112,11 @@ def ulp_text(ulp: float) -> str:
 def to_json(frame: pd.DataFrame, path: Target) -> None:
     """Write versions, platform and one object a row.
 
-    ``path`` may be an open text stream, here and below. A regular file is whole or as it was; links, pipes
+    ``path`` may be an open text stream, here and below. A regular file is whole or as it was. Links, pipes
     and devices are written through.
 
-    JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", one that does not apply
-    is null.
+    JSON has no infinity and no NaN: an infinite ``max_ulp`` is the text "Infinity", and one that does not
+    apply is null.
     """
     _check(frame)
     rows = [
@@ -140,8 +142,9 @@ def to_csv(frame: pd.DataFrame, path: Target) -> None:
 
 
 def to_html(frame: pd.DataFrame, path: Target, *, limit_ulp: float) -> None:
-    """Write one page that needs nothing beside it: heat maps (case by implementation), and every problem in
-    words.
+    """Write one page that needs nothing beside it.
+
+    It has heat maps, case by implementation, and every problem in words.
 
     Parameters
     ----------
@@ -166,8 +169,9 @@ def _platform() -> str:
 
 
 def cell_colors(ulp: float) -> tuple[str, str]:
-    """Return (background, text) for an error: the background by its logarithm, the text black or white,
-    whichever contrasts more.
+    """Return (background, text) for an error.
+
+    The background goes by the logarithm of the error. The text is black or white, whichever contrasts more.
     """
     share = (math.log10(min(max(ulp, LOWEST), HIGHEST)) - math.log10(LOWEST)) / (
         math.log10(HIGHEST) - math.log10(LOWEST)
@@ -179,8 +183,7 @@ def cell_colors(ulp: float) -> tuple[str, str]:
         for a, b in zip(_rgb(_CIVIDIS[left]), _rgb(_CIVIDIS[left + 1]), strict=True)
     ]
     background = "#" + "".join(f"{channel:02x}" for channel in mixed)
-    # white on the colour contrasts more than black below this luminance: (1.05)/(L + .05) = (L + .05)/.05
-    # (WCAG 2.1)
+    # WCAG 2.1: below the luminance L of 1.05 / (L + .05) = (L + .05) / .05 white contrasts more than black
     return background, "#ffffff" if _luminance(background) < math.sqrt(1.05 * 0.05) - 0.05 else "#000000"
 
 
@@ -329,8 +332,7 @@ def _problem_list(frame: pd.DataFrame) -> Iterator[str]:
         yield f"<h3>{escape(str(name))}</h3>\n<ul>\n"
         for row in rows.itertuples():
             where = escape(f"{row.function}, {row.dtype}, {row.case}")
-            # an opened table is needed to follow the link back; a closed one is opened by browsers that find
-            # the anchor in it
+            # the link back needs an opened table: browsers open a closed one that has the anchor in it
             yield f'<li id="p{row.Index}"><a href="#c{row.Index}">{where}</a>: {escape(row.problem)}</li>\n'
         yield "</ul>\n"
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import _checks
 from .._extras import bfloat16, load
+from .adapters import make
 from .checks import CHECKS, Check, Finding
-from .subject import BrokenError, NotOfferedError, Subject, contained
-from .values import FUNCTIONS
+from .subject import FUNCTIONS, BrokenError, NotOfferedError, Subject, contained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,12 +40,12 @@ def run(
     Parameters
     ----------
     implementations : mapping or sequence of str
-        Names mapped to objects with any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a
-        loss a row) and ``cross_entropy_grad(z, y)``, NumPy rows (N, K) in and NumPy out, or to a bare
-        function that has, or is mapped from, one of these names; or names of the built-in adapters, such as
-        ``["torch", "jax"]``. Keywords ``where``, ``label_smoothing`` and ``class_weight``, where a function
-        names them, bring further cases; what raises ``NotImplementedError`` is left out; an attribute
-        ``dtypes`` says which types the object takes.
+        Names of the built-in adapters, such as ``["torch", "jax"]``; or names mapped to objects. An object
+        has any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row) and
+        ``cross_entropy_grad(z, y)``: NumPy rows (N, K) in, NumPy out. It may be a bare function that has, or
+        is mapped from, one of these names. Its attribute ``dtypes`` says which types it takes. Keywords
+        ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases.
+        What raises ``NotImplementedError`` is left out.
     limit_ulp : float
         The largest error that passes, in ulp of the input's type.
     dtypes : sequence of str, optional
@@ -118,10 +118,8 @@ def _objects(implementations: Mapping[str, Any] | Sequence[str] | str) -> dict[s
     if isinstance(implementations, Mapping):
         objects = dict(implementations)
     else:
-        from . import adapters
-
         names = [implementations] if isinstance(implementations, str) else list(implementations)
-        objects = {name: adapters.make(name) for name in names}
+        objects = {name: make(name) for name in names}
     if not objects:
         raise ValueError("implementations must name at least one; got none")
     return {name: _with_names(name, implementation) for name, implementation in objects.items()}
@@ -138,8 +136,8 @@ def _with_names(name: str, implementation: Any) -> Any:
     function = next((each for each in called if each in FUNCTIONS), None)
     if function is None or not callable(implementation):
         raise NothingToAuditError(
-            f"{name} must have at least one callable of {', '.join(FUNCTIONS)}, or be a function of one of "
-            f"these names; "
+            f"{name} must have at least one callable of {', '.join(FUNCTIONS)}, "
+            "or be a function of one of these names; "
             f"got {type(implementation).__name__} with none"
         )
     return SimpleNamespace(
@@ -167,15 +165,17 @@ def _with_progress(
         yield from subjects
         return
     tqdm = load("tqdm", "the audit's progress, unless progress=False, is shown by tqdm").tqdm
-    # disable=None: silent where there is no terminal
-    with tqdm(subjects, unit="function", disable=None) as bar:
+    with tqdm(subjects, unit="function", disable=None) as bar:  # None: silent where there is no terminal
         for name, subject, dtype in bar:
             bar.set_postfix_str(f"{name} {subject.function} {dtype}")
             yield name, subject, dtype
 
 
 def _findings(subject: Subject, kind: np.dtype[Any], limit: float) -> Iterator[tuple[Check, Finding]]:
-    """Yield what every check that applies finds; one that needs what is not offered is left out."""
+    """Yield what every check that applies finds.
+
+    A check that needs what is not offered is left out.
+    """
     for check in CHECKS:
         if subject.function not in check.functions:
             continue

@@ -12,7 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BrokenError", "ExitError", "NotOfferedError", "RaisedError", "Subject", "contained", "first_line"]
+__all__ = [
+    "FUNCTIONS",
+    "KEYWORDS",
+    "BrokenError",
+    "ExitError",
+    "NotOfferedError",
+    "RaisedError",
+    "Subject",
+    "contained",
+    "first_line",
+]
+
+FUNCTIONS = ("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad")
+#: what a function may name among its parameters, and so be asked further cases
+KEYWORDS = ("where", "label_smoothing", "class_weight")
 
 
 class BrokenError(Exception):
@@ -49,7 +63,7 @@ def contained() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Subject:
-    """A function under audit, by name: softmax, log_softmax, cross_entropy or cross_entropy_grad."""
+    """A function under audit, by one of the names in ``FUNCTIONS``."""
 
     implementation: Any
     function: str
@@ -71,12 +85,14 @@ class Subject:
             return True
 
     def accepts(self, *keywords: str) -> bool:
-        """Whether the function names these keywords (``**kwargs`` does not count: it promises nothing)."""
+        """Whether the function names these keywords.
+
+        ``**kwargs`` does not count: it promises nothing.
+        """
         try:
             with contained():
                 parameters = inspect.signature(self._callable).parameters
-        # built-in callables may have no signature; what cannot be looked up shows when it is called
-        except Exception:
+        except Exception:  # a built-in callable may have no signature; what else fails shows in a call
             return False
         return all(keyword in parameters for keyword in keywords)
 
@@ -122,8 +138,7 @@ def _real(result: Any) -> NDArray[np.float64]:
             array = np.asarray(result)
             if _holds_reals(array) and not np.ma.is_masked(result):
                 return array.astype(np.float64)
-    # ragged lists, tensors with a gradient or on a GPU: each library has its own error
-    except Exception as error:
+    except Exception as error:  # ragged lists, tensors with a gradient or on a GPU: each has its own error
         said = f"{type(error).__name__}: {first_line(error)}"
         raise BrokenError(
             f"returns a {kind} that NumPy cannot read ({said}); expected an array of real numbers"
@@ -133,8 +148,9 @@ def _real(result: Any) -> NDArray[np.float64]:
 
 
 def _holds_reals(array: NDArray[Any]) -> bool:
-    """Whether the entries are real numbers: not truth values, text that reads like numbers, or complex ones
-    cut down.
+    """Whether the entries are real numbers.
+
+    Truth values are none, nor is text that reads like numbers, nor are complex numbers cut down.
     """
     if array.dtype == object:
         return all(isinstance(entry, numbers.Real) and not isinstance(entry, bool) for entry in array.flat)

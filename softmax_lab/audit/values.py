@@ -1,27 +1,30 @@
 """Exact values of the audited functions, from the mpmath oracle, as (high, low) float64 pairs.
 
-They are the same for every implementation and cost seconds, so ``exact_values.npz`` carries them, keyed by a
-digest of function, arguments and recipe version. Whatever is not there (another NumPy that draws other random
-rows, a user's own rows) is computed on the spot. ``python tools/exact_values.py`` writes the file anew; a
-test recomputes a sample.
+The values are the same for every implementation, and cost seconds. So ``exact_values.npz`` carries them,
+keyed by a digest of function, arguments and recipe version. What it lacks is computed on the spot: another
+NumPy draws other random rows, and a user has rows of his own. ``python tools/exact_values.py`` writes the
+file anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import replace
 from ..spec import LossSpec
 
-__all__ = ["FUNCTIONS", "Exact", "exact_values"]
+__all__ = ["Exact", "exact_values", "storing"]
 
-FUNCTIONS = ("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad")
 _RECIPE = "1"  # of the functions below: another recipe makes the stored values unknown
 _FILE = "exact_values.npz"
 
@@ -37,11 +40,11 @@ class Exact(NamedTuple):
 
 
 def exact_values(function: str, z: Rows, y: Rows | None = None, spec: LossSpec = LossSpec()) -> Exact:
-    """Return the exact result of ``function`` on rows (N, K), with labels (N,) or target distributions (N,
-    K).
+    """Return the exact result of one of the audited functions on rows (N, K).
 
-    A row with NaN, with +inf or with nothing above -inf has NaN everywhere: what every framework returns, and
-    the only honest answer. float64 arguments stand for exactly themselves.
+    A loss takes labels (N,) or target distributions (N, K). float64 arguments stand for exactly themselves. A
+    row with NaN, with +inf or with nothing above -inf has NaN everywhere: every framework returns that, and
+    it is the only honest answer.
     """
     wide = np.ascontiguousarray(z, dtype=np.float64)
     target = (
@@ -113,16 +116,20 @@ def _row(function: str, row: NDArray[np.float64], target: Any, spec: LossSpec) -
     return *exact.two_floats(calls[function]()), scale
 
 
-def write() -> None:
-    """Compute the exact values of every check afresh and store them beside this module."""
-    from pathlib import Path
+@contextmanager
+def storing(path: Path | None = None) -> Iterator[None]:
+    """Compute afresh what is asked for meanwhile, and store that alone, by default in the package's file.
 
-    from .run import run
-
+    An error leaves an old file as it was.
+    """
+    path = Path(str(resources.files(__package__).joinpath(_FILE))) if path is None else path
     _stored().clear()
-    run(["softmax_lab"])
-    path = Path(str(resources.files(__package__).joinpath(_FILE)))
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **_computed)  # type: ignore[arg-type]
-    temporary.replace(path)
+    _computed.clear()
+    try:
+        yield
+        content = io.BytesIO()
+        np.savez_compressed(content, **_computed)  # type: ignore[arg-type]
+        replace(path, content.getvalue())
+    finally:
+        _stored.cache_clear()  # the file is read again
     print(f"{path.name}: {len(_computed)} calculations, {path.stat().st_size / 1024:.0f} KiB")

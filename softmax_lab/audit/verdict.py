@@ -19,7 +19,7 @@ _NEARBY = 1e-2  # a relative error beyond this is no rounding error
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison: what was computed, what is exact, how far apart in ulp; labels where there are any."""
+    """One comparison: what was computed, what is exact, and how far apart they are in ulp."""
 
     function: str
     dtype: Any
@@ -44,13 +44,17 @@ class Evidence:
 
 
 def diagnose(evidence: Evidence) -> str:
-    """Say what is wrong with the worst entry, and what to do about it; the first rule that fits speaks."""
+    """Say what is wrong with the worst entry, and what to do about it.
+
+    The first rule that fits speaks.
+    """
     return next(words for rule in _RULES if (words := rule(evidence)))
 
 
 def told_apart(one: float, other: float, digits: int) -> tuple[str, str]:
-    """Return two numbers in the fewest digits, from ``digits`` on, that tell them apart: unequal numbers
-    never look equal.
+    """Return two numbers in the fewest digits, from ``digits`` on, that tell them apart.
+
+    Unequal numbers never look equal.
     """
     for count in range(digits, 18):
         texts = f"{one:.{count}g}", f"{other:.{count}g}"
@@ -60,8 +64,9 @@ def told_apart(one: float, other: float, digits: int) -> tuple[str, str]:
 
 
 def _both(e: Evidence, digits: int) -> tuple[str, str]:
-    """The worst entry's computed and exact value, told apart also where the exact one differs from every
-    float.
+    """Return the worst entry's computed and exact value in words.
+
+    They are told apart also where the exact one differs from every float.
     """
     computed, exact, _ = _entry(e)
     low = float(e.exact.low[e.worst])
@@ -72,7 +77,7 @@ def _both(e: Evidence, digits: int) -> tuple[str, str]:
 
 
 def _entry(e: Evidence) -> tuple[float, float, str]:
-    """The worst entry: computed, exact, and where it stands."""
+    """Return what was computed for the worst entry, its exact value, and where it stands."""
     place = "row " + str(e.worst[0]) + (f", class {e.worst[1]}" if len(e.worst) > 1 else "")
     return float(e.computed[e.worst]), float(e.exact.high[e.worst]), place
 

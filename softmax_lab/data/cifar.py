@@ -2,10 +2,12 @@
 
 Nothing is ever downloaded or unpickled.
 
-The archive is read as a stream and never unpacked: what is wanted are a few files of known names and lengths.
-It is refused whole where its checksum is not the official one, where a member is a link or leads out of the
-archive, and where a file is short. What was read is kept in a cache, under a name that is made of the
-content, and written in one step: a killed process leaves no half of it.
+The archive is read as a stream and never unpacked: a few files of known names and lengths are wanted. The
+archive is refused whole where its checksum is not the official one, where a member is a link or leads out of
+it, and where a file is short.
+
+What was read is kept in a cache, under a name that is made of the content. It is written in one step: a
+killed process leaves no half of it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _LARGEST_TEXT = 1 << 16  # bytes of the file of class names
 class Cifar(NamedTuple):
     """Images ``(N, 32, 32, 3)`` as uint8 RGB and labels ``(N,)`` as int64.
 
-    ``lossy``: the images have gone through JPEG.
+    ``lossy`` says that the images have gone through JPEG.
     """
 
     train_images: NDArray[np.uint8]
@@ -170,8 +172,9 @@ def cifar100(
 
 
 def cache_folder() -> Path:
-    """Return where decoded sets are kept: ``SOFTMAX_LAB_CACHE``, else ``softmax-lab`` in the user's cache
-    folder.
+    """Return where decoded sets are kept.
+
+    That is ``SOFTMAX_LAB_CACHE``, or else ``softmax-lab`` in the user's cache folder.
     """
     own = os.environ.get("SOFTMAX_LAB_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -285,8 +288,9 @@ def _safe(member: tarfile.TarInfo) -> PurePosixPath:
 
 
 def _decoded(files: Iterable[bytes], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return images (N, 32, 32, 3) and labels (N,): a record is its labels, then the red, the green and the
-    blue plane.
+    """Return images (N, 32, 32, 3) and labels (N,).
+
+    A record is its labels, then the red, the green and the blue plane.
     """
     rows = np.concatenate(
         [np.frombuffer(data, np.uint8).reshape(-1, layout.label_bytes + _PIXELS) for data in files]
@@ -341,8 +345,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _folder_key(files: list[Path], root: Path) -> str:
-    """Return a checksum of the files' names, sizes and times: to read every image again would be the whole
-    work.
+    """Return a checksum of the files' names, sizes and times.
+
+    To read every image again would be the whole work.
     """
     digest = hashlib.sha256()
     for file in files:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 pd = pytest.importorskip("pandas", reason="the audit needs pandas")
 
-from softmax_lab import plotting  # noqa: E402
 from softmax_lab.audit import COLUMNS, report  # noqa: E402
 
 NAN, INF = float("nan"), float("inf")
@@ -270,27 +268,3 @@ def test_another_frame_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="missing: function, dtype, case, ok, problem, reason"):
             call(other)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_heat_map_shows_every_cell(frame: Any) -> None:
-    pytest.importorskip("matplotlib", reason="draws")
-    figure = plotting.heat_map(frame, function="softmax", dtypes=["float32", "float64"])
-    left, right = figure.axes[:2]
-    assert [label.get_text() for label in left.get_yticklabels()] == [
-        "moderate",
-        "repeatable",
-        "wide",
-        "uneven",
-    ]
-    assert len(left.get_xticklabels()) == 2
-    assert sorted(text.get_text() for text in left.texts) == ["·", "×", "×", "×"]
-    assert [text.get_text() for text in right.texts] == ["×"]
-    shown: Any = left.images[0].get_array()
-    assert shown.mask.tolist() == [[False, False], [True, True], [False, True], [False, True]]
-    assert math.isclose(shown[2, 0], 120.0)
-    figure.canvas.draw()
-
-
-def test_heat_map_refuses_what_was_not_audited(frame: Any) -> None:
-    with pytest.raises(ValueError, match="rows of cross_entropy in float64; it has float32"):
-        plotting.heat_map(frame, function="cross_entropy", dtypes=["float64"])

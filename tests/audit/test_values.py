@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from softmax_lab import LossSpec
 from softmax_lab.audit import values
 from softmax_lab.audit.cases import GOOD, HARD_ROWS, RowCase, labelled
+from softmax_lab.audit.subject import FUNCTIONS
 
 SAMPLE = [case for case in HARD_ROWS if case.name in ("confident", "offset 1e4", "tiny", "-inf", "tied")]
 
@@ -17,7 +20,7 @@ SAMPLE = [case for case in HARD_ROWS if case.name in ("confident", "offset 1e4",
 def test_a_sample_is_recomputed(case: RowCase, dtype: str) -> None:
     rows = case.make(dtype)
     pairs, labels = labelled(rows)
-    for function in values.FUNCTIONS:
+    for function in FUNCTIONS:
         z, y = (pairs, labels) if function.startswith("cross") else (rows, None)
         stored = values.exact_values(function, z, y)
         fresh = values._compute(function, z.astype(np.float64), y, LossSpec())
@@ -49,3 +52,24 @@ def test_the_digest_sees_every_argument() -> None:
         values.digest("cross_entropy", z, y, LossSpec(smoothing=0.1)),
     }
     assert len(names) == 7
+
+
+def test_values_are_stored_anew_and_read_back(tmp_path: Path) -> None:
+    path, z = tmp_path / "exact.npz", np.array([[0.25, -1.5]])
+    before = values.exact_values("softmax", z)
+    with values.storing(path):
+        fresh = values.exact_values("softmax", z)
+    with np.load(path) as archive:
+        assert list(archive) == [values.digest("softmax", z, None, LossSpec())]
+        np.testing.assert_array_equal(archive[archive.files[0]], np.stack(fresh[:2]))
+    np.testing.assert_array_equal(fresh[:2], before[:2])
+    assert len(values._stored()) > 100  # the package's own file is known again
+
+
+def test_an_error_leaves_the_stored_values_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "exact.npz"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), values.storing(path):
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["exact.npz"]

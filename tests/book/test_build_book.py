@@ -1,5 +1,6 @@
-"""``tools/build_book.py``: what is executed, where, and how a failure is told. The rendering itself is a
-stage of ``make test``.
+"""``tools/build_book.py``: what is executed, where, and how a failure is told.
+
+The rendering itself is a stage of ``make test``.
 """
 
 from __future__ import annotations

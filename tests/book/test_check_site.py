@@ -1,5 +1,6 @@
-"""``tools/check_site.py`` finds what it is there to find. The book's own site is checked by a stage of ``make
-test``.
+"""``tools/check_site.py`` finds what it is there to find.
+
+The book's own site is checked by a stage of ``make test``.
 """
 
 from __future__ import annotations

@@ -42,8 +42,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids="-".join)
 def open_page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """Return what opens a page and gathers its complaints: errors on the console, requests that fail or leave
-    the disk.
+    """Return what opens a page and gathers its complaints.
+
+    Complaints are errors on the console, and requests that fail or leave the disk.
     """
     width, scheme = request.param
     size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
@@ -174,8 +175,9 @@ ONCE = pytest.mark.parametrize("open_page", [("desktop", "light")], indirect=Tru
 
 
 def comes_right(page: Any, problems: str) -> list[str]:
-    """Return what is still wrong when the page had time to come to rest: its sidebars move in a transition of
-    their own.
+    """Return what is still wrong when the page has had time to come to rest.
+
+    Its sidebars move in a transition of their own.
     """
     page.evaluate(FRAMES)
     for _ in range(20):

@@ -1,5 +1,6 @@
-"""Evidence for the verdicts of chapter 1: the Jacobian, the range of its entries, the gradient of
-cross-entropy.
+"""Evidence for the verdicts of chapter 1.
+
+The Jacobian, the range of its entries, the gradient of cross-entropy.
 """
 
 from __future__ import annotations

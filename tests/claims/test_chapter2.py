@@ -91,8 +91,9 @@ def test_claim_0_3_vanishing_is_not_cured_by_the_shift(dtype: str) -> None:
 
 @given(Logits)
 def test_claim_2_1_the_shift_changes_nothing(z: list[float]) -> None:
-    """Neither the probabilities nor the ratio of two exponentials, e^(z_i - z_j): no difference is
-    removed.
+    """The shift changes neither the probabilities nor a ratio of exponentials, e^(z_i - z_j).
+
+    No difference is removed.
     """
     with mpmath.workdps(sl.exact.DIGITS):
         row = [mpmath.mpf(x) for x in z]
@@ -212,8 +213,9 @@ def test_claim_2_3_temperature_is_another_function(z: list[float], temperature: 
 
 
 def test_claim_9_1_the_more_accurate_formula_is_not_the_slower_one() -> None:
-    """Of the formulas that survive, the division is the most accurate, and in no stored timing the slower one
-    by more than noise.
+    """Of the formulas that survive, the division is the most accurate.
+
+    In no stored timing is it slower by more than noise.
     """
     table = stability.read_timings().query("function == 'softmax'")
     cost = table.pivot_table(index="variant", columns=["rows", "classes", "dtype"], values="to_copy")
@@ -228,8 +230,9 @@ def test_claim_9_1_the_more_accurate_formula_is_not_the_slower_one() -> None:
 
 
 def test_claim_9_1_the_last_digits_cost_in_array_operations_only() -> None:
-    """The package's corrections are dear as passes over arrays and cheaper than the shifted division in a
-    compiled loop.
+    """The package's corrections are dear as passes over arrays.
+
+    In a compiled loop they are cheaper than the shifted division.
     """
     table = stability.read_timings().query("function == 'softmax'")
     cost = table.pivot_table(index="variant", columns=["rows", "classes", "dtype"], values="to_copy")

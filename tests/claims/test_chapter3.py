@@ -1,5 +1,6 @@
-"""Chapter 3, propagation of the gradient: a test a claim, each of the right statement and of what is wrong
-with the article's.
+"""Chapter 3, propagation of the gradient: a test a claim.
+
+Each tests the right statement, and what is wrong with the article's.
 """
 
 from __future__ import annotations
@@ -105,8 +106,9 @@ def test_claim_3_3_quadratic_form_is_a_variance(z: list[float], data: st.DataObj
 
 @given(rows)
 def test_claim_3_4_every_entry_is_at_most_one_minus_p(z: list[float]) -> None:
-    """Not the off-diagonal entries alone: the whole matrix, its diagonal included, is bounded by the sum of
-    the others.
+    """The sum of the others bounds the whole matrix, its diagonal included.
+
+    It bounds more than the off-diagonal entries.
     """
     p = sl.softmax(z)
     others = np.array([np.delete(p, k).sum() for k in range(len(p))])
@@ -126,8 +128,9 @@ def test_claim_3_4_rate_and_rounding(dtype: type, gap: float) -> None:
 
 
 def test_claim_3_5_cross_entropy_takes_the_jacobian_out() -> None:
-    """Confidently wrong: the Jacobian is gone, the gradient of the cross-entropy is sqrt(2), that of the
-    squared error is gone too.
+    """Confidently wrong, the Jacobian is gone.
+
+    The gradient of the cross-entropy is sqrt(2) there. That of the squared error is gone too.
     """
     z = [50.0, 0.0, 0.0]
     p = sl.softmax(z)
@@ -157,8 +160,9 @@ def test_claim_3_5_depth_does_not_multiply_probabilities() -> None:
 
 @pytest.mark.parametrize(("temperature", "norm"), [(1.0, 0.5), (0.5, 1.0), (0.25, 2.0)])
 def test_claim_3_5_stacked_softmax(temperature: float, norm: float) -> None:
-    """A softmax inside the network contributes at most 1 / (2 T), reached: it shrinks for T > 1/2, and may
-    grow below.
+    """A softmax inside the network contributes at most 1 / (2 T), which is reached.
+
+    It shrinks for T > 1/2, and may grow below.
     """
     assert spectral_norm([0.5, 0.5], temperature=temperature) == norm
     rng = np.random.default_rng(0)
@@ -176,8 +180,9 @@ def test_claim_3_6_jacobian_of_up_to_five_classes(z: list[float]) -> None:
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6, 10, 100, 1000])
 def test_claim_3_6_smallest_spectral_norm(num_classes: int) -> None:
-    """The minimum over the box: equal logits, or for K = 2 and 3 the corner with one class up. From K = 6 it
-    is below 0.2.
+    """The minimum over the box is at equal logits, or for K = 2 and 3 at a corner.
+
+    At that corner one class is up. From K = 6 on the minimum is below 0.2.
     """
     corner = np.full(num_classes, -1.0)
     corner[0] = 1.0

@@ -49,8 +49,9 @@ def test_claim_5_1_softmax_sums_to_one(z: list[float]) -> None:
 
 @given(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=2, max_size=6))
 def test_claim_5_1_sigmoids_reach_every_point_of_the_cube(target: list[float]) -> None:
-    """No constraint ties them: any values in (0, 1) are the sigmoids of some logits, whatever they
-    add up to.
+    """No constraint ties the sigmoids.
+
+    Any values in (0, 1) are those of some logits, whatever they add up to.
     """
     assert np.allclose(digits_sigmoid.sigmoid(special.logit(target)), target, rtol=1e-9)
 
@@ -119,8 +120,9 @@ def test_claim_5_3_half_the_truth_where_the_second_logit_is_zero() -> None:
 
 
 def _agreement(z_1: float) -> Any:
-    """The z_2 at which the article's formula is right: log of the positive root of x (2 + x) y^2 + (1 + x^2)
-    y - x^2, with x = e^{z_1}.
+    """Return the z_2 at which the article's formula is right.
+
+    It is the log of the positive root of x (2 + x) y^2 + (1 + x^2) y - x^2, with x = e^{z_1}.
     """
     x = mpmath.exp(z_1)
     b = 1 + x**2
@@ -160,8 +162,9 @@ def _only_first(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def test_claim_5_3_is_the_slope_of_another_probability() -> None:
-    """sigma'(z_1) (1 - sigma(z_2)) differentiates sigma(z_1) (1 - sigma(z_2)): of two independent labels only
-    the first is on.
+    """sigma'(z_1) (1 - sigma(z_2)) differentiates sigma(z_1) (1 - sigma(z_2)).
+
+    That is the probability that, of two independent labels, only the first is on.
     """
     z = np.array([0.7, -0.2])
     assert np.isclose(_numeric_jacobian(_only_first, z)[0, 0], _article(*z), rtol=1e-8)
@@ -201,8 +204,9 @@ def test_claim_5_4_two_logits_keep_the_cross_term(z_1: float, z_2: float) -> Non
 
 @given(Logit)
 def test_claim_5_4_one_logit_has_no_cross_term(d: float) -> None:
-    """With z_2 = 0 for good there is one variable, p_1 = sigma(d), and one derivative sigma'(d): nothing is
-    left to cross with.
+    """With z_2 = 0 for good there is one variable, p_1 = sigma(d).
+
+    Its one derivative is sigma'(d): nothing is left to cross with.
     """
     p = digits_sigmoid.sigmoid(np.array([d]))
     assert np.isclose(p[0], sl.softmax([d, 0.0])[0], rtol=1e-15)

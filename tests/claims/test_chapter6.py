@@ -26,8 +26,9 @@ STEP = mpmath.mpf(10) ** -100  # the oracle works with 400 digits
 
 
 def _numerical_jacobian(z: list[float], temperature: float) -> Array:
-    """Differentiate the oracle's softmax by central differences, whose error is of the order of STEP
-    squared.
+    """Differentiate the oracle's softmax by central differences.
+
+    Their error is of the order of STEP squared.
     """
     columns = []
     with mpmath.workdps(sl.exact.DIGITS):
@@ -138,8 +139,9 @@ def test_claim_6_2_peak_of_the_gradient(num_classes: int) -> None:
 
 
 def test_a_wrong_row_has_a_peak_only_with_very_many_classes() -> None:
-    """Its label nearly ties with the top class, and the crowd of the others takes its probability within a
-    narrow range of T.
+    """The row's label nearly ties with the top class.
+
+    The crowd of the others takes its probability within a narrow range of T.
     """
     temperatures = np.geomspace(0.5, 2.0, 40)
     for num_classes, rises in ((10, False), (1000, False), (50_000, True)):
@@ -184,8 +186,9 @@ def test_claim_0_5_both_change_the_gradient() -> None:
 def test_claim_0_5_temperature_is_a_start_and_a_learning_rate(
     problems: dd.Students, temperature: float
 ) -> None:
-    """Training at T is training at T = 1 with the last layer T times smaller and its learning rate divided by
-    T squared.
+    """Training at T is training at T = 1 with another start and rate.
+
+    The last layer is T times smaller, and its learning rate is divided by T squared.
     """
     config = dataclasses.replace(CONFIG, steps=60)
     start = dd.stacked([mlp.initial_network(seed, config.student_hidden) for seed in problems.seeds])
@@ -215,8 +218,9 @@ def test_claim_0_5_smoothing_moves_the_minimum(eps: float) -> None:
 
 
 def test_claim_0_5_does_not_always_improve(problems: dd.Students) -> None:
-    """On digits smoothing makes every student's test loss larger, and a high temperature on one-hot labels
-    its error.
+    """On digits smoothing makes every student's test loss larger.
+
+    A high temperature on one-hot labels makes its error larger.
     """
     alone, smoothed, hot = (
         dd.fit(method, T, problems, CONFIG)
@@ -229,8 +233,9 @@ def test_claim_0_5_does_not_always_improve(problems: dd.Students) -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))
 def test_claim_9_2_gradient_needs_the_square_of_the_temperature(seed: int, num_classes: int) -> None:
-    """T squared times the gradient tends to the difference of the centred logits over K, so without it the
-    gradient vanishes.
+    """T squared times the gradient tends to the difference of the centred logits over K.
+
+    Without the factor the gradient vanishes.
     """
     z, v = np.random.default_rng(seed).normal(size=(2, num_classes))
     limit = ((z - z.mean()) - (v - v.mean())) / num_classes

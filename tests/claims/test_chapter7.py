@@ -35,8 +35,9 @@ def prior(counts: list[int]) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def trained() -> pd.DataFrame:
-    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows: the chapter's
-    seeds, fewer steps.
+    """Return the table of nine runs at rho = 100, and balanced (rho = 1) with as many rows.
+
+    The seeds are the chapter's; the steps are fewer.
     """
     configs = db.grid((100.0,), steps=STEPS) + db.grid((1.0,), losses=("plain",), steps=STEPS, n_max=25)
     return db.run_all(configs, progress=False)
@@ -85,12 +86,11 @@ def test_claim_7_1_only_the_sum_and_only_at_first(trained: pd.DataFrame) -> None
     for name in ("logit_sum", "weight_sum"):
         assert start[name].between(70, 130).all()
         assert end[name].between(1, 10).all()
-    # what is false: of the mean and of a row's own gradient, which start equal and end on the rare class's
-    # side
+    # what is false: the mean and a row's own gradient start equal, and end on the rare class's side
     for name in ("logit_mean", "logit_sample", "weight_mean", "weight_sample"):
         assert start[name].between(0.7, 1.3).all()
         assert (end[name] < 0.1).all()
-    # and outside the condition: at rho = 10 the sums are one order apart
+    # outside the condition, at rho = 10, the sums are one order apart
     assert statistics(np.full(10, 0.1), sl.data.long_tail_counts(100, 10, 10).tolist()).sum_norm[
         [0, 9]
     ].tolist() == pytest.approx([100 * np.sqrt(0.9), 10 * np.sqrt(0.9)])
@@ -119,8 +119,7 @@ def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFram
     assert (start[0] > 3).all()
     assert (start[9] < 0.1).all()
     assert end.stack().between(0.6, 1.6).all()
-    # the logits: recall of the three rarest classes is lost, and more of it than where the masses balance
-    # from the start
+    # the logits: they lose recall of the three rarest classes, and more than where masses start in balance
     tail = by.loc[(slice(None), slice(None), STEPS, slice(None), slice(7, 9)), ["recall", "probe_recall"]]
     tail = tail.groupby(["rho", "loss", "seed"]).mean()
     plain, balanced_softmax, balanced_set = (
@@ -133,7 +132,7 @@ def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFram
     assert (balanced_softmax["recall"] > plain["recall"]).all()
     # the features: a new last layer brings most of it back
     assert (balanced_set["probe_recall"] - plain["probe_recall"] < 0.3 * lost).all()
-    # a weak test: before training a new last layer does as well
+    # the test is weak: before training a new last layer does as well
     untrained = by["probe_recall"].loc[1.0, "plain", 0, :, 7:9].groupby("seed").mean()
     assert untrained.mean() > plain["probe_recall"].mean() - 0.01
 

@@ -55,8 +55,9 @@ def test_claim_8_2_gradient_where_the_label_sums_to_one(a: float, b: float, y_1:
 
 @pytest.mark.parametrize("target", [[1.0, 1.0], [0.0, 0.0], [2.0, 0.0]])
 def test_claim_8_2_fails_where_it_does_not(target: list[float]) -> None:
-    """The missing condition: with y_1 + y_2 = S the gradient is S sigma - y_1, and the article's formula is
-    off.
+    """The condition that is missing: y_1 + y_2 = 1.
+
+    With y_1 + y_2 = S the gradient is S sigma - y_1, and the article's formula is off.
     """
     z, total = [1.5, 0.2], sum(target)
     first = total * special.expit(z[0] - z[1]) - target[0]

@@ -1,5 +1,6 @@
-"""Evidence for the verdict on claim 9.3, from the article's closing: gradient scaling together with label
-smoothing.
+"""Evidence for the verdict on claim 9.3, from the article's closing.
+
+The claim is on gradient scaling together with label smoothing.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ PRIOR_ONLY, SMOOTHED = "gradient_balanced, prior only", "gradient_balanced, smoo
 def test_claim_9_3_equal_counts_leave_nothing_to_balance(
     count: int, num_classes: int, eps: float, seed: int
 ) -> None:
-    """Outside the condition: with equal counts the loss is plain cross-entropy, and with smoothing it is
-    label smoothing.
+    """Equal counts are outside the condition.
+
+    With them the loss is plain cross-entropy, and with smoothing it is label smoothing.
     """
     rng, counts = np.random.default_rng(seed), [count] * num_classes
     z, y = rng.normal(scale=5, size=(4, num_classes)), rng.integers(num_classes, size=4)
@@ -70,8 +72,9 @@ def test_claim_9_3_most_of_the_gain_is_neither_scaling_nor_smoothing(recall: pd.
 
 
 def _complete() -> pd.DataFrame:
-    """Return the rows of the stored grid in the settings in which ours, plain cross-entropy and the log-prior
-    have all their seeds.
+    """Return the rows of the stored grid in its complete settings.
+
+    In those, ours, plain cross-entropy and the log-prior have all their seeds.
     """
     table = long_tail_report.clean(long_tail_report.chosen_rows(long_tail.read()))
     needed = table[table["loss"].isin(["plain", "balanced_softmax", *long_tail_report.OURS[:2]])]

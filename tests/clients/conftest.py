@@ -1,5 +1,6 @@
-"""Programs that use the package: each test carries the marker ``clients``, and none of them reaches for the
-network.
+"""Programs that use the package: each test carries the marker ``clients``.
+
+None of them reaches for the network.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """The models are tiny: a second thread is waited for longer than it helps, and without end on a busy
-    machine.
+    """Run on one thread, as the models are tiny.
+
+    A second thread is waited for longer than it helps, and without end on a busy machine.
     """
     import torch
 

@@ -1,5 +1,6 @@
-"""The losses that hold a state: one that has been used, one that is fresh, and whether the first came back in
-the second.
+"""The losses that hold a state: one used, one fresh.
+
+The question is whether the first came back in the second.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ TARGET = torch.tensor([0, 0, 1, 1, 2, 3, 0, 2])
 
 
 class Case(NamedTuple):
-    """A loss with a state that its constructor alone does not give, and one made by the same call that has
-    yet to be loaded.
+    """A loss with a state that its constructor alone does not give, and its fresh twin.
+
+    The twin is made by the same call, and has yet to be loaded.
     """
 
     used: Callable[[], Any]

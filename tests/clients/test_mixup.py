@@ -1,5 +1,6 @@
-"""Mixed and smoothed targets as timm makes them, by its formula: probabilities whose sum is one up to
-float32's rounding.
+"""Mixed and smoothed targets as timm makes them, by its formula.
+
+They are probabilities whose sum is one up to float32's rounding.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ CASES = [(1.0, 0.0), (1.0, 0.1), (0.3, 0.0), (0.3, 0.1), (0.77, 0.3)]
 
 
 def mixed(labels: Tensor, lam: float, smoothing: float) -> Tensor:
-    """Return timm's targets: one-hot rows with on and off values, mixed with those of the batch in
-    reverse.
+    """Return timm's targets.
+
+    They are one-hot rows with on and off values, mixed with those of the batch in reverse.
     """
     off = smoothing / K
     on = 1.0 - smoothing + off

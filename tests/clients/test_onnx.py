@@ -54,8 +54,9 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 def run(
     model: torch.nn.Module, path: Path, example: Tensor, *inputs: Tensor, rows: bool = False
 ) -> list[Any]:
-    """Export a model, with a number of rows that is free where asked for, and return what onnxruntime makes
-    of the inputs.
+    """Export a model, and return what onnxruntime makes of the inputs.
+
+    The number of rows is free where that is asked for.
     """
     pytest.importorskip("onnx", reason="needs onnx")
     pytest.importorskip("onnxscript", reason="needs onnxscript")

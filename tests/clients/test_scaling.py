@@ -31,8 +31,9 @@ def _problem() -> tuple[torch.nn.Linear, Tensor, Tensor]:
 
 
 def _unscaled(head: Head) -> tuple[float, Tensor]:
-    """Return the loss of a linear layer in float16, and its weight's gradient after the scaler has taken the
-    scale out again.
+    """Return the loss of a linear layer in float16, and its weight's gradient.
+
+    The scaler has taken the scale out of the gradient again.
     """
     layer, hidden, target = _problem()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)

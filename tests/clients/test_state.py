@@ -1,5 +1,6 @@
-"""Files and averages of a model that has the losses among its members: safetensors, accelerate, EMA,
-distributed checkpoints.
+"""Files and averages of a model that has the losses among its members.
+
+safetensors, accelerate, EMA, distributed checkpoints.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Transformers: a GPT-2 trained by hand and by its Trainer, with this package's losses in place of
-torch's.
+"""Transformers: a GPT-2 trained by hand and by its Trainer.
+
+This package's losses stand in place of torch's.
 """
 
 from __future__ import annotations
@@ -99,8 +100,9 @@ def _trained(
 
 
 def _summed(cross_entropy: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss of all tokens over the number of those that the accumulated batch has, as the Trainer
-    asks for.
+    """Return the loss of all tokens over the number of those that the accumulated batch has.
+
+    The Trainer asks for that.
     """
 
     def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:

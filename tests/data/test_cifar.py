@@ -1,5 +1,6 @@
-"""CIFAR from archives and folders that are made here: read right, and refused where they are broken or
-hostile.
+"""CIFAR from archives and folders that are made here.
+
+They are read right, and refused where they are broken or hostile.
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The version: the one place where it stands, below everything that reads it."""
+
+__version__ = "0.2.0"

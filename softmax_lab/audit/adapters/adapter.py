@@ -1,0 +1,40 @@
+"""What every built-in adapter says of itself."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from ..._checks import FLOAT_DTYPES
+from ..subject import FUNCTIONS, KEYWORDS
+from .framework import Framework
+
+__all__ = ["Adapter", "Rows"]
+
+Rows = NDArray[Any]
+
+
+class Adapter:
+    """An implementation under the audit's names, with what it needs and what it offers.
+
+    A function or a keyword that a framework does not have is absent from the adapter. Its cases are then left
+    out. So the methods and their signatures are the only list of what is offered.
+    """
+
+    #: the name on the command line, in tables and in pictures
+    name: ClassVar[str]
+    framework: ClassVar[Framework]
+    dtypes: ClassVar[tuple[str, ...]] = FLOAT_DTYPES
+
+    @classmethod
+    def functions(cls) -> tuple[str, ...]:
+        """Return the audited functions that the adapter has."""
+        return tuple(function for function in FUNCTIONS if hasattr(cls, function))
+
+    @classmethod
+    def keywords(cls, function: str) -> tuple[str, ...]:
+        """Return the keywords that one of the audited functions takes; none where the adapter lacks it."""
+        parameters = inspect.signature(getattr(cls, function)).parameters if hasattr(cls, function) else ()
+        return tuple(keyword for keyword in KEYWORDS if keyword in parameters)

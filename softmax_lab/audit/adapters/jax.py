@@ -1,0 +1,97 @@
+"""JAX, eager and compiled."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .adapter import Adapter, Rows
+from .framework import Framework, variable_set
+
+__all__ = ["JAX", "Jax", "JaxJit"]
+
+JAX = Framework("jax")
+
+
+class Jax(Adapter):
+    """``jax.nn.softmax``, ``jax.nn.log_softmax``, and the losses that Optax writes with them, eager.
+
+    JAX has no cross-entropy of its own. 64-bit types are switched on for the length of a call with float64
+    logits.
+    """
+
+    name = "jax"
+    framework = JAX
+
+    def __init__(self) -> None:
+        # JAX would set this for good, and TensorFlow, made after it, would print its warnings
+        with variable_set("TF_CPP_MIN_LOG_LEVEL", "1"):
+            self._jax = jax = JAX.load()
+        self._softmax: Any = lambda z, where=None: jax.nn.softmax(z, axis=-1, where=where)
+        self._log_softmax: Any = lambda z, where=None: jax.nn.log_softmax(z, axis=-1, where=where)
+        self._losses: Any = self._loss
+        self._gradients: Any = self._gradient
+
+    def softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
+        return self._numpy(self._softmax, z, where)
+
+    def log_softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
+        return self._numpy(self._log_softmax, z, where)
+
+    def cross_entropy(self, z: Rows, y: Rows) -> Rows:
+        return self._numpy(self._losses, z, y)
+
+    def cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:
+        return self._numpy(self._gradients, z, y)
+
+    def _loss(self, z: Any, y: Any) -> Any:
+        log_p = self._jax.nn.log_softmax(z, axis=-1)
+        if y.ndim == 2:
+            return -self._jax.numpy.sum(y * log_p, axis=-1)
+        column = self._jax.numpy.expand_dims(y, -1)
+        return -self._jax.numpy.squeeze(self._jax.numpy.take_along_axis(log_p, column, axis=-1), -1)
+
+    def _gradient(self, z: Any, y: Any) -> Any:
+        losses, pull_back = self._jax.vjp(lambda logits: self._loss(logits, y), z)
+        return pull_back(self._jax.numpy.ones_like(losses))[0]
+
+    def _numpy(self, function: Callable[..., Any], z: Rows, other: Rows | None) -> Rows:
+        jax = self._jax
+        with jax.default_device(jax.devices("cpu")[0]), _enable_x64(jax)(z.dtype == np.float64):
+            filled = (None if array is None else jax.numpy.asarray(_filled(array)) for array in (z, other))
+            return np.asarray(function(*filled))[: len(z)]
+
+
+def _filled(array: Rows) -> Rows:
+    """Fill a short batch up to 32 rows with copies of its last one.
+
+    XLA compiles each shape afresh, eager or not, in 0.1 s to 1 s. A single row stays alone: a row in a batch
+    and the same row by itself are still two programs.
+    """
+    missing = 32 - len(array) if len(array) > 1 else 0
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
+
+
+class JaxJit(Jax):
+    """The same under ``jax.jit``, compiled once a shape and type."""
+
+    name = "jax.jit"
+
+    def __init__(self) -> None:
+        super().__init__()
+        functions = self._softmax, self._log_softmax, self._losses, self._gradients
+        self._softmax, self._log_softmax, self._losses, self._gradients = (
+            self._jax.jit(function) for function in functions
+        )
+
+
+def _enable_x64(jax: Any) -> Any:
+    """Return the context manager that switches 64-bit types on and off: older releases keep it elsewhere."""
+    return (
+        jax.enable_x64
+        if hasattr(jax, "enable_x64")
+        else importlib.import_module("jax.experimental").enable_x64
+    )

@@ -1,0 +1,89 @@
+"""This package: its NumPy functions, and its torch backend on a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...cross_entropy import cross_entropy, cross_entropy_grad
+from ...softmax import log_softmax, softmax
+from ...spec import LossSpec
+from .adapter import Adapter, Rows
+from .framework import Framework, MissingFramework
+from .torch import Torch
+
+__all__ = ["SOFTMAX_LAB", "SoftmaxLab", "TorchKernels"]
+
+SOFTMAX_LAB = Framework("softmax_lab")
+
+
+class SoftmaxLab(Adapter):
+    """This package on NumPy arrays."""
+
+    name = "softmax_lab"
+    framework = SOFTMAX_LAB
+
+    def softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
+        return softmax(z, where=where)
+
+    def log_softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
+        return log_softmax(z, where=where)
+
+    def cross_entropy(
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
+    ) -> Rows:
+        spec = _spec(label_smoothing, class_weight)
+        value: Rows = cross_entropy(z, y, spec, reduction="none", where=where)
+        return value
+
+    def cross_entropy_grad(
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
+    ) -> Rows:
+        spec = _spec(label_smoothing, class_weight)
+        return cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
+
+
+class TorchKernels(Torch):
+    """This package's torch backend on a device, by default a GPU.
+
+    Its kernels compute in float32, and take no float64. ``ADAPTERS`` does not have it, as it needs a device.
+    """
+
+    name = "softmax_lab.torch"
+    dtypes = ("float16", "bfloat16", "float32")
+
+    def __init__(self, device: str = "cuda") -> None:
+        super().__init__()
+        if device == "cuda" and not self._torch.cuda.is_available():
+            raise MissingFramework(
+                "torch finds no GPU here; TorchKernels('cpu') runs the loops of the processor"
+            )
+        from ... import torch as slt
+
+        self._device = device
+        self._loss, self._softmax, self._log_softmax = slt.cross_entropy, slt.softmax, slt.log_softmax
+
+    def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
+        spec = _spec(label_smoothing, class_weight)
+        return self._loss(logits.requires_grad_(), self._tensor(y), spec, reduction="none")
+
+    def _tensor(self, array: Rows) -> Any:
+        return super()._tensor(array).to(self._device)
+
+    def _numpy(self, tensor: Any) -> Rows:
+        return super()._numpy(tensor.cpu())
+
+
+def _spec(label_smoothing: float, class_weight: Rows | None) -> LossSpec:
+    return LossSpec(smoothing=label_smoothing, class_weight=1.0 if class_weight is None else class_weight)

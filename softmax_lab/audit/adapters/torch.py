@@ -1,0 +1,127 @@
+"""PyTorch, eager and compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..._extras import bfloat16
+from ..subject import first_line
+from .adapter import Adapter, Rows
+from .framework import Framework, MissingFramework
+
+__all__ = ["TORCH", "Torch", "TorchCompiled"]
+
+TORCH = Framework("torch")
+
+
+class Torch(Adapter):
+    """``torch.softmax``, ``torch.log_softmax`` and ``torch.nn.functional.cross_entropy``, eager."""
+
+    name = "torch"
+    framework = TORCH
+
+    def __init__(self) -> None:
+        self._torch = torch = TORCH.load()
+        self._loss: Any = torch.nn.functional.cross_entropy
+        self._softmax: Any = lambda z: torch.softmax(z, dim=1)
+        self._log_softmax: Any = lambda z: torch.log_softmax(z, dim=1)
+
+    def softmax(self, z: Rows) -> Rows:
+        return self._numpy(self._softmax(self._tensor(z)))
+
+    def log_softmax(self, z: Rows) -> Rows:
+        return self._numpy(self._log_softmax(self._tensor(z)))
+
+    def cross_entropy(
+        self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
+    ) -> Rows:
+        return self._numpy(self._losses(self._tensor(z), y, label_smoothing, class_weight).detach())
+
+    def cross_entropy_grad(
+        self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
+    ) -> Rows:
+        logits = self._tensor(z)
+        losses = self._losses(logits, y, label_smoothing, class_weight)
+        return self._numpy(self._torch.autograd.grad(losses, logits, self._torch.ones_like(losses))[0])
+
+    def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
+        keywords: dict[str, Any] = {"reduction": "none"}
+        if label_smoothing:
+            keywords["label_smoothing"] = label_smoothing
+        if class_weight is not None:
+            keywords["weight"] = self._torch.tensor(class_weight, dtype=logits.dtype)
+        # the value too is taken with the graph of its gradient: training runs that, and it spares a
+        # compilation
+        return self._loss(logits.requires_grad_(), self._tensor(y), **keywords)
+
+    def _tensor(self, array: Rows) -> Any:
+        """Share memory where torch can.
+
+        Torch takes no negative strides, and warns of read-only arrays.
+        """
+        if not array.flags.writeable or min(array.strides, default=0) < 0:
+            array = array.copy()
+        if array.dtype.name == "bfloat16":
+            return self._torch.from_numpy(array.view(np.int16)).view(self._torch.bfloat16)
+        return self._torch.from_numpy(array)
+
+    def _numpy(self, tensor: Any) -> Rows:
+        if tensor.dtype == self._torch.bfloat16:
+            return np.asarray(tensor.view(self._torch.int16).numpy()).view(bfloat16())
+        return np.asarray(tensor.numpy())
+
+
+class TorchCompiled(Torch):
+    """The same under ``torch.compile(dynamic=True)``; needs a C++ compiler.
+
+    A compilation takes seconds. Torch makes one for every type, memory layout, and size of 1. So soft
+    targets, smoothing, weights and a single class are left to the eager adapter. Logits are made contiguous,
+    and one row is computed beside a copy of itself.
+    """
+
+    name = "torch.compile"
+
+    def __init__(self) -> None:
+        super().__init__()
+        loss = self._loss
+        self._softmax, self._log_softmax, self._loss = (
+            self._torch.compile(function, dynamic=True)
+            for function in (self._softmax, self._log_softmax, lambda z, y: loss(z, y, reduction="none"))
+        )
+        try:
+            self.softmax(np.zeros((2, 3), np.float32))
+        except Exception as error:  # whatever a broken tool chain raises
+            raise MissingFramework(
+                f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}"
+            ) from error
+
+    def softmax(self, z: Rows) -> Rows:
+        return super().softmax(_two_by_two(z))[: len(z)]
+
+    def log_softmax(self, z: Rows) -> Rows:
+        return super().log_softmax(_two_by_two(z))[: len(z)]
+
+    def cross_entropy(self, z: Rows, y: Rows) -> Rows:  # type: ignore[override]
+        return super().cross_entropy(_two_by_two(z), _two_labels(y))[: len(z)]
+
+    def cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:  # type: ignore[override]
+        return super().cross_entropy_grad(_two_by_two(z), _two_labels(y))[: len(z)]
+
+    def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
+        return self._loss(logits.requires_grad_(), self._tensor(y))
+
+
+def _two_by_two(z: Rows) -> Rows:
+    """Return contiguous rows, at least two, and refuse a single class."""
+    if z.shape[1] == 1:
+        raise NotImplementedError("a single class is audited with the eager adapter")
+    return np.ascontiguousarray(np.repeat(z, 2, axis=0) if len(z) == 1 else z)
+
+
+def _two_labels(y: Rows) -> Rows:
+    """Return at least two labels, and refuse distributions."""
+    if y.ndim == 2:
+        raise NotImplementedError("soft targets are audited with the eager adapter")
+    return np.repeat(y, 2) if len(y) == 1 else y

@@ -1,0 +1,291 @@
+"""The checks are tested by mutation: every planted fault is caught, an exact implementation is cleared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import softmax_lab as sl
+from softmax_lab import audit
+from softmax_lab.audit.subject import FUNCTIONS
+
+from .implementations import Array, ExactlyRounded, Good
+
+FAST = {"dtypes": ["float32", "float64"], "progress": False}
+
+
+def _one_hot(z: Array, y: Array) -> Array:
+    return np.eye(z.shape[1], dtype=z.dtype)[y] if y.ndim == 1 else y
+
+
+# ---- the planted faults: each is the good implementation with one thing wrong ----
+
+
+class NaiveExp(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z)
+        return e / e.sum(axis=1, keepdims=True)
+
+
+class GlobalMaximum(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z - z.max())
+        return e / e.sum(axis=1, keepdims=True)
+
+
+class EpsilonInTheDenominator(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / (e.sum(axis=1, keepdims=True) + 1e-8)
+
+
+class WrongAxis(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        return sl.softmax(z, axis=0)
+
+
+class DroppedClass(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e[:, : max(1, z.shape[1] - 1)].sum(axis=1, keepdims=True)
+
+
+class HalfAccumulator(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z - z.max(axis=1, keepdims=True)).astype(np.float16)
+        return (e / e.sum(axis=1, keepdims=True, dtype=np.float16)).astype(z.dtype)
+
+
+class RunningSum(Good):
+    """A sum one term after the other, in the type itself: it drifts with the number of classes."""
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / np.cumsum(e, axis=1)[:, -1:]
+
+
+class NanSwallowed(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        return np.nan_to_num(sl.softmax(z, where=where))
+
+
+class Clipped(Good):
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+        return np.log(np.clip(sl.softmax(z, where=where), 1e-7, 1))
+
+
+class LogOfSoftmax(Good):
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+        return np.log(sl.softmax(z, where=where))
+
+
+class PlainLog(Good):
+    """z - max - log(sum): the maximum's own term drowns the others."""
+
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+        shifted = z - z.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+class WrongBase(Good):
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+        return sl.log_softmax(z, where=where) / np.log(2).astype(z.dtype)
+
+
+class ProbabilityMinusOne(Good):
+    def cross_entropy_grad(
+        self,
+        z: Array,
+        y: Array,
+        label_smoothing: float = 0.0,
+        class_weight: Any = 1.0,
+        where: Array | None = None,
+    ) -> Array:
+        if y.ndim == 1 and ((y < 0) | (y >= z.shape[1])).any():
+            raise IndexError("label out of range")
+        return sl.softmax(z) - _one_hot(z, y)
+
+
+class ShiftedLabels(Good):
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return super().cross_entropy_grad(z, (y + 1) % z.shape[1] if y.ndim == 1 else y, **options)
+
+
+class Sign(Good):
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return -super().cross_entropy_grad(z, y, **options)
+
+
+class MeanGradient(Good):
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return super().cross_entropy_grad(z, y, **options) / len(z)
+
+
+class NormalisedSoftTarget(Good):
+    """The gradient p - t, right only where t sums to one."""
+
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return sl.softmax(z) - y if y.ndim == 2 else super().cross_entropy_grad(z, y, **options)
+
+
+class SmoothingOverTheOthers(Good):
+    """eps / (K - 1) on the other classes: another loss than (1 - eps) e_y + eps / K."""
+
+    def cross_entropy(self, z: Array, y: Array, label_smoothing: float = 0.0, **options: Any) -> Array:  # type: ignore[override]
+        k = z.shape[1]
+        return super().cross_entropy(z, y, label_smoothing=label_smoothing * k / max(k - 1, 1), **options)
+
+
+class TorchWeights(Good):
+    """Class weights times the terms of the smoothed target."""
+
+    def cross_entropy_grad(
+        self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Any = None
+    ) -> Array:
+        if y.ndim == 2 or label_smoothing == 0:
+            return super().cross_entropy_grad(z, y, label_smoothing, class_weight, where)
+        k = z.shape[1]
+        s = ((1 - label_smoothing) * np.eye(k)[y] + label_smoothing / k) * class_weight
+        return super().cross_entropy_grad(z, s)
+
+
+class WrapsNegativeLabels(Good):
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        if y.ndim == 1:
+            y = np.where(y < 0, y + z.shape[1], y)
+        return super().cross_entropy(z, y, **options)
+
+
+class ClampsLabels(Good):
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return super().cross_entropy(z, np.clip(y, 0, z.shape[1] - 1) if y.ndim == 1 else y, **options)
+
+
+class MeanLoss(Good):
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        return np.asarray(super().cross_entropy(z, y, **options).mean())
+
+
+class Overwrites(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        return sl.softmax(z, where=where, out=z if z.flags.writeable and where is None else None)
+
+
+class Forgetful(Good):
+    """A buffer kept between calls: right when called once, wrong from several threads."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        self.calls += 1
+        return sl.softmax(z, where=where) * z.dtype.type(1 + 2e-7 * (self.calls % 2))
+
+
+class AssumesContiguous(Good):
+    """Reads the buffer under a strided view as if it were packed."""
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        base = z.base if z.base is not None and not z.flags.c_contiguous else z
+        return sl.softmax(np.ravel(base)[: z.size].reshape(z.shape), where=where)
+
+
+class MaskForgotten(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        p = sl.softmax(z)
+        return p if where is None else np.where(where, p, 0)
+
+
+class BatchDependent(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        return sl.softmax(z, where=where) * z.dtype.type(1.0 if len(z) > 1 else 1 + 1e-5)
+
+
+class Narrowed(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        return sl.softmax(z.astype(np.float32), where=where)
+
+
+class BestCaseOnly(Good):
+    """Fails outright on one class."""
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:
+        if z.shape[1] == 1:
+            raise ZeroDivisionError("degrees of freedom")
+        return sl.softmax(z, where=where)
+
+
+#: fault -> (function that it is in, a case that must catch it, words that the verdict must hold)
+FAULTS: dict[type[Good], tuple[str, str, str]] = {
+    NaiveExp: ("softmax", "offset 1e4", "own maximum"),
+    GlobalMaximum: ("softmax", "far neighbours", "own"),
+    EpsilonInTheDenominator: ("softmax", "one class", "ulp off"),
+    WrongAxis: ("softmax", "moderate", "axis"),
+    DroppedClass: ("softmax", "tied", "sum to"),
+    HalfAccumulator: ("softmax", "moderate", "ulp off"),
+    RunningSum: ("softmax", "a million classes", "ulp off"),
+    NanSwallowed: ("softmax", "NaN row", "must be NaN"),
+    Clipped: ("log_softmax", "-inf", "hides an impossible class"),
+    LogOfSoftmax: ("log_softmax", "wide", "logsumexp"),
+    PlainLog: ("log_softmax", "confident", "log1p"),
+    WrongBase: ("log_softmax", "moderate", "1.443 times"),
+    ProbabilityMinusOne: ("cross_entropy_grad", "confident", "not p_y - 1"),
+    ShiftedLabels: ("cross_entropy_grad", "permutation", "labels are shifted"),
+    Sign: ("cross_entropy_grad", "moderate", "sign is reversed"),
+    MeanGradient: ("cross_entropy_grad", "permutation", "not the mean's"),
+    NormalisedSoftTarget: ("cross_entropy_grad", "soft targets", "wrong beyond rounding"),
+    SmoothingOverTheOthers: ("cross_entropy", "label smoothing", "wrong beyond rounding"),
+    TorchWeights: ("cross_entropy_grad", "smoothing with weights", "weight the row"),
+    WrapsNegativeLabels: ("cross_entropy", "label -1", "raise an error"),
+    ClampsLabels: ("cross_entropy", "label K", "raise an error"),
+    MeanLoss: ("cross_entropy", "moderate", "one loss a row"),
+    Overwrites: ("softmax", "input kept", "overwrites its own input"),
+    Forgetful: ("softmax", "repeatable", "differ from the first"),
+    AssumesContiguous: ("softmax", "memory layout", "strided logits"),
+    MaskForgotten: ("softmax", "mask", "NaN"),
+    BatchDependent: ("softmax", "row alone", "in a batch differ"),
+    Narrowed: ("softmax", "moderate", "ulp off"),
+    BestCaseOnly: ("softmax", "one class", "raises ZeroDivisionError: degrees of freedom"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_every_planted_fault_is_caught_and_named(fault: type[Good]) -> None:
+    function, case, words = FAULTS[fault]
+    frame = audit.run({"fault": fault()}, functions=[function], **FAST)  # type: ignore[arg-type]
+    caught = frame[(frame.case == case) & ~frame.ok]
+    assert len(caught), f"not caught by {case}"
+    assert caught.problem.str.contains(words, regex=False).any(), caught.problem.tolist()
+
+
+def test_there_are_faults_enough() -> None:
+    assert len(FAULTS) >= 20
+    assert {function for function, _, _ in FAULTS.values()} == set(FUNCTIONS)
+
+
+def test_the_good_implementation_is_cleared() -> None:
+    frame = audit.run({"good": Good()}, progress=False)
+    assert frame.ok.all(), frame[~frame.ok].to_string()
+    assert set(frame.case) == {check.name for check in audit.CHECKS}
+
+
+def test_an_exact_implementation_is_cleared() -> None:
+    frame = audit.run({"exact": ExactlyRounded()}, progress=False)
+    assert frame.ok.all(), frame[~frame.ok].to_string()
+    assert frame.max_ulp.max() <= 0.5 + 1e-9  # one rounding, to float64
+
+
+def test_the_masked_case_needs_no_common_type_of_half_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy 1.26 knows none for bfloat16 and a float: nothing of the audit's own may ask for one."""
+
+    def where(condition: Any, one: Any, other: Any) -> Array:
+        assert getattr(one, "dtype", np.dtype(float)).itemsize > 2, "np.where of half precision"
+        return original(condition, one, other)
+
+    original = np.where
+    monkeypatch.setattr(np, "where", where)
+    frame = audit.run({"good": Good()}, dtypes=["bfloat16", "float16"], functions=["softmax"], progress=False)
+    assert frame.ok.all()
+    assert "mask" in set(frame.case)
