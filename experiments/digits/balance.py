@@ -67,8 +67,9 @@ VARIANTS: dict[str, Callable[[NDArray[np.int64]], sl.LossSpec]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. ``n_max`` divides by 10 and by 100, so that the ratio of the counts is exactly rho at
-    both.
+    """One training run.
+
+    ``n_max`` divides by 10 and by 100, so that the ratio of the counts is exactly rho at both.
     """
 
     rho: float = 100.0
@@ -85,8 +86,9 @@ class Config:
 
 
 class Split(NamedTuple):
-    """Images ``(N, 64)`` and labels ``(N,)``: to train on (long-tailed), to fit the probe on and to test on
-    (both balanced).
+    """Images ``(N, 64)`` and labels ``(N,)``, three times.
+
+    The training rows are long-tailed. Those that the probe is fitted on, and those of the test, are balanced.
     """
 
     train: tuple[Array, NDArray[np.int64]]
@@ -147,8 +149,9 @@ def train(config: Config, split: Split) -> Iterator[tuple[int, Network]]:
 
 
 def measure(network: Network, split: Split, spec: sl.LossSpec, *, probed: bool = True) -> dict[str, Any]:
-    """Return columns of K values each: gradient statistics over the training rows, recall per class on the
-    test rows.
+    """Return columns of K values each: gradient statistics and recall per class.
+
+    The statistics are of the training rows, the recall is of the test rows.
 
     Fitting the probe takes most of the time; where it is not ``probed``, ``probe_recall`` is NaN.
     """
@@ -181,16 +184,18 @@ def recall(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Array:
 
 
 def probe(network: Network, split: Split) -> Any:
-    """Fit a new linear classifier to the frozen features, on balanced rows: what the features hold, whatever
-    the last layer does.
+    """Fit a new linear classifier to the frozen features, on balanced rows.
+
+    It shows what the features hold, whatever the last layer does.
     """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return classifier.fit(forward(network, split.probe[0])[0], split.probe[1])
 
 
 def run(config: Config) -> pd.DataFrame:
-    """Train once; return one row per checkpoint and class: rho, loss, seed, step and the columns of
-    `measure`, probed at both ends.
+    """Train once; return a row a checkpoint and class.
+
+    The columns are rho, loss, seed, step and those of `measure`. The probe is fitted at both ends.
     """
     split = make_split(config)
     spec = make_spec(config.loss, split.counts)
@@ -222,8 +227,9 @@ def run_all(configs: Iterable[Config], *, progress: bool = True) -> pd.DataFrame
 
 
 def outcome(config: Config) -> dict[str, Any]:
-    """Train once; return rho, loss, seed and the test recall at the end of each of `GROUPS`, which is the
-    mean over its classes.
+    """Train once; return rho, loss, seed and the test recall at the end, for each of `GROUPS`.
+
+    The recall of a group is the mean over its classes.
     """
     split = make_split(config)
     ((_, network),) = deque(train(config, split), maxlen=1)
@@ -237,15 +243,17 @@ def outcome(config: Config) -> dict[str, Any]:
 
 
 def outcomes(configs: Iterable[Config]) -> pd.DataFrame:
-    """Return `outcome` of every configuration, a row each, indexed by rho, loss and seed: a fraction of the
-    time of `run_all`.
+    """Return `outcome` of every configuration, a row each, indexed by rho, loss and seed.
+
+    This takes a fraction of the time of `run_all`.
     """
     return pd.DataFrame([outcome(config) for config in configs]).set_index(["rho", "loss", "seed"])
 
 
 def head_to_tail(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the value of ``column`` for the most frequent class over that for the rarest, by rho, loss, seed
-    and step.
+    """Return the value of ``column`` for the most frequent class over that for the rarest.
+
+    The index is rho, loss, seed and step.
     """
     by_class = table.set_index(["rho", "loss", "seed", "step", "class"])[column].unstack("class")
     return by_class[0] / by_class[NUM_CLASSES - 1]
@@ -284,8 +292,9 @@ def spread(ratios: pd.Series) -> str:
 
 
 def main() -> None:
-    """Run the default grid and print the head-to-tail ratio of every norm: the geometric mean over
-    the seeds.
+    """Run the default grid and print the head-to-tail ratio of every norm.
+
+    It is the geometric mean over the seeds.
     """
     table = ratios(run_all(grid()))
     with pd.option_context("display.width", 140, "display.max_rows", None, "display.max_columns", None):

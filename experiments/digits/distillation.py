@@ -1,5 +1,6 @@
-r"""What does the temperature do for training and for calibration? A teacher and a small student on the real
-digits (chapter 6).
+r"""What does the temperature do for training and for calibration? (chapter 6)
+
+A teacher and a small student learn the real digits.
 
 A *problem* is a seed and a number of rows that the student may see. The teacher, a wider network, sees all
 training rows. Students of one seed start from the same weights, and students of one problem see the same
@@ -90,8 +91,9 @@ class Split(NamedTuple):
 
 
 class Students(NamedTuple):
-    """The problems of a `Config`, side by side: P problems with N training rows each, of which the first
-    ``visible`` are seen.
+    """The problems of a `Config`, side by side: P problems with N training rows each.
+
+    The first ``visible`` rows of each are seen.
     """
 
     seeds: list[int]
@@ -101,8 +103,9 @@ class Students(NamedTuple):
 
 
 def make_split(seed: int, train: int, validation: int) -> Split:
-    """Shuffle the digits by the seed and cut them into ``train``, ``validation`` and the rest for the
-    test.
+    """Shuffle the digits by the seed and cut them in three.
+
+    There are ``train`` rows, ``validation`` rows, and the rest for the test.
     """
     images, labels = data.digits()
     order = np.random.default_rng([seed, 0]).permutation(len(labels))
@@ -116,8 +119,9 @@ def stacked(networks: Sequence[Network]) -> Network:
 
 
 def minibatches(config: Config, seeds: Sequence[int], visible: Sequence[int]) -> Iterator[Labels]:
-    """Yield row indices ``(P, batch)``, ``config.steps`` times: problem p draws among its first
-    ``visible[p]`` rows.
+    """Yield row indices ``(P, batch)``, ``config.steps`` times.
+
+    Problem p draws among its first ``visible[p]`` rows.
     """
     generators = [np.random.default_rng([seed, 2]) for seed in seeds]
     for _ in range(config.steps):
@@ -155,8 +159,9 @@ def train(
 
 
 def students(config: Config) -> Students:
-    """Split the digits by each seed, train the teachers, and return the problems: every seed with every
-    number of visible rows.
+    """Split the digits by each seed, train the teachers, and return the problems.
+
+    Every seed meets every number of visible rows.
     """
     splits = [make_split(seed, config.train, config.validation) for seed in config.seeds]
     images, labels = (np.stack(parts) for parts in zip(*(split.train for split in splits), strict=True))
@@ -181,8 +186,9 @@ def settings(config: Config) -> list[tuple[str, float]]:
 def objective(
     method: str, temperature: float, problems: Students, config: Config
 ) -> tuple[NDArray[Any], sl.LossSpec, float]:
-    """Return targets, loss and factor of a method: ``(P, N)`` labels or ``(P, N, K)`` soft labels of the
-    teacher.
+    """Return targets, loss and factor of a method.
+
+    Targets are ``(P, N)`` labels, or the teacher's soft labels ``(P, N, K)``.
     """
     if method.startswith("distilled"):
         soft = sl.softmax(problems.teacher_logits, temperature=temperature)
@@ -221,8 +227,9 @@ def fit(method: str, temperature: float, problems: Students, config: Config) -> 
 
 
 def measure(network: Network, rows: Sequence[Rows], temperature: float = 1.0) -> dict[str, Array]:
-    """Return error (the share of rows predicted wrong) and mean loss in nats of P networks, each on its own
-    rows: ``(P,)`` each.
+    """Return error and mean loss of P networks, each on its own rows: ``(P,)`` each.
+
+    The error is the share of rows predicted wrong. The loss is in nats.
     """
     images, labels = (np.stack(parts) for parts in zip(*rows, strict=True))
     logits = forward(network, images)[1]
@@ -233,8 +240,10 @@ def measure(network: Network, rows: Sequence[Rows], temperature: float = 1.0) ->
 def run_all(
     config: Config = Config(), problems: Students | None = None, methods: Iterable[str] = tuple(METHODS)
 ) -> pd.DataFrame:
-    """Train every student; return columns student_rows, seed, method, temperature, and error and loss on
-    validation and test rows.
+    """Train every student; return a row a student.
+
+    The columns are student_rows, seed, method and temperature, and error and loss on validation and test
+    rows.
     """
     wanted = set(methods)
     problems = students(config) if problems is None else problems
@@ -300,8 +309,9 @@ def overconfident(config: Config, *, hidden: int = 64) -> tuple[list[Split], Arr
 
 
 def main() -> None:
-    """Train everything and print the test error in percent: mean over the seeds, with the smallest and the
-    largest.
+    """Train everything and print the test error in percent.
+
+    It is the mean over the seeds, with the smallest and the largest.
     """
     picked = chosen(run_all())
     for (rows, method), group in picked.groupby(level=["student_rows", "method"]):

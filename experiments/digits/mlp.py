@@ -20,8 +20,9 @@ Array = NDArray[np.float64]
 
 
 class Network(NamedTuple):
-    """Parameters, or a gradient with respect to them: z = tanh(x W1 + b1) W2 + b2. Shapes (..., D, H), (...,
-    H), (..., H, K), (..., K).
+    """Parameters of z = tanh(x W1 + b1) W2 + b2, or a gradient with respect to them.
+
+    The shapes are (..., D, H), (..., H), (..., H, K) and (..., K).
     """
 
     w1: Array
@@ -69,8 +70,9 @@ def sgd(
     learning_rate: float | Sequence[float],
     momentum: float,
 ) -> Iterator[Network]:
-    """Yield the network after every step of SGD with momentum: ``gradient(network, rows)`` for each minibatch
-    ``rows`` drawn.
+    """Yield the network after every step of SGD with momentum.
+
+    A step asks ``gradient(network, rows)`` for each minibatch ``rows`` drawn.
 
     A sequence of four learning rates gives W1, b1, W2 and b2 their own.
     """

@@ -178,8 +178,9 @@ def sum_normalised(logits: Array) -> Array:
 
 
 def odds_normalised(logits: Array) -> Array:
-    """Return odds_k / sum_j odds_j with the odds sigma / (1 - sigma) = e^z: the softmax of the sigmoids'
-    logits.
+    """Return odds_k / sum_j odds_j with the odds sigma / (1 - sigma) = e^z.
+
+    This is the softmax of the sigmoids' logits.
     """
     return np.asarray(sl.softmax(logits))
 
@@ -195,8 +196,9 @@ READOUTS: dict[str, tuple[str, Callable[[Array], Array]]] = {
 
 
 def score(probs: Array, labels: Labels) -> dict[str, float]:
-    """Return accuracy, NLL (of rows that add up to one, else NaN), the binary NLL summed over the classes,
-    and the ECE of the top label.
+    """Return accuracy, NLL, binary NLL, and the ECE of the top label.
+
+    The NLL is of rows that add up to one, else NaN. The binary NLL is summed over the classes.
     """
     confidence, correct = calibration.top_label(probs, labels)
     on = np.arange(probs.shape[1]) == labels[:, None]
@@ -247,8 +249,9 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out_probabilities(best: pd.DataFrame) -> dict[str, tuple[Array, Labels]]:
-    """Return, for each readout, the test probabilities ``(3 * 599, K)`` and labels of all seeds, in order, at
-    their chosen penalties.
+    """Return the test probabilities ``(3 * 599, K)`` and labels of each readout, of all seeds in order.
+
+    Each model is the one at its chosen penalty.
 
     The seeds' test sets overlap: a row may be there more than once, each time by a model that was not trained
     on it.
@@ -272,8 +275,9 @@ def relabelled(rows: Rows, old: int, new: int) -> Rows:
 
 
 def column_changes(before: Array, after: Array) -> Array:
-    """Return how far each common column of two weight matrices ``(65, K)`` moved, relative to its length
-    before: ``(smaller K,)``.
+    """Return how far each common column of two weight matrices ``(65, K)`` moved: ``(smaller K,)``.
+
+    The unit is the column's length before.
     """
     shared = min(before.shape[1], after.shape[1])
     moved = np.linalg.norm(before[:, :shared] - after[:, :shared], axis=0)
@@ -281,8 +285,9 @@ def column_changes(before: Array, after: Array) -> Array:
 
 
 def unknown_class(left_out: int, seed: int, penalty: float) -> list[dict[str, Any]]:
-    """Train without one digit, test on all: how well does the largest probability tell the known digits from
-    the unknown one?
+    """Train without one digit, and test on all.
+
+    How well does the largest probability tell the known digits from the unknown one?
 
     Returns
     -------
@@ -321,8 +326,9 @@ def unknown_classes(penalty: float, seeds: Iterable[int] = SEEDS) -> pd.DataFram
 
 
 def main() -> None:
-    """Print the test scores at the chosen penalties, their means over the seeds, and how unknown digits are
-    told from known ones.
+    """Print the test scores at the chosen penalties, and their means over the seeds.
+
+    A last table says how unknown digits are told from known ones.
     """
     best = chosen(sweep())
     with pd.option_context("display.width", 140, "display.max_columns", None):

@@ -29,8 +29,9 @@ TIGHT = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000}
 
 
 def two_digits(first: int, second: int) -> tuple[Array, Labels]:
-    """Return the images ``(N, 64)`` of two digits and their labels ``(N,)``: 0 for ``first``, 1 for
-    ``second``.
+    """Return the images ``(N, 64)`` of two digits and their labels ``(N,)``.
+
+    The label is 0 for ``first`` and 1 for ``second``.
     """
     images, digit = data.digits()
     chosen = np.isin(digit, (first, second))
@@ -38,8 +39,9 @@ def two_digits(first: int, second: int) -> tuple[Array, Labels]:
 
 
 def softmax_objective(weights: Array, features: Array, labels: Labels, penalty: float) -> tuple[float, Array]:
-    """Return the penalised mean loss of the softmax and its gradient by ``weights``, rows w_1 and w_2: ``(2,
-    D)``.
+    """Return the penalised mean loss of the softmax and its gradient by ``weights``, ``(2, D)``.
+
+    The rows of ``weights`` are w_1 and w_2.
     """
     value, gradient = sl.cross_entropy_grad(features @ weights.T, labels)
     return float(value + penalty / 2 * np.sum(weights**2)), gradient.T @ features + penalty * weights
@@ -57,8 +59,9 @@ def logistic_objective(v: Array, features: Array, labels: Labels, penalty: float
 
 
 def fit_softmax(features: Array, labels: Labels, penalty: float, start: Array) -> Array:
-    """Return the weights ``(2, D)`` at the minimum of `softmax_objective`, sought from ``start`` of the same
-    shape.
+    """Return the weights ``(2, D)`` at the minimum of `softmax_objective`.
+
+    The search begins at ``start``, of the same shape.
     """
     return _minimum(lambda weights: softmax_objective(weights, features, labels, penalty), start)
 

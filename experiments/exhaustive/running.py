@@ -46,8 +46,9 @@ def run(names: Iterable[str], threads: int, out: Path = RESULTS) -> pd.DataFrame
 
 
 def trial(names: Iterable[str], threads: int, pieces: int) -> pd.DataFrame:
-    """Try a few pieces of each check, spread over all, and return what they found and the seconds that all
-    would take.
+    """Try a few pieces of each check, spread over all.
+
+    Return what they found, and the seconds that all would take.
     """
     rows = []
     for name in names:

@@ -33,8 +33,9 @@ Array = NDArray[np.float64]
 
 # the training advice
 class Trained(NamedTuple):
-    """Networks trained on digits with smoothing ``eps``, measured on rows that they have not seen: means over
-    the seeds.
+    """Networks trained on digits with smoothing ``eps``: means over the seeds.
+
+    They are measured on rows that they have not seen.
     """
 
     eps: float
@@ -60,8 +61,9 @@ class Digits(NamedTuple):
 
 
 def smoothing_runs(epsilons: Sequence[float], setting: Digits) -> list[Trained]:
-    """Train with each smoothing; the networks of a seed share their start, their rows and their
-    minibatches.
+    """Train with each smoothing.
+
+    The networks of a seed share their start, their rows and their minibatches.
     """
     runs = [[_trained(eps, seed, setting) for seed in setting.seeds] for eps in epsilons]
     return [
@@ -122,8 +124,9 @@ def weighted_optimum(weight: Array, label: int, eps: float) -> WeightedOptimum:
 
 
 def half_precision(offset: float, *, rows: int = 200, classes: int = 10, seed: int = 0) -> pd.DataFrame:
-    """Return the largest relative error of p, a row a way: half logits with exact arithmetic after, and half
-    arithmetic throughout.
+    """Return the largest relative error of p, a row a way to use half precision.
+
+    Either the logits are half and the arithmetic after is exact, or the arithmetic is half throughout.
 
     Logits are normal with standard deviation 3 around ``offset``; p below 1e-4 is left out, near the end of
     float16's range.
@@ -153,8 +156,9 @@ def _largest_error(p: Array, true: Array) -> float:
 
 
 def free_logits(start: Array, label: int, spec: sl.LossSpec, *, steps: int, learning_rate: float) -> Array:
-    """Return logits (steps + 1, K) under gradient descent on the loss of one row: the logits themselves are
-    the parameters.
+    """Return logits (steps + 1, K) under gradient descent on the loss of one row.
+
+    The logits themselves are the parameters.
     """
     path = [np.asarray(start, dtype=np.float64)]
     for _ in range(steps):

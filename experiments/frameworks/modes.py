@@ -21,8 +21,9 @@ __all__ = ["LockRelease", "lock_release", "tensorflow_modes", "tensorflow_nan_ro
 
 # the cells of the article's table
 class LockRelease(NamedTuple):
-    """How fast a second Python thread counts while a call runs, as a share of its speed while the first one
-    sleeps.
+    """How fast a second Python thread counts while a call runs.
+
+    The unit of ``share`` is its speed while the first thread sleeps.
     """
 
     share: float
@@ -30,8 +31,9 @@ class LockRelease(NamedTuple):
 
 
 def lock_release(call: Callable[[], object], *, repeats: int = 5) -> LockRelease:
-    """Measure whether ``call`` lets other Python threads run: a share near 0 says that it holds the
-    interpreter lock throughout.
+    """Measure whether ``call`` lets other Python threads run.
+
+    A share near 0 says that the call holds the interpreter lock throughout.
 
     With a free core the share of a call that releases the lock is about 1, on a busy machine less; the median
     of the repeats.
@@ -159,8 +161,9 @@ with tf.device("/CPU:0"):
 
 
 def tensorflow_nan_row(*, onednn: bool) -> str:
-    """Return TensorFlow's softmax of (1, NaN, 2, 0) in float32 from a fresh process, with or without its
-    oneDNN kernels.
+    """Return TensorFlow's softmax of (1, NaN, 2, 0) in float32 from a fresh process.
+
+    The process has TensorFlow's oneDNN kernels or has them not.
     """
     adapters.make("tensorflow")
     settings = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_CPP_MIN_LOG_LEVEL": "3"}

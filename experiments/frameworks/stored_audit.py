@@ -90,8 +90,9 @@ def run_audit(
 
 
 def _stored(found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Keep what cannot be looked up, as text: whether a row is ok follows from its problem, the reason from
-    its case.
+    """Keep what cannot be looked up, as text.
+
+    Whether a row is ok follows from its problem, and the reason from its case.
     """
     return found.assign(
         max_ulp=[f"{ulp:.4g}" if ulp == ulp else "" for ulp in found["max_ulp"]],
@@ -113,8 +114,9 @@ def write_audit(table: pd.DataFrame, path: Path = AUDIT) -> None:
 
 
 def read_audit(path: Path = AUDIT) -> pd.DataFrame:
-    """Return the stored audit with the columns of :func:`softmax_lab.audit.run`, and ``version`` and
-    ``platform``.
+    """Return the stored audit.
+
+    The columns are those of :func:`softmax_lab.audit.run`, and ``version`` and ``platform``.
     """
     table = pd.read_csv(path, dtype={"version": str}, keep_default_na=False)
     reasons = {check.name: check.reason for check in CHECKS}

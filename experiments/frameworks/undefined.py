@@ -27,8 +27,9 @@ _LOSSES = {"loss": "cross_entropy", "gradient": "cross_entropy_grad"}
 
 
 def answers(name: str) -> dict[str, str]:
-    """Return what the adapter ``name`` answers on rows and labels that have no right answer, situation ->
-    answer in a few words.
+    """Return what an adapter answers on rows and labels that have no right answer.
+
+    A situation is mapped to the answer in a few words.
     """
     subject = adapters.make(name)
     log_p = {f"log_softmax, {what}": _told(partial(subject.log_softmax, z)) for what, z in _SPOILT.items()}

@@ -30,8 +30,9 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def precision(positions: int = 57, ways: Sequence[str] = tuple(WAYS)) -> Interactive:
-    """Two logits, a gap apart: -log p_y and the gradient at the label, exact and as computed, until each way
-    dies.
+    """Two logits, a gap apart: -log p_y and the gradient at the label, until each way dies.
+
+    They are shown exact and as each way computes them.
     """
     gaps = np.geomspace(0.5, 2000.0, positions)
     ways = [way for way in ways if adapters.installed(way)]

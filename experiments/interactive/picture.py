@@ -34,8 +34,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Change:
-    """What a field of a trace takes on: a value for each position of the controls ``by``, the last of them
-    moving fastest.
+    """What a field of a trace takes on: a value for each position of the controls ``by``.
+
+    The last of the controls moves fastest.
     """
 
     panel: int
@@ -120,8 +121,9 @@ class Interactive:
 
 
 def _draw(axis: Any, panel: Panel) -> None:
-    """Draw a panel with matplotlib: lines, markers, bars, words and a heat map are all that the panels here
-    have.
+    """Draw a panel with matplotlib.
+
+    Lines, markers, bars, words and a heat map are all that the panels here have.
     """
     layout = panel["layout"]
     bars = [trace for trace in panel["data"] if trace["type"] == "bar"]

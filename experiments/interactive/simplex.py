@@ -17,8 +17,7 @@ __all__ = ["three_classes"]
 
 
 def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) -> Interactive:
-    """Three logits: probabilities, the Jacobian, its eigenvalues, and where gradient descent moves the
-    probabilities.
+    """Three logits: probabilities, the Jacobian, its eigenvalues, and where descent moves p.
 
     The field is the first-order motion of p = softmax(z) when z goes along the negative gradient of -log p_y:
     J(p) (e_y - p).
@@ -117,8 +116,9 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
 
 
 def _on_simplex(p: Any) -> tuple[float, float]:
-    """Return the place of (p_1, p_2, p_3) in a triangle with its corners at (0, 0), (1, 0) and (1/2,
-    sqrt(3)/2).
+    """Return the place of (p_1, p_2, p_3) in a triangle.
+
+    Its corners are (0, 0), (1, 0) and (1/2, sqrt(3)/2).
     """
     return float(p[1] + 0.5 * p[2]), float(p[2] * np.sqrt(0.75))
 

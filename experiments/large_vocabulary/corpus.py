@@ -18,8 +18,9 @@ def zipf(vocabulary: int) -> NDArray[np.float64]:
 
 
 def text(length: int, vocabulary: int, seed: int) -> NDArray[np.int64]:
-    """Return tokens (length,): the successor of the token before with probability one half, else a draw from
-    Zipf's law.
+    """Return tokens (length,).
+
+    A token is the successor of the one before with probability one half, else a draw from Zipf's law.
     """
     rng = np.random.default_rng(seed)
     successor = rng.permutation(vocabulary)

@@ -64,8 +64,9 @@ def step_seconds(problem: Problem, rates: Rates, network: Network) -> dict[str, 
 
 
 def replicated_gradient_seconds(problem: Problem, network: Network) -> float:
-    """Return the time to sum the whole weight's gradient over workers that each hold all classes: data
-    parallelism.
+    """Return the time to sum the whole weight's gradient over workers that each hold all classes.
+
+    That is data parallelism.
     """
     hops = 2 * (problem.workers - 1)
     return hops * (
@@ -74,8 +75,9 @@ def replicated_gradient_seconds(problem: Problem, network: Network) -> float:
 
 
 def worker_bytes(problem: Problem, states: int = 1) -> dict[str, float]:
-    """Return the memory of one worker by part: the layer with gradient and optimizer states, a chunk, hidden
-    rows.
+    """Return the memory of one worker by part.
+
+    The parts are the layer with gradient and optimizer states, a chunk, and the hidden rows.
     """
     layer = problem.item * problem.columns * problem.width
     rows = problem.item * problem.rows * problem.width

@@ -43,8 +43,9 @@ def records(processes: int, dtype: str = "float32") -> list[lv.Record]:
 
 
 def run_table() -> pd.DataFrame:
-    """Return a row a run: its last loss, time and memory, and how far its losses are from those of one
-    process.
+    """Return a row a run: its last loss, time and memory.
+
+    A column says how far its losses are from those of one process.
     """
     rows = []
     for dtype in ("float32", "float64"):
@@ -118,8 +119,9 @@ def formula_table() -> pd.DataFrame:
 
 
 def cost_table(problem: lv.Problem = TARGET, workers: Sequence[int] = (1, 8, 64, 512)) -> pd.DataFrame:
-    """Return the seconds of a step by part, a column a number of workers, from the measured rates and
-    network.
+    """Return the seconds of a step by part, a column a number of workers.
+
+    They follow from the measured rates and network.
     """
     rates, network = measured_rates(), measured_network()
     parts = {p: lv.step_seconds(replace(problem, workers=p), rates, network) for p in workers}

@@ -93,8 +93,9 @@ def layers(setting: Setting, rank: int, processes: int) -> tuple[Tensor, Tensor]
 
 
 def train(setting: Setting, rank: int = 0, processes: int = 1) -> list[Record]:
-    """Return a record a step. Every process draws the whole layer, so that all start alike, and keeps its own
-    rows of it.
+    """Return a record a step.
+
+    Every process draws the whole layer, so that all start alike, and keeps its own rows of it.
     """
     loss = parallel.linear_cross_entropy if dist.is_initialized() else linear_cross_entropy
     loss(torch.zeros(1, 1), torch.zeros(2000, 1), torch.tensor([0]))  # loads what is loaded once

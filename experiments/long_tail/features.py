@@ -22,8 +22,9 @@ Array = NDArray[Any]
 
 
 def kept_features(train: Array, test: Array) -> tuple[Array, Array]:
-    """Return the features of both parts, from the cache where they are: files of their own, that processes
-    can share.
+    """Return the features of both parts, from the cache where they are.
+
+    The cache has a file for each, which processes can share.
     """
     key = hashlib.sha256(train.tobytes() + test.tobytes()).hexdigest()[:32]
     files = [cache_folder() / f"coates-ng-{key}-{part}.npy" for part in ("train", "test")]
@@ -84,8 +85,9 @@ def _dictionary(
 def coates_ng_features(
     images: Array, centroids: Tensor, whitening: tuple[Tensor, Tensor], *, batch: int = 100
 ) -> Array:
-    """Return features ``(N, 4 M)`` as float16: how much nearer than the mean each centroid is, summed over
-    the quadrants.
+    """Return features ``(N, 4 M)`` as float16.
+
+    A feature is how much nearer than the mean a centroid is, summed over a quadrant.
 
     References
     ----------

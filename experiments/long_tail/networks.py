@@ -26,8 +26,9 @@ class CosineLinear(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut without parameters: every other pixel, and zeros for the new
-    channels.
+    """Two convolutions and a shortcut without parameters.
+
+    The shortcut takes every other pixel, and has zeros for the new channels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -88,8 +89,9 @@ class Network(nn.Sequential):
 
 
 def make_network(name: str, inputs: int, classes: int, *, cosine: bool = False) -> Network:
-    """Return a network; ``inputs`` is the number of features, or of colours. Draws from torch's global
-    generator.
+    """Return a network; ``inputs`` is the number of features, or of colours.
+
+    The weights are drawn from torch's global generator.
     """
     if name == "mlp":
         layers, width = [nn.Linear(inputs, 256), nn.ReLU()], 256

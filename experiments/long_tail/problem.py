@@ -27,8 +27,9 @@ STEERING = 0.1  # share that a loss with a controller holds out of its own train
 
 
 class Problem(NamedTuple):
-    """Inputs and labels: to train on, to steer by (empty but for a loss with a controller), and to measure
-    on.
+    """Inputs and labels: to train on, to steer by, and to measure on.
+
+    Those to steer by are empty, but for a loss with a controller.
 
     Inputs are uint8 images ``(N, H, W, C)`` or float features ``(N, D)``. ``rank`` is each class's place by
     frequency, 0 the most frequent.
@@ -89,8 +90,9 @@ def prepare(config: Config, path: str | None) -> None:
 
 
 def make_problem(config: Config, path: str | None = None) -> Problem:
-    """Draw the rows of a run. For one seed they do not depend on the loss, but for what a controller holds
-    out.
+    """Draw the rows of a run.
+
+    For one seed they do not depend on the loss, but for what a controller holds out.
     """
     source = _inputs(config.dataset, path, config.protocol)
     classes = int(source.labels.max()) + 1

@@ -73,8 +73,9 @@ def _on_this_machine(
 def _on_a_cluster(
     configs: list[Config], data: str | None, address: str
 ) -> Iterator[tuple[Config, Any, dict[str, str]]]:
-    """Yield what comes back; a run whose worker is lost goes to another, and is given up where it has cost
-    several.
+    """Yield what comes back.
+
+    A run whose worker is lost goes to another, and is given up where it has cost several.
     """
     from distributed import Client, as_completed
 

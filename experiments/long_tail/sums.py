@@ -23,8 +23,9 @@ def frame(rows: Iterable[dict[str, str]]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and the standard error over the seeds of every measure, a row a setting, loss and its
-    hyper-parameters.
+    """Return the mean and the standard error over the seeds of every measure.
+
+    There is a row a setting, loss and its hyper-parameters.
     """
     grouped = table.groupby([*SETTING, "loss", "settings"], sort=False)[list(MEASURES)]
     parts = {"mean": grouped.mean(), "error": grouped.sem()}
@@ -34,8 +35,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def paired(
     table: pd.DataFrame, loss: str, other: str, measure: str = "balanced_accuracy", *, level: float = 0.95
 ) -> pd.DataFrame:
-    """Return the mean difference of two losses over the seeds that both have, with a t interval, a row a
-    setting.
+    """Return the mean difference of two losses over the seeds that both have, a row a setting.
+
+    A t interval stands beside it.
 
     Each loss must have one choice of hyper-parameters in each setting.
     """

@@ -132,8 +132,9 @@ def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
 def measure(
     logits: NDArray[np.float64], labels: NDArray[np.int64], rank: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Return the balanced accuracy, its means over the frequent, middle and rare classes, and the ECE, in
-    percent; and the NLL.
+    """Return balanced accuracy, its means over the frequent, middle and rare classes, ECE and NLL.
+
+    All but the NLL are in percent.
 
     Classes without test rows do not count. A third of the classes, rounded down, are head and tail each.
     """

@@ -18,8 +18,9 @@ __all__ = ["bandwidth", "brief", "comparison", "margins", "short_rows", "shown",
 
 
 def comparison(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> pd.DataFrame:
-    """Return a row a (dtype, N, K): the package's ``ms``, ``copies`` and ``max_ulp``, and each peer's time
-    over the package's.
+    """Return a row a (dtype, N, K): the package's numbers, and each peer's time over the package's.
+
+    The package's are ``ms``, ``copies`` and ``max_ulp``.
 
     ``best`` is the smallest of these ratios and ``peer`` whose it is. Column ``torch is``, and so for every
     peer, says whether it is "faster" or "slower" than the package, or "level": the middle three fifths of the
@@ -64,8 +65,9 @@ _MARKS = {"faster": "*", "level": "~"}
 
 
 def shown(compared: pd.DataFrame) -> pd.DataFrame:
-    """Return `comparison` as text, to be read: an asterisk marks a peer that is faster than the package, a
-    tilde one that is level.
+    """Return `comparison` as text, to be read.
+
+    An asterisk marks a peer that is faster than the package, a tilde one that is level.
     """
     peers = [name for name in PEERS if name in compared]
     formats = {"ms": ".3g", "copies": ".2f", "max_ulp": ".2f"} | dict.fromkeys(peers, ".2f")
@@ -86,9 +88,7 @@ def _number(value: float, form: str) -> str:
 
 
 def verdict(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
-    """Say on how many of the shapes and types the package is the fastest, level and slower, and by
-    how much.
-    """
+    """Say in how many cases the package is the fastest, level and slower, and by how much."""
     compared = comparison(table, task, shapes).reset_index()
     level, behind = (compared[compared[f"{OURS} is"] == side] for side in ("level", "slower"))
     said = [f"{OURS} is the fastest in {_counts(compared)['fastest']} of {len(compared)} cases"]
@@ -107,8 +107,9 @@ def verdict(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES
 
 
 def brief(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
-    """Return the counts of `verdict`, and the worst ratio where a peer takes less time, within the scatter or
-    beyond it.
+    """Return the counts of `verdict`, and the worst ratio where a peer takes less time.
+
+    That may be within the scatter or beyond it.
     """
     compared = comparison(table, task, shapes).reset_index()
     counts = _counts(compared)
@@ -136,8 +137,9 @@ def _range(values: pd.Series) -> str:
 
 
 def margins(table: pd.DataFrame, shapes: Sequence[Shape] = cpu.SWEEP) -> pd.DataFrame:
-    """Return the fastest peer's time over the package's as text: a row a number of classes, a column a (task,
-    type).
+    """Return the fastest peer's time over the package's as text.
+
+    There is a row a number of classes and a column a (task, type).
 
     An asterisk marks where a peer is faster, a tilde where the package is level with the fastest.
     """
@@ -158,8 +160,9 @@ def margins(table: pd.DataFrame, shapes: Sequence[Shape] = cpu.SWEEP) -> pd.Data
 
 
 def short_rows(table: pd.DataFrame, few: int, many: int) -> pd.Series:
-    """Return what a logit costs in rows of ``few`` classes over what it costs in rows of ``many``: per task,
-    type and provider.
+    """Return what a logit costs in rows of ``few`` classes over what it costs in rows of ``many``.
+
+    The index is task, type and provider.
     """
     keys = ["task", "dtype", "provider"]
     short, long = (
@@ -170,8 +173,9 @@ def short_rows(table: pd.DataFrame, few: int, many: int) -> pd.Series:
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:
-    """Return who is fastest, who most accurate, and whom nobody beats in both at once: a row a task, type and
-    shape with known errors.
+    """Return who is fastest, who most accurate, and whom nobody beats in both at once.
+
+    There is a row a task, type and shape with known errors.
 
     Whoever is level with the fastest is named after it.
     """
@@ -199,8 +203,9 @@ def _standing(own: pd.DataFrame) -> dict[str, str]:
 
 
 def bandwidth(table: pd.DataFrame, shapes: Sequence[Shape]) -> pd.DataFrame:
-    """Return gigabytes a second, each logit counted as read once and written once: a row a (dtype, N, K), a
-    column the copy or a task.
+    """Return gigabytes a second, each logit counted as read once and written once.
+
+    There is a row a (dtype, N, K), and a column for the copy and for each task.
     """
     rows = at_shapes(table, shapes)
     rows = rows.assign(

@@ -35,8 +35,7 @@ def read(path: Path = RESULTS) -> pd.DataFrame:
 
 
 def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 131072, 1 << 20)) -> pd.DataFrame:
-    """Return how rows of so many classes are cut, and the bytes that a logit moves, with its gradient, by
-    type.
+    """Return how rows of so many classes are cut, and the bytes that a logit moves with its gradient.
 
     In half precision value and gradient are two passes, of which each reads a logit once, whatever the length
     of the row.
@@ -78,8 +77,9 @@ def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
 
 
 def against(table: pd.DataFrame, least: int = 4096, most: int = 1 << 18) -> pd.DataFrame:
-    """Return the package's share of a copy and each peer's time over its own: smallest to largest over
-    ``least <= K <= most``.
+    """Return the package's share of a copy and each peer's time over its own.
+
+    They are smallest to largest over ``least <= K <= most``.
     """
     rows = {}
     for kernel in KERNELS:
@@ -95,8 +95,9 @@ def against(table: pd.DataFrame, least: int = 4096, most: int = 1 << 18) -> pd.D
 
 
 def batches(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the milliseconds of value and gradient of small batches, a column a provider: there the launch
-    is all.
+    """Return the milliseconds of value and gradient of small batches, a column a provider.
+
+    There the launch takes most of the time.
     """
     small = table[(table["kernel"] == "small batch") & table["ms"].notna()]
     small = small.drop_duplicates(["dtype", "n", "k", "provider"], keep="last")
@@ -104,8 +105,9 @@ def batches(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def linear(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the milliseconds and the peak of memory, in MB, of the linear layer's loss with its gradients, a
-    row a provider.
+    """Return milliseconds and peak memory of the linear layer's loss with its gradients.
+
+    There is a row a provider; memory is in MB.
     """
     rows = table[table["kernel"].str.startswith("linear") & table["ms"].notna()]
     return rows.drop_duplicates(["provider"], keep="last").set_index("provider")[["ms", "peak_mb"]]

@@ -23,8 +23,9 @@ __all__ = ["cost", "store_traffic", "store_words"]
 def cost(
     shapes: Sequence[Shape], task: str = "loss", *, dtype: str = "float32", budget: float = 0.03
 ) -> pd.Series:
-    """Return the package's nanoseconds a logit on one thread for each (N, K): the best of what fits into
-    ``budget`` seconds.
+    """Return the package's nanoseconds a logit on one thread for each (N, K).
+
+    It is the best of what fits into ``budget`` seconds.
     """
     threads = sl.get_num_threads()
     sl.set_num_threads(1)

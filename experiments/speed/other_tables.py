@@ -34,8 +34,9 @@ def _family_rows(path: Path) -> pd.DataFrame:
 
 
 def family_scatter(path: Path = family.RESULTS) -> pd.Series:
-    """Return the longest over the shortest time of the plain loss, which is measured anew beside every
-    member: a row a shape.
+    """Return the longest over the shortest time of the plain loss, a row a shape.
+
+    The plain loss is measured anew beside every member.
 
     A distribution as target has arrays of its own, so the plain loss beside it is left out.
     """
@@ -60,8 +61,9 @@ def product_gains(path: Path = family.RESULTS) -> pd.DataFrame:
 
 
 def autograd(path: Path = torch_cpu.RESULTS) -> pd.DataFrame:
-    """Return times through torch's autograd as a row a task, type and shape, with the ratios to both peers
-    and the memory.
+    """Return times through torch's autograd, a row a task, type and shape.
+
+    The ratios to both peers and the memory stand beside them.
 
     Memory is in gradient buffers: what a call takes at its highest, over the size of the logits.
     """
@@ -76,8 +78,9 @@ def autograd(path: Path = torch_cpu.RESULTS) -> pd.DataFrame:
 
 
 def half_precision(path: Path = half_cpu.RESULTS) -> pd.DataFrame:
-    """Return the loss in half precision as a row a type, shape and loss scale: time, ratios to it, and the
-    share of zero gradients.
+    """Return the loss in half precision, a row a type, shape and loss scale.
+
+    The columns are the time, ratios to it, and the share of zero gradients.
 
     "one pass" is the gradient that is written in the forward pass and multiplied by the scale afterwards.
     """
@@ -99,8 +102,9 @@ def half_precision(path: Path = half_cpu.RESULTS) -> pd.DataFrame:
 
 
 def linear_layers(path: Path = linear_cpu.RESULTS) -> pd.DataFrame:
-    """Return time, multiple of the bare products' time, and memory of a linear layer's loss: medians of the
-    stored rounds.
+    """Return time and memory of a linear layer's loss: medians of the stored rounds.
+
+    Time is also a multiple of the bare products' time.
     """
     table = pd.read_csv(path)
     grouped = table.groupby(["dtype", "n", "d", "v", "provider"], sort=False)[

@@ -156,8 +156,9 @@ _RATES = {
 
 
 def bandwidth_picture(table: pd.DataFrame) -> Figure:
-    """Draw gigabytes a second over K beside the copy's, a panel a type: lines the sweep, hollow marks the
-    benchmark's table.
+    """Draw gigabytes a second over K beside the copy's, a panel a type.
+
+    Lines are the sweep, hollow marks the benchmark's table.
     """
     swept, tabled = bandwidth(table, cpu.SWEEP), bandwidth(table, cpu.SHAPES)
     dtypes = list(dict.fromkeys(swept.index.get_level_values("dtype")))

@@ -21,8 +21,9 @@ PLACE = ["dtype", "n", "k"]
 
 
 def read(path: Path = cpu.RESULTS, *, threads: int = 2) -> pd.DataFrame:
-    """Return the newest measurement of each (task, dtype, N, K, provider), with its nanoseconds a logit as
-    ``ns``.
+    """Return the newest measurement of each (task, dtype, N, K, provider).
+
+    Its nanoseconds a logit are in the column ``ns``.
 
     Of all rows those with ``threads`` threads count, from the processor that was measured last. The benchmark
     times two copies of a shape: one before everything, which its file counts in, and one among the providers,
@@ -106,8 +107,9 @@ def spread(table: pd.DataFrame) -> pd.Series:
 
 
 def copy_scatter(table: pd.DataFrame) -> pd.Series:
-    """Return how many times as long the slower of a shape's two copies took as the faster: a row a (dtype, N,
-    K).
+    """Return how many times as long the slower of a shape's two copies took as the faster.
+
+    There is a row a (dtype, N, K).
     """
     twice = table[table["provider"] == FLOOR].set_index(PLACE)["copies_before"]
     return twice.where(twice >= 1, 1 / twice).rename("slower / faster")

@@ -25,8 +25,9 @@ _ASKED: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Aim:
-    """A bar set before the loops were written: a column of `comparison`, at its worst over the shapes of some
-    widths.
+    """A bar set before the loops were written.
+
+    It is for a column of `comparison`, at its worst over the shapes of some widths.
 
     One in copies is judged by both copies that are timed at a shape, and met if it is met by both.
     """

@@ -41,8 +41,9 @@ LIBRARY_ERROR = 8.0
 def rows(
     dtype: str, *, offset: float = 0.0, gap: float = 10.0, shape: tuple[int, int] = (8, 16), seed: int = 0
 ) -> Rows:
-    """Return logits (N, K) of ``dtype`` whose largest entry is ``offset`` and whose smallest is ``gap``
-    below, up to rounding.
+    """Return logits (N, K) of ``dtype``: the largest is ``offset``, the smallest ``gap`` below.
+
+    Both are up to rounding.
     """
     draw, last_bits = np.random.default_rng(seed).normal(size=(2, *shape))
     below = draw - draw.max(axis=1, keepdims=True)
@@ -107,8 +108,9 @@ class Bounds(NamedTuple):
 
 
 def bounds(z: Rows, *, library_error: float = LIBRARY_ERROR) -> Bounds:
-    """Bound the relative error of the variants of `SOFTMAX` on the rows ``z`` (N, K), where nothing over- or
-    underflows.
+    """Bound the relative error of the variants of `SOFTMAX` on the rows ``z`` (N, K).
+
+    Nothing may over- or underflow.
 
     With u the unit roundoff, c = ``library_error``, d_k = max(z) - z_k, l = lse(z) and s = sum exp(-d)::
 

@@ -36,8 +36,9 @@ def measure(
     rounds: int = ROUNDS,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Time every variant and a copy on the same array, in turn, and return a row each: seconds, and the ratio
-    to the copy.
+    """Time every variant and a copy on the same array, in turn, and return a row each.
+
+    A row has the seconds, and their ratio to the copy.
 
     On one thread: NumPy's elementwise loops know no other way, and the package is told so. All variants go
     through the array in the same blocks of rows and write into the same memory: with temporaries as large as

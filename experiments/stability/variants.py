@@ -38,8 +38,9 @@ def naive_softmax(z: Rows) -> Rows:
 
 
 def shifted_softmax(z: Rows) -> Rows:
-    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method, and the textbook program of
-    every chapter.
+    """exp(z - m) / sum exp(z - m) with m = max(z): the article's first method.
+
+    It is the textbook program of every chapter.
     """
     return naive_softmax(z - peak_of(z))
 
@@ -101,8 +102,9 @@ def _one_hot(z: Rows, y: NDArray[np.int64]) -> Rows:
 
 
 def _through_log(p: Rows, y: NDArray[np.int64]) -> Rows:
-    """Differentiate -log p_y step by step: dL/dp = -y/p, then the softmax's own derivative, as automatic
-    differentiation does.
+    """Differentiate -log p_y step by step, as automatic differentiation does.
+
+    First comes dL/dp = -y/p, then the softmax's own derivative.
     """
     g = -_one_hot(p, y) / p
     return np.asarray(p * (g - total_of(g * p)))

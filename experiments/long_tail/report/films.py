@@ -65,8 +65,9 @@ def early_ratio(table: pd.DataFrame, classes: Sequence[int], steps: int = 300) -
 def film_picture(
     films: dict[str, pd.DataFrame], *, names: Callable[[str], str] = str, limit: float = 10.0
 ) -> Figure:
-    """Draw positive over negative mass, a panel a loss: classes down, from the most frequent, and steps to
-    the right.
+    """Draw positive over negative mass, a panel a loss.
+
+    Classes go down, from the most frequent, and steps to the right.
     """
     figure = Figure(figsize=(7.6, 1.1 + 1.5 * len(films)), layout="constrained")
     panels = figure.subplots(len(films), 1, sharex=True, squeeze=False)[:, 0]

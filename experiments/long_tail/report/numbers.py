@@ -44,8 +44,9 @@ Rows = Sequence[dict[str, str]]
 
 
 def chosen_rows(rows: Rows) -> pd.DataFrame:
-    """Return the final rows with the hyper-parameters that tuning chose: without those of the ablation, which
-    vary them.
+    """Return the final rows with the hyper-parameters that tuning chose.
+
+    Those of the ablation, which varies them, are left out.
     """
     table = long_tail.frame(rows)
     picked: dict[Any, str] = {}
@@ -101,8 +102,9 @@ def main_table(
 
 
 def grid_table() -> pd.DataFrame:
-    """Return what tuning tries, a row a loss that has a choice: the hyper-parameters and their values, place
-    by place.
+    """Return what tuning tries, a row a loss that has a choice.
+
+    The row has the hyper-parameters and their values, place by place.
     """
     lines = {}
     for loss, settings in grid.GRIDS.items():
@@ -125,8 +127,9 @@ def best_fixed(table: pd.DataFrame) -> pd.Series:
 
 
 def paired_with_best(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
-    """Return ours less the best fixed loss in each setting: the mean difference over paired seeds, its 95 %
-    interval, and both ECE.
+    """Return ours less the best fixed loss in each setting.
+
+    That is the mean difference over paired seeds and its 95 % interval; the ECE of both stands beside it.
 
     The best is picked by its test accuracy, which favours it: no one could have known it before.
     """
@@ -165,8 +168,9 @@ def paired_table(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
 
 
 def plain_matches(table: pd.DataFrame) -> bool:
-    """Whether ours without smoothing gives plain cross-entropy's very numbers wherever the data are
-    balanced.
+    """Return whether ours gives plain cross-entropy's very numbers wherever the data are balanced.
+
+    Ours is without smoothing here.
     """
     rows = clean(table)
     rows = rows[(rows["rho"] == 1) & rows["loss"].isin(["plain", OURS[0]])]
@@ -182,8 +186,9 @@ def study_table(
     *,
     best: int | None = None,
 ) -> pd.DataFrame:
-    """Return the balanced accuracy under label noise, an absent class or a permuted order, beside that
-    without, a row a loss.
+    """Return the balanced accuracy of a study beside that without, a row a loss.
+
+    A study has label noise, an absent class or a permuted order.
 
     With ``best`` only so many losses, and plain cross-entropy.
     """
@@ -210,8 +215,9 @@ def study_table(
 
 
 def ablation_table(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> pd.DataFrame:
-    """Return the balanced accuracy and ECE of ours as one of its numbers moves from its default, paired with
-    the default.
+    """Return balanced accuracy and ECE of ours as one of its numbers moves from its default.
+
+    Each is paired with the default.
     """
     table = varied_rows(rows, dataset, protocol)
     lines = {}

@@ -16,8 +16,9 @@ __all__ = ["paired_picture", "regret_picture"]
 
 
 def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
-    """Draw `regret_table` in colours that end at ``most`` points, with its numbers and a last column for the
-    worst of each row.
+    """Draw `regret_table` in colours that end at ``most`` points, with its numbers.
+
+    A last column has the worst of each row.
     """
     regret = regret_table(table)
     values = np.column_stack([regret.to_numpy(), regret.max(axis=1)])
@@ -56,8 +57,9 @@ def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
 
 
 def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figure:
-    """Draw ours less the best fixed loss with 95 % intervals, a row a setting, and beside it the calibration
-    errors of all of them.
+    """Draw ours less the best fixed loss with 95 % intervals, a row a setting.
+
+    The calibration errors of all of them stand beside it.
     """
     found = {name: paired_with_best(table, name) for name in ours}
     places = list(next(iter(found.values())).index)

@@ -39,8 +39,9 @@ def gate_picture(ratio: float = 100.0, gates: Iterable[float] = (0.0, 1.0, 2.0, 
 def moved_decisions(
     counts: Any, eps: float, *, rows: int = 20_000, seed: int = 0, tau: float = 1.0
 ) -> pd.Series:
-    """Return the share of decisions that smoothing moves, uniform and neutral, for class probabilities drawn
-    at random.
+    """Return the share of decisions that smoothing moves, uniform and neutral.
+
+    The class probabilities are drawn at random.
 
     Rows have P from a Dirichlet law; the minimiser of the smoothed loss is known
     (:func:`softmax_lab.balance.neutral_smoothing`), and what it decides is compared with the argmax of P over

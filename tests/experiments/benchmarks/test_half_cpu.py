@@ -1,6 +1,4 @@
-"""The benchmark of the loss in half precision: one pass and two give the same gradient, but for what the
-rounding loses.
-"""
+"""One pass and two give the same gradient, but for what the rounding loses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The benchmark of the torch losses: it measures the same thing for every provider, and says what memory it
-took.
-"""
+"""The benchmark measures the same thing for every provider, and says what memory it took."""
 
 from __future__ import annotations
 

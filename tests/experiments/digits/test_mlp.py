@@ -1,5 +1,6 @@
-"""The small network's gradient against finite differences, and networks trained side by side against networks
-trained alone.
+"""The small network's gradient against finite differences.
+
+Networks trained side by side are as networks trained alone.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ def test_networks_side_by_side_do_not_mix() -> None:
 
 
 def test_momentum_and_learning_rates() -> None:
-    """With a constant gradient of 1, the n-th step is -(1 + m + ... + m^{n-1}) times the parameter's own
-    rate.
+    """With a constant gradient of 1, the n-th step is -(1 + m + ... + m^{n-1}) times the rate.
+
+    The rate is the parameter's own.
     """
     network = mlp.initial_network(seed=0, hidden=2, inputs=2)
     ones = mlp.Network(*(np.ones_like(p) for p in network))

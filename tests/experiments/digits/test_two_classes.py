@@ -1,6 +1,4 @@
-"""Gradients against finite differences, and what the penalties of the two models have to do with each
-other.
-"""
+"""Gradients against finite differences, and the penalties of the two models against each other."""
 
 from __future__ import annotations
 

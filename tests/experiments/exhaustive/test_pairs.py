@@ -16,8 +16,9 @@ BITS = np.arange(1 << 16, dtype=np.uint16)
 
 
 def test_a_slice_of_the_pairs() -> None:
-    """Logits of every kind against some of every kind: softmax and its gradient are rounded rightly, the
-    others all but.
+    """Logits of every kind against some of every kind.
+
+    Softmax and its gradient are rounded rightly, the others all but.
     """
     some = np.concatenate(
         [BITS[7::4001], np.array([0x0000, 0x8000, 0x7C00, 0xFC00, 0x7E00, 0xFFFF], np.uint16)]

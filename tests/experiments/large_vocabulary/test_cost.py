@@ -10,8 +10,9 @@ RATES, NETWORK = lv.Rates(operations=1e9, logits=1e8, updates=1e7), lv.Network(l
 
 
 def test_step_seconds_by_hand() -> None:
-    """N = 10 rows, D = 4, K = 1000 classes on P = 5 workers: 200 classes each, 800 bytes a row of logits, two
-    rows a chunk.
+    """There are N = 10 rows, D = 4, and K = 1000 classes on P = 5 workers.
+
+    That is 200 classes each, 800 bytes a row of logits, and two rows a chunk.
     """
     parts = lv.step_seconds(lv.Problem(1000, 5, 10, 4, chunk_bytes=1600), RATES, NETWORK)
     assert parts == pytest.approx(

@@ -27,8 +27,9 @@ TIMES = {
 def row(
     task: str, shape: tuple[int, int], provider: str, dtype: str = "float32", **changes: Any
 ) -> dict[str, Any]:
-    """Return a row as the benchmark appends it: all times as in `TIMES`, half an ulp for the package, two for
-    the peers.
+    """Return a row as the benchmark appends it.
+
+    All times are as in `TIMES`. The error is half an ulp for the package, two for the peers.
     """
     ms = changes.get("ms", TIMES[provider])
     exact = shape[1] <= 1000 and provider != "copy"
