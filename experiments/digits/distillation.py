@@ -279,9 +279,8 @@ def rescaled(network: Network, temperature: float) -> Network:
 def fit_temperature(logits: Array, labels: Labels, bounds: tuple[float, float] = (0.01, 100.0)) -> float:
     """Return the T > 0 with the lowest mean cross-entropy of softmax(logits / T).
 
-    The loss is convex in 1/T, so there is one minimum.
-
-    If every row is right the loss has no minimum, and the answer is at the lower bound.
+    The loss is convex in 1/T, so there is one minimum. If every row is right the loss has none, and the
+    answer is at the lower bound.
     """
     result: Any = minimize_scalar(
         lambda log_t: float(sl.cross_entropy(logits, labels, sl.LossSpec(temperature=float(np.exp(log_t))))),

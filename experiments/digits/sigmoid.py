@@ -113,7 +113,7 @@ def sigmoid_objective(
 ) -> tuple[float, Array]:
     """Return the penalised mean loss of one sigmoid and its gradient by its weights ``(65,)``.
 
-    ``on`` ``(N,)``: is it this class?
+    ``on``, ``(N,)``, says whether a row is of this class.
     """
     value, gradient = sigmoid_loss(images @ column, on)
     return float(value.mean() + penalty / 2 * np.sum(column**2)), images.T @ gradient / len(

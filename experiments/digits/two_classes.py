@@ -50,7 +50,7 @@ def softmax_objective(weights: Array, features: Array, labels: Labels, penalty: 
 def logistic_objective(v: Array, features: Array, labels: Labels, penalty: float) -> tuple[float, Array]:
     """Return the penalised mean loss of logistic regression and its gradient by ``v``, ``(D,)``.
 
-    V^T x is the gap z_1 - z_2.
+    The gap z_1 - z_2 is v^T x.
     """
     sign = 1.0 - 2.0 * labels
     margin = sign * (features @ v)  # the gap in favour of the label

@@ -36,7 +36,7 @@ def _exponentials(d: Any, e: Any) -> None:
 def _compare(d: Any, e: Any, unsure: Any) -> tuple[int, float, float, int]:
     """Return how many of e, rounded to float32, are not exp(d) rounded.
 
-    The largest relative error and its d; how many are unsure.
+    Return also the largest relative error, its d, and how many are unsure.
     """
     misrounded, worst, where, found = 0, 0.0, 0.0, 0
     for i in range(len(d)):

@@ -22,9 +22,9 @@ from .tally import PIECE, UNSURE, Array, Check, Tally, is_nearest, pieces_of
 
 @cache
 def _tables() -> tuple[Array, Array, Array]:
-    """Of every float16 by its bits: its value, and the middles between it and its neighbours.
+    """Return of every float16, by its bits, its value and the middles between it and its neighbours.
 
-    Beyond the largest is 2^16.
+    The neighbour beyond the largest is 2^16.
     """
     with np.errstate(invalid="ignore"):
         value = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
@@ -45,9 +45,9 @@ RIGHT, WRONG, TIE, UNDECIDED = 0, 1, 2, 3
 
 @njit
 def _judge16(h: Any, exact: Any, edge: Any, value: Any, below: Any, above: Any) -> int:
-    """Whether the float16 with bits h is ``exact`` rounded.
+    """Return whether the float16 with bits h is ``exact`` rounded.
 
-    The true value of one that equals ``edge`` is a trifle further from 0.
+    Where ``exact`` equals ``edge``, the true value is a trifle further from 0.
     """
     v = value[h]
     if exact != exact or v != v or math.isinf(exact):
@@ -65,7 +65,7 @@ def _judge16(h: Any, exact: Any, edge: Any, value: Any, below: Any, above: Any) 
 
 @njit
 def _judge32(v: Any, exact: Any, edge: Any) -> int:
-    """The same for a float32 at least 0."""
+    """Return whether a float32 that is at least 0 is ``exact`` rounded, as :func:`_judge16` does."""
     if exact != exact or v != v or math.isinf(exact):
         return RIGHT if v == exact or (v != v and exact != exact) else WRONG
     low, high = np.float32(exact * (1 - UNSURE)), np.float32(exact * (1 + UNSURE))
@@ -78,7 +78,7 @@ def _judge32(v: Any, exact: Any, edge: Any) -> int:
 
 @njit
 def _ulps(away: Any, exact: Any, bits: Any, lowest: Any) -> float:
-    """An error in ulp of a type with a number of bits and a smallest exponent."""
+    """Return an error in ulp of a type with a number of bits and a smallest exponent."""
     return float(away / 2.0 ** max(math.frexp(exact)[1] - bits, lowest))
 
 
@@ -88,10 +88,9 @@ def _compare_pairs(
 ) -> int:
     """Judge the results of rows of two float16.
 
-    Counts (4, 2) get wrong and tie, worst (4, 2) ulp and row, unsure (., 2) row and entry.
-
-    Entries of a row: p, log p, the losses of either label, the gradients of the first label and of the
-    second.
+    ``counts`` (4, 2) get the wrong ones and the ties among them, ``worst`` (4, 2) ulp and row, ``unsure``
+    (., 2) row and entry. The entries of a row are p, log p, the losses of either label, and the gradients of
+    the first label and of the second.
     """
     value, below, above = tables
     exact, edge = np.empty(10), np.full(10, np.nan)
@@ -190,7 +189,7 @@ def check_pairs(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> dict[s
 
 
 def exact_entry(a: float, b: float, entry: int) -> Any:
-    """One of the ten results of a row of two finite logits, in mpmath."""
+    """Return one of the ten results of a row of two finite logits, in mpmath."""
     with mpmath.workprec(400):
         gap = mpmath.mpf(b) - mpmath.mpf(a)
         p = (1 / (1 + mpmath.exp(gap)), 1 / (1 + mpmath.exp(-gap)))

@@ -42,7 +42,7 @@ def available(names: Iterable[str] = tuple(adapters.ADAPTERS)) -> list[str]:
 def absent(names: Iterable[str] = tuple(adapters.ADAPTERS)) -> str:
     """Return a sentence that names what is not installed and how to install it.
 
-    "" where nothing is missing.
+    It is empty where nothing is missing.
     """
     missing = [name for name in names if not adapters.installed(name)]
     return (
@@ -144,10 +144,8 @@ def shared(
 ) -> dict[tuple[str, str], bool]:
     """Map (function, case) to True where all fail in float32, False where only some do.
 
-    Where none does it is left out.
-
-    ``but`` are not asked. What counts are the implementations that offer the function and the case; one alone
-    is "some".
+    A function and case where none fails is left out, and so are the implementations ``but``. Only those that
+    offer the function and the case count; one alone is "some".
     """
     rows = table[
         (table["dtype"] == "float32") & table["function"].isin(functions) & ~table["implementation"].isin(but)

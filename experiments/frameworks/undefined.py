@@ -65,7 +65,7 @@ def _told(call: Callable[[], Any]) -> str:
 def nothing_left(name: str) -> dict[str, str]:
     """Return what a framework answers where everything is ignored or masked out.
 
-    "not offered" where it has no such thing.
+    The answer is "not offered" where it has no such thing.
     """
     return {what: _told(call) if call else "not offered" for what, call in _nothing_left(name).items()}
 

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 def in_processes(
     processes: int, threads: int, part: str, setting: dict[str, Any], *, alone: bool = False
 ) -> list[list[list[Any]]]:
-    """Run a part of this module on fresh processes started by torchrun (``alone``: one without a group).
+    """Run a part of the command on fresh processes, and return their rows by rank.
 
-    Return their rows by rank.
+    They are started by torchrun. ``alone`` is one process without a group.
     """
     torchrun = (
         [] if alone else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

@@ -33,7 +33,7 @@ class Step(NamedTuple):
 def softmax_layer(classes: int, rows: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return random hidden rows, this process's rows of a weight, and labels.
 
-    The first and the last are alike everywhere.
+    Hidden rows and labels are alike on every process.
     """
     generator = torch.Generator().manual_seed(0)
     hidden, target = (

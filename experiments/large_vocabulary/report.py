@@ -88,7 +88,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def measured_network(processes: int = 2) -> lv.Network:
     """Return latency and time a byte fitted to the stored all-reduces of so many processes.
 
-    Two had a core each; four took turns on two cores, which says more about the cores than about messages.
+    Two processes had a core each. Four took turns on two cores, which says more about the cores than about
+    messages.
     """
     return lv.fit_network([m for m in lv.read(lv.ALL_REDUCE, lv.Reduced) if m.processes == processes])
 

@@ -62,7 +62,7 @@ def _dictionary(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Learn centroids (M, D) of whitened patches by ten rounds of k-means, and the whitening.
 
-    Labels are not looked at.
+    It does not look at labels.
     """
     random = torch.Generator().manual_seed(seed)
     chosen = images[torch.randperm(len(images), generator=random)[: max(samples // 100, 1)]]

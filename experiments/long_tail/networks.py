@@ -76,7 +76,7 @@ def _resnet32(channels: int) -> tuple[list[nn.Module], int]:
 class Network(nn.Sequential):
     """Layers, of which the last gives the logits in float32.
 
-    Those before it are in bfloat16 where the input is images.
+    The others compute in bfloat16 where the input is images.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ __all__ = ["measure", "run", "train"]
 def _scaled(inputs: Array, like: Array) -> Tensor:
     """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``.
 
-    Images (N, C, H, W), NHWC in memory.
+    Images become (N, C, H, W), and stay NHWC in memory.
     """
     axes = tuple(range(like.ndim - 1))
     wide = like.astype(np.float32)
@@ -108,7 +108,7 @@ def train(
 def _batches(rows: int, size: int, random: torch.Generator) -> Iterator[tuple[float, Tensor]]:
     """Yield the share of the epoch that is done and a batch.
 
-    A last one of a single row, which cannot be normalised, is left out.
+    A last batch of a single row, which cannot be normalised, is left out.
     """
     order = torch.randperm(rows, generator=random)
     for start in range(0, rows, size):

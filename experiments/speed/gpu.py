@@ -116,7 +116,7 @@ def linear(table: pd.DataFrame) -> pd.DataFrame:
 def picture(table: pd.DataFrame) -> Figure | None:
     """Draw the share of a copy's bandwidth over the number of classes, a panel a kernel and type.
 
-    None where nothing was measured.
+    There is none where nothing was measured.
     """
     if table.dropna(subset=["share_of_copy"]).empty:
         return None

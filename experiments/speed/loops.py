@@ -51,7 +51,7 @@ def constant(name: str) -> Any:
 def reduction(d: NDArray[np.float64]) -> pd.DataFrame:
     """Return n and r of d = n log 2 + r as the loop finds them, and the relative error of its 2^n e^r.
 
-    D <= 0, float64.
+    ``d`` is at most 0, in float64.
     """
     shifted = np.asarray(d * constant("LOG2_E") + constant("MAGIC"), dtype=np.float64)
     n = (shifted.view(np.int64) & ((1 << 52) - 1)) - (1 << 51)

@@ -77,7 +77,7 @@ _FITS = 1.2  # a measured ratio within this factor of the one that bytes give
 def store_words(stores: pd.Series) -> str:
     """Say which stores the copy of `store_traffic` has, where the count of bytes explains the three times.
 
-    Else that it does not.
+    Where it does not, say that.
     """
     copy, ordinary, in_place = stores
     found = (

@@ -16,7 +16,7 @@ __all__ = ["autograd", "family_costs", "family_scatter", "linear_layers", "produ
 def family_costs(path: Path = family.RESULTS) -> pd.DataFrame:
     """Return the time of each member over the plain loss of the same run, float32, a column a shape.
 
-    Of several runs the last.
+    Of several runs the last counts.
     """
     table = _family_rows(path)
     ratios = table.pivot(index="task", columns=["n", "k"], values="ratio")
@@ -49,7 +49,7 @@ def family_scatter(path: Path = family.RESULTS) -> pd.Series:
 def product_gains(path: Path = family.RESULTS) -> pd.DataFrame:
     """Return how many times as long as the package torch takes for the same product, a column a shape.
 
-    Of several runs the last.
+    Of several runs the last counts.
     """
     table = pd.read_csv(path)
     table = table[table["peer"].str.startswith("torch") & (table["dtype"] == "float32")].drop_duplicates(

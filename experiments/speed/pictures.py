@@ -100,7 +100,7 @@ def _classes_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
 def accuracy_picture(table: pd.DataFrame) -> Figure:
     """Draw error against time, both better up and to the left: a column a task, a row a shape.
 
-    Filled float32, hollow float64.
+    Filled marks are float32, hollow ones float64.
     """
     rows = at_shapes(table[table["provider"] != FLOOR], cpu.SHAPES).dropna(subset="max_ulp")
     shapes = [shape for shape in cpu.SHAPES if shape[1] in set(rows["k"])]

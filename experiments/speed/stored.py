@@ -62,7 +62,7 @@ def advice(options: str) -> str:
 def at_shapes(table: pd.DataFrame, shapes: Iterable[Shape]) -> pd.DataFrame:
     """Return the rows measured at one of the shapes, in their order.
 
-    The table of the benchmark or its sweep.
+    The shapes are those of the benchmark's table or of its sweep.
     """
     order = {shape: place for place, shape in enumerate(shapes)}
     places = [order.get((int(n), int(k)), -1) for n, k in zip(table["n"], table["k"], strict=True)]
@@ -82,7 +82,7 @@ def shape_words(shape: Shape) -> str:
 def circumstances(table: pd.DataFrame) -> dict[str, str]:
     """Return what was measured on, when and with what, in words.
 
-    And whether a shape's rows come from one run.
+    Say also whether a shape's rows come from one run.
     """
     runs = table.groupby(PLACE)["when"].nunique()
     mixed = ", ".join(

@@ -29,7 +29,7 @@ class Aim:
 
     It is for a column of `comparison`, at its worst over the shapes of some widths.
 
-    One in copies is judged by both copies that are timed at a shape, and met if it is met by both.
+    A bar in copies is judged by both copies that are timed at a shape, and met if it is met by both.
     """
 
     tasks: tuple[str, ...]

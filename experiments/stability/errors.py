@@ -68,7 +68,7 @@ def exp_range(dtype: Any) -> tuple[float, float, float]:
 def ulps(function: str, computed: Rows, z: Rows, y: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """Return the error of every entry, in ulp of the type of ``z``.
 
-    Infinite for NaN or an infinity where a number is due.
+    It is infinite for NaN or an infinity where a number is due.
     """
     exact = exact_values(function, z, y)
     return ulp_distance(computed, exact.high, exact.low, z.dtype, exact.scale)
@@ -77,7 +77,7 @@ def ulps(function: str, computed: Rows, z: Rows, y: NDArray[np.int64] | None = N
 def relative_error(computed: Rows, exact: Exact, dtype: Any) -> NDArray[np.float64]:
     """Return |computed - exact| / |exact|.
 
-    NaN where the exact value is below the normal numbers, which the model leaves out.
+    It is NaN where the exact value is below the normal numbers, which the model leaves out.
     """
     seen = np.abs(exact.high) >= float_format(dtype).smallest
     error = np.abs((np.asarray(computed, dtype=np.float64) - exact.high) - exact.low)

@@ -92,7 +92,7 @@ def _standing(table: pd.DataFrame) -> dict[str, str]:
 def ablation_words(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> dict[str, str]:
     """Return how far the numbers of the ablation lie apart, and the standard error of one of them.
 
-    Nothing where it was not run.
+    There is nothing where the ablation was not run.
     """
     table = varied_rows(rows, dataset, protocol)
     if table.empty:

@@ -190,7 +190,7 @@ def study_table(
 
     A study has label noise, an absent class or a permuted order.
 
-    With ``best`` only so many losses, and plain cross-entropy.
+    With ``best`` the table has only so many losses, and plain cross-entropy.
     """
     table = table[(table["dataset"] == dataset) & (table["protocol"] == protocol)]
     keep = {"noise": table["noise"] > 0, "absent": table["absent"] > 0, "permuted": table["permuted"]}[study]
@@ -238,9 +238,8 @@ def ablation_table(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -
 def regret_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many points each loss is below the best fixed one, a row a loss and a column a setting.
 
-    The smallest worst first.
-
-    Negative is above it; NaN was not run.
+    The loss with the smallest worst comes first. A loss above the best has a negative number; NaN was not
+    run.
     """
     regret = long_tail.regret(clean(table)).droplevel(["noise", "absent", "permuted"]).T
     return regret.loc[regret.max(axis=1).sort_values(kind="stable").index]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from experiments import long_tail as lt
 from tests.experiments.long_tail.toy import TOY, store
+from tests.limits import HANG
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_rows_come_back_as_they_were_written(table: Path) -> None:
@@ -46,3 +53,33 @@ def test_a_write_that_is_stopped_leaves_the_old_file(table: Path, monkeypatch: p
     assert table.read_bytes() == before
     store(table, replace(TOY, seed=2))  # what it left behind is no hindrance
     assert [row["seed"] for row in lt.read(table)] == ["0", "2"]
+
+
+def test_a_row_waits_for_the_process_that_has_the_file(table: Path) -> None:
+    store(table, TOY)
+    lock = FileLock(table.with_name(f".{table.name}.lock"))
+    with ThreadPoolExecutor(1) as pool:
+        with lock:
+            waiting = pool.submit(store, table, replace(TOY, seed=1))
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+            assert len(lt.read(table)) == 1
+        waiting.result(HANG)
+    assert len(lt.read(table)) == 2
+
+
+def test_processes_that_append_at_once_lose_no_row(table: Path) -> None:
+    """Each of them replaces the whole file."""
+    script = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from dataclasses import replace; from pathlib import Path\n"
+        "from tests.experiments.long_tail.toy import TOY, store\n"
+        "for seed in range(10): store(Path(sys.argv[1]), replace(TOY, seed=10 * int(sys.argv[2]) + seed))\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, str(table), str(i)], cwd=ROOT) for i in range(2)
+    ]
+    assert [process.wait(HANG) for process in processes] == [0, 0]
+    rows = lt.read(table)
+    assert sorted(int(row["seed"]) for row in rows) == list(range(20))
+    assert len({row["key"] for row in rows}) == 20
