@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
 
-from softmax_lab.plotting import DIVERGING
+from .still import draw
 
 __all__ = ["Change", "Control", "Interactive"]
 
@@ -96,7 +95,7 @@ class Interactive:
         )
         axes = figure.subplots(-(-len(panels) // 2), min(len(panels), 2), squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
-            _draw(axis, panel)
+            draw(axis, panel)
         return figure
 
     def _repr_html_(self) -> str:
@@ -118,93 +117,3 @@ class Interactive:
             f"<figcaption><p><span "
             f'class="caption-text">{html.escape(self.caption)}</span></p></figcaption></figure>'
         )
-
-
-def _draw(axis: Any, panel: Panel) -> None:
-    """Draw a panel with matplotlib.
-
-    Lines, markers, bars, words and a heat map are all that the panels here have.
-    """
-    layout = panel["layout"]
-    bars = [trace for trace in panel["data"] if trace["type"] == "bar"]
-    for trace in panel["data"]:
-        if trace["type"] == "heatmap":
-            axis.imshow(
-                trace["z"],
-                cmap=DIVERGING,
-                vmin=trace["zmin"],
-                vmax=trace["zmax"],
-                extent=(0.5, 3.5, 3.5, 0.5),
-            )
-            for (row, column), value in np.ndenumerate(np.asarray(trace["z"])):
-                axis.text(
-                    column + 1,
-                    row + 1,
-                    f"{value:.3f}",
-                    ha="center",
-                    va="center",
-                    color="white" if abs(value) > 0.6 * trace["zmax"] else "black",
-                )
-        elif trace["type"] == "bar":
-            width = 0.8 / len(bars)
-            # side by side, as Plotly has them
-            place = np.arange(len(trace["x"])) + width * (bars.index(trace) - (len(bars) - 1) / 2)
-            axis.bar(
-                place,
-                np.array(trace["y"], dtype=float),
-                width,
-                color=trace["marker"]["color"],
-                label=trace.get("name"),
-            )
-            axis.set_xticks(range(len(trace["x"])), trace["x"])
-        elif trace["mode"] == "text":
-            for x, y, word in zip(trace["x"], trace["y"], trace["text"], strict=True):
-                axis.text(x, y, word, ha="center", va="center", fontsize=8)
-        else:
-            x, y = (np.array(trace[name], dtype=float) for name in "xy")
-            points = "markers" in trace["mode"]
-            look = trace["marker"] if points else trace["line"]
-            if points:
-                marker = {"x": "X"}.get(look.get("symbol", ""), "o")
-                rim = look.get("line", {"color": "none", "width": 0})
-                axis.scatter(
-                    x,
-                    y,
-                    40,
-                    look["color"],
-                    marker,
-                    label=trace["name"] or None,
-                    zorder=3,
-                    edgecolors=rim["color"],
-                    linewidths=rim["width"],
-                    clip_on=trace.get("cliponaxis", True),
-                )
-            else:
-                style = {"solid": "-", "dash": "--", "longdash": (0, (8, 3)), "dot": ":", "dashdot": "-."}[
-                    look["dash"]
-                ]
-                axis.plot(
-                    x,
-                    y,
-                    color=look["color"],
-                    linewidth=look["width"],
-                    linestyle=style,
-                    label=trace.get("name"),
-                )
-    for name in "xy":
-        of = layout[f"{name}axis"]
-        getattr(axis, f"set_{name}label")(of.get("title", {}).get("text", ""))
-        if of.get("type") == "log":
-            getattr(axis, f"set_{name}scale")("log")
-        elif "dtick" in of:
-            getattr(axis, f"{name}axis").set_major_locator(MultipleLocator(of["dtick"]))
-        if "range" in of:
-            low, high = (10.0**e if of.get("type") == "log" else e for e in of["range"])
-            getattr(axis, f"set_{name}lim")(low, high)
-        if of.get("visible") is False:
-            axis.set_axis_off()
-    axis.set_title(layout["title"]["text"], fontsize=10)
-    if layout.get("showlegend"):
-        axis.legend(fontsize=7, frameon=False)
-    if layout["yaxis"].get("scaleanchor"):
-        axis.set_aspect("equal")

@@ -61,38 +61,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.part:
         work(options.part[0], json.loads(options.part[1]), Path(options.part[2]))
         return 0
-    single = Setting(steps=options.steps)
-    double = replace(single, dtype="float64", steps=max(1, options.steps // 10))
-    write(
-        TRAINING,
-        [
-            record
-            for setting in (single, double)
-            for processes in (1, 2)
-            for record in run(setting, processes)
-        ],
-    )
-    layer = {"rows": single.rows, "width": single.width}
-    sizes = {"sizes": [1 << power for power in range(6, 26)]}
-    write(
-        ALL_REDUCE,
-        [Reduced(*row) for processes in (2, 4) for row in in_processes(processes, 1, "all-reduce", sizes)[0]],
-    )
-    write(
-        RATES,
-        [
-            slowest(
-                in_processes(
-                    2, 1, "rates", {**layer, "rows": 128, "classes": single.vocabulary, "repeats": 11}
-                )
-            )
-        ],
-    )
-    steps = {**layer, "sizes": SIZES, "chunk_bytes": single.chunk_bytes, "repeats": 7}
-    write(
-        STEPS, [Step(*row) for processes in (1, 2) for row in in_processes(processes, 1, "steps", steps)[0]]
-    )
+    write_training(options.steps)
+    write_network()
+    write_rates(Setting())
     return 0
+
+
+def write_training(steps: int) -> None:
+    """Train on one and on two processes, in float32 and for a tenth of the steps in float64."""
+    single = Setting(steps=steps)
+    double = replace(single, dtype="float64", steps=max(1, steps // 10))
+    runs = [run(setting, processes) for setting in (single, double) for processes in (1, 2)]
+    write(TRAINING, [record for records in runs for record in records])
+
+
+def write_network() -> None:
+    """Measure all-reduces of many sizes."""
+    sizes = {"sizes": [1 << power for power in range(6, 26)]}
+    ranks = [in_processes(processes, 1, "all-reduce", sizes)[0] for processes in (2, 4)]
+    write(ALL_REDUCE, [Reduced(*row) for rows in ranks for row in rows])
+
+
+def write_rates(setting: Setting) -> None:
+    """Measure the speed of one core, and whole steps to hold the formula against."""
+    layer = {"width": setting.width, "rows": setting.rows}
+    small = layer | {"rows": 128, "classes": setting.vocabulary, "repeats": 11}
+    write(RATES, [slowest(in_processes(2, 1, "rates", small))])
+    steps = layer | {"sizes": SIZES, "chunk_bytes": setting.chunk_bytes, "repeats": 7}
+    ranks = [in_processes(processes, 1, "steps", steps)[0] for processes in (1, 2)]
+    write(STEPS, [Step(*row) for rows in ranks for row in rows])
 
 
 def slowest(ranks: Sequence[Sequence[Sequence[float]]]) -> Rates:

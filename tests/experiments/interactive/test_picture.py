@@ -6,13 +6,11 @@ import html
 import json
 import re
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from experiments import interactive
-from tests.experiments.interactive.small import PICTURES
 
 
 def test_every_change_has_its_trace(picture: interactive.Interactive) -> None:
@@ -43,10 +41,3 @@ def test_a_change_of_the_wrong_length_is_refused(picture: interactive.Interactiv
         replace(picture, changes=(replace(change, values=change.values[1:]),))
     with pytest.raises(ValueError, match="sentences"):
         replace(picture, said=picture.said[1:])
-
-
-def test_bars_of_a_still_stand_side_by_side() -> None:
-    axis = PICTURES["film"]().still().axes[0]
-    sides = sorted((bar.get_extents().x0, bar.get_extents().x1) for bar in axis.patches)
-    assert len(sides) == 6
-    assert all(right <= left + 1e-6 for (_, right), (left, _) in pairwise(sides))
