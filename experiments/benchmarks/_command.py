@@ -45,7 +45,8 @@ class Benchmark:
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """Return the options; a table with other columns is refused before anything is measured."""
-        parser = argparse.ArgumentParser(description=self.summary)
+        name = f"python -m experiments.benchmarks.{self.results.stem}"
+        parser = argparse.ArgumentParser(prog=name, description=self.summary)
         self.add_options(parser)
         parser.add_argument("--out", type=Path, default=self.results, help="the table (default: %(default)s)")
         options = parser.parse_args(arguments)

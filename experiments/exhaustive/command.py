@@ -14,7 +14,8 @@ from .running import CHECKS, PARTS, RESULTS, run, summary, trial
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks, or a trial of them."""
     parser = argparse.ArgumentParser(
-        description="Try the exponential and two-class rows on every argument there is."
+        prog="python -m experiments.exhaustive",
+        description="Try the exponential and two-class rows on every argument there is.",
     )
     parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--threads", type=int, default=sl.get_num_threads())

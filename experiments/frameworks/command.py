@@ -14,7 +14,9 @@ from .stored_audit import AUDIT, run_audit
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit, and write the table."""
-    parser = argparse.ArgumentParser(description="Audit every implementation that is installed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.frameworks", description="Audit every implementation that is installed."
+    )
     parser.add_argument("names", nargs="*", help="adapters; all by default")
     parser.add_argument("--out", type=Path, default=AUDIT)
     parser.add_argument("--fresh", action="store_true", help="drop what is stored")

@@ -10,10 +10,26 @@ import numpy as np
 
 import softmax_lab as sl
 
-from .panels import colour_scale, make_axis, make_bars, make_line, make_panel, make_point, make_words, rounded
-from .picture import Change, Control, Interactive
+from .panels import (
+    Array,
+    colour_scale,
+    make_axis,
+    make_bars,
+    make_line,
+    make_panel,
+    make_point,
+    make_words,
+    rounded,
+)
+from .picture import Change, Control, Interactive, Panel
 
 __all__ = ["three_classes"]
+
+NAMES = ("1", "2", "3")
+HEAT_MAP = {
+    **{"type": "heatmap", "x": [1, 2, 3], "y": [1, 2, 3]},
+    **{"z": [[0] * 3] * 3, "zmin": -0.25, "zmax": 0.25},
+}
 
 
 def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) -> Interactive:
@@ -22,14 +38,13 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
     The field is the first-order motion of p = softmax(z) when z goes along the negative gradient of -log p_y:
     J(p) (e_y - p).
     """
-    names = ["1", "2", "3"]
     words = tuple(f"{level:g}" for level in levels)
     controls = (
         *(
             Control(f"z{k}", f"logit of class {k}", words, len(words) // 2 + shift)
             for k, shift in ((1, 2), (2, 1), (3, -1))
         ),
-        Control("y", "label y, for the arrows", tuple(names), choice=True),
+        Control("y", "label y, for the arrows", NAMES, choice=True),
     )
     p = sl.softmax(np.array(list(product(levels, repeat=3)), dtype=np.float64))
     jacobians = [sl.softmax_jacobian(row) for row in p]
@@ -38,55 +53,6 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
     eigenvalues = [np.where(values < 1e-15, 0.0, values) for values in eigenvalues]
     at = [_on_simplex(row) for row in p]
     fields = [_field(label, grid) for label in range(3)]
-    corners = np.array([_on_simplex(row) for row in np.eye(3)[[0, 1, 2, 0]]])
-    hidden = make_axis(visible=False, low=-0.08, high=1.08)
-    panels = (
-        make_panel(
-            "probabilities p",
-            [make_bars(names, [0, 0, 0], "blue")],
-            x=make_axis("class", type="category"),
-            y=make_axis("probability", low=0.0, high=1.0),
-        ),
-        make_panel(
-            "Jacobian diag(p) − p pᵀ",
-            [
-                {
-                    "type": "heatmap",
-                    "x": [1, 2, 3],
-                    "y": [1, 2, 3],
-                    "z": [[0] * 3] * 3,
-                    "zmin": -0.25,
-                    "zmax": 0.25,
-                    "colorscale": colour_scale(),
-                    "texttemplate": "%{z:.3f}",
-                    "showscale": False,
-                }
-            ],
-            x=make_axis("input j", dtick=1),
-            y=make_axis("output i", dtick=1, autorange="reversed"),
-        ),
-        make_panel(
-            "eigenvalues of the Jacobian",
-            [make_bars(names, [0, 0, 0], "green")],
-            x=make_axis("the largest first", type="category"),
-            y=make_axis("eigenvalue", low=0.0, high=0.55),
-        ),
-        make_panel(
-            "the simplex: where descent moves p",
-            [
-                make_line(rounded(corners[:, 0]), rounded(corners[:, 1]), "grey"),
-                make_line([], [], "sky", width=1.5),
-                make_point([0], [0]),
-                make_words(
-                    rounded(1.13 * corners[:3, 0] - 0.065),
-                    rounded(1.16 * corners[:3, 1] - 0.06),
-                    [f"p = e{k}" for k in "₁₂₃"],
-                ),
-            ],
-            x={**hidden, "range": [-0.15, 1.15]},
-            y={**hidden, "scaleanchor": "x", "range": [-0.12, 1.02]},
-        ),
-    )
     by = ("z1", "z2", "z3")
     changes = (
         Change(0, 0, "y", by, tuple(rounded(row, 4) for row in p)),
@@ -97,22 +63,69 @@ def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) 
         Change(3, 2, "x", by, tuple(rounded([x], 4) for x, _ in at)),
         Change(3, 2, "y", by, tuple(rounded([y], 4) for _, y in at)),
     )
-    said = [f"p = {', '.join(f'{v:.3f}' for v in row)}; eigenvalues "
-            f"{', '.join(f'{v:.3f}' for v in values)}" for row, values in zip(p, eigenvalues, strict=True)]  # fmt: skip # noqa: E501
+    said = [
+        f"p = {_listed(row)}; eigenvalues {_listed(values)}"
+        for row, values in zip(p, eigenvalues, strict=True)
+    ]
     alt = (
         "Four panels for the logits 2, 1 and −1: bars of the probabilities; the Jacobian as a table of "
-        "colours, positive on the diagonal "
-        "and negative off it; its three eigenvalues, of which the last is 0; a triangle with arrows that "
-        "all lead to the corner of class 1."
+        "colours, positive on the diagonal and negative off it; its three eigenvalues, of which the last is "
+        "0; a triangle with arrows that all lead to the corner of class 1."
     )
     caption = (
         "Three logits, and what follows from them. The dot in the triangle is the p of the sliders; the "
-        "arrows depend on the label alone. "
-        "Each row of the Jacobian adds up to 0, and so one eigenvalue is 0."
+        "arrows depend on the label alone. Each row of the Jacobian adds up to 0, and so one eigenvalue is 0."
     )
-    return Interactive(
-        panels, controls, changes, tuple(sentence for sentence in said for _ in names), alt, caption
+    of_all = tuple(sentence for sentence in said for _ in NAMES)
+    return Interactive(_panels(), controls, changes, of_all, alt, caption)
+
+
+def _panels() -> tuple[Panel, ...]:
+    """Return the panels without what the controls decide."""
+    names = list(NAMES)
+    return (
+        make_panel(
+            "probabilities p",
+            [make_bars(names, [0, 0, 0], "blue")],
+            x=make_axis("class", type="category"),
+            y=make_axis("probability", low=0.0, high=1.0),
+        ),
+        make_panel(
+            "Jacobian diag(p) − p pᵀ",
+            [HEAT_MAP | {"colorscale": colour_scale(), "texttemplate": "%{z:.3f}", "showscale": False}],
+            x=make_axis("input j", dtick=1),
+            y=make_axis("output i", dtick=1, autorange="reversed"),
+        ),
+        make_panel(
+            "eigenvalues of the Jacobian",
+            [make_bars(names, [0, 0, 0], "green")],
+            x=make_axis("the largest first", type="category"),
+            y=make_axis("eigenvalue", low=0.0, high=0.55),
+        ),
+        _triangle(),
     )
+
+
+def _triangle() -> Panel:
+    """Return the simplex with its corners named, without arrows and dot."""
+    corners = np.array([_on_simplex(row) for row in np.eye(3)[[0, 1, 2, 0]]])
+    hidden = make_axis(visible=False, low=-0.08, high=1.08)
+    words = make_words(
+        rounded(1.13 * corners[:3, 0] - 0.065),
+        rounded(1.16 * corners[:3, 1] - 0.06),
+        [f"p = e{k}" for k in "₁₂₃"],
+    )
+    edges = make_line(rounded(corners[:, 0]), rounded(corners[:, 1]), "grey")
+    return make_panel(
+        "the simplex: where descent moves p",
+        [edges, make_line([], [], "sky", width=1.5), make_point([0], [0]), words],
+        x={**hidden, "range": [-0.15, 1.15]},
+        y={**hidden, "scaleanchor": "x", "range": [-0.12, 1.02]},
+    )
+
+
+def _listed(values: Array) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _on_simplex(p: Any) -> tuple[float, float]:

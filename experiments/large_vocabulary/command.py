@@ -43,7 +43,8 @@ def work(part: str, setting: dict[str, Any], folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write the tables."""
     parser = argparse.ArgumentParser(
-        description="Train a softmax over 50,001 classes on one and on two processes."
+        prog="python -m experiments.large_vocabulary",
+        description="Train a softmax over 50,001 classes on one and on two processes.",
     )
     parser.add_argument(
         "--part",

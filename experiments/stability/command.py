@@ -13,7 +13,9 @@ from .timing import ROUNDS, SHAPES, TIMINGS, measure, write_timings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and write the table."""
-    parser = argparse.ArgumentParser(description="Time the variants of softmax and log-softmax.")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.stability", description="Time the variants of softmax and log-softmax."
+    )
     parser.add_argument("--out", type=Path, default=TIMINGS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(argv)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from experiments import tables
 from experiments.benchmarks import _command
 from experiments.benchmarks._command import Benchmark, Job, Row
 
@@ -104,3 +106,14 @@ def test_options_have_their_defaults(path: Path) -> None:
     assert (options.budget, options.out) == (0.5, path)
     options = benchmark(path).parse(["--shape", "3", "4", "--shape", "5", "6", "--dtype", "float64"])
     assert (options.shape, options.dtype) == ([[3, 4], [5, 6]], ["float64"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cpu", "family", "torch_cpu", "half_cpu", "linear_cpu", "balance_cpu", "gpu.command"],
+)
+def test_the_stored_table_has_the_columns_of_its_benchmark(name: str) -> None:
+    pytest.importorskip("torch")
+    known: Benchmark = importlib.import_module(f"experiments.benchmarks.{name}").BENCHMARK
+    assert known.results.is_file()
+    tables.check_columns(known.results, known.columns)
