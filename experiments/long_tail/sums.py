@@ -29,7 +29,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     grouped = table.groupby([*SETTING, "loss", "settings"], sort=False)[list(MEASURES)]
     parts = {"mean": grouped.mean(), "error": grouped.sem()}
-    return pd.concat(parts, axis=1).assign(seeds=grouped.size())
+    table = pd.concat(parts, axis=1)
+    table[("seeds", "")] = grouped.size()
+    return table
 
 
 def paired(
