@@ -1,5 +1,6 @@
-r"""Do probabilities mean what they say? Reliability bins and the expected calibration error (chapters 5 and
-6).
+r"""Do probabilities mean what they say? Reliability bins and the expected calibration error.
+
+Chapters 5 and 6 use them.
 
 A forecast is a *confidence* in [0, 1] that something is *correct*. It is calibrated if, among all rows with
 confidence c, a share c is correct. The interval is cut into M equal bins ((m-1)/M, m/M], the first one with
@@ -31,8 +32,9 @@ BINS = 15  # as in Guo et al.
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """One value a bin, shape ``(M,)``: rows, their mean confidence and the share of them that is correct (NaN
-    in an empty bin).
+    """The rows of each bin, shape ``(M,)``: their number, mean confidence and the share that is correct.
+
+    The last two are NaN in an empty bin.
     """
 
     count: NDArray[np.int64]
@@ -109,8 +111,9 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bin
 
 
 def calibrated_ece(confidence: ArrayLike, *, bins: int = BINS, draws: int = 200, seed: int = 0) -> Array:
-    """Return the ECE ``(draws,)`` of as many samples in which these confidences are right: each row is
-    correct with its own probability.
+    """Return the ECE ``(draws,)`` of as many samples in which these confidences are right.
+
+    Each row is correct with its own probability.
 
     A measured ECE within this distribution is no evidence of a lack of calibration.
 

@@ -16,8 +16,7 @@ WAYS = ("hard label", "soft label", "soft label, through the matrix")
 
 
 def gradient_call(way: str, num_classes: int, seed: int = 0) -> Callable[[], NDArray[np.float64]]:
-    """Return a function of nothing that computes the gradient ``(K,)`` of one random row in this way, one of
-    `WAYS`.
+    """Return a call that computes the gradient ``(K,)`` of one random row in one of `WAYS`.
 
     Soft labels differ from a hard label in the target only; the matrix is the Jacobian of the softmax,
     written out.
@@ -36,8 +35,6 @@ def gradient_call(way: str, num_classes: int, seed: int = 0) -> Callable[[], NDA
 
 
 def milliseconds(way: str, sizes: Sequence[int], *, seed: int = 0, rounds: int = 9) -> NDArray[np.float64]:
-    """Return the shortest of ``rounds`` times at every number of classes in ``sizes``, in ms: an array of the
-    same length.
-    """
+    """Return the shortest of ``rounds`` times in ms, for every number of classes in ``sizes``."""
     calls = (gradient_call(way, int(num_classes), seed) for num_classes in sizes)
     return np.array([1e3 * min(repeat(call, number=1, repeat=rounds)) for call in calls])

@@ -100,7 +100,10 @@ def replace(path: Path, content: bytes) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a rename that reaches the disk before the content would leave an empty file
         if path.exists():
             shutil.copymode(path, partial)
         partial.replace(path)

@@ -1,4 +1,4 @@
-// Draws the pictures of experiments/interactive.py. All numbers come with the page; here they are only looked up.
+// Draws the pictures of experiments/interactive. All numbers come with the page; here they are only looked up.
 (() => {
   const here = document.currentScript.src;
 

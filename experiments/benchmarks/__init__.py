@@ -1,1 +1,4 @@
-"""Benchmarks: each writes rows of data that the book reads."""
+"""Benchmarks: each appends rows to a table in ``results``, which the book reads.
+
+``python -m experiments.benchmarks.NAME`` runs one; ``--help`` lists what can be chosen.
+"""

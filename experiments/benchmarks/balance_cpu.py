@@ -1,22 +1,18 @@
 """What balance costs on the CPU: ``python -m experiments.benchmarks.balance_cpu``.
 
-"loss": value and gradient of the balancing loss through autograd over those of plain ``slt.cross_entropy``,
-on logits N x K. "monitor": a training step with a :class:`softmax_lab.torch.GradientMonitor` over the same
-step without, for the networks of the long-tail grid; a monitor that measures every tenth step costs a tenth
-of it. Pairs are timed in turn, so that both see the same machine. Rows are appended to
-``experiments/results/balance_cpu.csv``.
+"loss" is value and gradient of the balancing loss through autograd, over those of plain
+``slt.cross_entropy``, on logits N x K. "monitor" is a training step with a
+:class:`softmax_lab.torch.GradientMonitor` over the same step without, for the networks of the long-tail grid;
+a monitor that measures every tenth step costs a tenth of it. Pairs are timed in turn, so that both see the
+same machine. Rows are appended to ``experiments/results/balance_cpu.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,40 +20,27 @@ from torch import nn
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from experiments.long_tail_training import make_network
+from experiments import machine, tables
+from experiments.long_tail import make_network
 
-from .cpu import processor, versions
+from . import _command
+from ._command import Benchmark, Job, Row
+from ._timing import Call, in_turn
 
-RESULTS = Path(__file__).parents[1] / "results" / "balance_cpu.csv"
+RESULTS = tables.RESULTS / "balance_cpu.csv"
 COLUMNS = ("when", "processor", "versions", "task", "case", "n", "k", "ms", "ms_plain", "ratio", "repeats")
 SHAPES = ((65536, 10), (4096, 1000), (512, 32768))
 #: (network, images N C H W or features N D, classes)
 NETWORKS = (("mlp", (128, 1600), 10), ("convnet", (128, 3, 32, 32), 10), ("convnet", (128, 3, 32, 32), 100))
 
-Call = Callable[[], Any]
 
-
-def ratio(call: Call, plain: Call, *, budget: float, repeats: int = 15) -> dict[str, float]:
+def ratio(call: Call, plain: Call, *, budget: float, repeats: int = 15) -> Row:
     """Return median times, their ratio as the median over pairs, and how many pairs there were."""
-    pairs: list[tuple[float, float]] = []
-    for _ in range(3):
-        call(), plain()
-    begin = time.perf_counter()
-    while len(pairs) < repeats or (time.perf_counter() - begin < budget and len(pairs) < 1000):
-        pairs.append((_seconds(call), _seconds(plain)))
-    ours, theirs = (1000 * statistics.median(part) for part in zip(*pairs, strict=True))
-    return {
-        "ms": ours,
-        "ms_plain": theirs,
-        "ratio": statistics.median(a / b for a, b in pairs),
-        "repeats": len(pairs),
-    }
-
-
-def _seconds(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    times = in_turn(call, plain, warm_ups=3, repeats=repeats, budget=budget)
+    ours, theirs = (statistics.median(part) for part in times)
+    ratios = statistics.median(a / b for a, b in zip(*times, strict=True))
+    cells = {"ms": ours, "ms_plain": theirs, "ratio": ratios}
+    return {name: round(value, 4) for name, value in cells.items()} | {"repeats": len(times[0])}
 
 
 def loss_call(loss: Callable[..., torch.Tensor], n: int, k: int) -> Call:
@@ -73,9 +56,11 @@ def loss_call(loss: Callable[..., torch.Tensor], n: int, k: int) -> Call:
     return run
 
 
-def loss_rows(budget: float) -> Iterator[dict[str, Any]]:
-    """Yield the costs of the balancing loss: with counts given, summed instead of averaged, smoothed, and
-    counts gathered.
+def loss_rows(budget: float) -> Iterator[Row]:
+    """Yield the costs of the balancing loss.
+
+    Its counts are given, or gathered while training; with those given it is also summed instead of averaged,
+    and smoothed.
     """
     for n, k in SHAPES:
         counts = np.maximum(1, (5000 * 0.01 ** (np.arange(k) / (k - 1))).astype(int))
@@ -110,7 +95,7 @@ def step_call(network: str, shape: tuple[int, ...], classes: int, *, watched: bo
     return run
 
 
-def monitor_rows(budget: float) -> Iterator[dict[str, Any]]:
+def monitor_rows(budget: float) -> Iterator[Row]:
     """Yield what a monitor adds to a step."""
     for network, shape, classes in NETWORKS:
         watched, alone = (step_call(network, shape, classes, watched=watched) for watched in (True, False))
@@ -119,40 +104,43 @@ def monitor_rows(budget: float) -> Iterator[dict[str, Any]]:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and append."""
-    parser = argparse.ArgumentParser(description="Time the balancing loss and the monitor on the CPU.")
-    parser.add_argument(
-        "--budget", type=float, default=4.0, help="seconds a measurement, beyond fifteen pairs"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args(arguments)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not options.out.is_file()
-    about = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-        "processor": processor(),
-        "versions": versions(),
-    }
-    with options.out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        for rows in (loss_rows, monitor_rows):
-            for row in rows(options.budget):
-                writer.writerow(
-                    about
-                    | {
-                        name: round(value, 4) if isinstance(value, float) else value
-                        for name, value in row.items()
-                    }
-                )
-                file.flush()
-                print(
-                    f"{row['task']:8} {row['case']:16} {row['n']:>6} x {row['k']:<6} {row['ms']:9.3f} ms, "
-                    f"{row['ratio']:.3f} of plain"
-                )
-    return 0
+# ---- the command ----
+
+
+def line(row: Row) -> str:
+    """Return a measurement as a line."""
+    where = f"{row['task']:8} {row['case']:16} {row['n']:>6} x {row['k']:<6}"
+    return f"{where} {row['ms']:9.3f} ms, {row['ratio']:.3f} of plain"
+
+
+def about() -> Row:
+    """Return when, on what and with which versions something is measured."""
+    return {name: value for name, value in machine.circumstances().items() if name in COLUMNS}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen."""
+    _command.add_budget(parser, 4.0, "fifteen pairs")
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return a job for the loss and one for the monitor."""
+    return [
+        Job("loss", lambda: loss_rows(options.budget)),
+        Job("monitor", lambda: monitor_rows(options.budget)),
+    ]
+
+
+BENCHMARK = Benchmark(
+    "Time the balancing loss and the monitor on the CPU.",
+    RESULTS,
+    COLUMNS,
+    add_options,
+    jobs,
+    line,
+    about,
+)
+main = BENCHMARK.main
 
 
 if __name__ == "__main__":

@@ -1,50 +1,48 @@
-"""What each field of the loss family costs, and the products beside torch: ``python -m
-experiments.benchmarks.family``.
+"""What each field of the loss family costs: ``python -m experiments.benchmarks.family``.
 
-Every task writes value and gradient of the same logits to the same array; the plain loss is measured next to
-each member and the ratio is of those two, so that a drift of the machine cancels. The products are the
-Hessian of the loss times a tangent, beside torch's double backward of its own loss, and the softmax's
+Every task writes value and gradient of the same logits to the same array. The plain loss is measured next to
+each member, and the ratio is of those two, so that a drift of the machine cancels. Two products stand beside
+torch's: the Hessian of the loss times a tangent beside torch's double backward, and the softmax's
 vector-Jacobian product beside torch's backward. Rows go to ``experiments/results/family.csv`` as they come.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 import softmax_lab as sl
+from experiments import machine, tables
 from softmax_lab import LossSpec
 
-from .cpu import Problem, limit_threads, make_problem, processor, versions
+from . import _command
+from ._command import Benchmark, Job, Row, Shape
+from ._timing import Call, in_turn
+from .cpu import DTYPES, Problem, make_problem
 
-RESULTS = Path(__file__).parents[1] / "results" / "family.csv"
+RESULTS = tables.RESULTS / "family.csv"
 SHAPES = ((65536, 10), (16384, 1000), (2048, 32768))
 COLUMNS = (
-    "when",
-    "processor",
-    "threads",
-    "versions",
-    "task",
-    "dtype",
-    "n",
-    "k",
-    "ms",
-    "peer",
-    "peer_ms",
-    "ratio",
-    "repeats",
+    *("when", "processor", "threads", "versions"),
+    *("task", "dtype", "n", "k"),
+    *("ms", "peer", "peer_ms", "ratio", "repeats"),
 )
 
 
+class Pair(NamedTuple):
+    """A task beside what it is compared with."""
+
+    task: str
+    call: Call
+    peer: str
+    peer_call: Call
+
+
 def specs(k: int) -> dict[str, LossSpec]:
-    """A member of the family for each field, for K classes."""
+    """Return a member of the family for each field, for K classes."""
     rng = np.random.default_rng(0)
 
     def per_class(low: float, high: float) -> Any:
@@ -67,27 +65,25 @@ def specs(k: int) -> dict[str, LossSpec]:
     }
 
 
-def pairs(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, Callable[[], Any]]]:
-    """Yield (task, call, peer, the peer's call)."""
+def pairs(problem: Problem) -> Iterator[Pair]:
+    """Yield every member beside the plain loss, and the products beside torch's."""
     z, y, out = problem.logits, problem.labels, problem.out
-    for name, spec in specs(z.shape[1]).items():
-        yield (
-            name,
-            (lambda spec=spec: sl.cross_entropy_grad(z, y, spec, out=out)),  # type: ignore[misc]
+
+    def beside_plain(task: str, target: Any, spec: LossSpec) -> Pair:
+        return Pair(
+            task,
+            lambda: sl.cross_entropy_grad(z, target, spec, out=out),
             "plain loss",
             lambda: sl.cross_entropy_grad(z, y, out=out),
         )
-    target = sl.softmax(z[::-1].copy())
-    yield (
-        "distribution as target",
-        lambda: sl.cross_entropy_grad(z, target, out=out),
-        "plain loss",
-        lambda: sl.cross_entropy_grad(z, y, out=out),
-    )
+
+    for name, spec in specs(z.shape[1]).items():
+        yield beside_plain(name, y, spec)
+    yield beside_plain("distribution as target", sl.softmax(z[::-1].copy()), LossSpec())
     yield from _products(problem)
 
 
-def _products(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, Callable[[], Any]]]:
+def _products(problem: Problem) -> Iterator[Pair]:
     """Yield the products beside torch's, where torch is installed."""
     try:
         import torch
@@ -95,15 +91,11 @@ def _products(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, C
         return
     z, y, out = problem.logits, problem.labels, problem.out
     tangent = np.random.default_rng(1).standard_normal(z.shape, dtype=np.float32).astype(z.dtype)
-    logits, labels, direction = (
-        torch.from_numpy(z).requires_grad_(),
-        torch.from_numpy(y),
-        torch.from_numpy(tangent),
-    )
-    (gradient,) = torch.autograd.grad(
-        torch.nn.functional.cross_entropy(logits, labels), logits, create_graph=True
-    )
-    yield (
+    logits, labels = torch.from_numpy(z).requires_grad_(), torch.from_numpy(y)
+    direction = torch.from_numpy(tangent)
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    (gradient,) = torch.autograd.grad(loss, logits, create_graph=True)
+    yield Pair(
         "Hessian-vector product",
         lambda: sl.cross_entropy_hvp(z, y, tangent, out=out),
         "torch double backward",
@@ -112,7 +104,7 @@ def _products(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, C
     probs = sl.softmax(z)
     with torch.enable_grad():
         output = torch.softmax(logits, 1)
-    yield (
+    yield Pair(
         "softmax VJP",
         lambda: sl.softmax_vjp(probs, tangent),
         "torch backward",
@@ -120,72 +112,64 @@ def _products(problem: Problem) -> Iterator[tuple[str, Callable[[], Any], str, C
     )
 
 
-def side_by_side(call: Callable[[], Any], peer: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Return the median milliseconds of two calls that take turns, two warm-ups of each first."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 2):
-        for of, run in zip(times, (call, peer), strict=True):
-            before = time.perf_counter()
-            run()
-            if turn > 1:
-                of.append(1e3 * (time.perf_counter() - before))
-    return float(np.median(times[0])), float(np.median(times[1]))
-
-
-def measure(shape: tuple[int, int], dtype: str, repeats: int) -> Iterator[dict[str, Any]]:
-    """Measure every pair on one shape."""
+def rows_of(shape: Shape, dtype: str, repeats: int) -> Iterator[Row]:
+    """Yield a row a pair on one shape."""
     problem = make_problem(*shape, dtype)
-    for task, call, peer, peer_call in pairs(problem):
-        ms, peer_ms = side_by_side(call, peer_call, repeats)
+    for pair in pairs(problem):
+        times = in_turn(pair.call, pair.peer_call, warm_ups=2, repeats=repeats)
+        ms, peer_ms = (float(np.median(part)) for part in times)
         yield {
-            "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-            "processor": processor(),
-            "threads": sl.get_num_threads(),
-            "versions": versions(),
-            "task": task,
+            "task": pair.task,
             "dtype": dtype,
             "n": shape[0],
             "k": shape[1],
             "ms": round(ms, 4),
-            "peer": peer,
+            "peer": pair.peer,
             "peer_ms": round(peer_ms, 4),
             "ratio": round(ms / peer_ms, 3),
             "repeats": repeats,
         }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure all shapes and append to the file."""
-    parser = argparse.ArgumentParser(
-        description="Time every member of the loss family beside the plain loss."
-    )
-    parser.add_argument("--threads", type=int, default=sl.get_num_threads())
-    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "float64"])
-    parser.add_argument(
-        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
-    )
+# ---- the command ----
+
+
+def line(row: Row) -> str:
+    """Return a measurement as a line."""
+    where = f"{row['task']:24} {row['dtype']} {row['n']}x{row['k']}"
+    return f"{where} {row['ms']:9.3f} ms, {row['ratio']:6.2f} of {row['peer']}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen."""
+    _command.add_threads(parser)
+    _command.add_choice(parser, "dtype", DTYPES, ["float32"])
+    _command.add_shapes(parser)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args(arguments)
-    limit_threads(options.threads)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not options.out.is_file()
-    with options.out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        for dtype in options.dtype:
-            for shape in tqdm(
-                [tuple(shape) for shape in options.shape or SHAPES], unit="shape", desc=dtype, disable=None
-            ):
-                for row in measure(shape, dtype, options.repeats):
-                    writer.writerow(row)
-                    file.flush()
-                    tqdm.write(
-                        f"{row['task']:24} {dtype} {row['n']}x{row['k']} {row['ms']:9.3f} ms, "
-                        f"{row['ratio']:6.2f} of {row['peer']}"
-                    )
-    return 0
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return a job a type and shape."""
+    machine.limit_threads(options.threads)
+    return [
+        Job(
+            f"{dtype} {n}x{k}",
+            lambda dtype=dtype, n=n, k=k: rows_of((n, k), dtype, options.repeats),  # type: ignore[misc]
+        )
+        for dtype in options.dtype
+        for n, k in options.shape or SHAPES
+    ]
+
+
+BENCHMARK = Benchmark(
+    "Time every member of the loss family beside the plain loss.",
+    RESULTS,
+    COLUMNS,
+    add_options,
+    jobs,
+    line,
+)
+main = BENCHMARK.main
 
 
 if __name__ == "__main__":

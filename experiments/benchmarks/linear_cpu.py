@@ -1,50 +1,43 @@
 """Time and memory of a linear layer's loss on the CPU: ``python -m experiments.benchmarks.linear_cpu``.
 
 Each provider works in a process of its own, on the same numbers: a small warm-up, then one forward and
-backward pass, timed, with the highest resident memory during it counted from what the process held just
-before (the arguments, and the libraries that the warm-up brought in). The three matrix products that no
-method can do without are timed in the same process directly before and after, on chunks of the same size; a
-time is also given as a multiple of theirs. Rows are appended to ``experiments/results/linear_cpu.csv``.
+backward pass, timed. Its memory is the highest during the pass, counted from what the process held just
+before (the arguments, and the libraries that the warm-up brought in). No method can do without three matrix
+products. They are timed in the same process directly before and after, on chunks of the same size; a time is
+also given as a multiple of theirs. Rows are appended to ``experiments/results/linear_cpu.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import softmax_lab as sl
-from experiments.benchmarks.cpu import append, processor, versions
+from experiments import memory, tables
 from softmax_lab.torch import _chunks
 from softmax_lab.torch.linear import linear_cross_entropy
 
-RESULTS = Path(__file__).parents[1] / "results" / "linear_cpu.csv"
+from . import _command
+from ._command import Benchmark, Job, Row
+from ._timing import seconds
+
+RESULTS = tables.RESULTS / "linear_cpu.csv"
 COLUMNS = (
-    "when",
-    "processor",
-    "threads",
-    "versions",
-    "dtype",
-    "n",
-    "d",
-    "v",
-    "provider",
-    "seconds",
-    "products",
-    "ratio",
-    "peak_mb",
-    "loss",
+    *("when", "processor", "threads", "versions"),
+    *("dtype", "n", "d", "v", "provider"),
+    *("seconds", "products", "ratio", "peak_mb", "loss"),
 )
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+#: options that a process of its own is given, too
+SIZES = ("rows", "width", "classes", "dtype", "threads")
 
 
 class Layer(NamedTuple):
@@ -60,7 +53,7 @@ class Layer(NamedTuple):
 
 
 def make_layer(n: int, d: int, v: int, dtype: str = "float32", seed: int = 0) -> Layer:
-    """Normal hidden rows, a weight that gives logits of standard deviation 1, uniform labels."""
+    """Return normal hidden rows, a weight that gives logits of standard deviation 1, and uniform labels."""
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(n, d, generator=generator).to(getattr(torch, dtype)).requires_grad_()
     weight = (torch.randn(v, d, generator=generator) / d**0.5).to(getattr(torch, dtype)).requires_grad_()
@@ -71,8 +64,9 @@ def make_layer(n: int, d: int, v: int, dtype: str = "float32", seed: int = 0) ->
 
 
 def products(layer: Layer) -> Tensor:
-    """Logits, and the products of their gradient with weight and hidden rows, a chunk at a time: the
-    arithmetic alone.
+    """Do the arithmetic alone, a chunk at a time.
+
+    That is the logits, and the products of their gradient with the weight and with the hidden rows.
     """
     hidden, weight = layer.hidden.detach(), layer.weight.detach()
     step = _chunks.chunk_rows(len(weight), weight.dtype, _chunks.CHUNK_BYTES)
@@ -121,52 +115,17 @@ PROVIDERS: dict[str, Callable[[Layer], Tensor]] = {
 # ---- one measurement ----
 
 
-def resident() -> int:
-    """Return the memory that the process holds now, in bytes."""
-    return _status("VmRSS")
-
-
-def peak() -> int:
-    """Return the most that it has held since :func:`forget_peak`, in bytes."""
-    return _status("VmHWM")
-
-
-def forget_peak() -> None:
-    """Let the peak start from here, where the system allows it (Linux).
-
-    Elsewhere it is that of the whole process.
-    """
-    reset = Path("/proc/self/clear_refs")
-    if reset.exists():
-        reset.write_text("5", encoding="ascii")
-
-
-def _status(name: str) -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def measure(provider: str, layer: Layer) -> dict[str, Any]:
+def measure(provider: str, layer: Layer) -> Row:
     """Return time, memory and loss of one pass; the gradients are part of the memory."""
     run = PROVIDERS[provider]
     run(layer.rows(8))  # brings in what is loaded or compiled on the first call
     layer.weight.grad = None
     before = seconds(lambda: products(layer))
-    forget_peak()
-    held = resident()
+    memory.forget_peak()
+    held = memory.resident()
     losses: list[Tensor] = []
     taken = seconds(lambda: losses.append(run(layer)))
-    highest = peak() - held
+    highest = memory.peak() - held
     floor = (before + seconds(lambda: products(layer))) / 2
     return {
         "seconds": round(taken, 3),
@@ -177,69 +136,77 @@ def measure(provider: str, layer: Layer) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure every provider, each in a process of its own."""
-    parser = argparse.ArgumentParser(description="Time and memory of a linear layer's loss on the CPU.")
-    parser.add_argument("--rows", type=int, default=4096)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--classes", type=int, default=64000)
-    parser.add_argument("--dtype", default="float32", choices=["float16", "bfloat16", "float32", "float64"])
-    parser.add_argument("--threads", type=int, default=sl.get_num_threads())
-    parser.add_argument("--provider", nargs="+", default=list(PROVIDERS), choices=list(PROVIDERS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--child", action="store_true", help="measure in this process and print one line of JSON"
-    )
-    options = parser.parse_args(arguments)
-    if options.child:
-        torch.set_num_threads(options.threads)
-        sl.set_num_threads(options.threads)
-        layer = make_layer(options.rows, options.width, options.classes, options.dtype)
-        print(json.dumps(measure(options.provider[0], layer)))
-        return 0
-    for _ in tqdm(range(options.rounds), unit="round", disable=None):
-        for provider in options.provider:
-            append([measure_apart(provider, options)], options.out, COLUMNS, told)
-    return 0
-
-
-def measure_apart(provider: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure_apart(provider: str, options: argparse.Namespace) -> Row:
     """Return the row of one measurement in a fresh process."""
-    sizes = {name: str(getattr(options, name)) for name in ("rows", "width", "classes", "dtype", "threads")}
-    flags = [word for name, value in sizes.items() for word in (f"--{name}", value)]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.benchmarks.linear_cpu",
-        "--child",
-        "--provider",
-        provider,
-        *flags,
-    ]
-    found = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
-    ).stdout
+    flags = [word for name in SIZES for word in (f"--{name}", str(getattr(options, name)))]
+    command = ["-m", "experiments.benchmarks.linear_cpu", "--child", "--provider", provider, *flags]
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
     return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-        "processor": processor(),
         "threads": options.threads,
-        "versions": versions(),
         "dtype": options.dtype,
         "n": options.rows,
         "d": options.width,
         "v": options.classes,
         "provider": provider,
-        **json.loads(found),
+        **json.loads(done.stdout),
     }
 
 
-def told(row: dict[str, Any]) -> str:
+def measure_here(options: argparse.Namespace) -> Row:
+    """Return what one measurement in this process finds."""
+    torch.set_num_threads(options.threads)
+    sl.set_num_threads(options.threads)
+    layer = make_layer(options.rows, options.width, options.classes, options.dtype)
+    return measure(options.provider[0], layer)
+
+
+# ---- the command ----
+
+
+def line(row: Row) -> str:
     """Return a measurement as a line."""
-    return (
-        f"{row['provider']:20} {row['seconds']:8.2f} s {row['ratio']:6.2f} x products "
-        f"{row['peak_mb']:8.1f} MB"
+    times = f"{row['seconds']:8.2f} s {row['ratio']:6.2f} x products"
+    return f"{row['provider']:20} {times} {row['peak_mb']:8.1f} MB"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen."""
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=64000)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    _command.add_threads(parser)
+    _command.add_choice(parser, "provider", PROVIDERS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--child", action="store_true", help="measure in this process and print one line of JSON"
     )
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return a job a round and provider."""
+    return [
+        Job(provider, lambda provider=provider: [measure_apart(provider, options)])  # type: ignore[misc]
+        for _ in range(options.rounds)
+        for provider in options.provider
+    ]
+
+
+BENCHMARK = Benchmark(
+    "Time and memory of a linear layer's loss on the CPU.", RESULTS, COLUMNS, add_options, jobs, line
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure every provider, each in a process of its own; as such a process, measure one."""
+    options = BENCHMARK.parse(arguments)
+    if options.child:
+        print(json.dumps(measure_here(options)))
+    else:
+        BENCHMARK.run(options)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Forward and backward through torch's autograd on the CPU, beside torch's own loss: ``python -m
-experiments.benchmarks.torch_cpu``.
+"""The loss through torch's autograd on the CPU: ``python -m experiments.benchmarks.torch_cpu``.
 
-Two tasks. "loss" is value and gradient of a leaf of logits, N x K; its memory is the most that the process
-held during a call beyond what it held before, in multiples of the logits (the gradient itself is one). "step"
-is a whole training step of a small network, forward, backward and SGD, that differs in nothing but the loss:
-at 10 classes on the real digits, beyond that on normal vectors. Providers run one after the other in one
-process on the same numbers, as in :mod:`.cpu`; "copy" is an out-of-place copy of the logits. Rows are
-appended to ``experiments/results/torch_cpu.csv`` as they come.
+There are two tasks. "loss" is value and gradient of a leaf of logits, N x K. Its memory is the most that the
+process held during a call beyond what it held before, in multiples of the logits (the gradient itself is
+one). "step" is a whole training step of a small network, forward, backward and SGD, that differs in nothing
+but the loss: at 10 classes on the real digits, beyond that on normal vectors. Providers run one after the
+other in one process on the same numbers, as in :mod:`.cpu`; "copy" is an out-of-place copy of the logits.
+Rows are appended to ``experiments/results/torch_cpu.csv`` as they come.
 """
 
 from __future__ import annotations
@@ -15,48 +14,32 @@ import argparse
 import ctypes
 import gc
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-import softmax_lab as sl
 import softmax_lab.torch as slt
+from experiments import machine, memory, tables
 from softmax_lab.data import digits
 
-from .cpu import SHAPES, append, limit_threads, measure, processor, versions
-from .linear_cpu import forget_peak, peak, resident
+from . import _command
+from ._command import Benchmark, Job, Row, Shape
+from ._timing import Call, measure, quantiles
+from .cpu import SHAPES
 
-RESULTS = Path(__file__).parents[1] / "results" / "torch_cpu.csv"
+RESULTS = tables.RESULTS / "torch_cpu.csv"
 #: (batch, classes) of the training step
 STEPS = ((256, 10), (512, 1000), (256, 32768))
 DTYPES = ("float32", "bfloat16", "float16")
 HIDDEN = 128
 COLUMNS = (
-    "when",
-    "processor",
-    "threads",
-    "versions",
-    "task",
-    "dtype",
-    "n",
-    "k",
-    "provider",
-    "ms",
-    "ms_20",
-    "ms_80",
-    "repeats",
-    "buffers",
-    "value",
+    *("when", "processor", "threads", "versions"),
+    *("task", "dtype", "n", "k", "provider"),
+    *("ms", "ms_20", "ms_80", "repeats", "buffers", "value"),
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Call = Callable[[], Any]
 
 
 def compiled() -> Loss:
@@ -76,8 +59,9 @@ TASKS = ("loss", "step")
 
 
 def loss_call(loss: Loss, n: int, k: int, dtype: str) -> Call:
-    """Return the call that computes value and gradient of a leaf, lets go of the gradient and returns the
-    value.
+    """Return the call that computes value and gradient of a leaf.
+
+    It lets go of the gradient and returns the value.
     """
     generator = torch.Generator().manual_seed(0)
     logits = (2 * torch.randn(n, k, generator=generator)).to(getattr(torch, dtype)).requires_grad_()
@@ -127,7 +111,7 @@ def copy_call(n: int, k: int, dtype: str) -> Call:
 def buffers(call: Call, size: int) -> float:
     """Return the most memory that a call took beyond what was held before it, in units of ``size`` bytes.
 
-    NaN where none can tell.
+    It is NaN where the system does not tell.
     """
     if not sys.platform.startswith("linux"):
         return float("nan")
@@ -135,98 +119,82 @@ def buffers(call: Call, size: int) -> float:
     gc.collect()
     # memory that was freed but not given back would hide what the call takes
     ctypes.CDLL(None).malloc_trim(0)
-    forget_peak()
-    before = resident()
+    memory.forget_peak()
+    before = memory.resident()
     call()
-    return (peak() - before) / size
+    return (memory.peak() - before) / size
 
 
-def rows_of(
-    task: str, shape: tuple[int, int], dtype: str, providers: Sequence[str], budget: float
-) -> Iterator[dict[str, Any]]:
-    """Measure every provider on one task and shape, the copy first."""
+def rows_of(task: str, shape: Shape, dtype: str, providers: Sequence[str], budget: float) -> Iterator[Row]:
+    """Yield a row a provider on one task and shape, the copy first."""
     n, k = shape
-    common = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
-        "processor": processor(),
-        "threads": sl.get_num_threads(),
-        "versions": versions(),
-        "task": task,
-        "dtype": dtype,
-        "n": n,
-        "k": k,
-    }
-    makers: dict[str, Callable[[], Call]] = {"copy": lambda: copy_call(n, k, dtype)}
-    for name in providers:
-        makers[name] = lambda make=PROVIDERS[name]: (  # type: ignore[misc]
-            loss_call(make(), n, k, dtype) if task == "loss" else step_call(make(), n, k)
-        )
-    for name, make in makers.items():
-        call = make()
+    common = {"task": task, "dtype": dtype, "n": n, "k": k}
+    for name in ("copy", *providers):
+        call = make_call(name, task, shape, dtype)
         # before training moves on: the same for every provider
-        first = float(call()) if name != "copy" else float("nan")
+        first = float("nan") if name == "copy" else float(call())
         times = measure(call, budget=budget)
-        low, middle, high = np.percentile(times, [20, 50, 80])
-        taken = (
-            buffers(call, n * k * getattr(torch, dtype).itemsize)
-            if task == "loss" and name != "copy"
-            else float("nan")
-        )
-        yield common | {
-            "provider": name,
-            "ms": round(middle, 4),
-            "ms_20": round(low, 4),
-            "ms_80": round(high, 4),
-            "repeats": len(times),
-            "buffers": round(taken, 3),
-            "value": round(first, 6),
-        }
+        alone = task == "loss" and name != "copy"
+        taken = buffers(call, n * k * getattr(torch, dtype).itemsize) if alone else float("nan")
+        found = {"buffers": round(taken, 3), "value": round(first, 6)}
+        yield common | {"provider": name} | quantiles(times) | found
 
 
-def told(row: dict[str, Any]) -> str:
+def make_call(provider: str, task: str, shape: Shape, dtype: str) -> Call:
+    """Return what is timed."""
+    if provider == "copy":
+        return copy_call(*shape, dtype)
+    loss = PROVIDERS[provider]()
+    return loss_call(loss, *shape, dtype) if task == "loss" else step_call(loss, *shape)
+
+
+# ---- the command ----
+
+
+def line(row: Row) -> str:
     """Return a measurement as a line."""
     where = f"{row['task']:5} {row['dtype']:8} {row['n']:>6}x{row['k']:<6} {row['provider']:14}"
     return f"{where} {row['ms']:9.3f} ms {row['buffers']:6} buffers, loss {row['value']}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both tasks on the shapes of the table."""
-    parser = argparse.ArgumentParser(
-        description="Time the loss through torch's autograd on the CPU, alone and in a training step."
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen."""
+    _command.add_threads(parser)
+    _command.add_choice(
+        parser, "dtype", (*DTYPES, "float64"), DTYPES, help="of the logits; the step is float32"
     )
-    parser.add_argument("--threads", type=int, default=sl.get_num_threads())
-    parser.add_argument(
-        "--dtype",
-        nargs="+",
-        default=list(DTYPES),
-        choices=[*DTYPES, "float64"],
-        help="of the logits; the step is float32",
-    )
-    parser.add_argument("--task", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--provider", nargs="+", default=list(PROVIDERS), choices=list(PROVIDERS))
-    parser.add_argument(
-        "--shape", nargs=2, type=int, action="append", metavar=("N", "K"), help="only these shapes"
-    )
-    parser.add_argument(
-        "--budget", type=float, default=0.5, help="seconds a measurement, beyond seven repetitions"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args(arguments)
-    limit_threads(options.threads)
+    _command.add_choice(parser, "task", TASKS)
+    _command.add_choice(parser, "provider", PROVIDERS)
+    _command.add_shapes(parser)
+    _command.add_budget(parser, 0.5)
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return a job a task, type and shape."""
+    machine.limit_threads(options.threads)
     torch.set_num_threads(options.threads)
-    given = [tuple(shape) for shape in options.shape] if options.shape else None
-    for task in options.task:
-        for dtype in options.dtype if task == "loss" else ["float32"]:
-            for shape in tqdm(
-                given or (SHAPES if task == "loss" else STEPS),
-                unit="shape",
-                desc=f"{task} {dtype}",
-                disable=None,
-            ):
-                append(
-                    rows_of(task, shape, dtype, options.provider, options.budget), options.out, COLUMNS, told
-                )
-    return 0
+    return [
+        Job(
+            f"{task} {dtype} {n}x{k}",
+            lambda task=task, dtype=dtype, n=n, k=k: rows_of(  # type: ignore[misc]
+                task, (n, k), dtype, options.provider, options.budget
+            ),
+        )
+        for task in options.task
+        for dtype in (options.dtype if task == "loss" else ["float32"])
+        for n, k in options.shape or (SHAPES if task == "loss" else STEPS)
+    ]
+
+
+BENCHMARK = Benchmark(
+    "Time the loss through torch's autograd on the CPU, alone and in a training step.",
+    RESULTS,
+    COLUMNS,
+    add_options,
+    jobs,
+    line,
+)
+main = BENCHMARK.main
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 import softmax_lab as sl
-from experiments import digits_sigmoid
+from experiments.digits import sigmoid as digits_sigmoid
 
 Logit = st.floats(-30, 30)
 Row = st.lists(Logit, min_size=2, max_size=6)

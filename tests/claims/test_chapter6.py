@@ -18,8 +18,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
 import softmax_lab as sl
-from experiments import digits_distillation as dd
-from experiments import mlp
+from experiments.digits import distillation as dd
+from experiments.digits import mlp
 
 Array = NDArray[np.float64]
 STEP = mpmath.mpf(10) ** -100  # the oracle works with 400 digits

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments import digits_balance as db
-from experiments import long_tail, long_tail_report
+from experiments import long_tail
+from experiments.digits import balance as db
+from experiments.long_tail import report as long_tail_report
 
 STEPS = 500
 counts_of_classes = st.lists(st.integers(1, 50), min_size=2, max_size=8)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmax_lab as sl
-from experiments import digits_balance as db
-from experiments import long_tail, long_tail_report
+from experiments import long_tail
+from experiments.digits import balance as db
+from experiments.long_tail import report as long_tail_report
 
 STEPS = 500
 PRIOR_ONLY, SMOOTHED = "gradient_balanced, prior only", "gradient_balanced, smoothed"

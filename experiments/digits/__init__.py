@@ -1,0 +1,1 @@
+"""Small models on real digits: sigmoids, distillation, balance, and two classes (chapters 5 to 8)."""

@@ -1,0 +1,59 @@
+"""Which loss for a long tail? The grid of chapter 9: run, stopped at any point, taken up again, summed up.
+
+``python -m experiments.long_tail tune --dataset digits --protocol mlp`` chooses hyper-parameters on rows
+split off the training rows, with as many settings for every loss that has any. ``... final ...`` then trains
+the chosen ones on seeds of their own and looks at the test rows. ``noise``, ``absent``, ``permuted`` and
+``ablation`` are further studies. CIFAR needs ``--data PATH``. Runs go to the cores of this machine, or with
+``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read PATH.
+
+Every finished run is a row of ``results/long_tail.csv``. ``report`` has the tables and pictures of these
+rows.
+"""
+
+from __future__ import annotations
+
+from .command import main
+from .config import DATASETS, PROTOCOLS, Config, Protocol
+from .features import coates_ng_features
+from .grid import FINAL_SEEDS, GRIDS, STUDIES, TUNING_SEEDS, chosen
+from .losses import LOSSES, make_loss
+from .networks import make_network
+from .problem import Problem, load, make_problem, prepare
+from .rows import COLUMNS, RESULTS, append, finished, read
+from .running import run_all
+from .sums import frame, paired, regret, summary
+from .training import measure, run, train
+
+__all__ = [
+    "COLUMNS",
+    "DATASETS",
+    "FINAL_SEEDS",
+    "GRIDS",
+    "LOSSES",
+    "PROTOCOLS",
+    "RESULTS",
+    "STUDIES",
+    "TUNING_SEEDS",
+    "Config",
+    "Problem",
+    "Protocol",
+    "append",
+    "chosen",
+    "coates_ng_features",
+    "finished",
+    "frame",
+    "load",
+    "main",
+    "make_loss",
+    "make_network",
+    "make_problem",
+    "measure",
+    "paired",
+    "prepare",
+    "read",
+    "regret",
+    "run",
+    "run_all",
+    "summary",
+    "train",
+]

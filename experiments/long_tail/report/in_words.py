@@ -1,0 +1,121 @@
+"""What chapter 9 says of the results, computed from the stored rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .numbers import (
+    OURS,
+    Rows,
+    best_fixed,
+    coverage,
+    paired_with_best,
+    regret_table,
+    study_table,
+    varied_rows,
+)
+
+__all__ = ["ablation_words", "words"]
+
+
+def words(table: pd.DataFrame) -> dict[str, str]:
+    """Return what chapter 9 says of the results, by name."""
+    covered = coverage(table)
+    ours, smoothed = (paired_with_best(table, name) for name in OURS[:2])
+    return {
+        "coverage": f"The grid so far: {int(covered['runs'].sum())} runs on test rows, in {len(covered)} "
+        f"settings.",
+        "settings": str(len(covered)),
+        "few": _few(covered),
+        **_standing(table),
+        **_compared("ours", ours),
+        **_compared("smoothed", smoothed),
+        **noise_words(table),
+    }
+
+
+def _number(count: int) -> str:
+    return str(count or "none")
+
+
+def _few(covered: pd.DataFrame) -> str:
+    """Say where fewer losses were run than elsewhere."""
+    most = covered["losses"].max()
+    short = covered[covered["losses"] < most]
+    if short.empty:
+        return f"Every setting has all {most} losses."
+    whole = len(covered) - len(short)
+    return (
+        f"All {most} were run in {whole} of the {len(covered)} settings, {short['losses'].min()} or "
+        f"more in the others, which take longest."
+    )
+
+
+def _compared(name: str, paired: pd.DataFrame) -> dict[str, str]:
+    """Say how one of ours compares with the best fixed loss of each setting."""
+    better, calibrated = (
+        int((paired["difference"] > 0).sum()),
+        int((paired["ECE"] < paired["ECE of the best fixed"]).sum()),
+    )
+    return {
+        f"{name}-within": f"{int((paired['difference'] >= -1).sum())} of {len(paired)}",
+        f"{name}-ahead": _number(better),
+        f"{name}-clear": _number(int((paired["low"] > 0).sum())),
+        f"{name}-behind": _number(int((paired["high"] < 0).sum())),
+        f"{name}-calibrated": f"{calibrated} of {len(paired)}",
+        f"{name}-ece": f"{paired['ECE'].mean():.1f}",
+        f"{name}-ece-other": f"{paired['ECE of the best fixed'].mean():.1f}",
+    }
+
+
+def _standing(table: pd.DataFrame) -> dict[str, str]:
+    """Say how far each of ours, and the fixed loss that comes nearest, is behind in its worst setting.
+
+    A loss that was not run everywhere may do worse elsewhere: of a fixed one this is the least that its worst
+    can be.
+    """
+    worst = regret_table(table).max(axis=1).round(1) + 0.0  # no -0.0
+    fixed = worst[[name for name in worst.index if not str(name).startswith(OURS[0])]]
+    return {
+        "worst-ours": f"{worst[OURS[0]]:.1f}",
+        "worst-smoothed": f"{worst[OURS[1]]:.1f}",
+        "worst-fixed": f"{fixed.min():.1f}",
+        "worst-fixed-name": str(fixed.idxmin()),
+        "worst-balanced-softmax": f"{worst.get('balanced_softmax', np.nan):.1f}",
+        "worst-vs": f"{worst.get('vs', np.nan):.1f}",
+        "best-vs": _number(int((best_fixed(table) == "vs").sum())),
+        "worst-deferred": f"{worst.get('balanced_softmax_drw', np.nan):.1f}",
+    }
+
+
+def ablation_words(rows: Rows, dataset: str = "digits", protocol: str = "mlp") -> dict[str, str]:
+    """Return how far the numbers of the ablation lie apart, and the standard error of one of them.
+
+    There is nothing where the ablation was not run.
+    """
+    table = varied_rows(rows, dataset, protocol)
+    if table.empty:
+        return {}
+    grouped = table.groupby("settings")["balanced_accuracy"]
+    name = f"ablation-{dataset.split('-')[0]}"
+    return {f"{name}-spread": f"{np.ptp(grouped.mean()):.1f}", f"{name}-error": f"{grouped.sem().mean():.1f}"}
+
+
+def noise_words(table: pd.DataFrame) -> dict[str, str]:
+    """Return what is said of wrong labels among the digits; nothing where none were tried."""
+    noise = study_table(table, "noise")
+    if noise.shape[1] < 2 or OURS[0] not in noise.index:
+        return {}
+    places = {name: int(noise[name].rank(ascending=False, method="min")[OURS[0]]) for name in noise.columns}
+    first, last = noise.columns[1], noise.columns[-1]
+    behind, smoothed = (noise[last].max() - noise.loc[name, last] for name in OURS[:2])
+    return {
+        "noise": f"with {last.replace(' wrong', '')} of the labels wrong it is {behind:.1f} points behind "
+        f"the best, "
+        f"place {places[last]} of {len(noise)}, and smoothed {smoothed:.1f}",
+        "noise-first": f"{places[first]} of {len(noise)} with {first.replace(' wrong', '')} wrong",
+        "noise-last": f"{places[last]} of {len(noise)} with {last.replace(' wrong', '')}",
+        "noise-best": str(noise[last].idxmax()),
+        "noise-smoothed": f"{int(noise[last].rank(ascending=False, method='min')[OURS[1]])} of {len(noise)}",
+    }

@@ -1,0 +1,98 @@
+"""Pictures of the stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from softmax_lab.plotting import COLORS
+
+from .numbers import OURS, paired_with_best, regret_table, setting_name
+
+__all__ = ["paired_picture", "regret_picture"]
+
+
+def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
+    """Draw `regret_table` in colours that end at ``most`` points, with its numbers.
+
+    A last column has the worst of each row.
+    """
+    regret = regret_table(table)
+    values = np.column_stack([regret.to_numpy(), regret.max(axis=1)])
+    figure = Figure(figsize=(2.0 + 0.34 * values.shape[1], 3.2 + 0.25 * len(values)), layout="constrained")
+    axis = figure.subplots()
+    axis.set_facecolor("0.92")  # what was not run
+    image = axis.imshow(values, cmap="cividis_r", vmin=0.0, vmax=most, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            shade = "white" if value > 0.55 * most else "black"
+            axis.text(
+                column,
+                row,
+                f"{round(value, 1) + 0.0:.1f}".replace("-", "−"),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=shade,
+            )
+    axis.axvline(values.shape[1] - 1.5, color="white", linewidth=4)
+    axis.set_xticks(
+        range(values.shape[1]),
+        [*map(setting_name, regret.columns), "the worst of them"],
+        rotation=45,
+        ha="right",
+        fontsize=8,
+    )
+    axis.set_yticks(range(len(values)), regret.index, fontsize=8)
+    for tick in axis.get_yticklabels():
+        tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
+    axis.grid(False)
+    bar = figure.colorbar(image, extend="max", location="top", shrink=0.7, aspect=40)
+    bar.set_label("points below the best fixed loss", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figure:
+    """Draw ours less the best fixed loss with 95 % intervals, a row a setting.
+
+    The calibration errors of all of them stand beside it.
+    """
+    found = {name: paired_with_best(table, name) for name in ours}
+    places = list(next(iter(found.values())).index)
+    figure = Figure(figsize=(8.4, 1.5 + 0.42 * len(places)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    at = np.arange(len(places), dtype=float)
+    left.axvspan(-1.0, 1.0, color="0.92", zorder=0)
+    left.axvline(0.0, color="0.4", linewidth=1, linestyle="--")
+    styles = zip(found.items(), ("blue", "vermillion"), "os", (-0.14, 0.14), strict=False)
+    for (name, paired), color, marker, shift in styles:
+        difference = paired["difference"].to_numpy()
+        reach = np.abs(paired[["low", "high"]].to_numpy().T - difference)
+        look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none"}
+        left.errorbar(difference, at + shift, xerr=reach, elinewidth=1.3, label=name, **look)
+        right.plot(paired["ECE"], at + shift, **look)
+    other = next(iter(found.values()))
+    right.plot(
+        other["ECE of the best fixed"],
+        at,
+        color="0.3",
+        marker="|",
+        markersize=12,
+        linestyle="none",
+        label="the best fixed loss",
+    )
+    names = [
+        f"{setting_name(place)}\nagainst {best}"
+        for place, best in zip(places, other["best fixed"], strict=True)
+    ]
+    left.set_yticks(at, names, fontsize=8)
+    left.invert_yaxis()
+    left.set_xlabel("ours − the best fixed loss\n(points of balanced accuracy)")
+    right.set_xlabel("expected calibration error (%)")
+    right.set_xlim(left=0.0)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure

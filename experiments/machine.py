@@ -1,0 +1,60 @@
+"""The machine that an experiment runs on, as a row of a table names it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+import softmax_lab as sl
+
+__all__ = ["circumstances", "limit_threads", "now", "processor", "versions"]
+
+TIMED = ("softmax-lab", "numpy", "numba", "scipy", "torch", "jax", "tensorflow")
+
+
+def processor() -> str:
+    """Return the name of the processor, as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def versions() -> str:
+    """Return the versions of everything that is timed, in one cell."""
+    found = []
+    for name in TIMED:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"python {platform.python_version()}, " + ", ".join(found)
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+
+
+def circumstances() -> dict[str, object]:
+    """Return when, on what, with how many threads and with which versions something is measured."""
+    return {
+        "when": now(),
+        "processor": processor(),
+        "threads": sl.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def limit_threads(threads: int) -> None:
+    """Give every provider the same number of threads.
+
+    The frameworks read the environment when they are imported: call this before.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sl.set_num_threads(threads)

@@ -1,0 +1,60 @@
+"""How fast, and how accurate at that speed? (chapter 10)
+
+``python -m experiments.benchmarks.cpu`` measures and appends to ``results/cpu.csv``. Here that file is read,
+compared, put into words and drawn: nothing that the chapter says of it is typed. ``gpu`` does the same for
+the results of the GPU.
+"""
+
+from __future__ import annotations
+
+from .comparisons import bandwidth, brief, comparison, margins, short_rows, shown, standing, verdict
+from .loops import CONSTANTS, LISTINGS, constant, listing, polynomial_error, reduction
+from .on_demand import cost, store_traffic, store_words
+from .other_tables import autograd, family_costs, family_scatter, half_precision, linear_layers, product_gains
+from .pictures import LOOK, accuracy_picture, bandwidth_picture, classes_picture, cost_picture
+from .stored import FLOOR, KEY, OURS, PEERS, PLACE, TASKS, circumstances, copy_scatter, origin, read, spread
+from .targets import AIMS, aims
+
+__all__ = [
+    "AIMS",
+    "CONSTANTS",
+    "FLOOR",
+    "KEY",
+    "LISTINGS",
+    "LOOK",
+    "OURS",
+    "PEERS",
+    "PLACE",
+    "TASKS",
+    "accuracy_picture",
+    "aims",
+    "autograd",
+    "bandwidth",
+    "bandwidth_picture",
+    "brief",
+    "circumstances",
+    "classes_picture",
+    "comparison",
+    "constant",
+    "copy_scatter",
+    "cost",
+    "cost_picture",
+    "family_costs",
+    "family_scatter",
+    "half_precision",
+    "linear_layers",
+    "listing",
+    "margins",
+    "origin",
+    "polynomial_error",
+    "product_gains",
+    "read",
+    "reduction",
+    "short_rows",
+    "shown",
+    "spread",
+    "standing",
+    "store_traffic",
+    "store_words",
+    "verdict",
+]

@@ -1,0 +1,66 @@
+"""The sources and the constants of the compiled loops, as the chapter shows them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["CONSTANTS", "LISTINGS", "constant", "listing", "polynomial_error", "reduction"]
+
+
+#: what chapter 10 shows of the loops' source: name -> module and function
+LISTINGS = {
+    "exponent": ("softmax_lab._kernels.simd", "_shift_exponent"),
+    "exponential": ("softmax_lab._kernels.exponential", "single"),
+    "chunk": ("softmax_lab._kernels.rows", "exponentials"),
+    "rows": ("softmax_lab._kernels.rows", "softmax"),
+    "target": ("softmax_lab._kernels.loss", "cross_of"),
+    "row": ("softmax_lab._kernels.loss", "row_terms"),
+}
+#: what it says of their sizes: name -> module
+CONSTANTS = {
+    "WIDTH": "softmax_lab._kernels.simd",
+    "CHUNK": "softmax_lab._kernels.rows",
+    "HELD": "softmax_lab._kernels.rows",
+    "_STREAMED": "softmax_lab._dispatch",
+    "MOST_CLASSES": "softmax_lab._kernels.lanes",
+    "LOG2_E": "softmax_lab._kernels.exponential",
+    "LOG_2": "softmax_lab._kernels.exponential",
+    "MAGIC": "softmax_lab._kernels.exponential",
+    "Q": "softmax_lab._kernels.exponential",
+}
+
+
+def listing(name: str) -> str:
+    """Return the source of one of `LISTINGS` as a Markdown code block."""
+    module, attribute = LISTINGS[name]
+    function = getattr(importlib.import_module(module), attribute)
+    return f"```python\n{inspect.getsource(getattr(function, 'py_func', function))}```"
+
+
+def constant(name: str) -> Any:
+    """Return one of the loops' `CONSTANTS`."""
+    return getattr(importlib.import_module(CONSTANTS[name]), name)
+
+
+def reduction(d: NDArray[np.float64]) -> pd.DataFrame:
+    """Return n and r of d = n log 2 + r as the loop finds them, and the relative error of its 2^n e^r.
+
+    ``d`` is at most 0, in float64.
+    """
+    shifted = np.asarray(d * constant("LOG2_E") + constant("MAGIC"), dtype=np.float64)
+    n = (shifted.view(np.int64) & ((1 << 52) - 1)) - (1 << 51)
+    r = d - n * constant("LOG_2")
+    value = np.ldexp(1 + r * np.polyval(constant("Q"), r), n)
+    return pd.DataFrame({"n": n, "r": r, "error": value / np.exp(d) - 1}, index=pd.Index(d, name="d"))
+
+
+def polynomial_error(points: int = 100_001) -> float:
+    """Return the largest relative error of 1 + r Q(r) against e^r for |r| <= log(2) / 2."""
+    r = np.linspace(-np.log(2) / 2, np.log(2) / 2, points)
+    return float(np.abs((1 + r * np.polyval(constant("Q"), r)) / np.exp(r) - 1).max())

@@ -1,0 +1,262 @@
+"""The pictures of the stored measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from experiments.benchmarks import cpu
+from softmax_lab.plotting import COLORS
+
+from .comparisons import bandwidth
+from .loops import constant
+from .stored import FLOOR, OURS, TASKS, at_shapes, shape_words
+
+__all__ = ["accuracy_picture", "bandwidth_picture", "classes_picture", "cost_picture"]
+
+
+#: colour and marker of each provider, in every picture
+LOOK = {
+    "softmax_lab": ("green", "*"),
+    "torch": ("vermillion", "o"),
+    "torch.compile": ("orange", "s"),
+    "jax.jit": ("blue", "^"),
+    "tf.function": ("purple", "D"),
+    "scipy": ("sky", "v"),
+    "copy": ("grey", ""),
+}
+
+
+def _panels(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, NDArray[Any]]:
+    figure = Figure(figsize=(7.4, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def _handle(name: str, **changes: Any) -> Line2D:
+    color, marker = LOOK[name]
+    style = {
+        "color": COLORS[color],
+        "marker": marker,
+        "linestyle": "--" if name == FLOOR else "-",
+        "label": name,
+    }
+    return Line2D([], [], **(style | changes))
+
+
+def _widths_axis(axis: Axes) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(
+        [2, 10, 100, 1000, 10_000, 100_000, 1_000_000],
+        ["2", "10", r"$10^2$", r"$10^3$", r"$10^4$", r"$10^5$", r"$10^6$"],
+    )
+    axis.minorticks_off()
+
+
+def classes_picture(table: pd.DataFrame) -> Figure:
+    """Draw the time a logit takes over K: a column a task, a row a type, a line a provider and the copy."""
+    rows = at_shapes(table, cpu.SWEEP)
+    dtypes = list(dict.fromkeys(rows["dtype"]))
+    figure, axes = _panels(len(dtypes), len(TASKS), 0.9 + 2.6 * len(dtypes), sharex=True, sharey=True)
+    for line, dtype in zip(axes, dtypes, strict=True):
+        for axis, task in zip(line, TASKS, strict=True):
+            _classes_panel(axis, rows[rows["dtype"] == dtype], task)
+            axis.set_title(f"{TASKS[task]}, {dtype}")
+        line[0].set_ylabel("time (ns a logit)")
+    for axis in axes[-1]:
+        axis.set_xlabel("number of classes K")
+    _legend(figure, [_handle(name) for name in LOOK])
+    return figure
+
+
+def _classes_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
+    for name, (color, marker) in LOOK.items():
+        measured = "loss" if name == FLOOR else task  # the floor is measured once
+        own = rows[(rows["provider"] == name) & (rows["task"] == measured)]
+        line, size, over = (
+            ("--" if name == FLOOR else "-"),
+            (8 if name == OURS else 4),
+            (3 if name == OURS else 2),
+        )
+        axis.plot(own["k"], own["ns"], line, color=COLORS[color], marker=marker, markersize=size, zorder=over)
+    axis.set_yscale("log")
+    _plain_ticks(axis.yaxis)
+    _widths_axis(axis)
+
+
+def accuracy_picture(table: pd.DataFrame) -> Figure:
+    """Draw error against time, both better up and to the left: a column a task, a row a shape.
+
+    Filled marks are float32, hollow ones float64.
+    """
+    rows = at_shapes(table[table["provider"] != FLOOR], cpu.SHAPES).dropna(subset="max_ulp")
+    shapes = [shape for shape in cpu.SHAPES if shape[1] in set(rows["k"])]
+    figure, axes = _panels(len(shapes), len(TASKS), 1.2 + 2.2 * len(shapes), sharex="row", sharey=True)
+    for line, shape in zip(axes, shapes, strict=True):
+        for axis, task in zip(line, TASKS, strict=True):
+            _accuracy_panel(axis, rows[(rows["k"] == shape[1]) & (rows["task"] == task)])
+            axis.set_title(f"{TASKS[task]}, {shape_words(shape)}", fontsize=9)
+    axes[0, 0].invert_yaxis()  # shared by all
+    for axis in axes[-1]:
+        axis.set_xlabel(r"$\leftarrow$ faster: time / copy", fontsize=9)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(r"worst error (ulp): better $\rightarrow$", fontsize=9)
+    kinds = [
+        Line2D([], [], color="black", marker="o", linestyle="", markerfacecolor=face, label=dtype)
+        for dtype, face in {"float32": "black", "float64": "white"}.items()
+        if dtype in set(rows["dtype"])
+    ]
+    _legend(figure, [*(_handle(name, linestyle="") for name in LOOK if name != FLOOR), *kinds])
+    return figure
+
+
+def _accuracy_panel(axis: Axes, rows: pd.DataFrame) -> None:
+    for point in rows.itertuples():
+        color, marker = LOOK[str(point.provider)]
+        face, size = (
+            (COLORS[color] if point.dtype == "float32" else "white"),
+            (12 if point.provider == OURS else 7),
+        )
+        axis.plot(
+            point.copies, point.max_ulp, marker, color=COLORS[color], markerfacecolor=face, markersize=size
+        )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.margins(0.12)
+    _plain_ticks(axis.xaxis)
+    _plain_ticks(axis.yaxis)
+
+
+def _plain_ticks(side: Axis) -> None:
+    """Numbers like 2 and 50 on a logarithmic axis, not powers of ten."""
+    side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    side.set_minor_formatter(NullFormatter())
+
+
+_RATES = {
+    "copy": ("grey", "s"),
+    "loss": ("vermillion", "o"),
+    "softmax": ("blue", "^"),
+    "log_softmax": ("green", "D"),
+}
+
+
+def bandwidth_picture(table: pd.DataFrame) -> Figure:
+    """Draw gigabytes a second over K beside the copy's, a panel a type.
+
+    Lines are the sweep, hollow marks the benchmark's table.
+    """
+    swept, tabled = bandwidth(table, cpu.SWEEP), bandwidth(table, cpu.SHAPES)
+    dtypes = list(dict.fromkeys(swept.index.get_level_values("dtype")))
+    figure, axes = _panels(1, len(dtypes), 4.0, sharey=True)
+    for axis, dtype in zip(axes[0], dtypes, strict=True):
+        _bandwidth_panel(
+            axis, swept.xs(dtype, level="dtype"), tabled[tabled.index.get_level_values("dtype") == dtype]
+        )
+        axis.set_title(dtype)
+        axis.set_xlabel("number of classes K")
+    axes[0, 0].set_ylabel("read once + written once (GB/s)")
+    handles: list[Artist] = [
+        Line2D(
+            [],
+            [],
+            color=COLORS[color],
+            marker=marker,
+            linestyle="--" if name == FLOOR else "-",
+            label=TASKS.get(name, name),
+        )
+        for name, (color, marker) in _RATES.items()
+    ]
+    handles.append(
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="o",
+            linestyle="",
+            markersize=9,
+            markerfacecolor="none",
+            label="shape of the table",
+        )
+    )
+    handles.append(Patch(color=COLORS["grey"], alpha=0.15, label="copy x 1.5 either way"))
+    _legend(figure, handles, 3)
+    return figure
+
+
+def _bandwidth_panel(axis: Axes, swept: pd.DataFrame, tabled: pd.DataFrame) -> None:
+    copied = swept["copy"]
+    axis.fill_between(
+        copied.index.get_level_values("k"),
+        copied / 1.5,
+        copied * 1.5,
+        color=COLORS["grey"],
+        alpha=0.15,
+        linewidth=0,
+    )
+    for name, (color, marker) in _RATES.items():
+        line = "--" if name == FLOOR else "-"
+        axis.plot(
+            swept.index.get_level_values("k"),
+            swept[name],
+            line,
+            color=COLORS[color],
+            marker=marker,
+            markersize=4,
+            zorder=3,
+        )
+        widths = tabled.index.get_level_values("k")
+        axis.plot(widths, tabled[name], marker, color=COLORS[color], markersize=9, markerfacecolor="none")
+    axis.set_yscale("log")
+    _plain_ticks(axis.yaxis)
+    _widths_axis(axis)
+
+
+def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Figure:
+    """Draw `cost` on one thread: left over N, a line a number of classes; right over K, a line a task."""
+    figure, axes = _panels(1, 2, 3.9)
+    left, right = axes[0]
+    for (k, own), color, marker in zip(over_rows.groupby("k"), ("blue", "vermillion"), "os", strict=False):
+        left.plot(own.index.get_level_values("n"), own, f"{marker}-", color=COLORS[color], label=f"K = {k:,}")
+    for task, own in over_classes.items():
+        color, marker = _RATES[task]
+        right.plot(
+            own.index.get_level_values("k"),
+            own,
+            f"{marker}-",
+            color=COLORS[color],
+            markersize=4,
+            label=TASKS[task],
+        )
+    for name, words in {
+        "MOST_CLASSES": "rows\nas lanes",
+        "CHUNK": "one\nchunk",
+        "HELD": "held\nwhole",
+    }.items():
+        right.axvline(constant(name) + 0.5, color="black", linewidth=0.9, linestyle=":")
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points"}
+        right.annotate(words, (constant(name), 1), ha="right", va="top", fontsize=8, **place)
+    left.set_xlabel("number of rows N")
+    left.set_ylabel("time on one thread (ns a logit)")
+    left.set_xscale("log")
+    left.set_yscale("log")
+    left.legend(fontsize=9)
+    right.set_xlabel("number of classes K")
+    right.set_ylim(bottom=0)
+    _widths_axis(right)
+    _legend(figure, right.get_legend_handles_labels()[0], 3)
+    return figure

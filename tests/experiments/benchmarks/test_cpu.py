@@ -1,0 +1,64 @@
+"""The benchmark of the CPU: providers compute the same, and every one has its rows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import _timing, cpu
+
+SHAPE = (64, 33)
+
+
+@pytest.mark.parametrize("provider", ["scipy", "torch"])
+@pytest.mark.parametrize("task", cpu.TASKS)
+def test_a_peer_computes_what_the_package_computes(provider: str, task: str) -> None:
+    pytest.importorskip(provider)
+    problem = cpu.make_problem(*SHAPE, "float64")
+    ours = np.array(cpu.softmax_lab(problem)[task]())
+    theirs = cpu.PROVIDERS[provider](problem)[task]()
+    np.testing.assert_allclose(np.asarray(theirs), ours, rtol=1e-9, atol=1e-15)
+
+
+def test_a_copy_copies_both_halves() -> None:
+    problem = cpu.make_problem(5, 3, "float32")
+    np.testing.assert_array_equal(cpu.copy(problem)["loss"](), problem.logits)
+
+
+def test_errors_are_counted_in_ulp() -> None:
+    pytest.importorskip("mpmath")
+    problem = cpu.make_problem(*SHAPE, "float32")
+    for task in cpu.TASKS:
+        right = np.array(cpu.softmax_lab(problem)[task]())
+        assert cpu.worst_ulp(task, problem, right) <= 1
+        assert cpu.worst_ulp(task, problem, right * np.float32(1 + 2.0**-20)) > 5
+    assert np.isnan(cpu.worst_ulp("loss", cpu.make_problem(3, 2, "float32"), right))  # 1/3 is rounded
+
+
+def test_every_provider_and_task_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mpmath")
+    monkeypatch.setattr(_timing, "REST", 0.0)
+    monkeypatch.setattr(cpu.machine, "limit_threads", lambda threads: None)
+    path = tmp_path / "cpu.csv"
+    arguments = ["--shape", "64", "33", "--dtype", "float32", "--budget", "0", "--out", str(path)]
+    assert cpu.main([*arguments, "--provider", "copy", "softmax_lab", "--task", "loss", "softmax"]) == 0
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == cpu.COLUMNS
+    assert [(row["provider"], row["task"]) for row in rows] == [
+        ("copy", "loss"),
+        ("softmax_lab", "loss"),
+        ("softmax_lab", "softmax"),
+    ]
+    assert all(float(row["ms_20"]) <= float(row["ms"]) <= float(row["ms_80"]) for row in rows)
+    assert len({row["when"] for row in rows}) == 1  # one run of a shape
+
+
+def test_the_sweep_is_another_list_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.machine, "limit_threads", lambda threads: None)
+    for flags, shapes in (([], cpu.SHAPES), (["--sweep"], cpu.SWEEP)):
+        jobs = cpu.jobs(cpu.BENCHMARK.parse([*flags, "--dtype", "float64"]))
+        assert [job.name for job in jobs] == [f"float64 {n}x{k}" for n, k in shapes]

@@ -1,0 +1,28 @@
+"""The words are computed from the rows."""
+
+from __future__ import annotations
+
+from experiments.long_tail import report
+
+
+def test_words(rows: list[dict[str, str]]) -> None:
+    table = report.chosen_rows(rows)
+    words = report.words(table)
+    assert words["ours-within"] == "1 of 2"
+    # -4 and +1, without spread
+    assert words["ours-ahead"] == words["ours-clear"] == words["ours-behind"] == "1"
+    assert words["smoothed-within"] == "2 of 2"
+    assert words["worst-ours"] == "4.0"
+    assert (words["worst-fixed"], words["worst-fixed-name"]) == ("0.0", "focal")
+    assert words["few"] == "Every setting has all 4 losses."
+    part = table[(table["rho"] == 1) | (table["loss"] != "plain")]
+    assert (
+        report.words(part)["few"]
+        == "All 4 were run in 1 of the 2 settings, 3 or more in the others, which take longest."
+    )
+    assert (
+        words["noise"]
+        == "with 40% of the labels wrong it is 0.0 points behind the best, place 1 of 4, and smoothed 2.0"
+    )
+    assert float(report.ablation_words(rows)["ablation-digits-spread"]) > 0
+    assert report.ablation_words(rows, "cifar10") == {}
