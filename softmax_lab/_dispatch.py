@@ -22,7 +22,7 @@ from ._threads import share
 
 __all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
 
-Path = Literal["lanes", "rows", "products", "reference"]
+Path = Literal["short", "long", "products", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -38,10 +38,10 @@ _PIECE = 1 << 17
 class Kernels(NamedTuple):
     """The modules of the compiled loops."""
 
-    lanes: Any
-    rows: Any
+    short: Any
+    long: Any
     products: Any
-    affine: Any
+    transform: Any
     target: Any
 
 
@@ -69,12 +69,12 @@ def kernels() -> Kernels | None:
         # for a debugger or a profile: the loops have no form without the compiler
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
-        from ._kernels import affine, lanes, products, rows, target
+        from ._kernels import long_rows, products, short_rows, target, transform
     # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
     except Exception as error:
         _give_up(error)
         return None
-    return Kernels(lanes, rows, products, affine, target)
+    return Kernels(short_rows, long_rows, products, transform, target)
 
 
 def _give_up(error: Exception) -> None:
@@ -118,7 +118,7 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
         return "reference"
     if product:
         return "products"
-    return "lanes" if num_classes <= loops.lanes.MOST_CLASSES else "rows"
+    return "short" if num_classes <= loops.short.MOST_CLASSES else "long"
 
 
 def _call(loop: Callable[..., None], *arguments: Any) -> None:
@@ -211,7 +211,7 @@ def rescale(result: NDArray[Any], factor: float) -> None:
     groups = -(-flat.size // 8)  # a multiplication costs an eighth of what the work on a logit does
     try:
         share(
-            lambda start, stop: _call(loops.rows.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)),
+            lambda start, stop: _call(loops.long.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)),
             groups,
             1,
         )

@@ -62,7 +62,7 @@ class _Cache(caching.FunctionCache):
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
-# the work on a vector.
+# the work on a vector. So they must not return one, not even inside a tuple: the caller would release it.
 _BORROWING = {**_IEEE, "_nrt": False}
 
 
@@ -79,7 +79,7 @@ def helper(function: Callable[..., Any]) -> Any:
 
 
 def allocating(function: Callable[..., Any]) -> Any:
-    """Compile a helper that makes arrays of its own."""
+    """Compile a helper that makes arrays of its own, or returns those that it is given."""
     return numba.njit(**_IEEE)(function)
 
 

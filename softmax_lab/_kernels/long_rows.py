@@ -1,43 +1,27 @@
 """Loops over long rows: the classes of one row fill the lanes.
 
-A row is worked on in chunks that stay in the first-level cache. Of each chunk its maximum is found, then its
-exponentials relative to *that* maximum are summed and held in float64 (the online normaliser of Milakov and
-Gimelshein, 2018, a chunk at a time), so each logit comes from memory once; when the row is through, one
+A row is worked on in chunks that stay in the first-level cache. Each chunk's maximum is found first. Its
+exponentials relative to *that* maximum are then summed and held in float64 (the online normaliser of Milakov
+and Gimelshein, 2018, a chunk at a time), so each logit comes from memory once. When the row is through, one
 multiplication a chunk brings all to the row's maximum and normalises, and every result is rounded once. Of a
 row too long to be held the exponentials are taken a second time instead. Chunks and lanes depend on K alone:
 a row's result is bit-identical whatever the batch.
 
-While one chunk is worked on, the next is asked for from memory; results that no cache can hold are written
-past it (``streamed``), which spares reading the lines that they replace.
+While one chunk is worked on, the next is asked for from memory. Results that no cache can hold are written
+past it (``streaming``), which spares reading the lines that they replace.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .affine import (
-    HELD,
-    below,
-    exp_below,
-    inverse_temperature,
-    load_some,
-    log_relative,
-    masked,
-    prepared,
-    relative,
-    scratch,
-    store_some,
-    target_of,
-    through,
-    transformed,
-    window,
-)
 from .compiler import called_overload, compiled, helper, inlined, inlined_overload
-from .loss import part, row_terms, soft_terms
+from .relative import below, exp_below, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
     iota,
@@ -53,9 +37,66 @@ from .simd import (
     to_boundary,
     where_equal,
 )
-from .target import less_target, prior_of, products, smoothing_of
+from .target import (
+    Spread,
+    TargetSums,
+    less_target,
+    prior_of,
+    row_numbers,
+    scale_of,
+    smoothing_of,
+    target_sums,
+    weight_of,
+)
+from .terms import SoftSums, Sums, Terms, part, row_terms, soft_terms
+from .transform import (
+    HELD,
+    Classes,
+    Source,
+    inside,
+    load_some,
+    masked,
+    member,
+    offset_of,
+    source_of,
+    store_some,
+    target_of,
+    through,
+    transformed,
+    transformed_again,
+    window,
+)
 
 CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
+
+
+# ---- a row's chunks ----
+
+
+@inlined
+def chunks_of(num_classes):
+    """How many chunks a row has."""
+    return (num_classes + CHUNK - 1) // CHUNK
+
+
+@inlined
+def held_of(num_classes):
+    """How many entries of a row are held: all of them, or a chunk of a very long row."""
+    return num_classes if num_classes <= HELD else CHUNK
+
+
+@inlined
+def is_whole(source, num_classes):
+    """Whether all entries of a row are held."""
+    return len(source.held) >= num_classes
+
+
+@inlined
+def chunk_of(source, row, c, num_classes):
+    """The c-th chunk of a row."""
+    first = c * CHUNK
+    at = first if is_whole(source, num_classes) else 0
+    return Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), at)
 
 
 @inlined
@@ -66,9 +107,8 @@ def reference(peak):
     return peak if peak > -np.inf else 0.0
 
 
-def shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
-    """What all chunks of a row are relative to, if not to their own maxima: -inf, or for float64 the row's
-    maximum.
+def shared_peak(source, row, y, num_classes):
+    """Return what all chunks of a row are relative to, at least: for float64 the row's maximum, else -inf.
 
     Chunks with maxima of their own are brought to the row's by a factor whose two roundings float64 would
     show.
@@ -77,27 +117,25 @@ def shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
 
 
 @called_overload(shared_peak)
-def _shared_peak(affine, z, row, base, y, num_classes, held, lows, caps):
-    if z.dtype != types.float64:
-        return lambda affine, z, row, base, y, num_classes, held, lows, caps: -np.inf
+def _shared_peak(source, row, y, num_classes):
+    if member(source, "z").dtype != types.float64:
+        return lambda source, row, y, num_classes: -np.inf
 
-    def maximum_of_row(affine, z, row, base, y, num_classes, held, lows, caps):
+    def maximum_of_row(source, row, y, num_classes):
         peak = -np.inf
         for first in range(0, num_classes, CHUNK):
-            peak = max(
-                peak,
-                prepared(
-                    affine, z, row, base, first, min(CHUNK, num_classes - first), y, held, lows, caps, 0
-                ),
-            )
+            # each in the place of the one before
+            chunk = Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), 0)
+            peak = max(peak, transformed(source, chunk, y))
         return peak
 
     return maximum_of_row
 
 
 def accumulate(z, total, error, x):
-    """(total + x, error): float64 logits get the rounding errors of their sum along, narrower ones have
-    digits to spare.
+    """Return (total + x, error).
+
+    Float64 logits get the rounding errors of their sum along. Narrower ones have digits to spare.
     """
     raise NotImplementedError("compiled only")
 
@@ -116,47 +154,67 @@ def _accumulate(z, total, error, x):
 
 
 @inlined
-def exponentials(affine, z, offset, n, peak, y, held, lows, place, keep):
-    """Return the sum of exp((u T - peak) / T) over a chunk, without entry ``y`` of it (none where y is
-    outside).
+def exponentials(source, chunk, peak, y, keep):
+    """Return the sum of exp((u T - peak) / T) over a chunk, without its y-th entry (none where y is outside).
 
-    With ``keep`` the exponentials are written to held[place:]. The chunk that follows in memory is asked for
-    meanwhile.
+    With ``keep`` the exponentials are held. The chunk that follows in memory is asked for meanwhile.
     """
     m, zero = splat(peak), splat(0.0)
     total = error = zero
-    k, full = 0, n - n % WIDTH
+    k, n = 0, chunk.count
+    full = n - n % WIDTH
     stop = y - y % WIDTH if 0 <= y < full else full
     while True:
         while k < stop:
-            prefetch(z, offset + n + k)
-            _, p = relative(affine, z, offset + k, held, lows, place + k, WIDTH, m)
+            prefetch(source.z, offset_of(chunk) + n + k)
+            _, p = relative(source, inside(chunk, k, WIDTH), m)
             if keep:
-                store(held, place + k, p)
-            total, error = accumulate(z, total, error, p)
+                store(source.held, chunk.at + k, p)
+            total, error = accumulate(source.z, total, error, p)
             k += WIDTH
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
         count = min(WIDTH, n - k)
-        _, p = relative(affine, z, offset + k, held, lows, place + k, count, m)
+        _, p = relative(source, inside(chunk, k, count), m)
         if keep:
-            store_first(held, place + k, count, p)
+            store_first(source.held, chunk.at + k, count, p)
         p = where_equal(iota(), splat(float(y - k)), zero, p)
-        total, error = accumulate(z, total, error, p)
+        total, error = accumulate(source.z, total, error, p)
         k += count
         stop = full
     return sum_lanes(total) + sum_lanes(error)
 
 
 @inlined
-def total_of(affine, peaks, sums, peak):
+def summed(source, peaks, sums, row, num_classes, keep):
+    """Fill the maxima and the sums of a row's chunks, and return the row's maximum."""
+    peak = -np.inf
+    shared = shared_peak(source, row, -1, num_classes)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row, c, num_classes)
+        peaks[c] = max(shared, transformed(source, chunk, -1))
+        sums[c] = exponentials(source, chunk, reference(peaks[c]), -1, keep)
+        peak = max(peak, peaks[c])
+    return peak
+
+
+@inlined
+def held_again(source, chunk, y, peak, whole):
+    """Hold a chunk's exponentials again, where a row is not held as a whole."""
+    if not whole:
+        transformed(source, chunk, y)
+        exponentials(source, chunk, reference(peak), -1, True)
+
+
+@inlined
+def total_of(source, peaks, sums, peak):
     """Sum of the chunks' sums, each brought to the row's maximum, with the rounding errors of the
     additions.
     """
     total, error = 0.0, 0.0
     for c in range(len(peaks)):
-        x = exp_below(affine, peaks[c], peak) * sums[c]
+        x = exp_below(source, peaks[c], peak) * sums[c]
         t = total + x
         b = t - total
         error += (total - (t - b)) + (x - b)
@@ -165,30 +223,33 @@ def total_of(affine, peaks, sums, peak):
 
 
 @helper
-def _below_peak(affine, z, offset, n, peak, held, lows, place):
+def _below_peak(source, chunk, peak):
     """Return the sum over the entries below the peak, and how many are at it: 1 + 1e-18 keeps its 1e-18."""
     m, zero, one = splat(peak), splat(0.0), splat(1.0)
     a = error = ties = zero
     k = 0
-    while k < n:
-        x, p = relative(affine, z, offset + k, held, lows, place + k, min(WIDTH, n - k), m)
+    while k < chunk.count:
+        x, p = relative(source, inside(chunk, k, min(WIDTH, chunk.count - k)), m)
         ties += where_equal(x, m, one, zero)
-        a, error = accumulate(z, a, error, where_equal(x, m, zero, p))
+        a, error = accumulate(source.z, a, error, where_equal(x, m, zero, p))
         k += WIDTH
     return sum_lanes(a) + sum_lanes(error), sum_lanes(ties)
 
 
 @helper
-def rest_of(affine, z, row, base, y, num_classes, peak, held, lows, caps, whole):
+def rest_of(source, row, y, num_classes, peak):
     """Sum of a row's exponentials without the one at its maximum, for a row that its maximum dominates."""
     rest, ties = 0.0, 0.0
-    for first in range(0, num_classes, CHUNK):
-        n, place = min(CHUNK, num_classes - first), first if whole else 0
-        prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-        below_peak, at_peak = _below_peak(affine, z, base + first, n, peak, held, lows, place)
+    for c in range(chunks_of(num_classes)):
+        chunk = chunk_of(source, row, c, num_classes)
+        transformed(source, chunk, y)
+        below_peak, at_peak = _below_peak(source, chunk, peak)
         rest += below_peak
         ties += at_peak
     return rest + (ties - 1.0)
+
+
+# ---- results, on the way out ----
 
 
 @inlined
@@ -218,128 +279,9 @@ def _put(out, offset, value, streaming):
         store(out, offset, value)
 
 
-@inlined
-def _scaled(affine, row, first, held, place, out, offset, n, factor, fill, streaming):
-    """out[offset:] = factor * held[place:] over a chunk, ``fill`` where the mask is False."""
-    f, k = splat(factor), 0
-    line = _until_line(out, offset, n, streaming)
-    while k < n:
-        if k >= line and k + WIDTH <= n:
-            value = load(held, place + k) * f
-            _put(out, offset + k, masked(affine, row, first + k, WIDTH, value, fill), streaming)
-            k += WIDTH
-        else:
-            count = min(WIDTH, line - k if k < line else n - k)
-            value = load_first(held, place + k, count, 0.0) * f
-            store_first(out, offset + k, count, masked(affine, row, first + k, count, value, fill))
-            k += count
-
-
-@compiled
-def softmax(z, out, streaming, affine, num_classes, start, stop):
-    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    chunks = (num_classes + CHUNK - 1) // CHUNK
-    whole = num_classes <= HELD
-    peaks, sums = np.empty(chunks), np.empty(chunks)
-    held = np.empty(num_classes if whole else CHUNK)
-    lows, caps = scratch(affine, z, len(held))
-    for row in range(start, stop):
-        base, peak = row * num_classes, -np.inf
-        _ask_for_ends(out, base, num_classes, streaming)
-        shared = shared_peak(affine, z, row, base, -1, num_classes, held, lows, caps)
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            peaks[c] = max(shared, prepared(affine, z, row, base, first, n, -1, held, lows, caps, place))
-            sums[c] = exponentials(
-                affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True
-            )
-            peak = max(peak, peaks[c])
-        total = total_of(affine, peaks, sums, peak)
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            if not whole:
-                prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
-                exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
-            factor = exp_below(affine, peaks[c], peak) / total
-            _scaled(affine, row, first, held, place, out, base + first, n, factor, 0.0, streaming)
-    settle()
-
-
-@inlined
-def _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole):
-    """Return a row's maximum (times T) and log sum exp(u - max), the maximum's own 1 kept out of the sum.
-
-    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its
-    maximum dominates is summed a second time, without the entries at the maximum.
-    """
-    chunks, base = len(peaks), row * num_classes
-    peak = -np.inf
-    shared = shared_peak(affine, z, row, base, -1, num_classes, held, lows, caps)
-    for c in range(chunks):
-        first = c * CHUNK
-        n, place = min(CHUNK, num_classes - first), first if whole else 0
-        peaks[c] = max(shared, prepared(affine, z, row, base, first, n, -1, held, lows, caps, place))
-        sums[c] = exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, False)
-        peak = max(peak, peaks[c])
-    total = total_of(affine, peaks, sums, peak)
-    if total >= 2.0:
-        return peak, math.log1p(total - 1.0)
-    return peak, math.log1p(rest_of(affine, z, row, base, -1, num_classes, peak, held, lows, caps, whole))
-
-
-@compiled
-def log_softmax(z, out, streaming, affine, num_classes, start, stop):
-    """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    chunks = (num_classes + CHUNK - 1) // CHUNK
-    whole = num_classes <= HELD
-    peaks, sums = np.empty(chunks), np.empty(chunks)
-    held = np.empty(num_classes if whole else CHUNK)
-    lows, caps = scratch(affine, z, len(held))
-    for row in range(start, stop):
-        base = row * num_classes
-        _ask_for_ends(out, base, num_classes, streaming)
-        peak, log_total = _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole)
-        if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
-            log_total = math.nan
-        m, minus = splat(peak), splat(log_total)
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place, offset = min(CHUNK, num_classes - first), first if whole else 0, base + first
-            prepared(affine, z, row, base, first, n, -1, held, lows, caps, place)
-            line, k = _until_line(out, offset, n, streaming), 0
-            while k < n:
-                if k >= line and k + WIDTH <= n:
-                    x = log_relative(affine, z, offset + k, held, lows, place + k, WIDTH, m, minus)
-                    _put(out, offset + k, masked(affine, row, first + k, WIDTH, x, -np.inf), streaming)
-                    k += WIDTH
-                else:
-                    count = min(WIDTH, line - k if k < line else n - k)
-                    x = log_relative(affine, z, offset + k, held, lows, place + k, count, m, minus)
-                    store_first(out, offset + k, count, masked(affine, row, first + k, count, x, -np.inf))
-                    k += count
-    settle()
-
-
-@compiled
-def logsumexp(z, out, streaming, values, affine, num_classes, start, stop):
-    """log sum exp of rows start ... stop - 1 of the flat array z to the float64 array values.
-
-    ``out`` is not used.
-    """
-    chunks = (num_classes + CHUNK - 1) // CHUNK
-    whole = num_classes <= HELD
-    peaks, sums = np.empty(chunks), np.empty(chunks)
-    held = np.empty(num_classes if whole else CHUNK)
-    lows, caps = scratch(affine, z, len(held))
-    for row in range(start, stop):
-        peak, log_total = _log_normaliser(affine, z, row, num_classes, peaks, sums, held, lows, caps, whole)
-        values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
-
-
 @helper
 def fill(out, offset, n, value):
+    """Write one value n times."""
     v = splat(value)
     k = 0
     while k < n:
@@ -347,158 +289,257 @@ def fill(out, offset, n, value):
         k += WIDTH
 
 
-@inlined
-def _gradient(
-    affine,
-    smooth,
-    row,
-    base,
-    first,
-    y,
-    at_target,
-    held,
-    caps,
-    place,
-    out,
-    n,
-    factor,
-    r_factor,
-    t_factor,
-    streaming,
-):
-    """out = (factor * held - r_factor r - t_factor t) du/dz over a chunk.
+# ---- softmax, its logarithm, log-sum-exp ----
 
-    ``at_target`` times the slope at entry ``y`` of it.
-    """
-    f, target, offset, k = splat(factor), splat(at_target), base + first, 0
+
+@inlined
+def _scaled(source, chunk, out, factor, streaming):
+    """out = factor * held over a chunk, 0 where the mask is False."""
+    f, k, n, offset = splat(factor), 0, chunk.count, offset_of(chunk)
     line = _until_line(out, offset, n, streaming)
     while k < n:
         if k >= line and k + WIDTH <= n:
-            g = less_target(
-                smooth, affine, row, base, first + k, WIDTH, load(held, place + k) * f, r_factor, t_factor
-            )
-            if k <= y < k + WIDTH:
-                g = where_equal(iota(), splat(float(y - k)), target, g)
-            _put(out, offset + k, through(affine, row, first + k, caps, place + k, WIDTH, g), streaming)
+            value = load(source.held, chunk.at + k) * f
+            _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), value, 0.0), streaming)
             k += WIDTH
         else:
             count = min(WIDTH, line - k if k < line else n - k)
-            g = load_first(held, place + k, count, 0.0) * f
-            g = less_target(smooth, affine, row, base, first + k, count, g, r_factor, t_factor)
-            g = where_equal(iota(), splat(float(y - k)), target, g)
-            store_first(out, offset + k, count, through(affine, row, first + k, caps, place + k, count, g))
+            value = load_first(source.held, chunk.at + k, count, 0.0) * f
+            store_first(out, offset + k, count, masked(source, inside(chunk, k, count), value, 0.0))
             k += count
 
 
 @compiled
-def cross_entropy(z, out, streaming, wanted, values, kept, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
-    """Value and gradient of rows start ... stop - 1 of the flat array z: to values (float64) and, where
-    ``wanted``, to out.
-
-    ``out`` may be z. Rows whose label is ``ignore`` get 0. ``weights`` is W by target class, with a given
-    distribution w per row, or empty; with a gate, whose g is ``power``, it is log W. ``factor`` times
-    ``factors`` (per row, or empty) multiplies the whole row; ``affine`` and ``smooth`` are what ``affine_of``
-    and ``smooth_of`` return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what
-    ``cross_entropy_gradient`` needs, and the row's w.
-    """
-    chunks = (num_classes + CHUNK - 1) // CHUNK
-    whole = num_classes <= HELD
-    peaks, sums = np.empty(chunks), np.empty(chunks)
-    held = np.empty(num_classes if whole else CHUNK)
-    lows, caps = scratch(affine, z, len(held))
+def softmax(z, out, streaming, transform, num_classes, start, stop):
+    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    whole = is_whole(source, num_classes)
     for row in range(start, stop):
-        base, y, peak = row * num_classes, labels[row], -np.inf
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        peak = summed(source, peaks, sums, row, num_classes, True)
+        total = total_of(source, peaks, sums, peak)
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            held_again(source, chunk, -1, peaks[c], whole)
+            _scaled(source, chunk, out, exp_below(source, peaks[c], peak) / total, streaming)
+    settle()
+
+
+@inlined
+def _log_normaliser(source, peaks, sums, row, num_classes):
+    """Return a row's maximum (times T) and log sum exp(u - max), the maximum's own 1 kept out of the sum.
+
+    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its
+    maximum dominates is summed a second time, without the entries at the maximum.
+    """
+    peak = summed(source, peaks, sums, row, num_classes, False)
+    total = total_of(source, peaks, sums, peak)
+    if total >= 2.0:
+        return peak, math.log1p(total - 1.0)
+    return peak, math.log1p(rest_of(source, row, -1, num_classes, peak))
+
+
+@inlined
+def _logarithms(source, chunk, out, peak, log_total, streaming):
+    """out = (u T - peak) / T - log_total over a chunk, -inf where the mask is False."""
+    k, n, offset = 0, chunk.count, offset_of(chunk)
+    line = _until_line(out, offset, n, streaming)
+    m, minus = splat(peak), splat(log_total)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            x = log_relative(source, inside(chunk, k, WIDTH), m, minus)
+            _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), x, -np.inf), streaming)
+            k += WIDTH
+        else:
+            count = min(WIDTH, line - k if k < line else n - k)
+            x = log_relative(source, inside(chunk, k, count), m, minus)
+            store_first(out, offset + k, count, masked(source, inside(chunk, k, count), x, -np.inf))
+            k += count
+
+
+@compiled
+def log_softmax(z, out, streaming, transform, num_classes, start, stop):
+    """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    for row in range(start, stop):
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+        if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
+            log_total = math.nan
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            transformed(source, chunk, -1)
+            _logarithms(source, chunk, out, peak, log_total, streaming)
+    settle()
+
+
+@compiled
+def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
+    """Log-sum-exp of rows start ... stop - 1 of the flat array z to the float64 array values.
+
+    ``out`` is not used.
+    """
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    for row in range(start, stop):
+        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+        values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
+
+
+# ---- the loss ----
+
+
+class Gradient(NamedTuple):
+    """What a row's gradient is made of."""
+
+    spread: Spread  # what multiplies the target's entries
+    at_target: float  # the component at the target, before du/dz
+    y: int  # the target, or -1 for none: with a given distribution
+
+
+@inlined
+def _gradient(source, smooth, chunk, factor, gradient, out, streaming):
+    """out = (factor * held, less the target's entries) du/dz over a chunk, with its own number at the target."""
+    f, target, k, n, offset = splat(factor), splat(gradient.at_target), 0, chunk.count, offset_of(chunk)
+    y = gradient.y - chunk.first
+    line = _until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            classes = inside(chunk, k, WIDTH)
+            g = less_target(smooth, classes, load(source.held, chunk.at + k) * f, gradient.spread)
+            if k <= y < k + WIDTH:
+                g = where_equal(iota(), splat(float(y - k)), target, g)
+            _put(out, offset + k, through(source, classes, g), streaming)
+            k += WIDTH
+        else:
+            classes = inside(chunk, k, min(WIDTH, line - k if k < line else n - k))
+            g = load_first(source.held, chunk.at + k, classes.count, 0.0) * f
+            g = less_target(smooth, classes, g, gradient.spread)
+            g = where_equal(iota(), splat(float(y - k)), target, g)
+            store_first(out, offset + k, classes.count, through(source, classes, g))
+            k += classes.count
+
+
+@inlined
+def _moved(source, sums, old, new):
+    """A row's `TargetSums`, brought from one maximum to a larger one."""
+    moved = below(source, reference(new), 0.0, old)[0] if old > -np.inf else 0.0
+    return TargetSums(
+        sums.r_d - moved * sums.r_sum, sums.r_sum, sums.t_d - part(moved, sums.t_sum), sums.t_sum
+    )
+
+
+@inlined
+def _with_chunk(sums, own, shift):
+    """A row's `TargetSums` and those of a chunk, which ``shift`` brings to the row's maximum."""
+    return TargetSums(
+        sums.r_d + own.r_d + shift * own.r_sum,
+        sums.r_sum + own.r_sum,
+        sums.t_d + own.t_d + part(shift, own.t_sum),
+        sums.t_sum + own.t_sum,
+    )
+
+
+@inlined
+def _keep(kept, row, peak, terms, r_factor, own):
+    """Store what is kept of a row."""
+    place = row * KEPT
+    kept[place], kept[place + 1], kept[place + 2] = peak, terms.alpha, r_factor
+    kept[place + 3], kept[place + 4] = own, terms.weight
+
+
+@inlined
+def _soft_sums(total, log_total, shift, eps, sums):
+    """The sums of a row with a given distribution, smoothed."""
+    s_sum, s_d = (1.0 - eps) * sums.t_sum, part(1.0 - eps, sums.t_d)
+    if eps != 0.0:
+        s_sum, s_d = s_sum + eps, s_d + eps * (sums.r_d / sums.r_sum)
+    return SoftSums(total, log_total, shift, s_sum, s_d)
+
+
+@compiled
+def cross_entropy(
+    z, out, streaming, wanted, values, kept, labels, ignore, numbers, transform, smooth, num_classes, start, stop
+):
+    """Value and gradient of rows start ... stop - 1 of the flat array z.
+
+    The values go to ``values`` (float64), and where ``wanted`` the gradient to ``out``, which may be z. Rows
+    whose label is ``ignore`` get 0. ``numbers`` are the `Weights` and the `ValueFields` in a plain tuple,
+    which costs less to hand over. ``transform`` and ``smooth`` are what ``transform_of`` and ``smooth_of``
+    return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
+    and the row's w.
+    """
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    whole = is_whole(source, num_classes)
+    weights, fields = row_numbers(numbers)
+    for row in range(start, stop):
+        y, peak = labels[row], -np.inf
         if y == ignore:
             values[row] = 0.0
             if len(kept):
                 kept[row * KEPT : (row + 1) * KEPT] = 0.0
             if wanted:
-                fill(out, base, num_classes, 0.0)
+                fill(out, row * num_classes, num_classes, 0.0)
             continue
-        _ask_for_ends(out, base, num_classes, streaming)
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
         skipped = -1 if soft else y
-        shared = shared_peak(affine, z, row, base, y, num_classes, held, lows, caps)
+        shared = shared_peak(source, row, y, num_classes)
         u_y, low_y = 0.0, 0.0
-        r_d, r_sum, t_d, t_sum = 0.0, 0.0, 0.0, 0.0
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            peaks[c] = max(shared, prepared(affine, z, row, base, first, n, y, held, lows, caps, place))
+        target = TargetSums(0.0, 0.0, 0.0, 0.0)
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            peaks[c] = max(shared, transformed(source, chunk, y))
             start_at = reference(peaks[c])
-            a, b, t_a, t_b = products(smooth, affine, z, row, base, first, n, held, lows, place, start_at)
-            if first <= skipped < first + n:
-                u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
-            sums[c] = exponentials(
-                affine, z, base + first, n, start_at, skipped - first, held, lows, place, wanted and whole
-            )
+            own = target_sums(smooth, source, chunk, start_at)
+            if chunk.first <= skipped < chunk.first + chunk.count:
+                u_y, low_y = target_of(source, inside(chunk, y - chunk.first, 1))
+            sums[c] = exponentials(source, chunk, start_at, skipped - chunk.first, wanted and whole)
             if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
-                moved = below(affine, start_at, 0.0, peak)[0] if peak > -np.inf else 0.0
-                r_d, t_d, peak = r_d - moved * r_sum, t_d - part(moved, t_sum), peaks[c]
-            shift = below(affine, start_at, 0.0, reference(peak))[0]
-            r_d, r_sum, t_d, t_sum = r_d + a + shift * b, r_sum + b, t_d + t_a + part(shift, t_b), t_sum + t_b
-        others = total_of(affine, peaks, sums, peak)
-        w = weights[row if soft else y] if len(weights) else 1.0
-        scale = factor * factors[row] if len(factors) else factor
-        lse_shift = peak * inverse_temperature(affine)
-        beta, at_target = 0.0, 0.0
+                target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
+            target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
+        others = total_of(source, peaks, sums, peak)
+        w, scale = weight_of(weights, row, y, soft), scale_of(weights, row)
+        shift = peak * inverse_temperature(source)
         if soft:
             if others >= 2.0 or others != others:
                 log_total = math.log1p(others - 1.0)
             else:
-                log_total = math.log1p(rest_of(affine, z, row, base, y, num_classes, peak, held if not whole else np.empty(num_classes), lows, caps, whole))  # fmt: skip # noqa: E501
-            s_sum, s_d = (1.0 - eps) * t_sum, part(1.0 - eps, t_d)
-            if eps != 0.0:
-                s_sum, s_d = s_sum + eps, s_d + eps * (r_d / r_sum)
-            value, alpha, beta = soft_terms(others, log_total, lse_shift, s_sum, s_d, w, scale, z_loss)
-            t_factor, r_factor = beta * (1.0 - eps), beta * eps / r_sum if eps != 0.0 else 0.0
+                # the exponentials stay where they are held
+                held = source.held if not whole else np.empty(num_classes)
+                aside = Source(transform, z, held, source.lows, source.caps, None)
+                log_total = math.log1p(rest_of(aside, row, y, num_classes, peak))
+            given = soft_terms(_soft_sums(others, log_total, shift, eps, target), w, scale, fields)
+            terms = Terms(given.value, given.alpha, given.beta, 0.0, w)
+            own_factor = given.beta * (1.0 - eps)
+            spread = Spread(given.beta * eps / target.r_sum if eps != 0.0 else 0.0, own_factor)
         else:
-            r_y = prior_of(smooth, y, r_sum)
-            if eps != 0.0:
-                r_d /= r_sum
-            d_y, low = below(affine, u_y, low_y, peak)
-            value, alpha, beta, at_target, w = row_terms(
-                others, d_y, low, lse_shift, eps, r_y, r_d, w, power, scale, gamma, z_loss
-            )
-            t_factor, r_factor = 0.0, beta / r_sum if eps != 0.0 else 0.0
-        values[row] = value
+            r_y = prior_of(smooth, y, target.r_sum)
+            r_d = target.r_d / target.r_sum if eps != 0.0 else target.r_d
+            d_y, low = below(source, u_y, low_y, peak)
+            terms = row_terms(Sums(others, d_y, low, shift, eps, r_y, r_d), w, scale, fields)
+            own_factor = terms.at_target
+            spread = Spread(terms.beta / target.r_sum if eps != 0.0 else 0.0, 0.0)
+        values[row] = terms.value
         if len(kept):
-            place = row * KEPT
-            kept[place], kept[place + 1], kept[place + 2] = peak, alpha, r_factor
-            kept[place + 3], kept[place + 4] = t_factor if soft else at_target, w
+            _keep(kept, row, peak, terms, spread.prior, own_factor)
         if not wanted:
             continue
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            if not whole:
-                prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-                exponentials(affine, z, base + first, n, reference(peaks[c]), -1, held, lows, place, True)
-            chunk_factor = exp_below(affine, peaks[c], peak) * alpha
-            _gradient(
-                affine,
-                smooth,
-                row,
-                base,
-                first,
-                skipped - first,
-                at_target,
-                held,
-                caps,
-                place,
-                out,
-                n,
-                chunk_factor,
-                r_factor,
-                t_factor,
-                streaming,
-            )
+        gradient = Gradient(spread, terms.at_target, skipped)
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            held_again(source, chunk, y, peaks[c], whole)
+            factor = exp_below(source, peaks[c], peak) * terms.alpha
+            _gradient(source, smooth, chunk, factor, gradient, out, streaming)
     settle()
 
 
 @compiled
 def cross_entropy_gradient(
-    z, out, streaming, kept, upstream, labels, ignore, affine, smooth, num_classes, start, stop
+    z, out, streaming, kept, upstream, labels, ignore, transform, smooth, num_classes, start, stop
 ):
     """Gradient of rows start ... stop - 1 to ``out``, which may be z: from what ``cross_entropy`` kept of
     them.
@@ -506,45 +547,24 @@ def cross_entropy_gradient(
     ``upstream`` (one number, or one a row) multiplies it before anything is rounded. One exponential a logit;
     no maximum, no sum.
     """
-    held = np.empty(window(affine, num_classes, CHUNK))
-    lows, caps = scratch(affine, z, len(held))
+    source = source_of(transform, z, window(transform, num_classes, CHUNK), None)
     for row in range(start, stop):
-        base, y = row * num_classes, labels[row]
+        y = labels[row]
         if y == ignore:
-            fill(out, base, num_classes, 0.0)
+            fill(out, row * num_classes, num_classes, 0.0)
             continue
-        _ask_for_ends(out, base, num_classes, streaming)
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
         _, soft = smoothing_of(smooth, y)
         factor, place = upstream[row if len(upstream) > 1 else 0], row * KEPT
-        peak, alpha, r_factor, own = (
-            reference(kept[place]),
-            factor * kept[place + 1],
-            factor * kept[place + 2],
-            factor * kept[place + 3],
-        )
+        peak, alpha = reference(kept[place]), factor * kept[place + 1]
+        r_factor, own = factor * kept[place + 2], factor * kept[place + 3]
         t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
-        for first in range(0, num_classes, CHUNK):
-            n, at = min(CHUNK, num_classes - first), first if len(held) == num_classes else 0
-            transformed(affine, z, row, base, first, n, y, held, lows, caps, at)
-            exponentials(affine, z, base + first, n, peak, -1, held, lows, at, True)
-            _gradient(
-                affine,
-                smooth,
-                row,
-                base,
-                first,
-                marked - first,
-                at_target,
-                held,
-                caps,
-                at,
-                out,
-                n,
-                alpha,
-                r_factor,
-                t_factor,
-                streaming,
-            )
+        gradient = Gradient(Spread(r_factor, t_factor), at_target, marked)
+        for c in range(chunks_of(num_classes)):
+            chunk = chunk_of(source, row, c, num_classes)
+            transformed_again(source, chunk, y)
+            exponentials(source, chunk, peak, -1, True)
+            _gradient(source, smooth, chunk, alpha, gradient, out, streaming)
     settle()
 
 

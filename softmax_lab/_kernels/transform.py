@@ -1,30 +1,31 @@
 r"""What the family does to the logits: u T = a c tanh(z / c) + b - m e_y, masked classes at -inf.
 
-Every loop gets its logits from ``prepared`` and its exponentials from ``relative``; with ``affine = None``
-both shrink, as the loop is compiled, to what plain softmax needs, and with a `Shift` (the log-prior of
-Balanced Softmax and its relatives) to little more. A new field that acts on the logits changes this file and
-no other kernel: ``affine_of`` reads it from the spec, ``_transformed`` applies it, ``slopes`` is its
-derivative.
+Every loop gets its logits by ``transformed`` and ``loaded``. Where no
+field acts on the logits (``transform`` is None) both shrink, as the loop is compiled, to what plain softmax
+needs. With a `Shift`, the log-prior of Balanced Softmax and its relatives, they shrink to little more.
+
+Long and short rows share what is here. Eight logits are either `Classes`, some classes of one row, or a
+`Column`, one class of eight rows. ``transform_of`` reads a field from the spec, ``transformed_at`` applies it,
+``slopes`` and ``through`` are its derivative. A new field that is read by class changes these four and
+nothing else.
 
 The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each
-step's rounding error is carried along (``low``); narrower ones are exact in float64, with digits to spare.
+step's rounding error is carried along (``low``). Narrower ones are exact in float64, with digits to spare.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
 from .._rows import read_only
-from .._twofloat import LARGEST_LOW
 from ..spec import LossSpec
 from .compiler import allocating_overload, called_overload, inlined, inlined_overload
 from .exponential import double, single, tanh, tanh_single, two_product, two_sum
-from .loss import exp_difference, two_difference
 from .simd import (
     WIDTH,
     absolute,
@@ -47,9 +48,10 @@ from .simd import (
 Array = NDArray[np.float64]
 
 
-class Affine(NamedTuple):
-    """The fields that act on the logits, as a loop reads them: of an array of one entry every class gets that
-    entry.
+class Transform(NamedTuple):
+    """The fields that act on the logits, as a loop reads them.
+
+    Of an array of one entry every class gets that entry.
     """
 
     inverse: float  # 1 / T, rounded
@@ -64,8 +66,9 @@ class Affine(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """A bias per class and no other field, on logits narrower than float64: added wherever a logit is read,
-    and kept nowhere.
+    """A bias per class and no other field, on logits narrower than float64.
+
+    It is added wherever a logit is read, and kept nowhere.
     """
 
     bias: Array  # (K,)
@@ -75,13 +78,12 @@ _NO_MASK = np.zeros(0, bool)
 HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB, and is kept as a whole
 
 
-def affine_of(
+def transform_of(
     spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False
-) -> Affine | Shift | None:
-    """Return what a loop needs to know of a spec and a mask (N, K), or None where the logits stay as they
-    are.
+) -> Transform | Shift | None:
+    """Return what a loop needs to know of a spec and a mask (N, K).
 
-    ``narrow`` says that the logits are narrower than float64.
+    None says that the logits stay as they are. ``narrow`` says that they are narrower than float64.
     """
     if mask is None and not spec.acts_on_logits:
         return None
@@ -91,45 +93,148 @@ def affine_of(
         read_only(np.ascontiguousarray(np.atleast_1d(np.asarray(field))))
         for field in (spec.scale, spec.bias, spec.margin)
     )
-    stride = bias.shape[1] if bias.ndim == 2 else 0
     flat, mask_stride = (_NO_MASK, 0) if mask is None else _flat_mask(mask)
     inverse = min(1.0 / spec.temperature, np.finfo(np.float64).max)
-    rest = float(Fraction(1) / Fraction(spec.temperature) - Fraction(inverse))
-    return Affine(
-        inverse,
-        rest,
-        spec.softcap or 0.0,
-        scale,
-        bias.reshape(-1),
-        stride,
-        margin,
-        read_only(flat),
-        mask_stride,
+    return Transform(
+        inverse=inverse,
+        inverse_low=float(Fraction(1) / Fraction(spec.temperature) - Fraction(inverse)),
+        cap=spec.softcap or 0.0,
+        scale=scale,
+        bias=bias.reshape(-1),
+        bias_stride=bias.shape[1] if bias.ndim == 2 else 0,
+        margin=margin,
+        mask=read_only(flat),
+        mask_stride=mask_stride,
     )
 
 
-def temperature_and_mask(temperature: float, mask: NDArray[np.bool_] | None) -> Affine | None:
-    """The same for softmax and its logarithm, which have no other field."""
+def temperature_and_mask(temperature: float, mask: NDArray[np.bool_] | None) -> Transform | Shift | None:
+    """Return the same for softmax and its logarithm, which have no other field."""
     if mask is None and temperature == 1.0:
         return None
-    return affine_of(LossSpec(temperature=temperature), mask)
+    return transform_of(LossSpec(temperature=temperature), mask)
 
 
 def _flat_mask(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """Flat bytes and the stride from row to row: a mask that all rows share is not copied out."""
+    """Return flat bytes, and the stride from row to row: a mask that all rows share is not copied out."""
     if len(mask) > 1 and mask.strides[0] == 0:
         return np.ascontiguousarray(mask[0]), 0
     return np.ascontiguousarray(mask).reshape(-1), mask.shape[1]
 
 
-def shifts_only(affine: types.Type) -> bool:
-    """Whether a loop is compiled for u = z, or for z plus a bias: du/dz is 1."""
-    return isinstance(affine, types.NoneType) or is_shift(affine)
+# ---- a source of logits, and places in it ----
 
 
-def is_shift(affine: types.Type) -> bool:
-    """Whether a loop is compiled for a `Shift`."""
-    return getattr(affine, "instance_class", None) is Shift
+class Source(NamedTuple):
+    """Where a loop's logits come from, and where it holds what it makes of them.
+
+    Scratch that a loop does without is None.
+    """
+
+    transform: Any  # a Transform, a Shift, or None
+    z: Any  # the logits of all rows, flat
+    held: Any  # float64: u T, then exponentials; of long rows a row or a chunk, of short ones eight rows
+    lows: Any  # the rounding errors of u T, or None
+    caps: Any  # dv/dz of a soft cap, or None
+    lane: Any  # (8,), where lanes are looked up one by one, or None with long rows
+
+
+class Classes(NamedTuple):
+    """Some classes of one row: a chunk of it, or up to eight."""
+
+    row: int
+    base: int  # where in z the row starts
+    first: int  # the first class
+    count: int  # of them
+    at: int  # where in the scratch arrays the first one is
+
+
+class Column(NamedTuple):
+    """One class of eight rows."""
+
+    row: int  # the first of the rows
+    count: int  # of them; the lanes beyond repeat the last
+    k: int  # the class
+
+
+class Labels(NamedTuple):
+    """The targets of eight rows, for the places of a `Column`; those of `Classes` take a number."""
+
+    index: Array  # (8,) as floats, -1 for none
+    margin: Array  # (8,) with its sign reversed
+
+
+@inlined
+def inside(chunk, k, count):
+    """Up to eight classes of a chunk, from its k-th on."""
+    return Classes(chunk.row, chunk.base, chunk.first + k, count, chunk.at + k)
+
+
+@inlined
+def offset_of(classes):
+    """Where in z the first class is."""
+    return classes.base + classes.first
+
+
+# What follows is asked of Numba's types, once, as a loop is compiled.
+
+
+def member(instance: types.Type, name: str) -> types.Type:
+    """Return the type of a NamedTuple's member."""
+    return instance.types[instance.fields.index(name)]
+
+
+def is_column(place: types.Type) -> bool:
+    """Whether eight logits are one class of eight rows."""
+    return place.instance_class is Column
+
+
+def slope_is_one(source: types.Type) -> bool:
+    """Whether u is z, or z plus a bias: du/dz is 1."""
+    return isinstance(member(source, "transform"), types.NoneType) or is_shift(source)
+
+
+def is_shift(source: types.Type) -> bool:
+    """Whether a bias is added wherever a logit is read."""
+    return getattr(member(source, "transform"), "instance_class", None) is Shift
+
+
+def carries_low(source: types.Type) -> bool:
+    """Whether the rounding errors of u T are kept: of transformed float64 logits."""
+    return not slope_is_one(source) and member(source, "z").dtype == types.float64
+
+
+def source_of(transform, z, size, lane):
+    """Return a `Source` with scratch for ``size`` logits."""
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(source_of)
+def _source_of(transform, z, size, lane):
+    if isinstance(transform, types.NoneType) or getattr(transform, "instance_class", None) is Shift:
+        return lambda transform, z, size, lane: Source(transform, z, np.empty(size), None, None, lane)
+    if z.dtype == types.float64:
+        return lambda transform, z, size, lane: Source(
+            transform, z, np.empty(size), np.empty(size), np.empty(size if transform.cap > 0.0 else 0), lane
+        )
+    return lambda transform, z, size, lane: Source(
+        transform, z, np.empty(size), None, np.empty(size if transform.cap > 0.0 else 0), lane
+    )
+
+
+def window(transform, num_classes, chunk):
+    """Return how many entries of a row are held where a chunk at a time would do.
+
+    With a `Shift` all of them are.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(window)
+def _window(transform, num_classes, chunk):
+    if getattr(transform, "instance_class", None) is Shift:
+        return lambda transform, num_classes, chunk: num_classes
+    return lambda transform, num_classes, chunk: min(num_classes, chunk)
 
 
 # ---- loads: a whole vector, or what is left of a row ----
@@ -150,37 +255,80 @@ def store_some(array, offset, count, value):
         store_first(array, offset, count, value)
 
 
-@inlined
-def load_class(array, first, count):
-    """Entries of a per-class array from class ``first`` on, or its one entry for all."""
-    return splat(array[0]) if len(array) == 1 else load_some(array, first, count, 0.0)
-
-
-# ---- scratch: arrays that a plain loop does without are None ----
-
-
-def scratch(affine, z, size):
-    """Return (u, low, slope): where a chunk's transformed logits wait.
-
-    Low for float64, slope with a soft cap.
-    """
+def per_class(array, place):
+    """Entries of a per-class array, or its one entry for all."""
     raise NotImplementedError("compiled only")
 
 
-@allocating_overload(scratch)
-def _scratch(affine, z, size):
-    if shifts_only(affine):
-        return lambda affine, z, size: (None, None)
-    if z.dtype == types.float64:
-        return lambda affine, z, size: (np.empty(size), np.empty(size if affine.cap > 0.0 else 0))
-    return lambda affine, z, size: (None, np.empty(size if affine.cap > 0.0 else 0))
+@inlined_overload(per_class)
+def _per_class(array, place):
+    if is_column(place):
+        return lambda array, place: splat(array[place.k if len(array) > 1 else 0])
+    return lambda array, place: (
+        splat(array[0]) if len(array) == 1 else load_some(array, place.first, place.count, 0.0)
+    )
+
+
+def held_at(array, place, fill):
+    """Entries of a scratch array; zeros of one that is not there."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(held_at)
+def _held_at(array, place, fill):
+    if isinstance(array, types.NoneType):
+        return lambda array, place, fill: splat(0.0)
+    if is_column(place):
+        return lambda array, place, fill: load(array, place.k * WIDTH)
+    return lambda array, place, fill: load_some(array, place.at, place.count, fill)
+
+
+def hold(array, place, x):
+    """Store entries of a scratch array, where it is there."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(hold)
+def _hold(array, place, x):
+    if isinstance(array, types.NoneType):
+        return lambda array, place, x: None
+    if is_column(place):
+        return lambda array, place, x: store(array, place.k * WIDTH, x)
+    return lambda array, place, x: store_some(array, place.at, place.count, x)
 
 
 # ---- u from z ----
 
 
+def transformed(source, chunk, y):
+    """Return the maximum of u T over a chunk of a row whose target is class y.
+
+    With fields that act on the logits, u T, its rounding error and dv/dz are held.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(transformed)
+def _transformed(source, chunk, y):
+    if is_shift(source):
+        return lambda source, chunk, y: _peak_of_shifted(source, chunk)
+    if slope_is_one(source):
+        return lambda source, chunk, y: _peak_of(source.z, offset_of(chunk), chunk.count)
+
+    def transform(source, chunk, y):
+        peak = splat(-np.inf)
+        k = 0
+        while k < chunk.count:
+            x = transformed_at(source, inside(chunk, k, min(WIDTH, chunk.count - k)), y)
+            peak = maximum(x, peak)
+            k += WIDTH
+        return max_lanes(peak)
+
+    return transform
+
+
 @inlined
-def peak_of(z, base, n):
+def _peak_of(z, base, n):
     """Largest entry of z[base : base + n]; NaN is passed over, the sum will show it."""
     a = b = c = d = splat(-np.inf)
     k = 0
@@ -197,115 +345,145 @@ def peak_of(z, base, n):
 
 
 @inlined
-def peak_of_shifted(bias, z, offset, first, n):
-    """Largest entry of z[offset : offset + n] with the bias of the classes from ``first`` on."""
+def _peak_of_shifted(source, chunk):
+    """Largest logit of a chunk with its bias."""
     a = b = splat(-np.inf)
-    k = 0
+    k, n = 0, chunk.count
     while k + 2 * WIDTH <= n:
-        a = maximum(load(z, offset + k) + load(bias, first + k), a)
-        b = maximum(load(z, offset + k + WIDTH) + load(bias, first + k + WIDTH), b)
+        a = maximum(loaded(source, inside(chunk, k, WIDTH), -np.inf)[0], a)
+        b = maximum(loaded(source, inside(chunk, k + WIDTH, WIDTH), -np.inf)[0], b)
         k += 2 * WIDTH
     while k < n:
-        count = min(WIDTH, n - k)
-        a = maximum(load_some(z, offset + k, count, -np.inf) + load_some(bias, first + k, count, 0.0), a)
+        a = maximum(loaded(source, inside(chunk, k, min(WIDTH, n - k)), -np.inf)[0], a)
         k += WIDTH
     return max_lanes(maximum(a, b))
 
 
-def prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
-    """Return the maximum of u T over a chunk, the classes first ... first + n - 1 of a row that starts at
-    z[base].
+def transformed_again(source, chunk, y):
+    """Hold what ``transformed`` holds, where the maximum is known.
 
-    With fields that act on the logits, u T goes to held[place:], its rounding error to ``lows``, dv/dz to
-    ``caps``.
+    Logits that are taken as they are, or with a bias, need nothing.
     """
     raise NotImplementedError("compiled only")
 
 
-@called_overload(prepared)
-def _prepared(affine, z, row, base, first, n, y, held, lows, caps, place):
-    if is_shift(affine):
-        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of_shifted(
-            affine.bias, z, base + first, first, n
-        )
-    if shifts_only(affine):
-        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: peak_of(z, base + first, n)
+@inlined_overload(transformed_again)
+def _transformed_again(source, chunk, y):
+    if slope_is_one(source):
+        return lambda source, chunk, y: None
 
-    def transform(affine, z, row, base, first, n, y, held, lows, caps, place):
-        peak = splat(-np.inf)
-        bias = y * affine.bias_stride if len(affine.bias) > 1 else 0
-        k = 0
-        while k < n:
-            count = min(WIDTH, n - k)
-            x, low = load_some(z, base + first + k, count, -np.inf), splat(0.0)
-            if affine.cap > 0.0:
-                x, low, slope = capped(z, x, affine.cap)
-                store_some(caps, place + k, count, slope)
-            x, low = times(z, x, low, load_class(affine.scale, first + k, count))
-            shift = (
-                splat(affine.bias[0])
-                if len(affine.bias) == 1
-                else load_some(affine.bias, bias + first + k, count, 0.0)
-            )
-            x, low = plus(z, x, low, shift)
-            if first + k <= y < first + k + count:
-                margin = affine.margin[y if len(affine.margin) > 1 else 0]
-                m = where_equal(iota(), splat(float(y - first - k)), splat(-margin), splat(0.0))
-                x, low = plus(z, x, low, m)
-            if len(affine.mask):
-                kept = flags(affine.mask, row * affine.mask_stride + first + k, count)
-                x = where_equal(kept, splat(0.0), splat(-np.inf), x)
-            peak = maximum(x, peak)
-            store_some(held, place + k, count, x)
-            keep_low(lows, place + k, count, low)
-            k += WIDTH
-        return max_lanes(peak)
+    def transform(source, chunk, y):
+        transformed(source, chunk, y)
 
     return transform
 
 
-def transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
-    """Do what ``prepared`` does, where the maximum is known: nothing, where the logits are taken as they are
-    or with a bias.
+@inlined
+def transformed_at(source, place, y):
+    """Hold u T of up to eight logits, its rounding error and dv/dz; return u T.
+
+    ``y`` is the row's target, or with a `Column` the rows' `Labels`.
     """
+    transform, low = source.transform, splat(0.0)
+    x = _logits_at(source, place)
+    if transform.cap > 0.0:
+        x, low, slope = capped(source.z, x, transform.cap)
+        hold(source.caps, place, slope)
+    x, low = times(source.z, x, low, per_class(transform.scale, place))
+    x, low = plus(source.z, x, low, _bias_at(source, place, y))
+    x, low = _less_margin(source, place, y, x, low)
+    if len(transform.mask):
+        x = where_equal(_kept_at(source, place), splat(0.0), splat(-np.inf), x)
+    hold(source.held, place, x)
+    hold(source.lows, place, low)
+    return x
+
+
+def _logits_at(source, place):
     raise NotImplementedError("compiled only")
 
 
-@inlined_overload(transformed)
-def _transformed(affine, z, row, base, first, n, y, held, lows, caps, place):
-    if shifts_only(affine):
-        return lambda affine, z, row, base, first, n, y, held, lows, caps, place: None
-
-    def all_fields(affine, z, row, base, first, n, y, held, lows, caps, place):
-        prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-
-    return all_fields
+@inlined_overload(_logits_at)
+def _choose_logits_at(source, place):
+    if is_column(place):  # eight rows are turned over into the scratch array first
+        return lambda source, place: held_at(source.held, place, -np.inf)
+    return lambda source, place: load_some(source.z, offset_of(place), place.count, -np.inf)
 
 
-def window(affine, num_classes, chunk):
-    """Return how many entries of a row are held where a chunk at a time would do: all of them with a `Shift`,
-    see ``loaded``.
-    """
+def _bias_at(source, place, y):
     raise NotImplementedError("compiled only")
 
 
-@inlined_overload(window)
-def _window(affine, num_classes, chunk):
-    if is_shift(affine):
-        return lambda affine, num_classes, chunk: num_classes
-    return lambda affine, num_classes, chunk: min(num_classes, chunk)
+@inlined_overload(_bias_at)
+def _choose_bias_at(source, place, y):
+    if is_column(place):
+
+        def of_rows(source, place, y):
+            bias, stride, lane = source.transform.bias, source.transform.bias_stride, source.lane
+            if stride:
+                for i in range(WIDTH):
+                    lane[i] = bias[int(y.index[i]) * stride + place.k]
+                return load(lane, 0)
+            return per_class(bias, place)
+
+        return of_rows
+
+    def of_classes(source, place, y):
+        bias, stride = source.transform.bias, source.transform.bias_stride
+        if len(bias) == 1:
+            return splat(bias[0])
+        return load_some(bias, y * stride + place.first, place.count, 0.0)
+
+    return of_classes
 
 
-def keep_low(lows, place, count, low):
-    """Store the rounding errors where they are kept."""
+def _less_margin(source, place, y, x, low):
+    """x + low, less the margin where the target is."""
     raise NotImplementedError("compiled only")
 
 
-@inlined_overload(keep_low)
-def _keep_low(lows, place, count, low):
-    if isinstance(lows, types.NoneType):
-        return lambda lows, place, count, low: None
-    return lambda lows, place, count, low: store_some(lows, place, count, low)
+@inlined_overload(_less_margin)
+def _choose_less_margin(source, place, y, x, low):
+    if is_column(place):
+
+        def of_rows(source, place, y, x, low):
+            m = where_equal(splat(float(place.k)), load(y.index, 0), load(y.margin, 0), splat(0.0))
+            return plus(source.z, x, low, m)
+
+        return of_rows
+
+    def of_classes(source, place, y, x, low):
+        if place.first <= y < place.first + place.count:
+            margin = source.transform.margin[y if len(source.transform.margin) > 1 else 0]
+            m = where_equal(iota(), splat(float(y - place.first)), splat(-margin), splat(0.0))
+            x, low = plus(source.z, x, low, m)
+        return x, low
+
+    return of_classes
+
+
+def _kept_at(source, place):
+    """0 where the mask is False, else 1."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_kept_at)
+def _choose_kept_at(source, place):
+    if is_column(place):
+
+        def of_rows(source, place):
+            mask, stride, lane = source.transform.mask, source.transform.mask_stride, source.lane
+            for i in range(WIDTH):
+                lane[i] = 1.0 if mask[(place.row + min(i, place.count - 1)) * stride + place.k] else 0.0
+            return load(lane, 0)
+
+        return of_rows
+
+    def of_classes(source, place):
+        stride = source.transform.mask_stride
+        return flags(source.transform.mask, place.row * stride + place.first, place.count)
+
+    return of_classes
 
 
 def plus(z, x, low, b):
@@ -375,253 +553,132 @@ def _capped(z, x, cap):
     return with_error
 
 
-# ---- exponentials relative to a maximum ----
+# ---- u, as it is read ----
 
 
-def loaded(affine, z, offset, held, lows, place, count, fill):
-    """Return u T and its rounding error for up to eight entries: z[offset:], or what ``prepared`` left at
-    held[place:].
-
-    A row with a `Shift` is held as a whole, so that ``place`` is the class.
-    """
+def loaded(source, place, fill):
+    """Return u T and its rounding error of up to eight logits: of z, or what ``transformed_at`` holds."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(loaded)
-def _loaded(affine, z, offset, held, lows, place, count, fill):
-    if is_shift(affine):
+def _loaded(source, place, fill):
+    if is_column(place) or not slope_is_one(source):
+        return lambda source, place, fill: (
+            held_at(source.held, place, fill),
+            held_at(source.lows, place, 0.0),
+        )
+    if is_shift(source):
 
-        def with_bias(affine, z, offset, held, lows, place, count, fill):
-            return load_some(z, offset, count, fill) + load_some(affine.bias, place, count, 0.0), splat(0.0)
+        def with_bias(source, place, fill):
+            bias = load_some(source.transform.bias, place.first, place.count, 0.0)
+            return load_some(source.z, offset_of(place), place.count, fill) + bias, splat(0.0)
 
         return with_bias
-    if shifts_only(affine):
-        return lambda affine, z, offset, held, lows, place, count, fill: (
-            load_some(z, offset, count, fill),
-            splat(0.0),
-        )
-    if z.dtype != types.float64:
-        return lambda affine, z, offset, held, lows, place, count, fill: (
-            load_some(held, place, count, fill),
-            splat(0.0),
-        )
-
-    def with_error(affine, z, offset, held, lows, place, count, fill):
-        return load_some(held, place, count, fill), load_some(lows, place, count, 0.0)
-
-    return with_error
+    return lambda source, place, fill: (
+        load_some(source.z, offset_of(place), place.count, fill),
+        splat(0.0),
+    )
 
 
-def difference(affine, z, x, low, peak):
-    """Return (x + low - peak) / T and, for float64 logits, its rounding error."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(difference)
-def _difference(affine, z, x, low, peak):
-    plain = shifts_only(affine)
-    if z.dtype != types.float64:
-        if plain:
-            return lambda affine, z, x, low, peak: (x - peak, low)
-        return lambda affine, z, x, low, peak: ((x - peak) * splat(affine.inverse), low)
-    if plain:
-        return lambda affine, z, x, low, peak: two_sum(x, splat(0.0) - peak)
-
-    def with_temperature(affine, z, x, low, peak):
-        d, error = two_sum(x, splat(0.0) - peak)
-        low = low + error
-        inverse = splat(affine.inverse)
-        q, rounding = two_product(d, inverse)
-        low = fma(low, inverse, fma(d, splat(affine.inverse_low), rounding))
-        return q, where_less(absolute(low), splat(LARGEST_LOW), low, splat(0.0))
-
-    return with_temperature
-
-
-def exponential(z, d, low):
-    """exp(d + low), in the precision that logits of z's type need."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(exponential)
-def _exponential(z, d, low):
-    if z.dtype == types.float64:
-        return lambda z, d, low: double(d, low)
-    return lambda z, d, low: single(d)
-
-
-@inlined
-def relative(affine, z, offset, held, lows, place, count, peak):
-    """Return (u T, exp((u T - peak) / T)) for up to eight entries."""
-    x, low = loaded(affine, z, offset, held, lows, place, count, -np.inf)
-    d, low = difference(affine, z, x, low, peak)
-    return x, exponential(z, d, low)
-
-
-@inlined
-def log_relative(affine, z, offset, held, lows, place, count, peak, log_total):
-    """(u T - peak) / T - log_total for up to eight entries."""
-    x, low = loaded(affine, z, offset, held, lows, place, count, 0.0)
-    d, low = difference(affine, z, x, low, peak)
-    return less_log(z, d, low, log_total)
-
-
-def less_log(z, d, low, log_total):
-    """d + low - log_total for d <= 0.
-
-    d itself may lie in the middle between two numbers of half precision, and log_total be too small for
-    float64 to show that the difference does not: enough is taken off for the rounding to go the right way.
-    """
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(less_log)
-def _less_log(z, d, low, log_total):
-    if z.dtype in (types.int16, types.uint16):
-        return lambda z, d, low, log_total: d - maximum(d * splat(-(2.0**-50)), log_total)
-    return lambda z, d, low, log_total: d + (low - log_total)
-
-
-# ---- one entry, as the row's formula needs it ----
-
-
-def target_of(affine, z, offset, held, lows, place):
-    """u T at the target and its rounding error, after ``prepared``."""
+def target_of(source, place):
+    """Return u T of the first of some classes and its rounding error, once their chunk is transformed."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(target_of)
-def _target_of(affine, z, offset, held, lows, place):
-    if is_shift(affine):
-        return lambda affine, z, offset, held, lows, place: (entry(z, offset) + affine.bias[place], 0.0)
-    if shifts_only(affine):
-        return lambda affine, z, offset, held, lows, place: (entry(z, offset), 0.0)
-    if z.dtype == types.float64:
-        return lambda affine, z, offset, held, lows, place: (held[place], lows[place])
-    return lambda affine, z, offset, held, lows, place: (held[place], 0.0)
-
-
-def below(affine, x, low, peak):
-    """(x + low - peak) / T of one entry, and its rounding error."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(below)
-def _below(affine, x, low, peak):
-    if shifts_only(affine):
-        return lambda affine, x, low, peak: two_difference(x, peak)
-
-    def with_temperature(affine, x, low, peak):
-        d, error = two_difference(x, peak)
-        q = d * affine.inverse
-        # the product's own rounding error, by a vector's fused multiply-add
-        rounding = max_lanes(fma(splat(d), splat(affine.inverse), splat(-q)))
-        low = rounding + (low + error) * affine.inverse + d * affine.inverse_low
-        return q, low if abs(low) < LARGEST_LOW else 0.0
-
-    return with_temperature
-
-
-def exp_below(affine, a, b):
-    """exp((a - b) / T) of two maxima."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(exp_below)
-def _exp_below(affine, a, b):
-    if shifts_only(affine):
-        return lambda affine, a, b: exp_difference(a, b)
-
-    def with_temperature(affine, a, b):
-        d, low = below(affine, a, 0.0, b)
-        e = np.exp(d)
-        return e + e * low
-
-    return with_temperature
-
-
-def inverse_temperature(affine):
-    """1 / T."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(inverse_temperature)
-def _inverse_temperature(affine):
-    if shifts_only(affine):
-        return lambda affine: 1.0
-    return lambda affine: affine.inverse
+def _target_of(source, place):
+    if is_shift(source):
+        return lambda source, place: (
+            entry(source.z, offset_of(place)) + source.transform.bias[place.first],
+            0.0,
+        )
+    if slope_is_one(source):
+        return lambda source, place: (entry(source.z, offset_of(place)), 0.0)
+    if carries_low(source):
+        return lambda source, place: (source.held[place.at], source.lows[place.at])
+    return lambda source, place: (source.held[place.at], 0.0)
 
 
 # ---- du/dz, and masked entries, on the way out ----
 
 
-def slopes(affine, first, caps, place, count):
-    """du/dz for up to eight classes."""
+@inlined
+def slope_but_cap(source, place):
+    """du/dz of up to eight logits, but for the soft cap's part."""
+    return per_class(source.transform.scale, place) * splat(source.transform.inverse)
+
+
+def slopes(source, place):
+    """du/dz of up to eight classes."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(slopes)
-def _slopes(affine, first, caps, place, count):
-    if shifts_only(affine):
-        return lambda affine, first, caps, place, count: splat(1.0)
+def _slopes(source, place):
+    if slope_is_one(source):
+        return lambda source, place: splat(1.0)
 
-    def chain(affine, first, caps, place, count):
-        slope = load_class(affine.scale, first, count) * splat(affine.inverse)
-        if affine.cap > 0.0:
-            slope = slope * load_some(caps, place, count, 0.0)
-        return slope
+    def chain(source, place):
+        slope = slope_but_cap(source, place)
+        return slope * held_at(source.caps, place, 0.0) if source.transform.cap > 0.0 else slope
 
     return chain
 
 
-def through(affine, row, first, caps, place, count, g):
+def through(source, place, g):
     """Bring a gradient in u to one in z; masked entries get 0."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(through)
-def _through(affine, row, first, caps, place, count, g):
-    if shifts_only(affine):
-        return lambda affine, row, first, caps, place, count, g: g
+def _through(source, place, g):
+    if slope_is_one(source):
+        return lambda source, place, g: g
+    if is_column(place):
 
-    def chain(affine, row, first, caps, place, count, g):
-        return masked(affine, row, first, count, g * slopes(affine, first, caps, place, count), 0.0)
+        def of_rows(source, place, g):
+            # the factors one by one: in another order the last digit is another
+            g = g * slope_but_cap(source, place)
+            if source.transform.cap > 0.0:
+                g = g * held_at(source.caps, place, 0.0)
+            return masked(source, place, g, 0.0)
 
-    return chain
+        return of_rows
+    return lambda source, place, g: masked(source, place, g * slopes(source, place), 0.0)
 
 
-def masked(affine, row, first, count, x, fill):
+def masked(source, place, x, fill):
     """x, and ``fill`` where the mask is False."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(masked)
-def _masked(affine, row, first, count, x, fill):
-    if shifts_only(affine):
-        return lambda affine, row, first, count, x, fill: x
+def _masked(source, place, x, fill):
+    if slope_is_one(source):
+        return lambda source, place, x, fill: x
 
-    def where_kept(affine, row, first, count, x, fill):
-        if len(affine.mask):
-            kept = flags(affine.mask, row * affine.mask_stride + first, count)
-            return where_equal(kept, splat(0.0), splat(fill), x)
+    def where_kept(source, place, x, fill):
+        if len(source.transform.mask):
+            return where_equal(_kept_at(source, place), splat(0.0), splat(fill), x)
         return x
 
     return where_kept
 
 
-def bends(affine, z, offset, count):
-    """d^2 u / dz^2 over du/dz for up to eight logits: -2 tanh(z / c) / c with a soft cap."""
+def bends(source, place):
+    """d^2 u / dz^2 over du/dz of up to eight classes: -2 tanh(z / c) / c with a soft cap."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(bends)
-def _bends(affine, z, offset, count):
-    if shifts_only(affine):
-        return lambda affine, z, offset, count: splat(0.0)
+def _bends(source, place):
+    if slope_is_one(source):
+        return lambda source, place: splat(0.0)
 
-    def of_the_cap(affine, z, offset, count):
-        c = splat(affine.cap)
-        t, _, _ = tanh(load_some(z, offset, count, 0.0) / c)
+    def of_the_cap(source, place):
+        c = splat(source.transform.cap)
+        t, _, _ = tanh(load_some(source.z, offset_of(place), place.count, 0.0) / c)
         return splat(-2.0) * t / c
 
     return of_the_cap
