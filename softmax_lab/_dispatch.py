@@ -1,6 +1,6 @@
-"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the
-NumPy reference.
+"""Which loop works on a call, and on which rows.
 
+The ways are the compiled loops over short rows, those over long rows, the products, and the NumPy reference.
 Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is
 there and fails, NumPy takes over too, and one warning says so.
 """
@@ -58,8 +58,9 @@ class _State:
 
 @cache
 def kernels() -> Kernels | None:
-    """Return the compiled loops, or None where Numba cannot be had or does not compile. Imported on the first
-    call only.
+    """Return the compiled loops, or None where Numba cannot be had or does not compile.
+
+    They are imported on the first call only.
     """
     if find_spec("numba") is None:
         return None
@@ -124,9 +125,8 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
 def _call(loop: Callable[..., None], *arguments: Any) -> None:
     """Call a loop whose last arguments are its first row and the one after its last.
 
-    :class:`LoopError` where it does not compile.
-
-    What does not compile fails on no rows, too. Any other error is the caller's.
+    A loop that does not compile raises :class:`LoopError`: it fails on no rows, too. Any other error is the
+    caller's.
     """
     try:
         loop(*arguments)
@@ -152,8 +152,9 @@ Arguments = Callable[[slice], tuple[Any, ...]]
 def run(
     path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments
 ) -> None:
-    """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the
-    same shape.
+    """Run a compiled loop over the rows of ``logits`` along ``axis``.
+
+    What it writes goes to ``result``, of the same shape.
 
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
     ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the
@@ -220,15 +221,17 @@ def rescale(result: NDArray[Any], factor: float) -> None:
 
 
 def _in_place(array: NDArray[Any]) -> bool:
-    """Whether the loops can read or write the array where it is: row after row, and each entry where its size
-    puts it.
+    """Whether the loops can read or write the array where it is.
+
+    Its rows lie one after the other, and each entry where its size puts it.
     """
     return array.flags.c_contiguous and array.flags.aligned
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
-    """Cut an array of rows into pieces of about ``_PIECE`` entries: an index of its leading axes, and the
-    rows it stands for.
+    """Cut an array of rows into pieces of about ``_PIECE`` entries.
+
+    A piece is an index of the leading axes, and the rows that it stands for.
     """
     lead = shape[:-1]
     if not lead:

@@ -142,7 +142,9 @@ def _logsumexp_rows(z: NDArray[Any], axis: int, mask: NDArray[np.bool_] | None) 
     result = np.empty(z.size // z.shape[axis])
     path = _dispatch.choose(z.shape[axis])
     if path != "reference":
-        _dispatch.run(path, "logsumexp", z, axis, None, lambda some: (result[some], _transform(1.0, mask, some)))
+        _dispatch.run(
+            path, "logsumexp", z, axis, None, lambda some: (result[some], _transform(1.0, mask, some))
+        )
     else:
         _reference_logsumexp(as_rows(z, axis), mask, result)
     return result

@@ -101,8 +101,9 @@ def chunk_of(source, row, c, num_classes):
 
 @inlined
 def reference(peak):
-    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf (-inf less -inf is no
-    number).
+    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf.
+
+    -inf less -inf is no number.
     """
     return peak if peak > -np.inf else 0.0
 
@@ -209,8 +210,9 @@ def held_again(source, chunk, y, peak, whole):
 
 @inlined
 def total_of(source, peaks, sums, peak):
-    """Sum of the chunks' sums, each brought to the row's maximum, with the rounding errors of the
-    additions.
+    """Sum of the chunks' sums, each brought to the row's maximum.
+
+    The rounding errors of the additions are in it.
     """
     total, error = 0.0, 0.0
     for c in range(len(peaks)):
@@ -254,16 +256,15 @@ def rest_of(source, row, y, num_classes, peak):
 
 @inlined
 def _until_line(out, offset, n, streaming):
-    """How many entries to write the usual way before streamed ones: up to the start of a line, then line by
-    line.
-    """
+    """How many entries come before the first whole line: they are not written past the caches."""
     return min(n, to_boundary(out, offset)) if streaming else 0
 
 
 @inlined
 def _ask_for_ends(out, base, n, streaming):
-    """Ask early for the lines that a row shares with its neighbours: they are not streamed, and a miss there
-    holds up all stores.
+    """Ask early for the lines that a row shares with its neighbours.
+
+    They are not written past the caches, and a miss there holds up all stores.
     """
     if streaming:
         prefetch(out, base)
@@ -401,7 +402,10 @@ class Gradient(NamedTuple):
 
 @inlined
 def _gradient(source, smooth, chunk, factor, gradient, out, streaming):
-    """out = (factor * held, less the target's entries) du/dz over a chunk, with its own number at the target."""
+    """out = (factor * held, less the target's entries) du/dz over a chunk.
+
+    The target has its own number.
+    """
     f, target, k, n, offset = splat(factor), splat(gradient.at_target), 0, chunk.count, offset_of(chunk)
     y = gradient.y - chunk.first
     line = _until_line(out, offset, n, streaming)
@@ -461,7 +465,20 @@ def _soft_sums(total, log_total, shift, eps, sums):
 
 @compiled
 def cross_entropy(
-    z, out, streaming, wanted, values, kept, labels, ignore, numbers, transform, smooth, num_classes, start, stop
+    z,
+    out,
+    streaming,
+    wanted,
+    values,
+    kept,
+    labels,
+    ignore,
+    numbers,
+    transform,
+    smooth,
+    num_classes,
+    start,
+    stop,
 ):
     """Value and gradient of rows start ... stop - 1 of the flat array z.
 
@@ -541,11 +558,10 @@ def cross_entropy(
 def cross_entropy_gradient(
     z, out, streaming, kept, upstream, labels, ignore, transform, smooth, num_classes, start, stop
 ):
-    """Gradient of rows start ... stop - 1 to ``out``, which may be z: from what ``cross_entropy`` kept of
-    them.
+    """Gradient of rows start ... stop - 1 to ``out``, which may be z.
 
-    ``upstream`` (one number, or one a row) multiplies it before anything is rounded. One exponential a logit;
-    no maximum, no sum.
+    It comes from what ``cross_entropy`` kept of them. ``upstream`` (one number, or one a row) multiplies it
+    before anything is rounded. One exponential a logit is taken, no maximum and no sum.
     """
     source = source_of(transform, z, window(transform, num_classes, CHUNK), None)
     for row in range(start, stop):

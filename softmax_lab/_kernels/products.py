@@ -53,12 +53,11 @@ from .terms import (
 from .transform import (
     Classes,
     Source,
-    bends,
+    curvature,
     inside,
     load_some,
     loaded,
     offset_of,
-    slope_is_one,
     slopes,
     source_of,
     store_some,
@@ -266,7 +265,10 @@ def _merged(source, parts, peak, t_0):
 
 
 class Product(NamedTuple):
-    """What a row's product is made of: e_k (tilt tau_k + constant) less the target's entries, and the cap's part."""
+    """What a row's product is made of.
+
+    It is e_k (tilt tau_k + constant), less the target's entries, and the soft cap's part.
+    """
 
     tilt: float
     constant: float
@@ -274,9 +276,10 @@ class Product(NamedTuple):
     at_target: float  # the product's component there, before du/dz
     t_0: float  # the tangent at the row's maximum
     mean: float  # q.t less that: tau_k = (t_k - t_0) - mean
-    alpha: float  # the gradient, which a soft cap's curvature multiplies: of its exponentials,
-    gradient_spread: Spread  # of the target's entries
-    gradient_at_target: float  # and at the target
+    # the gradient, which a soft cap's curvature multiplies
+    alpha: float
+    gradient_spread: Spread
+    gradient_at_target: float
 
 
 @inlined
@@ -289,9 +292,7 @@ def _given_product(merged, eps, shift, t_0, weight, scale, fields):
     gradient = soft_terms(sums, weight, scale, fields)
     r_factor = gradient.beta * eps / merged.r_sum if eps != 0.0 else 0.0
     spread, none = Spread(r_factor, gradient.beta * (1.0 - eps)), Spread(0.0, 0.0)
-    return Product(
-        product.tilt, product.constant, none, 0.0, t_0, merged.mean, gradient.alpha, spread, 0.0
-    )
+    return Product(product.tilt, product.constant, none, 0.0, t_0, merged.mean, gradient.alpha, spread, 0.0)
 
 
 @inlined
@@ -314,28 +315,12 @@ def _labelled_product(merged, sums, tangent, t_0, weight, scale, fields):
     )
 
 
-def cap_term(source, classes, t, g):
-    """What a soft cap's own curvature adds: dL/du d^2u/dz^2 t, before the slope."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(cap_term)
-def _cap_term(source, classes, t, g):
-    if slope_is_one(source):
-        return lambda source, classes, t, g: splat(0.0)
-
-    def curved(source, classes, t, g):
-        return g * t * bends(source, classes) if source.transform.cap > 0.0 else splat(0.0)
-
-    return curved
-
-
 @inlined
 def _component_at(source, chunk, k, tangents, product):
     """The product's component at the target, the k-th class of a chunk."""
     target = inside(chunk, k, 1)
     raw = splat(entry(tangents, offset_of(target)))
-    curved = cap_term(source, target, raw, splat(product.gradient_at_target))
+    curved = curvature(source, target, raw, splat(product.gradient_at_target))
     return sum_lanes(_first((splat(product.at_target) + curved) * slopes(source, target)))
 
 
@@ -352,7 +337,7 @@ def _components(source, smooth, chunk, factor, product, tangents, out):
         result = less_target(smooth, classes, e * fma(a, tau, b), product.spread)
         gradient = less_target(smooth, classes, e * g_a, product.gradient_spread)
         t = load_some(tangents, offset_of(classes), classes.count, 0.0)
-        result = result + cap_term(source, classes, t, gradient)
+        result = result + curvature(source, classes, t, gradient)
         store_some(out, offset_of(classes), classes.count, through(source, classes, result))
         k += WIDTH
 

@@ -15,7 +15,6 @@ from .simd import absolute, fma, max_lanes, maximum, splat, where_less
 from .terms import exp_difference, two_difference
 from .transform import loaded, member, slope_is_one
 
-
 # ---- eight logits ----
 
 

@@ -16,8 +16,8 @@ from numba import types
 
 from .._rows import KEPT
 from .compiler import allocating, called_overload, compiled, helper, inlined
-from .long_rows import accumulate
 from .exponential import log1p
+from .long_rows import accumulate
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
@@ -50,6 +50,7 @@ from .transform import (
     hold,
     is_shift,
     loaded,
+    look_up_margins,
     masked,
     per_class,
     slope_is_one,
@@ -126,16 +127,18 @@ def _choose_transform(source, rows, num_classes, labels):
         def add_bias(source, rows, num_classes, labels):
             for k in range(num_classes):
                 column = _class_of(rows, k)
-                hold(source.held, column, held_at(source.held, column, 0.0) + per_class(source.transform.bias, column))
+                hold(
+                    source.held,
+                    column,
+                    held_at(source.held, column, 0.0) + per_class(source.transform.bias, column),
+                )
 
         return add_bias
     if slope_is_one(source):
         return lambda source, rows, num_classes, labels: None
 
     def transform(source, rows, num_classes, labels):
-        margin = source.transform.margin
-        for i in range(WIDTH):
-            labels.margin[i] = -margin[int(labels.index[i]) if len(margin) > 1 else 0]
+        look_up_margins(source, labels)
         for k in range(num_classes):
             transformed_at(source, _class_of(rows, k), labels)
 
@@ -272,7 +275,7 @@ def _lookups(factor):
 
 @inlined
 def _label_at(lookups, labels, ignore, rows, i):
-    """Look up the label of the i-th row; return its row, and 0 as the label of an ignored one."""
+    """Look up the label of the i-th row; return the row and its label, 0 for an ignored one."""
     row = rows.row + min(i, rows.count - 1)
     y = labels[row]
     lookups.live[i] = 1.0
@@ -431,7 +434,9 @@ def _given_row_by_row(sums, log_total, target, lookups, fields):
     s_d = where_equal(eps, one, zero, (one - eps) * target.t_d) + where_equal(eps, zero, zero, eps * sums.r_d)
     _lay_out(room, SoftSums(sums.others, log_total, sums.shift, s_sum, s_d))
     for i in range(WIDTH):
-        row = SoftSums(room[i], room[WIDTH + i], room[2 * WIDTH + i], room[3 * WIDTH + i], room[4 * WIDTH + i])
+        row = SoftSums(
+            room[i], room[WIDTH + i], room[2 * WIDTH + i], room[3 * WIDTH + i], room[4 * WIDTH + i]
+        )
         weight = lookups.weights[i]
         value, alpha, beta = soft_terms(row, weight, lookups.scales[i], fields)
         _set_terms(room, i, Terms(value, alpha, beta, 0.0, weight))
@@ -498,7 +503,20 @@ def _gradients_again(source, smooth, given, rows, num_classes, peak, gradient):
 
 @compiled
 def cross_entropy(
-    z, out, streaming, wanted, values, kept, labels, ignore, numbers, transform, smooth, num_classes, start, stop
+    z,
+    out,
+    streaming,
+    wanted,
+    values,
+    kept,
+    labels,
+    ignore,
+    numbers,
+    transform,
+    smooth,
+    num_classes,
+    start,
+    stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
     source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))

@@ -1,4 +1,4 @@
-r"""The target s of a row as the loops read it: one class, one class smoothed towards a prior, or a distribution.
+r"""The target s of a row: one class, one class smoothed towards a prior, or a distribution.
 
 With a class index y, s = (1 - eps_y) e_y + eps_y r. A given distribution t takes the place of e_y. The row's
 formula needs sums over the classes (``target_sums``), and the gradient needs s_k itself (``less_target``).
@@ -53,7 +53,10 @@ class Weights(NamedTuple):
 
 
 class TargetSums(NamedTuple):
-    """What the prior and the given distribution add up to: numbers, or eight lanes. 0 for what is not there."""
+    """What the prior and the given distribution add up to: numbers, or eight lanes.
+
+    Each is 0 where there is no such thing.
+    """
 
     r_d: Any  # sum r_k d_k
     r_sum: Any  # sum r_k
@@ -62,7 +65,7 @@ class TargetSums(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """What multiplies the target's entries in the gradient, before it is subtracted: numbers, or eight lanes."""
+    """What multiplies the target's entries, which are then subtracted: numbers, or eight lanes."""
 
     prior: Any
     given: Any
@@ -254,7 +257,9 @@ def _tangent_under_prior(smooth, source, chunk, tangents, start):
         k = 0
         while k < chunk.count:
             classes = inside(chunk, k, min(WIDTH, chunk.count - k))
-            by_prior += prior_at(source, classes, smooth.prior) * (tangent_at(source, classes, tangents) - splat(start))
+            by_prior += prior_at(source, classes, smooth.prior) * (
+                tangent_at(source, classes, tangents) - splat(start)
+            )
             k += WIDTH
         return sum_lanes(by_prior)
 
@@ -292,7 +297,10 @@ def _less_target(smooth, classes, g, spread):
 
 
 def less_target_of_rows(smooth, given, column, g, spread):
-    """g less the targets' entries of a column, by a factor a lane; ``given`` as in ``target_sums_of_rows``."""
+    """g less the targets' entries of a column, by a factor a lane.
+
+    ``given`` is as in ``target_sums_of_rows``. The products are rounded, not fused as those of long rows are.
+    """
     raise NotImplementedError("compiled only")
 
 

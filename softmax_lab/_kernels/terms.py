@@ -29,8 +29,8 @@ The Hessian-vector product along t is the derivative of that gradient. With mu =
 
 where a, b and beta are again numbers a row (``product_terms``).
 
-``plain_terms`` is ``row_terms`` for eight rows at once, without gamma and z-loss: these take powers, for which
-there is no vector instruction.
+``plain_terms`` is ``row_terms`` for eight rows at once, without gamma and z-loss. Powers have no vector
+instruction.
 """
 
 from __future__ import annotations
@@ -257,9 +257,7 @@ def product_terms(sums, tangent, weight, scale, fields):
     tilt = weight * (d_phi - one_hot)
     beta = scale * weight * d_phi * eps
     at_target = q_y * (straight * tau_y + constant) - tilt * o + weight * d_phi * eps * (1.0 - sums.r_y)
-    return ProductTerms(
-        scale * straight / total, scale * (tilt + constant) / total, beta, scale * at_target
-    )
+    return ProductTerms(scale * straight / total, scale * (tilt + constant) / total, beta, scale * at_target)
 
 
 @helper

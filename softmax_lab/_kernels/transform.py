@@ -5,9 +5,10 @@ field acts on the logits (``transform`` is None) both shrink, as the loop is com
 needs. With a `Shift`, the log-prior of Balanced Softmax and its relatives, they shrink to little more.
 
 Long and short rows share what is here. Eight logits are either `Classes`, some classes of one row, or a
-`Column`, one class of eight rows. ``transform_of`` reads a field from the spec, ``transformed_at`` applies it,
-``slopes`` and ``through`` are its derivative. A new field that is read by class changes these four and
-nothing else.
+`Column`, one class of eight rows. A new field that is read by class changes this file and no other kernel:
+`Transform` and ``transform_of`` hold it, ``transformed_at`` applies it, ``slopes`` and ``through`` are its
+first derivative, ``curvature`` is its second. One that is read by label has room in `Labels` too, which
+``short_rows`` makes.
 
 The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each
 step's rounding error is carried along (``low``). Narrower ones are exact in float64, with digits to spare.
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from .._rows import read_only
 from ..spec import LossSpec
 from .compiler import allocating_overload, called_overload, inlined, inlined_overload
-from .exponential import double, single, tanh, tanh_single, two_product, two_sum
+from .exponential import tanh, tanh_single, two_product, two_sum
 from .simd import (
     WIDTH,
     absolute,
@@ -41,7 +42,6 @@ from .simd import (
     store,
     store_first,
     where_equal,
-    where_less,
     where_ordered,
 )
 
@@ -379,6 +379,14 @@ def _transformed_again(source, chunk, y):
 
 
 @inlined
+def look_up_margins(source, labels):
+    """Look up the margins of eight rows' targets."""
+    margin = source.transform.margin
+    for i in range(WIDTH):
+        labels.margin[i] = -margin[int(labels.index[i]) if len(margin) > 1 else 0]
+
+
+@inlined
 def transformed_at(source, place, y):
     """Hold u T of up to eight logits, its rounding error and dv/dz; return u T.
 
@@ -666,19 +674,25 @@ def _masked(source, place, x, fill):
     return where_kept
 
 
-def bends(source, place):
-    """d^2 u / dz^2 over du/dz of up to eight classes: -2 tanh(z / c) / c with a soft cap."""
+def curvature(source, classes, t, g):
+    """What the curvature of u adds to a product, before the slope: dL/du d^2u/dz^2 t over du/dz."""
     raise NotImplementedError("compiled only")
 
 
-@inlined_overload(bends)
-def _bends(source, place):
+@inlined_overload(curvature)
+def _curvature(source, classes, t, g):
     if slope_is_one(source):
-        return lambda source, place: splat(0.0)
+        return lambda source, classes, t, g: splat(0.0)
 
-    def of_the_cap(source, place):
-        c = splat(source.transform.cap)
-        t, _, _ = tanh(load_some(source.z, offset_of(place), place.count, 0.0) / c)
-        return splat(-2.0) * t / c
+    def of_the_cap(source, classes, t, g):
+        return g * t * _bend_of_cap(source, classes) if source.transform.cap > 0.0 else splat(0.0)
 
     return of_the_cap
+
+
+@inlined
+def _bend_of_cap(source, classes):
+    """d^2 u / dz^2 over du/dz of a soft cap: -2 tanh(z / c) / c."""
+    c = splat(source.transform.cap)
+    t, _, _ = tanh(load_some(source.z, offset_of(classes), classes.count, 0.0) / c)
+    return splat(-2.0) * t / c
