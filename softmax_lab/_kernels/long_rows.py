@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .compiler import called_overload, compiled, helper, inlined, inlined_overload
+from .compiler import allocating, called_overload, compiled, helper, inlined, inlined_overload
 from .relative import below, exp_below, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
@@ -71,6 +71,15 @@ CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
 
 
 # ---- a row's chunks ----
+
+
+class Row(NamedTuple):
+    """A row and its target."""
+
+    row: int
+    num_classes: int
+    y: int
+    skipped: int  # the class that is kept out of the sums: y, or -1 with a given distribution
 
 
 @inlined
@@ -454,13 +463,72 @@ def _keep(kept, row, peak, terms, r_factor, own):
     kept[place + 3], kept[place + 4] = own, terms.weight
 
 
+class Found(NamedTuple):
+    """What the walk over a row's chunks finds."""
+
+    peak: float  # the row's maximum
+    u_y: float  # u T at the target
+    low_y: float  # its rounding error
+    target: TargetSums
+
+
 @inlined
-def _soft_sums(total, log_total, shift, eps, sums):
-    """The sums of a row with a given distribution, smoothed."""
-    s_sum, s_d = (1.0 - eps) * sums.t_sum, part(1.0 - eps, sums.t_d)
+def _walk(source, smooth, peaks, sums, row, keep):
+    """Fill the maxima and the sums of a row's chunks, and return what is `Found`.
+
+    With ``keep`` the exponentials are held.
+    """
+    u_y, low_y, peak, target = 0.0, 0.0, -np.inf, TargetSums(0.0, 0.0, 0.0, 0.0)
+    shared = shared_peak(source, row.row, row.y, row.num_classes)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row.row, c, row.num_classes)
+        peaks[c] = max(shared, transformed(source, chunk, row.y))
+        start_at = reference(peaks[c])
+        own = target_sums(smooth, source, chunk, start_at)
+        if chunk.first <= row.skipped < chunk.first + chunk.count:
+            u_y, low_y = target_of(source, inside(chunk, row.y - chunk.first, 1))
+        sums[c] = exponentials(source, chunk, start_at, row.skipped - chunk.first, keep)
+        if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
+            target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
+        target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
+    return Found(peak, u_y, low_y, target)
+
+
+@allocating
+def _log_total(source, row, peak, total):
+    """Return log S of a row with a given distribution; its exponentials stay where they are held."""
+    if total >= 2.0 or total != total:
+        return math.log1p(total - 1.0)
+    held = source.held if not is_whole(source, row.num_classes) else np.empty(row.num_classes)
+    aside = Source(source.transform, source.z, held, source.lows, source.caps, None)
+    return math.log1p(rest_of(aside, row.row, row.y, row.num_classes, peak))
+
+
+@inlined
+def _given_terms(total, log_total, shift, eps, target, weight, scale, fields):
+    """The `Terms` of a row with a given distribution: nothing is at a target."""
+    s_sum, s_d = (1.0 - eps) * target.t_sum, part(1.0 - eps, target.t_d)
     if eps != 0.0:
-        s_sum, s_d = s_sum + eps, s_d + eps * (sums.r_d / sums.r_sum)
-    return SoftSums(total, log_total, shift, s_sum, s_d)
+        s_sum, s_d = s_sum + eps, s_d + eps * (target.r_d / target.r_sum)
+    given = soft_terms(SoftSums(total, log_total, shift, s_sum, s_d), weight, scale, fields)
+    return Terms(given.value, given.alpha, given.beta, 0.0, weight)
+
+
+@inlined
+def _labelled_sums(source, smooth, others, shift, eps, found, y):
+    """The `Sums` of a row with a class index."""
+    target = found.target
+    r_d = target.r_d / target.r_sum if eps != 0.0 else target.r_d
+    d_y, low = below(source, found.u_y, found.low_y, found.peak)
+    return Sums(others, d_y, low, shift, eps, prior_of(smooth, y, target.r_sum), r_d)
+
+
+@inlined
+def _spread_of(beta, eps, r_sum, soft):
+    """What multiplies the target's entries of a row."""
+    if soft:
+        return Spread(beta * eps / r_sum if eps != 0.0 else 0.0, beta * (1.0 - eps))
+    return Spread(beta / r_sum if eps != 0.0 else 0.0, 0.0)
 
 
 @compiled
@@ -492,64 +560,39 @@ def cross_entropy(
     source = source_of(transform, z, held_of(num_classes), None)
     whole = is_whole(source, num_classes)
     weights, fields = row_numbers(numbers)
-    for row in range(start, stop):
-        y, peak = labels[row], -np.inf
+    for n in range(start, stop):
+        y = labels[n]
         if y == ignore:
-            values[row] = 0.0
+            values[n] = 0.0
             if len(kept):
-                kept[row * KEPT : (row + 1) * KEPT] = 0.0
+                kept[n * KEPT : (n + 1) * KEPT] = 0.0
             if wanted:
-                fill(out, row * num_classes, num_classes, 0.0)
+                fill(out, n * num_classes, num_classes, 0.0)
             continue
-        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        _ask_for_ends(out, n * num_classes, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
-        skipped = -1 if soft else y
-        shared = shared_peak(source, row, y, num_classes)
-        u_y, low_y = 0.0, 0.0
-        target = TargetSums(0.0, 0.0, 0.0, 0.0)
-        for c in range(len(peaks)):
-            chunk = chunk_of(source, row, c, num_classes)
-            peaks[c] = max(shared, transformed(source, chunk, y))
-            start_at = reference(peaks[c])
-            own = target_sums(smooth, source, chunk, start_at)
-            if chunk.first <= skipped < chunk.first + chunk.count:
-                u_y, low_y = target_of(source, inside(chunk, y - chunk.first, 1))
-            sums[c] = exponentials(source, chunk, start_at, skipped - chunk.first, wanted and whole)
-            if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
-                target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
-            target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
-        others = total_of(source, peaks, sums, peak)
-        w, scale = weight_of(weights, row, y, soft), scale_of(weights, row)
-        shift = peak * inverse_temperature(source)
+        row = Row(n, num_classes, y, -1 if soft else y)
+        found = _walk(source, smooth, peaks, sums, row, wanted and whole)
+        others = total_of(source, peaks, sums, found.peak)
+        w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
+        shift = found.peak * inverse_temperature(source)
         if soft:
-            if others >= 2.0 or others != others:
-                log_total = math.log1p(others - 1.0)
-            else:
-                # the exponentials stay where they are held
-                held = source.held if not whole else np.empty(num_classes)
-                aside = Source(transform, z, held, source.lows, source.caps, None)
-                log_total = math.log1p(rest_of(aside, row, y, num_classes, peak))
-            given = soft_terms(_soft_sums(others, log_total, shift, eps, target), w, scale, fields)
-            terms = Terms(given.value, given.alpha, given.beta, 0.0, w)
-            own_factor = given.beta * (1.0 - eps)
-            spread = Spread(given.beta * eps / target.r_sum if eps != 0.0 else 0.0, own_factor)
+            log_total = _log_total(source, row, found.peak, others)
+            terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
         else:
-            r_y = prior_of(smooth, y, target.r_sum)
-            r_d = target.r_d / target.r_sum if eps != 0.0 else target.r_d
-            d_y, low = below(source, u_y, low_y, peak)
-            terms = row_terms(Sums(others, d_y, low, shift, eps, r_y, r_d), w, scale, fields)
-            own_factor = terms.at_target
-            spread = Spread(terms.beta / target.r_sum if eps != 0.0 else 0.0, 0.0)
-        values[row] = terms.value
+            of_row = _labelled_sums(source, smooth, others, shift, eps, found, y)
+            terms = row_terms(of_row, w, scale, fields)
+        values[n] = terms.value
+        spread = _spread_of(terms.beta, eps, found.target.r_sum, soft)
         if len(kept):
-            _keep(kept, row, peak, terms, spread.prior, own_factor)
+            _keep(kept, n, found.peak, terms, spread.prior, spread.given if soft else terms.at_target)
         if not wanted:
             continue
-        gradient = Gradient(spread, terms.at_target, skipped)
+        gradient = Gradient(spread, terms.at_target, row.skipped)
         for c in range(len(peaks)):
-            chunk = chunk_of(source, row, c, num_classes)
+            chunk = chunk_of(source, n, c, num_classes)
             held_again(source, chunk, y, peaks[c], whole)
-            factor = exp_below(source, peaks[c], peak) * terms.alpha
+            factor = exp_below(source, peaks[c], found.peak) * terms.alpha
             _gradient(source, smooth, chunk, factor, gradient, out, streaming)
     settle()
 

@@ -15,6 +15,7 @@ from numba import types
 from .compiler import allocating, compiled, helper, inlined, inlined_overload
 from .exponential import two_sum
 from .long_rows import (
+    Row,
     chunk_of,
     chunks_of,
     exponentials,
@@ -137,15 +138,6 @@ def _index(source, chunk, peak):
 
 
 # ---- the Hessian: first a walk over the row's chunks, which sums them ----
-
-
-class Row(NamedTuple):
-    """A row and its target."""
-
-    row: int
-    num_classes: int
-    y: int
-    skipped: int  # the class that is kept out of the sums: y, or -1 with a given distribution
 
 
 class Parts(NamedTuple):
