@@ -154,7 +154,7 @@ class Compiled:
         problem, spec = self.problem, self.problem.spec
         labels, ignore = self._labels()
         labels, fields = read_only(labels), self._fields()
-        power = spec.gate if problem.gated else 0.0
+        gate = spec.gate if problem.gated else 0.0
         weights, by_row = self._weights(), problem.soft is not None
         factors = _NONE if problem.sample_weight is None else read_only(problem.sample_weight)
 
@@ -164,13 +164,8 @@ class Compiled:
             return (
                 labels[some],
                 ignore,
-                some_weights,
-                power,
-                factor,
-                some_factors,
+                (some_weights, factor, some_factors, gate, spec.gamma, spec.z_loss),
                 *fields(some),
-                spec.gamma,
-                spec.z_loss,
             )
 
         return arguments
@@ -184,8 +179,8 @@ class Compiled:
         def fields(some: slice) -> tuple[Any, Any]:
             kept = None if problem.kept is None else problem.kept[some]
             soft = None if problem.soft is None else problem.soft[some]
-            affine = loops.affine.affine_of(problem.spec, kept, narrow=narrow)
-            return affine, loops.target.smooth_of(problem.spec, soft)
+            transform = loops.transform.transform_of(problem.spec, kept, narrow=narrow)
+            return transform, loops.target.smooth_of(problem.spec, soft)
 
         return fields
 

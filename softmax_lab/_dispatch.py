@@ -1,6 +1,6 @@
-"""Which loop works on a call, and on which rows: compiled over long rows, compiled over short rows, or the
-NumPy reference.
+"""Which loop works on a call, and on which rows.
 
+The ways are the compiled loops over short rows, those over long rows, the products, and the NumPy reference.
 Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is
 there and fails, NumPy takes over too, and one warning says so.
 """
@@ -22,7 +22,7 @@ from ._threads import share
 
 __all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
 
-Path = Literal["lanes", "rows", "products", "reference"]
+Path = Literal["short", "long", "products", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -38,10 +38,10 @@ _PIECE = 1 << 17
 class Kernels(NamedTuple):
     """The modules of the compiled loops."""
 
-    lanes: Any
-    rows: Any
+    short: Any
+    long: Any
     products: Any
-    affine: Any
+    transform: Any
     target: Any
 
 
@@ -58,8 +58,9 @@ class _State:
 
 @cache
 def kernels() -> Kernels | None:
-    """Return the compiled loops, or None where Numba cannot be had or does not compile. Imported on the first
-    call only.
+    """Return the compiled loops, or None where Numba cannot be had or does not compile.
+
+    They are imported on the first call only.
     """
     if find_spec("numba") is None:
         return None
@@ -69,12 +70,12 @@ def kernels() -> Kernels | None:
         # for a debugger or a profile: the loops have no form without the compiler
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
-        from ._kernels import affine, lanes, products, rows, target
+        from ._kernels import long_rows, products, short_rows, target, transform
     # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
     except Exception as error:
         _give_up(error)
         return None
-    return Kernels(lanes, rows, products, affine, target)
+    return Kernels(short_rows, long_rows, products, transform, target)
 
 
 def _give_up(error: Exception) -> None:
@@ -118,15 +119,14 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
         return "reference"
     if product:
         return "products"
-    return "lanes" if num_classes <= loops.lanes.MOST_CLASSES else "rows"
+    return "short" if num_classes <= loops.short.MOST_CLASSES else "long"
 
 
 def _call(loop: Callable[..., None], *arguments: Any) -> None:
     """Call a loop whose last arguments are its first row and the one after its last.
 
-    :class:`LoopError` where it does not compile.
-
-    What does not compile fails on no rows, too. Any other error is the caller's.
+    A loop that does not compile raises :class:`LoopError`: it fails on no rows, too. Any other error is the
+    caller's.
     """
     try:
         loop(*arguments)
@@ -152,8 +152,9 @@ Arguments = Callable[[slice], tuple[Any, ...]]
 def run(
     path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments
 ) -> None:
-    """Run a compiled loop over the rows of ``logits`` along ``axis``, and write them to ``result`` of the
-    same shape.
+    """Run a compiled loop over the rows of ``logits`` along ``axis``.
+
+    What it writes goes to ``result``, of the same shape.
 
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
     ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the
@@ -211,7 +212,7 @@ def rescale(result: NDArray[Any], factor: float) -> None:
     groups = -(-flat.size // 8)  # a multiplication costs an eighth of what the work on a logit does
     try:
         share(
-            lambda start, stop: _call(loops.rows.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)),
+            lambda start, stop: _call(loops.long.rescale, flat, factor, 8 * start, min(8 * stop, flat.size)),
             groups,
             1,
         )
@@ -220,15 +221,17 @@ def rescale(result: NDArray[Any], factor: float) -> None:
 
 
 def _in_place(array: NDArray[Any]) -> bool:
-    """Whether the loops can read or write the array where it is: row after row, and each entry where its size
-    puts it.
+    """Whether the loops can read or write the array where it is.
+
+    Its rows lie one after the other, and each entry where its size puts it.
     """
     return array.flags.c_contiguous and array.flags.aligned
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
-    """Cut an array of rows into pieces of about ``_PIECE`` entries: an index of its leading axes, and the
-    rows it stands for.
+    """Cut an array of rows into pieces of about ``_PIECE`` entries.
+
+    A piece is an index of the leading axes, and the rows that it stands for.
     """
     lead = shape[:-1]
     if not lead:

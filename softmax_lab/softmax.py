@@ -142,7 +142,9 @@ def _logsumexp_rows(z: NDArray[Any], axis: int, mask: NDArray[np.bool_] | None) 
     result = np.empty(z.size // z.shape[axis])
     path = _dispatch.choose(z.shape[axis])
     if path != "reference":
-        _dispatch.run(path, "logsumexp", z, axis, None, lambda some: (result[some], _affine(1.0, mask, some)))
+        _dispatch.run(
+            path, "logsumexp", z, axis, None, lambda some: (result[some], _transform(1.0, mask, some))
+        )
     else:
         _reference_logsumexp(as_rows(z, axis), mask, result)
     return result
@@ -184,7 +186,7 @@ def _map_rows(
     path = _dispatch.choose(z.shape[axis]) if _checks.moderate(temperature) else "reference"
     if path != "reference":
         kept = None if mask is None else as_rows(mask, axis)
-        _dispatch.run(path, name, source, axis, result, lambda some: (_affine(temperature, kept, some),))
+        _dispatch.run(path, name, source, axis, result, lambda some: (_transform(temperature, kept, some),))
     else:
         _reference_map(
             name,
@@ -196,13 +198,13 @@ def _map_rows(
     return result
 
 
-def _affine(temperature: float, kept: NDArray[np.bool_] | None, some: slice) -> Any:
+def _transform(temperature: float, kept: NDArray[np.bool_] | None, some: slice) -> Any:
     """What the loops need to know of a temperature and a mask; None in the usual case."""
     if temperature == 1.0 and kept is None:
         return None
     loops = _dispatch.kernels()
     assert loops is not None
-    return loops.affine.temperature_and_mask(temperature, None if kept is None else kept[some])
+    return loops.transform.temperature_and_mask(temperature, None if kept is None else kept[some])
 
 
 def _reference_map(

@@ -26,7 +26,7 @@ from .ulps import dtype_of
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Array = NDArray[Any]
 
-#: around a register, a tile, the last row that lanes take, a chunk, and the last row that is held
+#: around a register, a tile, the last short row, a chunk, and the last row that is held
 SHORT_ROWS = st.one_of(st.integers(1, 12), st.sampled_from([15, 16, 17, 24, 31, 40, 47, 48]))
 LONG_ROWS = st.one_of(
     st.integers(49, 80), st.integers(49, 300), st.sampled_from([2047, 2048, 2049, 4096, 5003])

@@ -25,7 +25,7 @@ from .limits import HANG
 pytest.importorskip("numba", reason="without Numba there is only the reference")
 
 PACKAGE = Path(sl.__file__).parent
-MOST = _dispatch.kernels().lanes.MOST_CLASSES  # type: ignore[union-attr]
+MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("k", "path"), [(1, "lanes"), (MOST, "lanes"), (MOST + 1, "rows"), (5000, "rows")])
+@pytest.mark.parametrize(("k", "path"), [(1, "short"), (MOST, "short"), (MOST + 1, "long"), (5000, "long")])
 def test_the_number_of_classes_chooses_the_loop(
     taken: list[tuple[str, str]], dtype: str, k: int, path: str
 ) -> None:
@@ -68,7 +68,7 @@ def test_nothing_is_left_to_the_reference(taken: list[tuple[str, str]]) -> None:
         z, [0, 1, 2], LossSpec(bias=[1.0, 2.0, 3.0, 4.0], softcap=3.0), where=[True, True, True, False]
     )
     assert taken == [
-        ("lanes", loop)
+        ("short", loop)
         for loop in ("softmax", "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy")
     ]
 
@@ -149,12 +149,12 @@ def test_forked_children_work() -> None:
     assert result.stdout.strip() == "right"
 
 
-@pytest.mark.parametrize("loop", ["lanes", "rows"])
+@pytest.mark.parametrize("loop", ["short", "long"])
 def test_offsets_beyond_two_to_the_31(loop: str) -> None:
     """The last rows of an array of more than 2^31 entries; untouched pages of it take no memory."""
     loops = _dispatch.kernels()
     assert loops is not None
-    k = 32 if loop == "lanes" else 4096
+    k = 32 if loop == "short" else 4096
     n = (1 << 31) // k + 24
     z = np.empty(n * k, np.float32)
     z[-16 * k :] = np.random.default_rng(0).normal(size=16 * k)
@@ -323,7 +323,7 @@ def test_an_error_of_a_call_is_not_taken_for_a_failed_compilation() -> None:
 
     with pytest.raises(MemoryError, match="in the loop"):
         _dispatch._call(loop, 0, 8)
-    assert _dispatch.choose(2) == "lanes"
+    assert _dispatch.choose(2) == "short"
 
 
 def test_a_full_disk_costs_the_cache_alone(tmp_path: Path) -> None:

@@ -17,18 +17,18 @@ __all__ = ["CONSTANTS", "LISTINGS", "constant", "listing", "polynomial_error", "
 LISTINGS = {
     "exponent": ("softmax_lab._kernels.simd", "_shift_exponent"),
     "exponential": ("softmax_lab._kernels.exponential", "single"),
-    "chunk": ("softmax_lab._kernels.rows", "exponentials"),
-    "rows": ("softmax_lab._kernels.rows", "softmax"),
-    "target": ("softmax_lab._kernels.loss", "cross_of"),
-    "row": ("softmax_lab._kernels.loss", "row_terms"),
+    "chunk": ("softmax_lab._kernels.long_rows", "exponentials"),
+    "rows": ("softmax_lab._kernels.long_rows", "softmax"),
+    "target": ("softmax_lab._kernels.terms", "cross_of"),
+    "row": ("softmax_lab._kernels.terms", "row_terms"),
 }
 #: what it says of their sizes: name -> module
 CONSTANTS = {
     "WIDTH": "softmax_lab._kernels.simd",
-    "CHUNK": "softmax_lab._kernels.rows",
-    "HELD": "softmax_lab._kernels.rows",
+    "CHUNK": "softmax_lab._kernels.long_rows",
+    "HELD": "softmax_lab._kernels.transform",
     "_STREAMED": "softmax_lab._dispatch",
-    "MOST_CLASSES": "softmax_lab._kernels.lanes",
+    "MOST_CLASSES": "softmax_lab._kernels.short_rows",
     "LOG2_E": "softmax_lab._kernels.exponential",
     "LOG_2": "softmax_lab._kernels.exponential",
     "MAGIC": "softmax_lab._kernels.exponential",

@@ -29,8 +29,9 @@ __all__ = [
 
 
 def _digest() -> str:
-    """Digest of every source file of the kernels, of the constants that they share, and of the version that
-    compiles them.
+    """Return a digest of every source file of the kernels.
+
+    The constants that they share and the version that compiles them are in it too.
     """
     data = hashlib.sha256(f"{numba.__version__}".encode())
     folder = Path(__file__).parent
@@ -62,7 +63,7 @@ class _Cache(caching.FunctionCache):
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
-# the work on a vector.
+# the work on a vector. So they must not return one, not even inside a tuple: the caller would release it.
 _BORROWING = {**_IEEE, "_nrt": False}
 
 
@@ -72,14 +73,15 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a helper that is called, not copied: what runs seldom, or long enough for the call not to
-    count.
+    """Compile a helper that is called, not copied.
+
+    It runs seldom, or long enough for the call not to count.
     """
     return numba.njit(**_BORROWING)(function)
 
 
 def allocating(function: Callable[..., Any]) -> Any:
-    """Compile a helper that makes arrays of its own."""
+    """Compile a helper that makes arrays of its own, or returns those that it is given."""
     return numba.njit(**_IEEE)(function)
 
 
@@ -99,8 +101,9 @@ def inlined_overload(function: Callable[..., Any]) -> Any:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a loop: cached on disk, and without the interpreter's lock, so that rows can be shared between
-    threads.
+    """Compile a loop, cached on disk.
+
+    It runs without the interpreter's lock, so that rows can be shared between threads.
     """
     dispatcher = numba.njit(nogil=True, **_IEEE)(function)
     try:

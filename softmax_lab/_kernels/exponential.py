@@ -99,8 +99,9 @@ def log_coefficients(degree: int) -> list[float]:
 
 
 def coefficients(degree: int, terms: int) -> list[float]:
-    """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2, highest power
-    first.
+    """Fit (e^r - the first ``terms`` terms of its series) / r^terms on |r| <= log(2)/2.
+
+    The highest power comes first.
     """
     mpmath = load("mpmath", "the coefficients are fitted with mpmath")
     with mpmath.workdps(50):
@@ -181,11 +182,10 @@ def two_product(a, b):
 
 @inlined
 def tanh(x):
-    """Return tanh x as a sum of two floats, and 1 - tanh^2 x: from e = exp(-2|x|) and e - 1, neither by a
-    lossy subtraction.
+    """Return tanh x as a sum of two floats, and 1 - tanh^2 x.
 
-    Of e - 1 = (2^n - 1) + 2^n (e^r - 1) the first term is exact, so that the error is that of the second
-    alone.
+    They come from e = exp(-2|x|) and e - 1, neither by a lossy subtraction. Of
+    e - 1 = (2^n - 1) + 2^n (e^r - 1) the first term is exact, so that the error is that of the second alone.
     """
     d = splat(-2.0) * absolute(x)
     t = fma(d, splat(LOG2_E), splat(MAGIC))
@@ -209,8 +209,9 @@ def tanh(x):
 
 @inlined
 def tanh_single(x):
-    """Return (tanh x, 1 - tanh^2 x) with relative errors near 2^-32, for logits narrower than float64: one
-    division.
+    """Return (tanh x, 1 - tanh^2 x) with relative errors near 2^-32.
+
+    This is for logits narrower than float64, and takes one division.
     """
     d = maximum(splat(-700.0), splat(-2.0) * absolute(x))  # a slope of e^-700 is 0 in every narrower type
     t = fma(d, splat(LOG2_E), splat(MAGIC))

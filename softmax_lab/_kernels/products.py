@@ -1,39 +1,71 @@
 """Loops that multiply by a derivative: the softmax's Jacobian, and the Hessian of the loss.
 
-Both are sums over t_k - q.t, taken relative to the tangent at the row's most probable class: there nothing is
-lost, since q.t - t_top sums the other classes only. Chunks and their merging are those of ``rows``.
+Both are sums over t_k - q.t, taken relative to the tangent at the row's most probable class. There nothing is
+lost, since q.t - t_top sums the other classes only. Chunks and their merging are those of ``long_rows``.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
-from .affine import (
-    HELD,
-    below,
-    bends,
-    exp_below,
-    inverse_temperature,
+from .compiler import allocating, compiled, helper, inlined, inlined_overload
+from .exponential import two_sum
+from .long_rows import (
+    Row,
+    chunk_of,
+    chunks_of,
+    exponentials,
+    fill,
+    held_again,
+    held_of,
+    is_whole,
+    reference,
+    shared_peak,
+    total_of,
+)
+from .relative import below, exp_below, inverse_temperature
+from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
+from .target import (
+    Array,
+    Spread,
+    less_target,
+    prior_of,
+    row_numbers,
+    scale_of,
+    smoothing_of,
+    tangent_at,
+    tangent_under_prior,
+    target_sums,
+    weight_of,
+)
+from .terms import (
+    SoftSums,
+    Sums,
+    Tangent,
+    product_terms,
+    row_terms,
+    soft_product_terms,
+    soft_terms,
+)
+from .transform import (
+    Classes,
+    Source,
+    curvature,
+    inside,
     load_some,
     loaded,
-    masked,
-    prepared,
-    scratch,
-    shifts_only,
+    offset_of,
     slopes,
+    source_of,
     store_some,
     target_of,
     through,
+    transformed,
 )
-from .compiler import compiled, helper, inlined, inlined_overload
-from .exponential import two_sum
-from .loss import cross_of, gated, product_terms, row_terms, soft_product_terms, soft_terms
-from .rows import CHUNK, exponentials, fill, reference, shared_peak, total_of
-from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
-from .target import less_target, prior_of, products, smoothing_of, weighted_sums
 
 
 def add(z, total, error, x):
@@ -71,18 +103,16 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
             total, error = add(p, total, error, x)
             k += WIDTH
         sums[row] = sum_lanes(total) + sum_lanes(error) if max_lanes(low) <= 0.0 else -1.0
-        top = splat(entry(tangents, base + _index(None, p, base, p, p, 0, n, max_lanes(peak))))
+        whole = Classes(row, base, 0, n, 0)
+        at_peak = _index(Source(None, p, None, None, None, None), whole, max_lanes(peak))
+        top = splat(entry(tangents, base + at_peak))
         total = error = zero
         k = 0
         while k < n:
             count = min(WIDTH, n - k)
             x = load_some(p, base + k, count, 0.0)
-            total, error = add(
-                p,
-                total,
-                error,
-                where_equal(x, zero, zero, x * (load_some(tangents, base + k, count, 0.0) - top)),
-            )
+            away = load_some(tangents, base + k, count, 0.0) - top
+            total, error = add(p, total, error, where_equal(x, zero, zero, x * away))
             k += WIDTH
         mean = splat(sum_lanes(total) + sum_lanes(error))
         k = 0
@@ -94,199 +124,274 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
 
 
 @helper
-def _index(affine, z, offset, held, lows, place, n, peak):
+def _index(source, chunk, peak):
     """Where in a chunk its maximum stands first; 0 where it has none."""
     m, none = splat(peak), splat(-np.inf)
     best = none
     k = 0
-    while k < n:
-        x, _ = loaded(affine, z, offset + k, held, lows, place + k, min(WIDTH, n - k), -np.inf)
+    while k < chunk.count:
+        x, _ = loaded(source, inside(chunk, k, min(WIDTH, chunk.count - k)), -np.inf)
         best = maximum(where_equal(x, m, splat(float(-k)) - iota(), none), best)
         k += WIDTH
     found = max_lanes(best)
     return int(-found) if found > -np.inf else 0
 
 
-@inlined
-def _tangent(affine, row, first, caps, place, count, tangents, offset):
-    """The tangent in u of up to eight classes: t du/dz, 0 where the class takes no part."""
-    t = load_some(tangents, offset, count, 0.0)
-    return masked(affine, row, first, count, t * slopes(affine, first, caps, place, count), 0.0)
+# ---- the Hessian: first a walk over the row's chunks, which sums them ----
+
+
+class Parts(NamedTuple):
+    """What is summed of each chunk of a row, one entry a chunk."""
+
+    peaks: Array
+    sums: Array  # exponentials without the target's
+    all_sums: Array  # exponentials
+    starts: Array  # the tangent in u at the chunk's maximum
+    moments: Array  # sum e_k (t_k - start)
+    r_t: Array  # sum r_k (t_k - start)
+    r_sums: Array  # sum r_k
+    t_sums: Array  # the sum of the given distribution
+    r_ds: Array  # sum r_k d_k
+
+
+@allocating
+def _parts(chunks):
+    return Parts(
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+        np.empty(chunks),
+    )
+
+
+class Found(NamedTuple):
+    """What the walk finds of a row."""
+
+    peak: float  # its maximum
+    at_peak: int  # the chunk of it
+    u_y: float  # u T at the target
+    low_y: float  # its rounding error
+    t_y: float  # the tangent in u at the target
 
 
 @helper
-def _moment(affine, z, row, first, caps, held, place, n, tangents, offset, start):
-    """Return sum e_k (t_k - start) and sum e_k of a chunk, e in ``held``."""
+def _moment(source, chunk, tangents, start):
+    """Return sum e_k (t_k - start) and sum e_k of a chunk whose exponentials are held."""
     zero, t_0 = splat(0.0), splat(start)
     product = error = total = total_error = zero
     k = 0
-    while k < n:
-        count = min(WIDTH, n - k)
-        e = load_some(held, place + k, count, 0.0)
-        t = _tangent(affine, row, first + k, caps, place + k, count, tangents, offset + k) - t_0
-        product, error = add(z, product, error, where_equal(e, zero, zero, e * t))
-        total, total_error = add(z, total, total_error, e)
+    while k < chunk.count:
+        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        e = load_some(source.held, classes.at, classes.count, 0.0)
+        t = tangent_at(source, classes, tangents) - t_0
+        product, error = add(source.z, product, error, where_equal(e, zero, zero, e * t))
+        total, total_error = add(source.z, total, total_error, e)
         k += WIDTH
     return sum_lanes(product) + sum_lanes(error), sum_lanes(total) + sum_lanes(total_error)
 
 
-def cap_term(affine, z, offset, count, t, g):
-    """What a soft cap's own curvature adds: dL/du d^2u/dz^2 t, before the slope."""
-    raise NotImplementedError("compiled only")
+@inlined
+def _one_tangent(source, chunk, k, tangents):
+    """The tangent in u at the k-th class of a chunk."""
+    return sum_lanes(tangent_at(source, inside(chunk, k, 1), tangents))
 
 
-@inlined_overload(cap_term)
-def _cap_term(affine, z, offset, count, t, g):
-    if shifts_only(affine):
-        return lambda affine, z, offset, count, t, g: splat(0.0)
+@inlined
+def _walk(source, smooth, tangents, parts, row):
+    """Fill the `Parts` of a row, and return what is `Found`."""
+    peak, at_peak, u_y, low_y, t_y = -np.inf, 0, 0.0, 0.0, 0.0
+    y, skipped = row.y, row.skipped
+    shared = shared_peak(source, row.row, y, row.num_classes)
+    for c in range(len(parts.peaks)):
+        chunk = chunk_of(source, row.row, c, row.num_classes)
+        own = transformed(source, chunk, y)
+        relative_to = max(shared, own)
+        start = _one_tangent(source, chunk, _index(source, chunk, own), tangents)
+        target = target_sums(smooth, source, chunk, reference(relative_to))
+        parts.r_t[c] = tangent_under_prior(smooth, source, chunk, tangents, start)
+        if chunk.first <= skipped < chunk.first + chunk.count:
+            u_y, low_y = target_of(source, inside(chunk, y - chunk.first, 1))
+            t_y = _one_tangent(source, chunk, y - chunk.first, tangents)
+        parts.sums[c] = exponentials(source, chunk, reference(relative_to), skipped - chunk.first, True)
+        parts.moments[c], parts.all_sums[c] = _moment(source, chunk, tangents, start)
+        parts.peaks[c], parts.starts[c] = relative_to, start
+        parts.r_ds[c], parts.r_sums[c], parts.t_sums[c] = target.r_d, target.r_sum, target.t_sum
+        if own > peak:
+            peak, at_peak = own, c
+    return Found(peak, at_peak, u_y, low_y, t_y)
 
-    def curved(affine, z, offset, count, t, g):
-        return g * t * bends(affine, z, offset, count) if affine.cap > 0.0 else splat(0.0)
 
-    return curved
+class Merged(NamedTuple):
+    """What a row adds up to, relative to its maximum and to the tangent there."""
+
+    others: float  # exponentials without the target's
+    mean: float  # q.(t - t_0)
+    r_tau: float  # sum r_k (t_k - t_0)
+    r_d: float  # sum r_k d_k
+    r_sum: float  # sum r_k
+    t_sum: float  # the sum of the given distribution
 
 
-@compiled
-def cross_entropy_hvp(z, out, streaming, tangents, labels, ignore, weights, power, factor, factors, affine, smooth, gamma, z_loss, num_classes, start, stop):  # fmt: skip # noqa: E501
-    """Hessian times tangent of rows start ... stop - 1 of flat arrays, to out, which may be z: arguments as
-    ``rows.cross_entropy``.
+@inlined
+def _merged(source, parts, peak, t_0):
+    """Bring the chunks' parts to the row's maximum."""
+    moment, r_tau, r_d, r_sum, t_sum = 0.0, 0.0, 0.0, 0.0, 0.0
+    for c in range(len(parts.peaks)):
+        away = parts.starts[c] - t_0
+        shift = below(source, reference(parts.peaks[c]), 0.0, reference(peak))[0]
+        moment += exp_below(source, parts.peaks[c], peak) * (parts.moments[c] + away * parts.all_sums[c])
+        r_tau = r_tau + parts.r_t[c] + away * parts.r_sums[c]
+        r_d = r_d + parts.r_ds[c] + shift * parts.r_sums[c]
+        r_sum, t_sum = r_sum + parts.r_sums[c], t_sum + parts.t_sums[c]
+    others = total_of(source, parts.peaks, parts.sums, peak)
+    total = total_of(source, parts.peaks, parts.all_sums, peak)
+    return Merged(others, moment / total, r_tau, r_d, r_sum, t_sum)
+
+
+# ---- the Hessian: what a row comes to, and the product's components ----
+
+
+class Product(NamedTuple):
+    """What a row's product is made of.
+
+    It is e_k (tilt tau_k + constant), less the target's entries, and the soft cap's part.
     """
-    chunks = (num_classes + CHUNK - 1) // CHUNK
-    whole = num_classes <= HELD
-    peaks, sums, all_sums = np.empty(chunks), np.empty(chunks), np.empty(chunks)
-    starts, moments = np.empty(chunks), np.empty(chunks)
-    r_t, t_t, r_sums, t_sums = np.empty(chunks), np.empty(chunks), np.empty(chunks), np.empty(chunks)
-    r_ds, t_ds = np.empty(chunks), np.empty(chunks)
-    held = np.empty(num_classes if whole else CHUNK)
-    lows, caps = scratch(affine, z, len(held))
-    for row in range(start, stop):
-        base, y, peak, at_peak = row * num_classes, labels[row], -np.inf, 0
-        if y == ignore:
-            fill(out, base, num_classes, 0.0)
-            continue
-        eps, soft = smoothing_of(smooth, y)
-        skipped = -1 if soft else y
-        shared = shared_peak(affine, z, row, base, y, num_classes, held, lows, caps)
-        u_y, low_y, t_y = 0.0, 0.0, 0.0
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            offset = base + first
-            own = prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-            peaks[c] = max(shared, own)
-            k = _index(affine, z, offset, held, lows, place, n, own)
-            starts[c] = sum_lanes(_tangent(affine, row, first + k, caps, place + k, 1, tangents, offset + k))
-            r_ds[c], r_sums[c], t_ds[c], t_sums[c] = products(
-                smooth, affine, z, row, base, first, n, held, lows, place, reference(peaks[c])
-            )
-            r_t[c], t_t[c] = weighted_sums(
-                smooth, affine, row, base, first, n, caps, place, tangents, starts[c]
-            )
-            if first <= skipped < first + n:
-                u_y, low_y = target_of(affine, z, base + y, held, lows, place + y - first)
-                t_y = sum_lanes(_tangent(affine, row, y, caps, place + y - first, 1, tangents, base + y))
-            sums[c] = exponentials(
-                affine, z, offset, n, reference(peaks[c]), skipped - first, held, lows, place, True
-            )
-            moments[c], all_sums[c] = _moment(
-                affine, z, row, first, caps, held, place, n, tangents, offset, starts[c]
-            )
-            if own > peak:
-                peak, at_peak = own, c
-        t_0 = starts[at_peak]
-        moment, r_tau, s_tau, r_d, t_d, r_sum, t_sum = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for c in range(chunks):
-            away = starts[c] - t_0
-            shift = below(affine, reference(peaks[c]), 0.0, reference(peak))[0]
-            moment += exp_below(affine, peaks[c], peak) * (moments[c] + away * all_sums[c])
-            r_tau, s_tau = r_tau + r_t[c] + away * r_sums[c], s_tau + t_t[c] + away * t_sums[c]
-            r_d, t_d = r_d + r_ds[c] + shift * r_sums[c], t_d + t_ds[c] + shift * t_sums[c]
-            r_sum, t_sum = r_sum + r_sums[c], t_sum + t_sums[c]
-        others = total_of(affine, peaks, sums, peak)
-        total = total_of(affine, peaks, all_sums, peak)
-        mean = moment / total
-        w = weights[row if soft else y] if len(weights) else 1.0
-        scale = factor * factors[row] if len(factors) else factor
-        lse_shift = peak * inverse_temperature(affine)
-        beta, at_target, g_beta, g_target, g_alpha, r_y = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        if soft:
-            # the value is not asked for: its last digit moves nothing here
-            log_total = math.log1p(others - 1.0)
-            s_sum = (1.0 - eps) * t_sum + eps
-            tau_factor, constant = soft_product_terms(
-                others, log_total, lse_shift, s_sum, t_0 + mean, w, scale, z_loss
-            )
-            _, g_alpha, g_beta = soft_terms(others, log_total, lse_shift, s_sum, 0.0, w, scale, z_loss)
-        else:
-            r_y = prior_of(smooth, y, r_sum)
-            if eps != 0.0:
-                r_d, r_tau = r_d / r_sum, r_tau / r_sum - mean
-            d_y, low = below(affine, u_y, low_y, peak)
-            if power != 0.0:
-                w = gated(w, cross_of(others, d_y, low)[0], power)
-            tau_factor, constant, beta, at_target = product_terms(
-                others,
-                d_y,
-                low,
-                lse_shift,
-                eps,
-                r_y,
-                r_d,
-                (t_y - t_0) - mean,
-                r_tau,
-                t_0 + mean,
-                w,
-                scale,
-                gamma,
-                z_loss,
-            )
-            _, g_alpha, g_beta, g_target, _ = row_terms(
-                others, d_y, low, lse_shift, eps, r_y, r_d, w, 0.0, scale, gamma, z_loss
-            )
-        r_factor = beta / r_sum if beta != 0.0 else 0.0
-        g_t_factor = g_beta * (1.0 - eps) if soft else 0.0
-        g_r_factor = (g_beta * eps if soft else g_beta) / r_sum if eps != 0.0 else 0.0
-        result_y = 0.0
-        for c in range(chunks):
-            first = c * CHUNK
-            n, place = min(CHUNK, num_classes - first), first if whole else 0
-            offset = base + first
-            if not whole:
-                prepared(affine, z, row, base, first, n, y, held, lows, caps, place)
-                exponentials(affine, z, offset, n, reference(peaks[c]), -1, held, lows, place, True)
-            if first <= skipped < first + n:
-                raw = splat(entry(tangents, base + y))
-                curved = cap_term(affine, z, base + y, 1, raw, splat(g_target))
-                result_y = sum_lanes(
-                    _first((splat(at_target) + curved) * slopes(affine, y, caps, place + y - first, 1))
-                )
-            f, t_start, m = splat(exp_below(affine, peaks[c], peak)), splat(t_0), splat(mean)
-            a, b, g_a = splat(tau_factor), splat(constant), splat(g_alpha)
-            k = 0
-            while k < n:
-                count = min(WIDTH, n - k)
-                e = load_some(held, place + k, count, 0.0) * f
-                tau = (
-                    _tangent(affine, row, first + k, caps, place + k, count, tangents, offset + k) - t_start
-                ) - m
-                product = less_target(
-                    smooth, affine, row, base, first + k, count, e * fma(a, tau, b), r_factor, 0.0
-                )
-                gradient = less_target(
-                    smooth, affine, row, base, first + k, count, e * g_a, g_r_factor, g_t_factor
-                )
-                product = product + cap_term(
-                    affine, z, offset + k, count, load_some(tangents, offset + k, count, 0.0), gradient
-                )
-                store_some(
-                    out, offset + k, count, through(affine, row, first + k, caps, place + k, count, product)
-                )
-                k += WIDTH
-        if not soft:
-            put(out, base + y, result_y)
+
+    tilt: float
+    constant: float
+    spread: Spread  # what multiplies the target's entries in the product
+    at_target: float  # the product's component there, before du/dz
+    t_0: float  # the tangent at the row's maximum
+    mean: float  # q.t less that: tau_k = (t_k - t_0) - mean
+    # the gradient, which a soft cap's curvature multiplies
+    alpha: float
+    gradient_spread: Spread
+    gradient_at_target: float
+
+
+@inlined
+def _given_product(merged, eps, shift, t_0, weight, scale, fields):
+    """The `Product` of a row with a given distribution."""
+    # the value is not asked for: its last digit moves nothing here
+    log_total = math.log1p(merged.others - 1.0)
+    sums = SoftSums(merged.others, log_total, shift, (1.0 - eps) * merged.t_sum + eps, 0.0)
+    product = soft_product_terms(sums, t_0 + merged.mean, weight, scale, fields)
+    gradient = soft_terms(sums, weight, scale, fields)
+    r_factor = gradient.beta * eps / merged.r_sum if eps != 0.0 else 0.0
+    spread, none = Spread(r_factor, gradient.beta * (1.0 - eps)), Spread(0.0, 0.0)
+    return Product(product.tilt, product.constant, none, 0.0, t_0, merged.mean, gradient.alpha, spread, 0.0)
+
+
+@inlined
+def _labelled_product(merged, sums, tangent, t_0, weight, scale, fields):
+    """The `Product` of a row with a class index."""
+    gradient = row_terms(sums, weight, scale, fields)
+    product = product_terms(sums, tangent, gradient.weight, scale, fields)
+    spread = Spread(product.beta / merged.r_sum if product.beta != 0.0 else 0.0, 0.0)
+    gradient_spread = Spread(gradient.beta / merged.r_sum if sums.eps != 0.0 else 0.0, 0.0)
+    return Product(
+        product.tilt,
+        product.constant,
+        spread,
+        product.at_target,
+        t_0,
+        merged.mean,
+        gradient.alpha,
+        gradient_spread,
+        gradient.at_target,
+    )
+
+
+@inlined
+def _component_at(source, chunk, k, tangents, product):
+    """The product's component at the target, the k-th class of a chunk."""
+    target = inside(chunk, k, 1)
+    raw = splat(entry(tangents, offset_of(target)))
+    curved = curvature(source, target, raw, splat(product.gradient_at_target))
+    return sum_lanes(_first((splat(product.at_target) + curved) * slopes(source, target)))
+
+
+@inlined
+def _components(source, smooth, chunk, factor, product, tangents, out):
+    """Write the product's components of a chunk."""
+    f, t_start, m = splat(factor), splat(product.t_0), splat(product.mean)
+    a, b, g_a = splat(product.tilt), splat(product.constant), splat(product.alpha)
+    k = 0
+    while k < chunk.count:
+        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        e = load_some(source.held, classes.at, classes.count, 0.0) * f
+        tau = (tangent_at(source, classes, tangents) - t_start) - m
+        result = less_target(smooth, classes, e * fma(a, tau, b), product.spread)
+        gradient = less_target(smooth, classes, e * g_a, product.gradient_spread)
+        t = load_some(tangents, offset_of(classes), classes.count, 0.0)
+        result = result + curvature(source, classes, t, gradient)
+        store_some(out, offset_of(classes), classes.count, through(source, classes, result))
+        k += WIDTH
 
 
 @inlined
 def _first(x):
     """The first lane, and 0 in the others."""
     return where_equal(iota(), splat(0.0), x, splat(0.0))
+
+
+@inlined
+def _product_of(source, smooth, parts, found, row, weights, fields):
+    """Return a row's `Product`."""
+    eps, soft = smoothing_of(smooth, row.y)
+    t_0 = parts.starts[found.at_peak]
+    merged = _merged(source, parts, found.peak, t_0)
+    weight, scale = weight_of(weights, row.row, row.y, soft), scale_of(weights, row.row)
+    shift = found.peak * inverse_temperature(source)
+    if soft:
+        return _given_product(merged, eps, shift, t_0, weight, scale, fields)
+    r_y = prior_of(smooth, row.y, merged.r_sum)
+    r_d, r_tau = merged.r_d, merged.r_tau
+    if eps != 0.0:
+        r_d, r_tau = r_d / merged.r_sum, r_tau / merged.r_sum - merged.mean
+    d_y, low = below(source, found.u_y, found.low_y, found.peak)
+    sums = Sums(merged.others, d_y, low, shift, eps, r_y, r_d)
+    tangent = Tangent((found.t_y - t_0) - merged.mean, r_tau, t_0 + merged.mean)
+    return _labelled_product(merged, sums, tangent, t_0, weight, scale, fields)
+
+
+@inlined
+def _write(source, smooth, parts, found, row, product, tangents, out):
+    """Write a row's product."""
+    result_y, whole = 0.0, is_whole(source, row.num_classes)
+    for c in range(len(parts.peaks)):
+        chunk = chunk_of(source, row.row, c, row.num_classes)
+        held_again(source, chunk, row.y, parts.peaks[c], whole)
+        if chunk.first <= row.skipped < chunk.first + chunk.count:
+            result_y = _component_at(source, chunk, row.y - chunk.first, tangents, product)
+        factor = exp_below(source, parts.peaks[c], found.peak)
+        _components(source, smooth, chunk, factor, product, tangents, out)
+    if row.skipped >= 0:
+        put(out, row.row * row.num_classes + row.y, result_y)
+
+
+@compiled
+def cross_entropy_hvp(
+    z, out, streaming, tangents, labels, ignore, numbers, transform, smooth, num_classes, start, stop
+):
+    """Hessian times tangent of rows start ... stop - 1 of flat arrays, to out, which may be z.
+
+    Arguments as in ``long_rows.cross_entropy``.
+    """
+    source = source_of(transform, z, held_of(num_classes), None)
+    parts = _parts(chunks_of(num_classes))
+    weights, fields = row_numbers(numbers)
+    for n in range(start, stop):
+        y = labels[n]
+        if y == ignore:
+            fill(out, n * num_classes, num_classes, 0.0)
+            continue
+        row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
+        found = _walk(source, smooth, tangents, parts, row)
+        product = _product_of(source, smooth, parts, found, row, weights, fields)
+        _write(source, smooth, parts, found, row, product, tangents, out)

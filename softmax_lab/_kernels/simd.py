@@ -98,8 +98,9 @@ def _vector(value: Any, of: ir.Type = _DOUBLE) -> ir.Constant:
 
 
 def _shift_exponent(builder: Any, value: Any, magic: Any) -> Any:
-    """value * 2^n, where n is in the low bits of ``magic`` (see ``exponential``): an integer addition to the
-    exponent.
+    """value * 2^n, where n is in the low bits of ``magic`` (see ``exponential``).
+
+    This is an integer addition to the exponent.
     """
     n = builder.shl(builder.bitcast(magic, _BITS), _vector(52, _I64))
     return builder.bitcast(builder.add(builder.bitcast(value, _BITS), n), _VECTOR)
@@ -267,9 +268,9 @@ def _narrowed(builder: Any, vector: Any, dtype: Any) -> Any:
 
 
 def _odd(builder: Any, vector: Any) -> Any:
-    """Cut to 24 bits, the last one set where anything was cut off: the rounding that follows is then the only
-    one.
+    """Cut to 24 bits, the last one set where anything was cut off.
 
+    The rounding that follows is then the only one.
     (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
     odd", 2008.)
     """
@@ -315,8 +316,9 @@ def store(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
 
 @intrinsic
 def stream(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
-    """As ``store``, past the caches: a line that is written whole need not be read first. The place must be
-    aligned to it.
+    """Store past the caches: a line that is written whole need not be read first.
+
+    The place must be aligned to a line. See ``store``.
     """
     if not _is_rows(array) or value != lanes:
         return None

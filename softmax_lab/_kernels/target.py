@@ -1,9 +1,10 @@
-r"""The target s of a row as the loops read it: one class, one class smoothed towards a prior, or a
-distribution.
+r"""The target s of a row: one class, one class smoothed towards a prior, or a distribution.
 
-With a class index y, s = (1 - eps_y) e_y + eps_y r; a given distribution t takes the place of e_y. What the
-row's formula needs of it are sums over the classes (``products``); what the gradient needs is s_k itself
-(``less_target``). With ``smooth = None`` the target is one class and both vanish as the loop is compiled.
+With a class index y, s = (1 - eps_y) e_y + eps_y r. A given distribution t takes the place of e_y. The row's
+formula needs sums over the classes (``target_sums``), and the gradient needs s_k itself (``less_target``).
+With ``smooth = None`` the target is one class, and both vanish as the loop is compiled.
+
+Here is also what a row's target looks up: its smoothing, its weight and its factor.
 """
 
 from __future__ import annotations
@@ -16,9 +17,21 @@ from numpy.typing import NDArray
 
 from .._rows import read_only
 from ..spec import LossSpec, active
-from .affine import load_class, load_some, log_relative, masked, slopes
-from .compiler import called_overload, helper, inlined, inlined_overload
+from .compiler import allocating, called_overload, helper, inlined, inlined_overload
+from .relative import difference, log_relative
 from .simd import WIDTH, fma, iota, maximum, splat, sum_lanes, where_equal
+from .terms import ValueFields
+from .transform import (
+    Column,
+    held_at,
+    inside,
+    load_some,
+    loaded,
+    masked,
+    offset_of,
+    per_class,
+    slopes,
+)
 
 Array = NDArray[np.float64]
 
@@ -29,6 +42,33 @@ class Smooth(NamedTuple):
     eps: Array  # (1,) or (K,), by target class
     prior: Array  # (1,) for uniform, or (K,); it need not sum to one
     rows: NDArray[Any]  # (N * K,) given distributions, or (0,) with class indices
+
+
+class Weights(NamedTuple):
+    """What multiplies a row."""
+
+    weights: Array  # W by target class, w by row with a given distribution, or empty; log W with a gate
+    factor: float  # for all rows
+    factors: Array  # by row, or empty
+
+
+class TargetSums(NamedTuple):
+    """What the prior and the given distribution add up to: numbers, or eight lanes.
+
+    Each is 0 where there is no such thing.
+    """
+
+    r_d: Any  # sum r_k d_k
+    r_sum: Any  # sum r_k
+    t_d: Any  # sum t_k d_k
+    t_sum: Any  # sum t_k
+
+
+class Spread(NamedTuple):
+    """What multiplies the target's entries, which are then subtracted: numbers, or eight lanes."""
+
+    prior: Any
+    given: Any
 
 
 _NO_ROWS, _UNIFORM = np.zeros(0), np.ones(1)
@@ -43,127 +83,26 @@ def smooth_of(spec: LossSpec, soft: NDArray[Any] | None) -> Smooth | None:
     return Smooth(read_only(np.atleast_1d(np.asarray(spec.smoothing))), read_only(prior), read_only(rows))
 
 
-@inlined
-def _moment(affine, z, offset, held, lows, row, place, first, count, peak, array, at, is_mass):
-    """Return a_k d_k and a_k of up to eight classes."""
-    zero = splat(0.0)
-    a = load_some(array, at, count, 0.0) if is_mass else prior_at(affine, array, row, first, count)
-    d = log_relative(affine, z, offset, held, lows, place, count, peak, zero)
-    # 0 also at the maximum, whose share may be infinite
-    return where_equal(a, zero, zero, where_equal(d, zero, zero, a * d)), a
+# ---- what a row's target looks up ----
 
 
-@helper
-def _moments(affine, z, offset, held, lows, row, place, first, n, peak, array, at, is_mass):
-    """Return sum a_k d_k and sum a_k of a chunk, where 0 * -inf is 0.
-
-    The prior is taken over the classes that take part.
-    """
-    m = splat(peak)
-    product = total = splat(0.0)
-    k = 0
-    while k + WIDTH <= n:  # whole vectors by themselves: no question is asked inside
-        p, a = _moment(
-            affine, z, offset + k, held, lows, row, place + k, first + k, WIDTH, m, array, at + k, is_mass
-        )
-        product, total = product + p, total + a
-        k += WIDTH
-    if k < n:
-        p, a = _moment(
-            affine, z, offset + k, held, lows, row, place + k, first + k, n - k, m, array, at + k, is_mass
-        )
-        product, total = product + p, total + a
-    return sum_lanes(product), sum_lanes(total)
+@allocating
+def row_numbers(numbers):
+    """Return the `Weights` and the `ValueFields` of the plain tuple that Python hands over."""
+    weights, factor, factors, gate, gamma, z_loss = numbers
+    return Weights(weights, factor, factors), ValueFields(gate, gamma, z_loss)
 
 
 @inlined
-def prior_at(affine, prior, row, first, count):
-    """The prior's entries from class ``first`` on, 0 beyond ``count`` and where the mask is False."""
-    r = load_class(prior, first, count)
-    if count < WIDTH:
-        r = first_lanes(r, count)
-    return masked(affine, row, first, count, r, 0.0)
+def weight_of(weights, row, y, soft):
+    """w of a row with target y, or log W where there is a gate."""
+    return weights.weights[row if soft else y] if len(weights.weights) else 1.0
 
 
 @inlined
-def first_lanes(x, count):
-    """x in the first ``count`` lanes, 0 in the others."""
-    return where_equal(lanes_from(count), splat(0.0), x, splat(0.0))
-
-
-@inlined
-def lanes_from(count):
-    """0 in the first ``count`` lanes, positive in the others."""
-    return maximum(iota() - splat(float(count) - 0.5), splat(0.0))
-
-
-def products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
-    """Return (sum r_k d_k, sum r_k, sum t_k d_k, sum t_k) of a chunk, d_k relative to ``peak``.
-
-    Zeros for what is not there.
-    """
-    raise NotImplementedError("compiled only")
-
-
-@called_overload(products)
-def _products(smooth, affine, z, row, base, first, n, held, lows, place, peak):
-    if isinstance(smooth, types.NoneType):
-        return lambda smooth, affine, z, row, base, first, n, held, lows, place, peak: (0.0, 0.0, 0.0, 0.0)
-
-    def sums(smooth, affine, z, row, base, first, n, held, lows, place, peak):
-        t_d, t_sum = 0.0, 0.0
-        r_d, r_sum = _moments(
-            affine, z, base + first, held, lows, row, place, first, n, peak, smooth.prior, 0, False
-        )
-        if len(smooth.rows):
-            t_d, t_sum = _moments(
-                affine,
-                z,
-                base + first,
-                held,
-                lows,
-                row,
-                place,
-                first,
-                n,
-                peak,
-                smooth.rows,
-                base + first,
-                True,
-            )
-        return r_d, r_sum, t_d, t_sum
-
-    return sums
-
-
-def weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, start):
-    """Return sum r_k (t_k - start) and sum s_k (t_k - start) of a chunk for tangents in u, s the given
-    distribution.
-    """
-    raise NotImplementedError("compiled only")
-
-
-@called_overload(weighted_sums)
-def _weighted_sums(smooth, affine, row, base, first, n, caps, place, tangents, start):
-    if isinstance(smooth, types.NoneType):
-        return lambda smooth, affine, row, base, first, n, caps, place, tangents, start: (0.0, 0.0)
-
-    def sums(smooth, affine, row, base, first, n, caps, place, tangents, start):
-        by_prior = by_target = splat(0.0)
-        k = 0
-        while k < n:
-            count = min(WIDTH, n - k)
-            t = load_some(tangents, base + first + k, count, 0.0) * slopes(
-                affine, first + k, caps, place + k, count
-            )
-            t = masked(affine, row, first + k, count, t, 0.0) - splat(start)
-            by_prior += prior_at(affine, smooth.prior, row, first + k, count) * t
-            if len(smooth.rows):
-                by_target += load_some(smooth.rows, base + first + k, count, 0.0) * t
-            k += WIDTH
-        return sum_lanes(by_prior), sum_lanes(by_target)
-
-    return sums
+def scale_of(weights, row):
+    """What multiplies a row beside its weight."""
+    return weights.factor * weights.factors[row] if len(weights.factors) else weights.factor
 
 
 def smoothing_of(smooth, y):
@@ -190,21 +129,190 @@ def _prior_of(smooth, y, r_sum):
     return lambda smooth, y, r_sum: smooth.prior[y if len(smooth.prior) > 1 else 0] / r_sum
 
 
-def less_target(smooth, affine, row, base, first, count, g, r_factor, t_factor):
-    """g - r_factor r_k - t_factor t_k for up to eight classes from ``first`` on."""
+# ---- sums over the classes ----
+
+
+def target_sums(smooth, source, chunk, peak):
+    """Return the `TargetSums` of a chunk, d_k relative to ``peak``."""
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(target_sums)
+def _target_sums(smooth, source, chunk, peak):
+    if isinstance(smooth, types.NoneType):
+        return lambda smooth, source, chunk, peak: TargetSums(0.0, 0.0, 0.0, 0.0)
+
+    def sums(smooth, source, chunk, peak):
+        t_d, t_sum = 0.0, 0.0
+        r_d, r_sum = _moments(source, chunk, peak, smooth.prior, False)
+        if len(smooth.rows):
+            t_d, t_sum = _moments(source, chunk, peak, smooth.rows, True)
+        return TargetSums(r_d, r_sum, t_d, t_sum)
+
+    return sums
+
+
+@helper
+def _moments(source, chunk, peak, array, is_given):
+    """Return sum a_k d_k and sum a_k of a chunk, where 0 * -inf is 0.
+
+    ``array`` is the prior, over the classes that take part, or the given distributions.
+    """
+    m = splat(peak)
+    product = total = splat(0.0)
+    k, n = 0, chunk.count
+    while k + WIDTH <= n:  # whole vectors by themselves: no question is asked inside
+        p, a = _moment(source, inside(chunk, k, WIDTH), m, array, is_given)
+        product, total = product + p, total + a
+        k += WIDTH
+    if k < n:
+        p, a = _moment(source, inside(chunk, k, n - k), m, array, is_given)
+        product, total = product + p, total + a
+    return sum_lanes(product), sum_lanes(total)
+
+
+@inlined
+def _moment(source, classes, peak, array, is_given):
+    """Return a_k d_k and a_k of up to eight classes."""
+    if is_given:
+        a = load_some(array, offset_of(classes), classes.count, 0.0)
+    else:
+        a = prior_at(source, classes, array)
+    return _weighed(a, log_relative(source, classes, peak, splat(0.0))), a
+
+
+@inlined
+def _weighed(a, d):
+    """a d: 0 for a class without mass, and at the maximum, whose share may be infinite."""
+    zero = splat(0.0)
+    return where_equal(a, zero, zero, where_equal(d, zero, zero, a * d))
+
+
+@inlined
+def prior_at(source, classes, prior):
+    """The prior's entries, 0 beyond the last class and where the mask is False."""
+    r = per_class(prior, classes)
+    if classes.count < WIDTH:
+        r = first_lanes(r, classes.count)
+    return masked(source, classes, r, 0.0)
+
+
+@inlined
+def first_lanes(x, count):
+    """x in the first ``count`` lanes, 0 in the others."""
+    return where_equal(lanes_from(count), splat(0.0), x, splat(0.0))
+
+
+@inlined
+def lanes_from(count):
+    """0 in the first ``count`` lanes, positive in the others."""
+    return maximum(iota() - splat(float(count) - 0.5), splat(0.0))
+
+
+def target_sums_of_rows(smooth, given, source, rows, num_classes, peak):
+    """Return the `TargetSums` of eight rows; ``rows`` is a `Column` of theirs.
+
+    ``given`` holds their distributions, eight entries a class, where there are any.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(target_sums_of_rows)
+def _target_sums_of_rows(smooth, given, source, rows, num_classes, peak):
+    if isinstance(smooth, types.NoneType):
+
+        def nothing(smooth, given, source, rows, num_classes, peak):
+            return TargetSums(splat(0.0), splat(0.0), splat(0.0), splat(0.0))
+
+        return nothing
+
+    def sums(smooth, given, source, rows, num_classes, peak):
+        r_d = r_sum = t_d = t_sum = splat(0.0)
+        for k in range(num_classes):
+            column = Column(rows.row, rows.count, k)
+            x, low = loaded(source, column, 0.0)
+            d, _ = difference(source, x, low, peak)
+            r = masked(source, column, per_class(smooth.prior, column), 0.0)
+            r_d, r_sum = r_d + _weighed(r, d), r_sum + r
+            if len(smooth.rows):
+                t = held_at(given, column, 0.0)
+                t_d, t_sum = t_d + _weighed(t, d), t_sum + t
+        return TargetSums(r_d, r_sum, t_d, t_sum)
+
+    return sums
+
+
+def tangent_under_prior(smooth, source, chunk, tangents, start):
+    """Return sum r_k (t_k - start) of a chunk for tangents in u."""
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(tangent_under_prior)
+def _tangent_under_prior(smooth, source, chunk, tangents, start):
+    if isinstance(smooth, types.NoneType):
+        return lambda smooth, source, chunk, tangents, start: 0.0
+
+    def total(smooth, source, chunk, tangents, start):
+        by_prior = splat(0.0)
+        k = 0
+        while k < chunk.count:
+            classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+            by_prior += prior_at(source, classes, smooth.prior) * (
+                tangent_at(source, classes, tangents) - splat(start)
+            )
+            k += WIDTH
+        return sum_lanes(by_prior)
+
+    return total
+
+
+@inlined
+def tangent_at(source, classes, tangents):
+    """The tangent in u of up to eight classes: t du/dz, 0 where the class takes no part."""
+    t = load_some(tangents, offset_of(classes), classes.count, 0.0)
+    return masked(source, classes, t * slopes(source, classes), 0.0)
+
+
+# ---- the target's entries ----
+
+
+def less_target(smooth, classes, g, spread):
+    """g less the target's entries of up to eight classes, by the factors in ``spread``."""
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(less_target)
-def _less_target(smooth, affine, row, base, first, count, g, r_factor, t_factor):
+def _less_target(smooth, classes, g, spread):
     if isinstance(smooth, types.NoneType):
-        return lambda smooth, affine, row, base, first, count, g, r_factor, t_factor: g
+        return lambda smooth, classes, g, spread: g
 
-    def subtract(smooth, affine, row, base, first, count, g, r_factor, t_factor):
-        if r_factor != 0.0:
-            g = fma(splat(-r_factor), load_class(smooth.prior, first, count), g)
+    def subtract(smooth, classes, g, spread):
+        if spread.prior != 0.0:
+            g = fma(splat(-spread.prior), per_class(smooth.prior, classes), g)
         if len(smooth.rows):
-            g = fma(splat(-t_factor), load_some(smooth.rows, base + first, count, 0.0), g)
+            g = fma(splat(-spread.given), load_some(smooth.rows, offset_of(classes), classes.count, 0.0), g)
+        return g
+
+    return subtract
+
+
+def less_target_of_rows(smooth, given, column, g, spread):
+    """g less the targets' entries of a column, by a factor a lane.
+
+    ``given`` is as in ``target_sums_of_rows``. The products are rounded, not fused as those of long rows are.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(less_target_of_rows)
+def _less_target_of_rows(smooth, given, column, g, spread):
+    if isinstance(smooth, types.NoneType):
+        return lambda smooth, given, column, g, spread: g
+
+    def subtract(smooth, given, column, g, spread):
+        g = g - spread.prior * per_class(smooth.prior, column)
+        if len(smooth.rows):
+            g = g - spread.given * held_at(given, column, 0.0)
         return g
 
     return subtract

@@ -11,13 +11,15 @@ import pytest
 numba = pytest.importorskip("numba", reason="the compiled loops need Numba")
 
 from softmax_lab import exact  # noqa: E402
-from softmax_lab._kernels import affine, exponential, simd  # noqa: E402
+from softmax_lab._kernels import exponential, relative, simd, transform  # noqa: E402
 
 
 @numba.njit
 def _shifted(z: Any, peak: float, out: Any) -> None:
+    source = transform.Source(None, z, None, None, None, None)
     for k in range(0, len(z), 8):
-        simd.store(out, k, affine.relative(None, z, k, None, None, 0, 8, simd.splat(peak))[1])
+        classes = transform.Classes(0, 0, k, 8, k)
+        simd.store(out, k, relative.relative(source, classes, simd.splat(peak))[1])
 
 
 @numba.njit

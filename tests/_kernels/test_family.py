@@ -356,16 +356,16 @@ def test_a_bias_alone_is_added_where_logits_are_read(
     loops = _dispatch.kernels()
     assert loops is not None
     spec = LossSpec(**{"bias": np.linspace(-1, 1, 70), **fields})
-    found = loops.affine.affine_of(spec, None, narrow=dtype != "float64")
-    assert isinstance(found, loops.affine.Shift) is shifts
+    found = loops.transform.transform_of(spec, None, narrow=dtype != "float64")
+    assert isinstance(found, loops.transform.Shift) is shifts
 
 
 def test_a_bias_of_very_long_rows_is_held_in_pieces() -> None:
     loops = _dispatch.kernels()
     assert loops is not None
-    for k in (loops.affine.HELD, loops.affine.HELD + 1):
-        found = loops.affine.affine_of(LossSpec(bias=np.linspace(-1, 1, k)), None, narrow=True)
-        assert isinstance(found, loops.affine.Shift) is (k == loops.affine.HELD)
+    for k in (loops.transform.HELD, loops.transform.HELD + 1):
+        found = loops.transform.transform_of(LossSpec(bias=np.linspace(-1, 1, k)), None, narrow=True)
+        assert isinstance(found, loops.transform.Shift) is (k == loops.transform.HELD)
 
 
 @pytest.mark.parametrize("k", [6, 60, 3000])

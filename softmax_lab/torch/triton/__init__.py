@@ -1,7 +1,7 @@
 """The loss family and the maps on a GPU, in Triton: float32 inside, float16, bfloat16 and float32 outside.
 
 In layers: ``elementary`` (exponential, powers, tanh), ``rows`` (logits, targets, the normaliser), ``terms``
-(what a row comes to: the formulas of :mod:`softmax_lab._kernels.loss`), a kernel with its launcher a file
+(what a row comes to: the formulas of :mod:`softmax_lab._kernels.terms`), a kernel with its launcher a file
 (``maps``, ``family``, ``product``, ``rescale``), and ``plan`` (how a row is cut) with ``launch`` under them.
 Importing this imports Triton; :mod:`..ops` does so at the first tensor on a GPU.
 """

@@ -1,4 +1,4 @@
-r"""What a row comes to, once its exponentials are summed: the formulas of :mod:`softmax_lab._kernels.loss`,
+r"""What a row comes to, once its exponentials are summed: the formulas of :mod:`softmax_lab._kernels.terms`,
 float32, rows (ROWS,).
 
 ``rest`` is S - 1, ``ties`` and ``below`` how many entries are largest and the sum over the others, ``d_y``

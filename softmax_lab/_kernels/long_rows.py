@@ -1,0 +1,644 @@
+"""Loops over long rows: the classes of one row fill the lanes.
+
+A row is worked on in chunks that stay in the first-level cache. Each chunk's maximum is found first. Its
+exponentials relative to *that* maximum are then summed and held in float64 (the online normaliser of Milakov
+and Gimelshein, 2018, a chunk at a time), so each logit comes from memory once. When the row is through, one
+multiplication a chunk brings all to the row's maximum and normalises, and every result is rounded once. Of a
+row too long to be held the exponentials are taken a second time instead. Chunks and lanes depend on K alone:
+a row's result is bit-identical whatever the batch.
+
+While one chunk is worked on, the next is asked for from memory. Results that no cache can hold are written
+past it (``streaming``), which spares reading the lines that they replace.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+
+from .._rows import KEPT
+from .compiler import allocating, called_overload, compiled, helper, inlined, inlined_overload
+from .relative import below, exp_below, inverse_temperature, log_relative, relative
+from .simd import (
+    WIDTH,
+    iota,
+    load,
+    load_first,
+    prefetch,
+    settle,
+    splat,
+    store,
+    store_first,
+    stream,
+    sum_lanes,
+    to_boundary,
+    where_equal,
+)
+from .target import (
+    Spread,
+    TargetSums,
+    less_target,
+    prior_of,
+    row_numbers,
+    scale_of,
+    smoothing_of,
+    target_sums,
+    weight_of,
+)
+from .terms import SoftSums, Sums, Terms, part, row_terms, soft_terms
+from .transform import (
+    HELD,
+    Classes,
+    Source,
+    inside,
+    load_some,
+    masked,
+    member,
+    offset_of,
+    source_of,
+    store_some,
+    target_of,
+    through,
+    transformed,
+    transformed_again,
+    window,
+)
+
+CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
+
+
+# ---- a row's chunks ----
+
+
+class Row(NamedTuple):
+    """A row and its target."""
+
+    row: int
+    num_classes: int
+    y: int
+    skipped: int  # the class that is kept out of the sums: y, or -1 with a given distribution
+
+
+@inlined
+def chunks_of(num_classes):
+    """How many chunks a row has."""
+    return (num_classes + CHUNK - 1) // CHUNK
+
+
+@inlined
+def held_of(num_classes):
+    """How many entries of a row are held: all of them, or a chunk of a very long row."""
+    return num_classes if num_classes <= HELD else CHUNK
+
+
+@inlined
+def is_whole(source, num_classes):
+    """Whether all entries of a row are held."""
+    return len(source.held) >= num_classes
+
+
+@inlined
+def chunk_of(source, row, c, num_classes):
+    """The c-th chunk of a row."""
+    first = c * CHUNK
+    at = first if is_whole(source, num_classes) else 0
+    return Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), at)
+
+
+@inlined
+def reference(peak):
+    """What a chunk is shifted by: its maximum, or 0 where it holds nothing above -inf.
+
+    -inf less -inf is no number.
+    """
+    return peak if peak > -np.inf else 0.0
+
+
+def shared_peak(source, row, y, num_classes):
+    """Return what all chunks of a row are relative to, at least: for float64 the row's maximum, else -inf.
+
+    Chunks with maxima of their own are brought to the row's by a factor whose two roundings float64 would
+    show.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(shared_peak)
+def _shared_peak(source, row, y, num_classes):
+    if member(source, "z").dtype != types.float64:
+        return lambda source, row, y, num_classes: -np.inf
+
+    def maximum_of_row(source, row, y, num_classes):
+        peak = -np.inf
+        for first in range(0, num_classes, CHUNK):
+            # each in the place of the one before
+            chunk = Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), 0)
+            peak = max(peak, transformed(source, chunk, y))
+        return peak
+
+    return maximum_of_row
+
+
+def accumulate(z, total, error, x):
+    """Return (total + x, error).
+
+    Float64 logits get the rounding errors of their sum along. Narrower ones have digits to spare.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(accumulate)
+def _accumulate(z, total, error, x):
+    if z.dtype == types.float64:
+
+        def with_error(z, total, error, x):
+            t = total + x
+            # exact where total >= x, and early on the error is small either way
+            return t, error + (x - (t - total))
+
+        return with_error
+    return lambda z, total, error, x: (total + x, error)
+
+
+@inlined
+def exponentials(source, chunk, peak, y, keep):
+    """Return the sum of exp((u T - peak) / T) over a chunk, without its y-th entry (none where y is outside).
+
+    With ``keep`` the exponentials are held. The chunk that follows in memory is asked for meanwhile.
+    """
+    m, zero = splat(peak), splat(0.0)
+    total = error = zero
+    k, n = 0, chunk.count
+    full = n - n % WIDTH
+    stop = y - y % WIDTH if 0 <= y < full else full
+    while True:
+        while k < stop:
+            prefetch(source.z, offset_of(chunk) + n + k)
+            _, p = relative(source, inside(chunk, k, WIDTH), m)
+            if keep:
+                store(source.held, chunk.at + k, p)
+            total, error = accumulate(source.z, total, error, p)
+            k += WIDTH
+        if k == n:
+            break
+        # the vector with entry y, or the last one, which is not full
+        count = min(WIDTH, n - k)
+        _, p = relative(source, inside(chunk, k, count), m)
+        if keep:
+            store_first(source.held, chunk.at + k, count, p)
+        p = where_equal(iota(), splat(float(y - k)), zero, p)
+        total, error = accumulate(source.z, total, error, p)
+        k += count
+        stop = full
+    return sum_lanes(total) + sum_lanes(error)
+
+
+@inlined
+def summed(source, peaks, sums, row, num_classes, keep):
+    """Fill the maxima and the sums of a row's chunks, and return the row's maximum."""
+    peak = -np.inf
+    shared = shared_peak(source, row, -1, num_classes)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row, c, num_classes)
+        peaks[c] = max(shared, transformed(source, chunk, -1))
+        sums[c] = exponentials(source, chunk, reference(peaks[c]), -1, keep)
+        peak = max(peak, peaks[c])
+    return peak
+
+
+@inlined
+def held_again(source, chunk, y, peak, whole):
+    """Hold a chunk's exponentials again, where a row is not held as a whole."""
+    if not whole:
+        transformed(source, chunk, y)
+        exponentials(source, chunk, reference(peak), -1, True)
+
+
+@inlined
+def total_of(source, peaks, sums, peak):
+    """Sum of the chunks' sums, each brought to the row's maximum.
+
+    The rounding errors of the additions are in it.
+    """
+    total, error = 0.0, 0.0
+    for c in range(len(peaks)):
+        x = exp_below(source, peaks[c], peak) * sums[c]
+        t = total + x
+        b = t - total
+        error += (total - (t - b)) + (x - b)
+        total = t
+    return total + error if math.isfinite(error) else total
+
+
+@helper
+def _below_peak(source, chunk, peak):
+    """Return the sum over the entries below the peak, and how many are at it: 1 + 1e-18 keeps its 1e-18."""
+    m, zero, one = splat(peak), splat(0.0), splat(1.0)
+    a = error = ties = zero
+    k = 0
+    while k < chunk.count:
+        x, p = relative(source, inside(chunk, k, min(WIDTH, chunk.count - k)), m)
+        ties += where_equal(x, m, one, zero)
+        a, error = accumulate(source.z, a, error, where_equal(x, m, zero, p))
+        k += WIDTH
+    return sum_lanes(a) + sum_lanes(error), sum_lanes(ties)
+
+
+@helper
+def rest_of(source, row, y, num_classes, peak):
+    """Sum of a row's exponentials without the one at its maximum, for a row that its maximum dominates."""
+    rest, ties = 0.0, 0.0
+    for c in range(chunks_of(num_classes)):
+        chunk = chunk_of(source, row, c, num_classes)
+        transformed(source, chunk, y)
+        below_peak, at_peak = _below_peak(source, chunk, peak)
+        rest += below_peak
+        ties += at_peak
+    return rest + (ties - 1.0)
+
+
+# ---- results, on the way out ----
+
+
+@inlined
+def _until_line(out, offset, n, streaming):
+    """How many entries come before the first whole line: they are not written past the caches."""
+    return min(n, to_boundary(out, offset)) if streaming else 0
+
+
+@inlined
+def _ask_for_ends(out, base, n, streaming):
+    """Ask early for the lines that a row shares with its neighbours.
+
+    They are not written past the caches, and a miss there holds up all stores.
+    """
+    if streaming:
+        prefetch(out, base)
+        prefetch(out, base + n)
+
+
+@inlined
+def _put(out, offset, value, streaming):
+    """Write eight entries, past the caches where streaming."""
+    if streaming:
+        stream(out, offset, value)
+    else:
+        store(out, offset, value)
+
+
+@helper
+def fill(out, offset, n, value):
+    """Write one value n times."""
+    v = splat(value)
+    k = 0
+    while k < n:
+        store_first(out, offset + k, min(WIDTH, n - k), v)
+        k += WIDTH
+
+
+# ---- softmax, its logarithm, log-sum-exp ----
+
+
+@inlined
+def _scaled(source, chunk, out, factor, streaming):
+    """out = factor * held over a chunk, 0 where the mask is False."""
+    f, k, n, offset = splat(factor), 0, chunk.count, offset_of(chunk)
+    line = _until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            value = load(source.held, chunk.at + k) * f
+            _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), value, 0.0), streaming)
+            k += WIDTH
+        else:
+            count = min(WIDTH, line - k if k < line else n - k)
+            value = load_first(source.held, chunk.at + k, count, 0.0) * f
+            store_first(out, offset + k, count, masked(source, inside(chunk, k, count), value, 0.0))
+            k += count
+
+
+@compiled
+def softmax(z, out, streaming, transform, num_classes, start, stop):
+    """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    whole = is_whole(source, num_classes)
+    for row in range(start, stop):
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        peak = summed(source, peaks, sums, row, num_classes, True)
+        total = total_of(source, peaks, sums, peak)
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            held_again(source, chunk, -1, peaks[c], whole)
+            _scaled(source, chunk, out, exp_below(source, peaks[c], peak) / total, streaming)
+    settle()
+
+
+@inlined
+def _log_normaliser(source, peaks, sums, row, num_classes):
+    """Return a row's maximum (times T) and log sum exp(u - max), the maximum's own 1 kept out of the sum.
+
+    Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its
+    maximum dominates is summed a second time, without the entries at the maximum.
+    """
+    peak = summed(source, peaks, sums, row, num_classes, False)
+    total = total_of(source, peaks, sums, peak)
+    if total >= 2.0:
+        return peak, math.log1p(total - 1.0)
+    return peak, math.log1p(rest_of(source, row, -1, num_classes, peak))
+
+
+@inlined
+def _logarithms(source, chunk, out, peak, log_total, streaming):
+    """out = (u T - peak) / T - log_total over a chunk, -inf where the mask is False."""
+    k, n, offset = 0, chunk.count, offset_of(chunk)
+    line = _until_line(out, offset, n, streaming)
+    m, minus = splat(peak), splat(log_total)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            x = log_relative(source, inside(chunk, k, WIDTH), m, minus)
+            _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), x, -np.inf), streaming)
+            k += WIDTH
+        else:
+            count = min(WIDTH, line - k if k < line else n - k)
+            x = log_relative(source, inside(chunk, k, count), m, minus)
+            store_first(out, offset + k, count, masked(source, inside(chunk, k, count), x, -np.inf))
+            k += count
+
+
+@compiled
+def log_softmax(z, out, streaming, transform, num_classes, start, stop):
+    """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    for row in range(start, stop):
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+        if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
+            log_total = math.nan
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, row, c, num_classes)
+            transformed(source, chunk, -1)
+            _logarithms(source, chunk, out, peak, log_total, streaming)
+    settle()
+
+
+@compiled
+def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
+    """Log-sum-exp of rows start ... stop - 1 of the flat array z to the float64 array values.
+
+    ``out`` is not used.
+    """
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    for row in range(start, stop):
+        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+        values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
+
+
+# ---- the loss ----
+
+
+class Gradient(NamedTuple):
+    """What a row's gradient is made of."""
+
+    spread: Spread  # what multiplies the target's entries
+    at_target: float  # the component at the target, before du/dz
+    y: int  # the target, or -1 for none: with a given distribution
+
+
+@inlined
+def _gradient(source, smooth, chunk, factor, gradient, out, streaming):
+    """out = (factor * held, less the target's entries) du/dz over a chunk.
+
+    The target has its own number.
+    """
+    f, target, k, n, offset = splat(factor), splat(gradient.at_target), 0, chunk.count, offset_of(chunk)
+    y = gradient.y - chunk.first
+    line = _until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + WIDTH <= n:
+            classes = inside(chunk, k, WIDTH)
+            g = less_target(smooth, classes, load(source.held, chunk.at + k) * f, gradient.spread)
+            if k <= y < k + WIDTH:
+                g = where_equal(iota(), splat(float(y - k)), target, g)
+            _put(out, offset + k, through(source, classes, g), streaming)
+            k += WIDTH
+        else:
+            classes = inside(chunk, k, min(WIDTH, line - k if k < line else n - k))
+            g = load_first(source.held, chunk.at + k, classes.count, 0.0) * f
+            g = less_target(smooth, classes, g, gradient.spread)
+            g = where_equal(iota(), splat(float(y - k)), target, g)
+            store_first(out, offset + k, classes.count, through(source, classes, g))
+            k += classes.count
+
+
+@inlined
+def _moved(source, sums, old, new):
+    """A row's `TargetSums`, brought from one maximum to a larger one."""
+    moved = below(source, reference(new), 0.0, old)[0] if old > -np.inf else 0.0
+    return TargetSums(
+        sums.r_d - moved * sums.r_sum, sums.r_sum, sums.t_d - part(moved, sums.t_sum), sums.t_sum
+    )
+
+
+@inlined
+def _with_chunk(sums, own, shift):
+    """A row's `TargetSums` and those of a chunk, which ``shift`` brings to the row's maximum."""
+    return TargetSums(
+        sums.r_d + own.r_d + shift * own.r_sum,
+        sums.r_sum + own.r_sum,
+        sums.t_d + own.t_d + part(shift, own.t_sum),
+        sums.t_sum + own.t_sum,
+    )
+
+
+@inlined
+def _keep(kept, row, peak, terms, r_factor, own):
+    """Store what is kept of a row."""
+    place = row * KEPT
+    kept[place], kept[place + 1], kept[place + 2] = peak, terms.alpha, r_factor
+    kept[place + 3], kept[place + 4] = own, terms.weight
+
+
+class Found(NamedTuple):
+    """What the walk over a row's chunks finds."""
+
+    peak: float  # the row's maximum
+    u_y: float  # u T at the target
+    low_y: float  # its rounding error
+    target: TargetSums
+
+
+@inlined
+def _walk(source, smooth, peaks, sums, row, keep):
+    """Fill the maxima and the sums of a row's chunks, and return what is `Found`.
+
+    With ``keep`` the exponentials are held.
+    """
+    u_y, low_y, peak, target = 0.0, 0.0, -np.inf, TargetSums(0.0, 0.0, 0.0, 0.0)
+    shared = shared_peak(source, row.row, row.y, row.num_classes)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row.row, c, row.num_classes)
+        peaks[c] = max(shared, transformed(source, chunk, row.y))
+        start_at = reference(peaks[c])
+        own = target_sums(smooth, source, chunk, start_at)
+        if chunk.first <= row.skipped < chunk.first + chunk.count:
+            u_y, low_y = target_of(source, inside(chunk, row.y - chunk.first, 1))
+        sums[c] = exponentials(source, chunk, start_at, row.skipped - chunk.first, keep)
+        if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
+            target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
+        target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
+    return Found(peak, u_y, low_y, target)
+
+
+@allocating
+def _log_total(source, row, peak, total):
+    """Return log S of a row with a given distribution; its exponentials stay where they are held."""
+    if total >= 2.0 or total != total:
+        return math.log1p(total - 1.0)
+    held = source.held if not is_whole(source, row.num_classes) else np.empty(row.num_classes)
+    aside = Source(source.transform, source.z, held, source.lows, source.caps, None)
+    return math.log1p(rest_of(aside, row.row, row.y, row.num_classes, peak))
+
+
+@inlined
+def _given_terms(total, log_total, shift, eps, target, weight, scale, fields):
+    """The `Terms` of a row with a given distribution: nothing is at a target."""
+    s_sum, s_d = (1.0 - eps) * target.t_sum, part(1.0 - eps, target.t_d)
+    if eps != 0.0:
+        s_sum, s_d = s_sum + eps, s_d + eps * (target.r_d / target.r_sum)
+    given = soft_terms(SoftSums(total, log_total, shift, s_sum, s_d), weight, scale, fields)
+    return Terms(given.value, given.alpha, given.beta, 0.0, weight)
+
+
+@inlined
+def _labelled_sums(source, smooth, others, shift, eps, found, y):
+    """The `Sums` of a row with a class index."""
+    target = found.target
+    r_d = target.r_d / target.r_sum if eps != 0.0 else target.r_d
+    d_y, low = below(source, found.u_y, found.low_y, found.peak)
+    return Sums(others, d_y, low, shift, eps, prior_of(smooth, y, target.r_sum), r_d)
+
+
+@inlined
+def _spread_of(beta, eps, r_sum, soft):
+    """What multiplies the target's entries of a row."""
+    if soft:
+        return Spread(beta * eps / r_sum if eps != 0.0 else 0.0, beta * (1.0 - eps))
+    return Spread(beta / r_sum if eps != 0.0 else 0.0, 0.0)
+
+
+@compiled
+def cross_entropy(
+    z,
+    out,
+    streaming,
+    wanted,
+    values,
+    kept,
+    labels,
+    ignore,
+    numbers,
+    transform,
+    smooth,
+    num_classes,
+    start,
+    stop,
+):
+    """Value and gradient of rows start ... stop - 1 of the flat array z.
+
+    The values go to ``values`` (float64), and where ``wanted`` the gradient to ``out``, which may be z. Rows
+    whose label is ``ignore`` get 0. ``numbers`` are the `Weights` and the `ValueFields` in a plain tuple,
+    which costs less to hand over. ``transform`` and ``smooth`` are what ``transform_of`` and ``smooth_of``
+    return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
+    and the row's w.
+    """
+    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    source = source_of(transform, z, held_of(num_classes), None)
+    whole = is_whole(source, num_classes)
+    weights, fields = row_numbers(numbers)
+    for n in range(start, stop):
+        y = labels[n]
+        if y == ignore:
+            values[n] = 0.0
+            if len(kept):
+                kept[n * KEPT : (n + 1) * KEPT] = 0.0
+            if wanted:
+                fill(out, n * num_classes, num_classes, 0.0)
+            continue
+        _ask_for_ends(out, n * num_classes, num_classes, streaming)
+        eps, soft = smoothing_of(smooth, y)
+        row = Row(n, num_classes, y, -1 if soft else y)
+        found = _walk(source, smooth, peaks, sums, row, wanted and whole)
+        others = total_of(source, peaks, sums, found.peak)
+        w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
+        shift = found.peak * inverse_temperature(source)
+        if soft:
+            log_total = _log_total(source, row, found.peak, others)
+            terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
+        else:
+            of_row = _labelled_sums(source, smooth, others, shift, eps, found, y)
+            terms = row_terms(of_row, w, scale, fields)
+        values[n] = terms.value
+        spread = _spread_of(terms.beta, eps, found.target.r_sum, soft)
+        if len(kept):
+            _keep(kept, n, found.peak, terms, spread.prior, spread.given if soft else terms.at_target)
+        if not wanted:
+            continue
+        gradient = Gradient(spread, terms.at_target, row.skipped)
+        for c in range(len(peaks)):
+            chunk = chunk_of(source, n, c, num_classes)
+            held_again(source, chunk, y, peaks[c], whole)
+            factor = exp_below(source, peaks[c], found.peak) * terms.alpha
+            _gradient(source, smooth, chunk, factor, gradient, out, streaming)
+    settle()
+
+
+@compiled
+def cross_entropy_gradient(
+    z, out, streaming, kept, upstream, labels, ignore, transform, smooth, num_classes, start, stop
+):
+    """Gradient of rows start ... stop - 1 to ``out``, which may be z.
+
+    It comes from what ``cross_entropy`` kept of them. ``upstream`` (one number, or one a row) multiplies it
+    before anything is rounded. One exponential a logit is taken, no maximum and no sum.
+    """
+    source = source_of(transform, z, window(transform, num_classes, CHUNK), None)
+    for row in range(start, stop):
+        y = labels[row]
+        if y == ignore:
+            fill(out, row * num_classes, num_classes, 0.0)
+            continue
+        _ask_for_ends(out, row * num_classes, num_classes, streaming)
+        _, soft = smoothing_of(smooth, y)
+        factor, place = upstream[row if len(upstream) > 1 else 0], row * KEPT
+        peak, alpha = reference(kept[place]), factor * kept[place + 1]
+        r_factor, own = factor * kept[place + 2], factor * kept[place + 3]
+        t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
+        gradient = Gradient(Spread(r_factor, t_factor), at_target, marked)
+        for c in range(chunks_of(num_classes)):
+            chunk = chunk_of(source, row, c, num_classes)
+            transformed_again(source, chunk, y)
+            exponentials(source, chunk, peak, -1, True)
+            _gradient(source, smooth, chunk, alpha, gradient, out, streaming)
+    settle()
+
+
+@compiled
+def rescale(out, factor, start, stop):
+    """Multiply entries start ... stop - 1 of a flat array."""
+    f, k = splat(factor), start
+    while k + 4 * WIDTH <= stop:
+        a, b, c, d = (load(out, k), load(out, k + WIDTH), load(out, k + 2 * WIDTH), load(out, k + 3 * WIDTH))
+        store(out, k, a * f)
+        store(out, k + WIDTH, b * f)
+        store(out, k + 2 * WIDTH, c * f)
+        store(out, k + 3 * WIDTH, d * f)
+        k += 4 * WIDTH
+    while k < stop:
+        count = min(WIDTH, stop - k)
+        store_some(out, k, count, load_some(out, k, count, 0.0) * f)
+        k += WIDTH

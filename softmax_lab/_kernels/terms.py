@@ -1,0 +1,268 @@
+r"""What a row of the loss comes to, once its exponentials are summed: the one formula of all loops.
+
+Let E be the sum of exp(d_k) over the classes other than the target, and e_y that of the target. Every d is
+relative to the row's maximum. Let S = E + e_y, o = E / S = 1 - q_y and R = sum_k r_k d_k.
+
+.. math::
+
+    -\log q_y &= \log(1 + x) - d_y, \quad x = E / e_y \text{ and } d_y = 0 \text{ at the maximum,}
+        \text{ else } x = (E - 1) + e_y \\
+    C &= (1 - \varepsilon) (-\log q_y) + \varepsilon (\log S - R) \\
+    \frac{\partial L}{\partial u_k} &= \alpha e_k - \beta r_k \quad (k \ne y), \qquad
+    \alpha = \frac{w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u)}{S},
+    \quad \beta = w \varphi \varepsilon \\
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w\varphi - w\psi C}{S} E
+        + 2 \lambda \operatorname{lse}(u)\, q_y
+
+The family adds nothing else to plain cross-entropy, but for what it does to the logits (``transform.py``). A
+given distribution has S_t = sum_k s_k, C = S_t log S - sum_k s_k d_k and the gradient alpha e_k - beta s_k,
+with beta = w (``soft_terms``).
+
+**beta** has one meaning in all of them. It multiplies what is spread over the classes and subtracted: the
+prior r beside a class index, the smoothed target s of a given distribution.
+
+The Hessian-vector product along t is the derivative of that gradient. With mu = q.t and tau_k = t_k - mu,
+
+.. math::
+
+    (H t)_k = e_k (a \tau_k + b) - \beta\, r_k, \qquad (H t)_y = \text{its own number},
+
+where a, b and beta are again numbers a row (``product_terms``).
+
+``plain_terms`` is ``row_terms`` for eight rows at once, without gamma and z-loss. Powers have no vector
+instruction.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from .compiler import helper, inlined
+from .exponential import double, log1p
+from .simd import splat, where_equal, where_less
+
+
+class ValueFields(NamedTuple):
+    """The fields that act on a row's number, and the one that acts on its weight."""
+
+    gate: float
+    gamma: float
+    z_loss: float
+
+
+class Sums(NamedTuple):
+    """What the classes of a row with a class index add up to: numbers, or eight lanes of them."""
+
+    others: Any  # E
+    d_y: Any  # d at the target
+    low: Any  # its rounding error
+    shift: Any  # what d is relative to, over T: lse(u) = shift + log S
+    eps: Any
+    r_y: Any  # the prior at the target
+    r_d: Any  # R
+
+
+class SoftSums(NamedTuple):
+    """What the classes of a row with a given distribution add up to."""
+
+    total: float  # S
+    log_total: float  # log S
+    shift: float  # what d is relative to, over T
+    s_sum: float  # sum s_k
+    s_d: float  # sum s_k d_k
+
+
+class Tangent(NamedTuple):
+    """What a tangent in u adds up to."""
+
+    tau_y: float  # tau at the target
+    r_tau: float  # sum r_k tau_k
+    mu: float  # q.t
+
+
+class Terms(NamedTuple):
+    """What a row with a class index comes to: numbers, or eight lanes of them."""
+
+    value: Any
+    alpha: Any  # multiplies e_k
+    beta: Any  # multiplies r_k, and is subtracted
+    at_target: Any  # the gradient's component at the target
+    weight: Any  # w
+
+
+class SoftTerms(NamedTuple):
+    """What a row with a given distribution comes to."""
+
+    value: float
+    alpha: float  # multiplies e_k
+    beta: float  # multiplies s_k, and is subtracted
+
+
+class ProductTerms(NamedTuple):
+    """What a row's Hessian-vector product comes to."""
+
+    tilt: float  # a, which multiplies e_k tau_k
+    constant: float  # b, which multiplies e_k
+    beta: float  # multiplies r_k, and is subtracted; 0 with a given distribution
+    at_target: float  # the product's component at the target
+
+
+@inlined
+def two_difference(a, b):
+    """a - b and its rounding error; the error is 0 where the difference is not finite."""
+    d = a - b
+    t = d - a
+    low = (a - (d - t)) - (b + t)
+    return d, low if math.isfinite(low) else 0.0
+
+
+@inlined
+def exp_difference(a, b):
+    """exp(a - b), the rounding error of the difference included."""
+    d, low = two_difference(a, b)
+    e = math.exp(d)
+    return e + e * low
+
+
+@inlined
+def part(share, x):
+    """share x, where 0 inf = 0: a class without mass adds nothing, however impossible it is."""
+    return share * x if share != 0.0 else 0.0
+
+
+@inlined
+def cross_of(others, d_y, low):
+    """Return (-log q_y, log S, e_y) from E and d_y + low."""
+    e_y = math.exp(d_y)
+    e_y += e_y * low
+    if d_y == 0.0:
+        cross = math.log1p(others / e_y)
+        return cross, cross + low, e_y
+    log_total = math.log1p((others - 1.0) + e_y)
+    return (log_total - low) - d_y, log_total, e_y
+
+
+@inlined
+def gated(log_weight, cross, gate):
+    """w = W^(q_y^g), from log W and -log q_y."""
+    fit = math.exp(-gate * cross)
+    return math.exp(fit * log_weight) if fit != 0.0 else 1.0  # also where W is 0
+
+
+@helper
+def row_terms(sums, weight, scale, fields):
+    """Return the `Terms` of one row with a class index.
+
+    ``weight`` is w, or log W where there is a gate. ``scale`` multiplies all but the weight.
+    """
+    others, eps = sums.others, sums.eps
+    cross, log_total, e_y = cross_of(others, sums.d_y, sums.low)
+    if fields.gate != 0.0:
+        weight = gated(weight, cross, fields.gate)
+    total = others + e_y
+    o, q_y = others / total, e_y / total
+    if eps != 0.0:
+        cross = part(1.0 - eps, cross) + eps * (log_total - sums.r_d)
+    gamma, phi, psi_cross = fields.gamma, 1.0, 0.0
+    if gamma != 0.0:
+        phi = o**gamma
+        if q_y > 0.0 and o > 0.0:  # the limits of o^(gamma-1) q_y C at both ends are 0
+            psi_cross = -gamma * o ** (gamma - 1.0) * q_y * cross
+    push = 0.0
+    value = weight * phi * cross
+    if fields.z_loss != 0.0:
+        lse = sums.shift + log_total
+        push = 2.0 * fields.z_loss * lse
+        value += fields.z_loss * lse * lse
+    base = scale * weight * (phi - psi_cross) / total
+    alpha = base + scale * push / total
+    beta = scale * weight * phi * eps
+    # the other components' sum with its sign reversed: a gradient without z-loss adds up to zero
+    at_target = beta * (1.0 - sums.r_y) - base * others + scale * push * q_y
+    return Terms(scale * value, alpha, beta, at_target, weight)
+
+
+@inlined
+def plain_terms(sums, e_y, weight, scale, gate):
+    """Return the `Terms` of eight rows without gamma and z-loss, as ``row_terms`` does of one.
+
+    ``e_y`` is exp(d_y + low), of the caller's own exponential. ``weight`` and ``scale`` are lanes.
+    """
+    zero, one = splat(0.0), splat(1.0)
+    others, eps = sums.others, sums.eps
+    total = others + e_y
+    at_top = where_equal(sums.d_y, zero, one, zero)
+    log_x = log1p(where_equal(at_top, one, others / e_y, (others - one) + e_y))
+    value = where_equal(at_top, one, log_x, (log_x - sums.low) - sums.d_y)
+    if gate != 0.0:
+        weight = _gated_lanes(weight, value, gate)
+    smoothed = log_x + where_equal(at_top, one, sums.low, zero) - sums.r_d
+    sharp = where_equal(eps, one, zero, (one - eps) * value)
+    value = sharp + where_equal(eps, zero, zero, eps * smoothed)
+    factor = weight * scale
+    alpha, beta = factor / total, factor * eps
+    at_target = where_equal(eps, zero, zero, beta * (one - sums.r_y)) - alpha * others
+    return Terms(factor * value, alpha, beta, at_target, weight)
+
+
+@inlined
+def _gated_lanes(log_weight, cross, gate):
+    """w = W^(q_y^g) of eight rows: see ``gated``."""
+    zero = splat(0.0)
+    fit = double(splat(-gate) * cross, zero)
+    # beyond e^709 there is no number; a weight so large is its own trouble
+    exponent = where_less(splat(709.0), fit * log_weight, splat(709.0), fit * log_weight)
+    return double(where_equal(fit, zero, zero, exponent), zero)
+
+
+@helper
+def soft_terms(sums, weight, scale, fields):
+    """Return the `SoftTerms` of a row with a given distribution."""
+    value = weight * (sums.s_sum * sums.log_total - sums.s_d)
+    push = 0.0
+    if fields.z_loss != 0.0:
+        lse = sums.shift + sums.log_total
+        push = 2.0 * fields.z_loss * lse
+        value += fields.z_loss * lse * lse
+    return SoftTerms(scale * value, scale * (weight * sums.s_sum + push) / sums.total, scale * weight)
+
+
+@helper
+def product_terms(sums, tangent, weight, scale, fields):
+    """Return the `ProductTerms` of a row with a class index; ``weight`` is w, behind any gate."""
+    others, eps, tau_y = sums.others, sums.eps, tangent.tau_y
+    cross, log_total, e_y = cross_of(others, sums.d_y, sums.low)
+    total = others + e_y
+    o, q_y = others / total, e_y / total
+    gamma, phi, psi_cross, d_phi, one_hot = fields.gamma, 1.0, 0.0, 0.0, 0.0
+    if gamma != 0.0:
+        if eps != 0.0:
+            cross = part(1.0 - eps, cross) + eps * (log_total - sums.r_d)
+        q_cross = q_y * cross if q_y > 0.0 else 0.0
+        phi = o**gamma
+        slope = o ** (gamma - 1.0) if o > 0.0 or gamma >= 1.0 else 0.0
+        # o^(gamma - 2) may overflow where C, of o's size then, takes it back
+        cross_over_o = q_cross / o if o > 0.0 else 0.0
+        d_cross = -((1.0 - eps) * tau_y + eps * tangent.r_tau)
+        psi_cross = -gamma * slope * q_cross
+        d_phi = -gamma * slope * q_y * tau_y
+        one_hot = (
+            gamma * ((gamma - 1.0) * slope * q_y * cross_over_o - slope * q_cross) * tau_y
+            - gamma * slope * q_y * d_cross
+        )
+    push = part(2.0 * fields.z_loss, sums.shift + log_total)
+    straight = weight * (phi - psi_cross) + push
+    constant = part(2.0 * fields.z_loss, tangent.mu)
+    tilt = weight * (d_phi - one_hot)
+    beta = scale * weight * d_phi * eps
+    at_target = q_y * (straight * tau_y + constant) - tilt * o + weight * d_phi * eps * (1.0 - sums.r_y)
+    return ProductTerms(scale * straight / total, scale * (tilt + constant) / total, beta, scale * at_target)
+
+
+@helper
+def soft_product_terms(sums, mu, weight, scale, fields):
+    """Return the `ProductTerms` of a row with a given distribution: its product is e_k (a tau_k + b)."""
+    push = part(2.0 * fields.z_loss, sums.shift + sums.log_total)
+    tilt = scale * (weight * sums.s_sum + push) / sums.total
+    return ProductTerms(tilt, scale * part(2.0 * fields.z_loss, mu) / sums.total, 0.0, 0.0)
