@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import _checks
 from ..spec import FIELDS, LossSpec, needing_labels
 from ._composite import Options
-from ._shared import as_array, at_hand
+from ._shared import ARRAYS, as_array, at_hand
 
 __all__ = ["FLOATS", "class_dim", "floating", "labels", "loss", "values_at_hand"]
 
@@ -89,7 +89,7 @@ def _spec(spec: LossSpec, num_classes: int) -> None:
     if not isinstance(spec, LossSpec):
         raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
     # not spec.num_classes: the compiler cannot look into a cached property
-    for name in ("scale", "bias", "margin", "smoothing", "prior", "class_weight"):
+    for name in ARRAYS:
         value = getattr(spec, name)
         if isinstance(value, np.ndarray) and value.shape[-1] != num_classes:
             raise ValueError(f"spec is made for {value.shape[-1]} classes; the logits have {num_classes}")

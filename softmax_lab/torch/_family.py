@@ -21,17 +21,17 @@ compiler all go through it. What crosses rows (the reduction) or ranks is the ca
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from ..spec import LossSpec
+from ..spec import FIELDS, LossSpec, Part, acting_on
 
 __all__ = [
     "Affine",
@@ -43,6 +43,7 @@ __all__ = [
     "expected_log_q",
     "extreme",
     "hvp",
+    "only",
     "outside_of_modes",
     "over",
     "prior",
@@ -59,20 +60,20 @@ __all__ = [
 ]
 
 
-class SpecTensors(NamedTuple):
-    """The fields of a :class:`LossSpec`: its numbers as floats, its arrays as tensors on one device."""
+if TYPE_CHECKING:
 
-    temperature: float
-    scale: float | Tensor  # (K,)
-    bias: float | Tensor  # (K,) or (K, K)
-    margin: float | Tensor  # (K,)
-    smoothing: float | Tensor  # (K,)
-    prior: Tensor | None  # (K,)
-    class_weight: float | Tensor  # (K,)
-    gate: float
-    gamma: float
-    z_loss: float
-    softcap: float | None
+    class SpecTensors(tuple[Any, ...]):
+        """The fields of a :class:`LossSpec`: its numbers as floats, its arrays as tensors on one device."""
+
+        _fields: ClassVar[tuple[str, ...]]
+
+        def __new__(cls, **fields: Any) -> SpecTensors: ...
+        def __getattr__(self, name: str) -> Any: ...
+        def _replace(self, **fields: Any) -> SpecTensors: ...
+        def _asdict(self) -> dict[str, Any]: ...
+
+else:
+    SpecTensors = namedtuple("SpecTensors", FIELDS, defaults=[field.neutral for field in FIELDS.values()])
 
 
 def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype) -> SpecTensors:
@@ -86,7 +87,7 @@ def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype)
     key = torch.device(device), dtype
     if key not in cache:
         tamed = spec if spec.is_moderate else spec.tamed
-        values = {field.name: getattr(tamed, field.name) for field in fields(spec)}
+        values = {name: getattr(tamed, name) for name in FIELDS}
         if spec.prior is not None:
             values["prior"] = spec.prior / np.sum(spec.prior)  # a LossSpec lets the sum miss one by 1e-6
         with outside_of_modes():
@@ -109,18 +110,22 @@ def outside_of_modes() -> Iterator[None]:
 
 
 def shard(spec: SpecTensors, first: int, last: int) -> SpecTensors:
-    """Return the fields for the classes ``first`` to ``last - 1`` alone: those that stand beside a logit are
-    cut.
+    """Return the fields for the classes ``first`` to ``last - 1`` alone.
 
-    Margin, smoothing and class weight are looked up by the (global) label and stay whole; so do the rows of a
-    bias matrix.
+    What is read by column is cut. What is looked up by the (global) label stays whole, and so do the rows of
+    a matrix.
     """
-    cut: dict[str, Any] = {
-        name: value[..., first:last]
-        for name in ("scale", "bias", "prior")
-        if isinstance(value := getattr(spec, name), Tensor)
-    }
+    given = {name: getattr(spec, name) for name in _BY_COLUMN}
+    cut = {name: value[..., first:last] for name, value in given.items() if isinstance(value, Tensor)}
     return spec._replace(**cut)
+
+
+_BY_COLUMN = tuple(name for name, field in FIELDS.items() if field.ranks and field.read_by == "column")
+
+
+def only(spec: SpecTensors, *parts: Part) -> SpecTensors:
+    """Return the fields that act on these parts of the formula; the others are neutral."""
+    return SpecTensors(**{name: getattr(spec, name) for part in parts for name in acting_on(part)})
 
 
 class Affine(NamedTuple):
@@ -157,11 +162,14 @@ _SMALLEST, _LARGEST = 1e-15, 1e15  # float32 has room for the square of a quotie
 
 def extreme(spec: SpecTensors) -> bool:
     """Whether a number among the fields is so large or so small that float32 would lose it on the way."""
-    factors = (spec.temperature, spec.scale, spec.class_weight, spec.softcap)
-    sizes = (spec.bias, spec.margin, spec.z_loss, spec.gamma, spec.gate)
+    factors, sizes = ([getattr(spec, name) for name in names] for names in (_FACTORS, _SIZES))
     return any(isinstance(x, float) and x != 0 and not _SMALLEST < x < _LARGEST for x in factors) or any(
         isinstance(x, float) and abs(x) > _LARGEST for x in sizes
     )
+
+
+_FACTORS = tuple(name for name, field in FIELDS.items() if field.size == "factor")
+_SIZES = tuple(name for name, field in FIELDS.items() if field.size in ("term", "power"))
 
 
 def _unscaled(
@@ -428,7 +436,7 @@ def _focal_hvp(rows: Shifted, moved: Tensor, label: Tensor, spec: SpecTensors) -
     gamma, eps, r = spec.gamma, _at(spec.smoothing, label), prior(spec, moved.shape[1])
     q, o, t_y = rows.q, rows.others(label), _take(moved, label)
     q_y, slope, curve = _take(q, label), _power(o, gamma - 1.0), _power(o, gamma - 2.0)
-    plain = spec._replace(gamma=0.0, z_loss=0.0, class_weight=1.0, gate=0.0)
+    plain = only(spec, "logits", "target")
     _, terms = _terms(rows, label, plain)  # its value is C, its gradient q - s
     q_cross = torch.where(q_y == 0, 0.0, q_y * terms.value)
     d_cross = -(1.0 - eps) * t_y - eps * (moved * r).sum(1)

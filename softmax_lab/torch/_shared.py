@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .._extras import bfloat16
-from ..spec import LossSpec
+from ..spec import FIELDS, LossSpec
 from ._family import SpecTensors, outside_of_modes, spec_tensors
 
 __all__ = [
@@ -35,21 +35,12 @@ __all__ = [
     "unpack",
 ]
 
-#: fields that may be numbers, in the order of the packed vector; all but ``prior``
-NUMBERS = (
-    "temperature",
-    "scale",
-    "bias",
-    "margin",
-    "smoothing",
-    "class_weight",
-    "gate",
-    "gamma",
-    "z_loss",
-    "softcap",
-)
+#: fields that may be numbers, in the order of the packed vector
+NUMBERS = tuple(name for name, field in FIELDS.items() if field.number)
 #: fields that may be arrays, in the order of an operator's arguments
-ARRAYS = ("scale", "bias", "margin", "smoothing", "prior", "class_weight")
+ARRAYS = tuple(name for name, field in FIELDS.items() if field.ranks)
+#: numbers that may be absent, packed as 0: no domain of theirs holds it
+_OPTIONAL = tuple(name for name in NUMBERS if FIELDS[name].neutral is None)
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 #: and what torch puts in their place while it traces: tensors without memory, to the same operators
@@ -181,7 +172,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> SpecTensors:
-    values: dict[str, Any] = {name: getattr(spec, name) for name in SpecTensors._fields}
+    values: dict[str, Any] = {name: getattr(spec, name) for name in FIELDS}
     values.update({name: convert(value) for name, value in values.items() if isinstance(value, np.ndarray)})
     return SpecTensors(**values)
 
@@ -221,10 +212,9 @@ def pack(spec: SpecTensors) -> Packed:
 
 
 def unpack(numbers: Tensor, *arrays: Tensor | None) -> SpecTensors:
-    """Return the fields that :func:`pack` packed; a soft cap of 0 is none."""
+    """Return the fields that :func:`pack` packed."""
     values: dict[str, Any] = dict(zip(NUMBERS, numbers.tolist(), strict=True))
-    values["softcap"] = values["softcap"] or None
-    values["prior"] = None
+    values.update({name: values[name] or None for name in _OPTIONAL})
     values.update({name: array for name, array in zip(ARRAYS, arrays, strict=True) if array is not None})
     return SpecTensors(**values)
 
@@ -240,8 +230,9 @@ def numpy_spec(spec: SpecTensors) -> LossSpec:
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    if not arrays and all(value == getattr(_PLAIN, name) for name, value in values.items()):
+    neutral = {name: field.neutral for name, field in FIELDS.items()}
+    if not arrays and all(value == neutral[name] for name, value in values.items()):
         return _PLAIN
     result = object.__new__(LossSpec)
-    result.__dict__.update({name: getattr(_PLAIN, name) for name in SpecTensors._fields} | values | arrays)
+    result.__dict__.update(neutral | values | arrays)
     return result

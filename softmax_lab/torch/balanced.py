@@ -27,15 +27,6 @@ from .modules import SoftmaxLoss
 
 __all__ = ["GradientBalancedLoss"]
 
-_NEUTRAL: dict[str, Any] = {
-    "temperature": 1.0,
-    "scale": 1.0,
-    "margin": 0.0,
-    "gamma": 0.0,
-    "z_loss": 0.0,
-    "softcap": None,
-}
-
 
 class GradientBalancedLoss(SoftmaxLoss):
     r"""The loss of :func:`softmax_lab.losses.gradient_balanced` as a module.
@@ -218,7 +209,6 @@ class GradientBalancedLoss(SoftmaxLoss):
             gate=given["gate"],
             smoothing=smoothing if given["eps"] else 0.0,
             prior=bias.softmax(0),
-            **_NEUTRAL,
         )
 
     @torch.no_grad()
@@ -235,9 +225,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         """
         label, live = labels_of(target.reshape(-1), options.ignore_index)
         assert isinstance(fields.class_weight, Tensor)
-        biased = SpecTensors(
-            bias=fields.bias, smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, **_NEUTRAL
-        )
+        biased = _family.only(fields, "logits")
         log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
         weight = _family.class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
         weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)

@@ -31,7 +31,6 @@ __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
 _PLAIN = LossSpec()
 _NO_INTEGERS = (*FLOATS, torch.bool, torch.complex32, torch.complex64, torch.complex128)
-_NEUTRAL = SpecTensors(1.0, 1.0, 0.0, 0.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, None)
 
 
 def cross_entropy(
@@ -105,7 +104,7 @@ def cross_entropy(
     elif weight is not None:
         value = _weighted(input, target, weight, label_smoothing, options)
     else:
-        spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
+        spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else _PLAIN
         value = ops.loss(input, target, spec, None, options)
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
@@ -206,7 +205,7 @@ def _weighted_sum(
 ) -> Tensor:
     """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
     if not label_smoothing:
-        return ops.loss(z, target, _NEUTRAL._replace(class_weight=weight), None, options)
+        return ops.loss(z, target, SpecTensors(class_weight=weight), None, options)
     dim = options.dim
     valid = checked(target, z.shape[dim], options.ignore_index)
     live, label = _labels(valid, z.shape[dim], options.ignore_index)

@@ -482,10 +482,7 @@ def _closed_form(
     """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
     call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
-    # q alone: what acts on the target and on the row's weight is left out
-    fields = fields_of(spec, z)._replace(
-        smoothing=0.0, prior=None, class_weight=1.0, gate=0.0, gamma=0.0, z_loss=0.0
-    )
+    fields = _family.only(fields_of(spec, z), "logits")  # of q alone
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
     u = _family.affine(z, fields, label := labels_of(target, ignore).label).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value

@@ -51,15 +51,22 @@ from . import _composite
 from ._checks import FLOATS, values_at_hand
 from ._composite import Options
 from ._family import SpecTensors
-from ._shared import PLAIN_TYPES, as_array, as_tensor, fields_of, loss_dtype, numpy_spec, packed, unpack
+from ._shared import (
+    ARRAYS,
+    PLAIN_TYPES,
+    as_array,
+    as_tensor,
+    fields_of,
+    loss_dtype,
+    numpy_spec,
+    packed,
+    unpack,
+)
 
 __all__ = ["gpu_kernels", "is_concrete", "log_softmax", "loss", "needs_whole_logits", "softmax"]
 
 _LIBRARY = torch.library.Library("softmax_lab", "DEF")
-_FIELDS = (
-    "Tensor numbers, Tensor? scale, Tensor? bias, Tensor? margin, Tensor? smoothing, Tensor? prior, "
-    "Tensor? class_weight"
-)
+_FIELDS = ", ".join(["Tensor numbers", *(f"Tensor? {name}" for name in ARRAYS)])
 _OPTIONS = "Tensor? sample_weight, str reduction, str empty, int ignore_index, int dim, bool signed"
 _LIBRARY.define(
     f"cross_entropy(Tensor logits, Tensor target, {_FIELDS}, {_OPTIONS}, bool with_gradient) -> (Tensor, "
@@ -81,17 +88,17 @@ _OPS = torch.ops.softmax_lab
 
 #: types in which a gradient waits for its last factor
 _HALF = (torch.float16, torch.bfloat16)
-#: an operator's arguments after the logits: target, seven of a spec, sample weight, reduction, empty,
-#: ignore_index, dim
+#: an operator's arguments after the logits: target, those of a spec, sample weight, and the options
 Arguments = tuple[Any, ...]
 #: types of a target that every kernel knows; others are widened
 _LABELS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-_TENSORS = 9  # of them, the first nine are tensors or None
+_WEIGHT = 2 + len(ARRAYS)  # of them, the place of the sample weight
+_TENSORS = _WEIGHT + 1  # and how many are tensors or None: the first
 
 
 def _named(arguments: Arguments) -> tuple[Tensor, SpecTensors, Tensor | None, Options]:
     """Return target, fields, sample weight and options."""
-    return arguments[0], unpack(*arguments[1:8]), arguments[8], Options(*arguments[_TENSORS:])
+    return arguments[0], unpack(*arguments[1:_WEIGHT]), arguments[_WEIGHT], Options(*arguments[_TENSORS:])
 
 
 # ---- the loss: on the CPU, elsewhere, and for the compiler ----
