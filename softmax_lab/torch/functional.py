@@ -20,12 +20,11 @@ from torch.nn.functional import log_softmax as _torch_log_softmax
 from torch.nn.functional import softmax as _torch_softmax
 
 from ..spec import LossSpec
-from . import ops
-from ._checks import FLOATS
-from ._composite import Options
-from ._family import SpecTensors
-from ._labels import checked, labels_of
-from ._shared import autocast_dtype, exact_dtype, is_dense, loss_dtype
+from ._base.labels import checked, labels_of
+from ._base.options import Options
+from ._base.tensors import FLOATS, autocast_dtype, exact_dtype, is_dense, loss_dtype
+from ._formula.fields import SpecTensors
+from ._operators import calls
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
@@ -98,14 +97,14 @@ def cross_entropy(
     ignore_index, label_smoothing = ignored, smoothing
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
-        value = ops.loss(
+        value = calls.loss(
             input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options
         )
     elif weight is not None:
         value = _weighted(input, target, weight, label_smoothing, options)
     else:
         spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else _PLAIN
-        value = ops.loss(input, target, spec, None, options)
+        value = calls.loss(input, target, spec, None, options)
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
 
@@ -205,7 +204,7 @@ def _weighted_sum(
 ) -> Tensor:
     """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
     if not label_smoothing:
-        return ops.loss(z, target, SpecTensors(class_weight=weight), None, options)
+        return calls.loss(z, target, SpecTensors(class_weight=weight), None, options)
     dim = options.dim
     valid = checked(target, z.shape[dim], options.ignore_index)
     live, label = _labels(valid, z.shape[dim], options.ignore_index)
@@ -214,7 +213,7 @@ def _weighted_sum(
     share = torch.where(counts, _beside(weight, z, dim) * (label_smoothing / z.shape[dim]), 0.0)
     s = share.scatter_add(dim, label.unsqueeze(dim), own.unsqueeze(dim))
     # a row that does not count may hold anything: zeros keep NaN times 0 out of its gradient
-    return ops.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
+    return calls.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
 
 
 def softmax(
@@ -241,7 +240,7 @@ def softmax(
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
         return _torch_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.softmax(converted, 1.0, axis % converted.ndim)
+    return calls.softmax(converted, 1.0, axis % converted.ndim)
 
 
 def log_softmax(
@@ -268,7 +267,7 @@ def log_softmax(
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
         return _torch_log_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.log_softmax(converted, 1.0, axis % converted.ndim)
+    return calls.log_softmax(converted, 1.0, axis % converted.ndim)
 
 
 def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:

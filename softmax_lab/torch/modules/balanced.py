@@ -13,17 +13,20 @@ import torch.distributed as dist
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .. import _checks as _numpy_checks
-from .. import balance, losses
-from ..spec import LossSpec
-from . import _checks, _family, ops
-from ._composite import Options
-from ._family import SpecTensors
-from ._labels import labels_of
-from ._passes import FirstPasses, distributed
-from ._shared import loss_dtype
-from ._state import State
-from .modules import SoftmaxLoss
+from ... import _checks as numpy_checks
+from ... import balance, losses
+from ...spec import LossSpec
+from .._base import checks
+from .._base.autograd import is_concrete
+from .._base.labels import labels_of
+from .._base.options import Options
+from .._base.tensors import exact_dtype, loss_dtype
+from .._formula.fields import SpecTensors, only
+from .._formula.terms import class_weights
+from .._operators import calls
+from .passes import FirstPasses, distributed
+from .softmax_loss import SoftmaxLoss
+from .state import State
 
 __all__ = ["GradientBalancedLoss"]
 
@@ -122,10 +125,10 @@ class GradientBalancedLoss(SoftmaxLoss):
 
     def _set(self, tau: float, rate: float, max_tau: float, settings: dict[str, float]) -> None:
         """Check the settings and take them over, all or none."""
-        checked = {name: _numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
-        max_tau = _numpy_checks.number("max_tau", max_tau, low=0.0)
-        rate = _numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
-        self._tau = _numpy_checks.number("tau", tau, low=0.0, high=max_tau)
+        checked = {name: numpy_checks.number(name, value, low=0.0) for name, value in settings.items()}
+        max_tau = numpy_checks.number("max_tau", max_tau, low=0.0)
+        rate = numpy_checks.number("rate", rate, low=0.0, high=1.0, open_low=True)
+        self._tau = numpy_checks.number("tau", tau, low=0.0, high=max_tau)
         self.rate, self.max_tau, self._settings = rate, max_tau, checked
 
     def _spec_for(self, counts: Any) -> LossSpec:
@@ -163,14 +166,14 @@ class GradientBalancedLoss(SoftmaxLoss):
         # a spec that is fixed keeps its tensors from call to call
         spec = fields if self._gathers or torch.compiler.is_compiling() else self._spec
         if options.reduction != "mean" or not distributed():
-            return ops.loss(logits, target, spec, sample_weight, options)
+            return calls.loss(logits, target, spec, sample_weight, options)
         share, empty = self._share(logits.detach(), target, fields, sample_weight, options)
-        value = ops.loss(logits, target, spec, sample_weight, options._replace(empty="zero")) * share
+        value = calls.loss(logits, target, spec, sample_weight, options._replace(empty="zero")) * share
         return torch.where(empty, torch.nan, value) if options.empty == "nan" else value
 
     def _check(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Options:
         # of the first spec only the number of classes and the kind of its fields matter
-        options = _checks.loss(logits, target, self._spec, sample_weight, self.options)
+        options = checks.loss(logits, target, self._spec, sample_weight, self.options)
         if target.is_floating_point():
             raise ValueError("GradientBalancedLoss needs class-index targets; got a distribution per row")
         if logits.shape[options.dim] != len(self.counts):
@@ -178,8 +181,8 @@ class GradientBalancedLoss(SoftmaxLoss):
                 f"logits must have {len(self.counts)} classes along dim {options.dim}; got shape "
                 f"{tuple(logits.shape)}"
             )
-        if self._gathers and ops.is_concrete(target):  # before a wrong label is counted
-            _checks.labels(target, len(self.counts), options.ignore_index)
+        if self._gathers and is_concrete(target):  # before a wrong label is counted
+            checks.labels(target, len(self.counts), options.ignore_index)
         return options
 
     @torch.no_grad()
@@ -199,7 +202,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same
         formula, term by term.
         """
-        n = counts.clamp(min=1).to(torch.float32 if counts.device.type == "mps" else torch.float64)
+        n = counts.clamp(min=1).to(exact_dtype(counts.device))
         share, given = n / n.max(), self._settings
         smoothing = given["eps"] * share ** given["power"]
         bias = tau * (n / n.sum()).log() + torch.log1p(-smoothing)
@@ -225,9 +228,9 @@ class GradientBalancedLoss(SoftmaxLoss):
         """
         label, live = labels_of(target.reshape(-1), options.ignore_index)
         assert isinstance(fields.class_weight, Tensor)
-        biased = _family.only(fields, "logits")
-        log_q_y = -ops.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
-        weight = _family.class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
+        biased = only(fields, "logits")
+        log_q_y = -calls.loss(logits, target, biased, None, options._replace(reduction="none")).reshape(-1)
+        weight = class_weights(fields, label, torch.exp(log_q_y).to(fields.class_weight.dtype))
         weight = weight if sample_weight is None else weight * sample_weight.reshape(-1)
         mass = torch.where(live, weight, 0.0).nansum()
         total = mass.clone()
@@ -304,7 +307,7 @@ class GradientBalancedLoss(SoftmaxLoss):
 
 def _num_classes(value: Any) -> int:
     try:
-        return _numpy_checks.whole("the number of classes", value, low=1)
+        return numpy_checks.whole("the number of classes", value, low=1)
     except TypeError:
         raise TypeError(
             f"counts must be an array (K,), or the number of classes as an int; got {value!r}"
@@ -313,5 +316,5 @@ def _num_classes(value: Any) -> int:
 
 def _whole(counts: ArrayLike) -> Any:
     """Return counts as int64, zeros among them; no frequencies, since they are kept as they are counted."""
-    _numpy_checks.class_counts(counts)
+    numpy_checks.class_counts(counts)
     return np.asarray(counts).astype(np.int64)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .._threads import Team, use_team
+from ..._threads import Team, use_team
 
 __all__ = ["openmp_team"]
 

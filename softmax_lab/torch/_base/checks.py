@@ -13,14 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _checks
-from ..spec import FIELDS, LossSpec, needing_labels
-from ._composite import Options
-from ._shared import ARRAYS, as_array, at_hand
+from ... import _checks
+from ...spec import FIELDS, LossSpec, needing_labels
+from .options import Options
+from .tensors import FLOATS, as_array, at_hand
 
-__all__ = ["FLOATS", "class_dim", "floating", "labels", "loss", "values_at_hand"]
+__all__ = [
+    "class_dim",
+    "floating",
+    "given_sample_weight",
+    "given_spec",
+    "given_target",
+    "labels",
+    "loss",
+    "values_at_hand",
+]
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (
     torch.int64,
     torch.int32,
@@ -78,24 +86,24 @@ def loss(
     _checks.choice("reduction", options.reduction, _checks.REDUCTIONS)
     _checks.choice("empty", options.empty, _checks.EMPTY_RULES)
     row_shape = logits.shape[:dim] + logits.shape[dim + 1 :]
-    _spec(spec, logits.shape[dim])
-    _target(target, spec, logits, row_shape)
+    given_spec(spec, logits.shape[dim])
+    given_target(target, spec, logits, row_shape)
     if sample_weight is not None:
-        _sample_weight(sample_weight, logits, row_shape)
+        given_sample_weight(sample_weight, logits, row_shape)
     return options._replace(dim=dim, ignore_index=_checks.ignored_label(options.ignore_index))
 
 
-def _spec(spec: LossSpec, num_classes: int) -> None:
+def given_spec(spec: LossSpec, num_classes: int) -> None:
     if not isinstance(spec, LossSpec):
         raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
     # not spec.num_classes: the compiler cannot look into a cached property
-    for name in ARRAYS:
+    for name in FIELDS:
         value = getattr(spec, name)
         if isinstance(value, np.ndarray) and value.shape[-1] != num_classes:
             raise ValueError(f"spec is made for {value.shape[-1]} classes; the logits have {num_classes}")
 
 
-def _target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Size) -> None:
+def given_target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Size) -> None:
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a torch.Tensor; got {type(target).__name__}")
     _dense("target", target)
@@ -122,7 +130,7 @@ def _target(target: Tensor, spec: LossSpec, logits: Tensor, row_shape: torch.Siz
         raise ValueError(f"{', '.join(needs)} needs class-index targets; got a distribution per row")
 
 
-def _sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None:
+def given_sample_weight(value: Tensor, logits: Tensor, row_shape: torch.Size) -> None:
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"sample_weight must be a tensor of real numbers; got {got}")

@@ -1,37 +1,40 @@
-"""Tensors and arrays over the same memory, and a LossSpec as the tensors that an operator can take."""
+"""A LossSpec as tensors: for the formula in plain torch, and as the arguments that an operator can take.
+
+Everything here follows from :data:`softmax_lab.spec.FIELDS`: which fields there are, which may be numbers or
+arrays, and what each acts on.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 
-from .._extras import bfloat16
-from ..spec import FIELDS, LossSpec
-from ._family import SpecTensors, outside_of_modes, spec_tensors
+from ...spec import FIELDS, LossSpec, Part, acting_on
+from .._base.tensors import PLAIN_TYPES, exact_dtype, loss_dtype, outside_of_modes
 
 __all__ = [
     "ARRAYS",
+    "LARGEST",
     "NUMBERS",
-    "PLAIN_TYPES",
-    "as_array",
-    "as_tensor",
-    "at_hand",
-    "autocast_dtype",
-    "exact_dtype",
+    "SMALLEST",
+    "SpecTensors",
+    "extreme",
     "fields_of",
-    "is_dense",
-    "loss_dtype",
+    "is_active",
     "numpy_spec",
     "on_device",
+    "only",
+    "pack",
     "packed",
+    "shard",
+    "spec_tensors",
     "unpack",
 ]
 
@@ -41,70 +44,90 @@ NUMBERS = tuple(name for name, field in FIELDS.items() if field.number)
 ARRAYS = tuple(name for name, field in FIELDS.items() if field.ranks)
 #: numbers that may be absent, packed as 0: no domain of theirs holds it
 _OPTIONAL = tuple(name for name in NUMBERS if FIELDS[name].neutral is None)
-
-PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-#: and what torch puts in their place while it traces: tensors without memory, to the same operators
-_KNOWN_TYPES = (*PLAIN_TYPES, FakeTensor, FunctionalTensor)
-
 _PLAIN = LossSpec()
+SMALLEST, LARGEST = 1e-15, 1e15  # float32 has room for the square of a quotient of such numbers
 
 
-def loss_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the type of a loss's value: float64 for float64 logits, else float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+if TYPE_CHECKING:
+
+    class SpecTensors(tuple[Any, ...]):
+        """The fields of a :class:`LossSpec`: its numbers as floats, its arrays as tensors on one device."""
+
+        _fields: ClassVar[tuple[str, ...]]
+
+        def __new__(cls, **fields: Any) -> SpecTensors: ...
+        def __getattr__(self, name: str) -> Any: ...
+        def _replace(self, **fields: Any) -> SpecTensors: ...
+        def _asdict(self) -> dict[str, Any]: ...
+
+else:
+    SpecTensors = namedtuple("SpecTensors", FIELDS, defaults=[field.neutral for field in FIELDS.values()])
 
 
-def as_array(tensor: Tensor) -> NDArray[Any]:
-    """Return the CPU tensor's memory as an array of the same dtype; bfloat16 is the one of ``ml_dtypes``."""
-    tensor = tensor.detach()
-    if tensor.dtype is not torch.bfloat16:
-        array: NDArray[Any] = tensor.numpy()
-        return array
-    bits: NDArray[Any] = tensor.view(torch.uint16).numpy()
-    return bits.view(bfloat16())
+def is_active(value: Any, neutral: float = 0.0) -> bool:
+    """Whether a field can differ from its neutral value.
 
-
-def at_hand(tensor: Tensor) -> NDArray[Any] | None:
-    """Return the values where they can be read without waiting: of CPU tensors that have memory, in
-    functorch's wrappers too.
+    A tensor can: it would have to be read back to know.
     """
-    if torch.compiler.is_compiling():
-        return None
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    if tensor.device.type != "cpu" or type(tensor) not in PLAIN_TYPES:
-        return None
-    with outside_of_modes():
-        return as_array(tensor)
+    return isinstance(value, Tensor) or value != neutral
 
 
-def as_tensor(array: NDArray[Any]) -> Tensor:
-    """Return the array's memory as a tensor: the inverse of :func:`as_array`."""
-    array = np.asarray(array)
-    if array.dtype.kind == "V":  # no kind of NumPy's own: bfloat16
-        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype) -> SpecTensors:
+    """Return the fields of ``spec`` with its arrays on ``device``, made once for each spec object, device and
+    dtype.
 
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or
-    opaque one.
-
-    The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a
-    function mode.
+    The cache is the spec's own (by identity, and freed with it): comparing specs by value would read every
+    array. Do not write to the tensors.
     """
-    return type(tensor) in _KNOWN_TYPES and tensor.layout == torch.strided and not tensor.is_nested
+    cache: dict[tuple[torch.device, torch.dtype], SpecTensors] = spec.__dict__.setdefault("_tensors", {})
+    key = torch.device(device), dtype
+    if key not in cache:
+        tamed = spec if spec.is_moderate else spec.tamed
+        values = {name: getattr(tamed, name) for name in FIELDS}
+        if spec.prior is not None:
+            values["prior"] = spec.prior / np.sum(spec.prior)  # a LossSpec lets the sum miss one by 1e-6
+        with outside_of_modes():
+            tensors = {
+                name: torch.tensor(v, dtype=dtype, device=device)
+                for name, v in values.items()
+                if isinstance(v, np.ndarray)
+            }
+        cache[key] = SpecTensors(**(values | tensors))
+    return cache[key]
 
 
-def autocast_dtype(device: str) -> torch.dtype | None:
-    """Return the type that autocast asks for on this kind of device.
+def shard(spec: SpecTensors, first: int, last: int) -> SpecTensors:
+    """Return the fields for the classes ``first`` to ``last - 1`` alone.
 
-    None where it is off, or is not known (meta).
+    What is read by column is cut. What is looked up by the (global) label stays whole, and so do the rows of
+    a matrix.
     """
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return None
-    return torch.get_autocast_dtype(device)
+    given = {name: getattr(spec, name) for name in _BY_COLUMN}
+    cut = {name: value[..., first:last] for name, value in given.items() if isinstance(value, Tensor)}
+    return spec._replace(**cut)
 
+
+_BY_COLUMN = tuple(name for name, field in FIELDS.items() if field.ranks and field.read_by == "column")
+
+
+def only(spec: SpecTensors, *parts: Part) -> SpecTensors:
+    """Return the fields that act on these parts of the formula; the others are neutral."""
+    return SpecTensors(**{name: getattr(spec, name) for part in parts for name in acting_on(part)})
+
+
+def extreme(spec: SpecTensors) -> bool:
+    """Whether a number among the fields is so large or so small that float32 would lose it on the way."""
+    factors, sizes = ([getattr(spec, name) for name in names] for names in (_FACTORS, _SIZES))
+    return any(isinstance(x, float) and x != 0 and not SMALLEST < x < LARGEST for x in factors) or any(
+        isinstance(x, float) and abs(x) > LARGEST for x in sizes
+    )
+
+
+_FACTORS = tuple(name for name, field in FIELDS.items() if field.size == "factor")
+_SIZES = tuple(name for name, field in FIELDS.items() if field.size in ("term", "power"))
+
+
+# ---- what operators take ----
 
 Packed = tuple[Tensor | None, ...]
 
@@ -164,11 +187,6 @@ def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
     not know it.
     """
     return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
-
-
-def exact_dtype(device: torch.device) -> torch.dtype:
-    """Return float64, or float32 on devices that do not know it."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> SpecTensors:

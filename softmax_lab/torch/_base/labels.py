@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _checks
-from ._shared import as_array, at_hand
+from ... import _checks
+from .tensors import as_array, at_hand
 
 __all__ = ["Labels", "checked", "labels_of"]
 

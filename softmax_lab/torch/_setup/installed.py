@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .._extras import load
+from ..._extras import load
 
 load("torch", "softmax_lab.torch needs torch")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -24,28 +24,18 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from ._labels import Labels
+from .._base.autograd import graph_is_kept, is_recomputation, saved_tensors_are_watched
+from .._base.labels import Labels
+from .._base.tensors import exact_dtype
 
-__all__ = ["IN_FLIGHT", "FirstPasses", "distributed", "may_be_repeated", "recomputes"]
+__all__ = ["IN_FLIGHT", "FirstPasses", "distributed", "may_be_repeated"]
 
 IN_FLIGHT = 64  #: forward passes that are remembered until their backward pass
-
-_top_hooks: Callable[[bool], Any] = getattr(
-    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True
-)
-_keep_graph: Callable[[], bool] = getattr(
-    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
-)
-
-
-def recomputes() -> bool:
-    """Whether this runs inside a backward pass."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def may_be_repeated() -> bool:
     """Whether this may be the first pass of a checkpoint."""
-    return not torch.is_grad_enabled() or _top_hooks(False) is not None
+    return not torch.is_grad_enabled() or saved_tensors_are_watched()
 
 
 def distributed() -> bool:
@@ -69,7 +59,7 @@ class _Key:
         mixed = (given + torch.arange(len(given), device=given.device) * 0x1F123BB5) * 0x5851F42D4C957F2D
         mixed = (mixed ^ (mixed >> 29)) * 0x369DEA0F31A53F85
         self._of_labels = (mixed ^ (mixed >> 32)).sum()
-        wide = torch.float32 if logits.device.type == "mps" else torch.float64
+        wide = exact_dtype(logits.device)
         self._of_logits = torch.linalg.vector_norm(
             logits.to(torch.float32) if logits.dtype.itemsize < 4 else logits, dtype=wide
         )
@@ -115,7 +105,7 @@ class FirstPasses:
         alike = [one for one in self._passes if one.key.values()[0] == labels]
         alike = [one for one in alike if one.key.values()[1] == logits] or alike
         for one in alike:
-            one.used, one.kept = True, one.kept or _keep_graph()
+            one.used, one.kept = True, one.kept or graph_is_kept()
         return alike
 
     # ---- a batch that is seen once or twice ----
@@ -124,7 +114,7 @@ class FirstPasses:
         """Whether a batch that gradients flow through has been here before: True for all but the first of its
         passes.
         """
-        if not recomputes():
+        if not is_recomputation():
             if may_be_repeated():
                 with _bookkeeping():
                     self.remember(_Key(labels, logits), None)
@@ -163,7 +153,7 @@ class FirstPasses:
     def _count(
         self, counts: Tensor, number: float, labels: Labels, logits: Tensor, training: bool
     ) -> tuple[Tensor, float]:
-        if recomputes():
+        if is_recomputation():
             with _bookkeeping():
                 found = self._state_of(_Key(labels, logits), training)
             return found or (counts, number)

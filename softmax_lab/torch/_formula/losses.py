@@ -1,48 +1,25 @@
-"""Whole losses and maps in plain torch, around the formula of :mod:`._family`: any device, any order of
-derivative.
+"""Whole losses in plain torch, around the rows of :mod:`.family`: any device, any order of derivative.
 
-The differentiable forms are what forward mode, functorch, targets that require a gradient, and third
-derivatives go through. The closed forms are what tensors that are not on the CPU go through: no graph, and
-the gradient with the value.
+Forward mode, functorch, targets that require a gradient and third derivatives go through the differentiable
+form. Tensors that are not on the CPU go through the closed forms: no graph, and the gradient with the value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._checks import moderate
-from . import _family
-from ._family import SpecTensors
-from ._labels import labels_of
-from ._shared import loss_dtype
+from ..._checks import moderate
+from .._base.labels import labels_of
+from .._base.options import Options
+from .._base.tensors import loss_dtype
+from . import family
+from .fields import SpecTensors, extreme
 
-__all__ = [
-    "Options",
-    "gradient",
-    "hvp",
-    "log_softmax",
-    "log_softmax_vjp",
-    "loss",
-    "loss_and_gradient",
-    "loss_dtype",
-    "softmax",
-    "softmax_vjp",
-]
-
-
-class Options(NamedTuple):
-    """What a loss is told beside its tensors."""
-
-    reduction: str = "mean"
-    empty: str = "nan"
-    ignore_index: int = -100
-    dim: int = -1
-    signed: bool = False  # a target distribution may hold anything: negative, infinite and NaN entries
+__all__ = ["gradient", "hvp", "loss", "loss_and_gradient"]
 
 
 class _Rows(NamedTuple):
@@ -61,7 +38,7 @@ def _rows(
     logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> _Rows:
     # what float32 could not hold is worked on in float64, as the CPU's loops do with all
-    dtype = torch.float64 if _family.extreme(spec) else loss_dtype(logits.dtype)
+    dtype = torch.float64 if extreme(spec) else loss_dtype(logits.dtype)
     moved = logits.movedim(options.dim, -1)
     z = moved.reshape(-1, moved.shape[-1]).to(dtype)
     weights = 1.0 if sample_weight is None else sample_weight.reshape(-1).to(dtype)
@@ -110,10 +87,10 @@ def loss(
         )
     rows = _rows(logits, target, spec, sample_weight, options)
     if rows.soft is not None:
-        values, weight = _family.soft_value(rows.z, rows.soft, rows.spec)
+        values, weight = family.soft_value(rows.z, rows.soft, rows.spec)
     else:
         assert rows.label is not None
-        values, weight = _family.value(rows.z, rows.label, rows.spec)
+        values, weight = family.value(rows.z, rows.label, rows.spec)
     return _reduced(values, *_scale(rows, weight, options), rows, options).to(loss_dtype(logits.dtype))
 
 
@@ -126,10 +103,10 @@ def loss_and_gradient(
     """
     rows = _rows(logits, target, spec, sample_weight, options)
     if rows.soft is not None:
-        values, gradient, weight = _family.soft_value_and_gradient(rows.z, rows.soft, rows.spec)
+        values, gradient, weight = family.soft_value_and_gradient(rows.z, rows.soft, rows.spec)
     else:
         assert rows.label is not None
-        values, gradient, weight = _family.value_and_gradient(rows.z, rows.label, rows.spec)
+        values, gradient, weight = family.value_and_gradient(rows.z, rows.label, rows.spec)
     scale, total = _scale(rows, weight, options)
     value = _reduced(values, scale, total, rows, options).to(loss_dtype(logits.dtype))
     return value, _unrowed(_scaled(gradient, scale, rows), logits, options)
@@ -162,7 +139,7 @@ def hvp(
     """Return the Hessian of the loss times ``tangent`` by the closed form."""
     rows = _rows(logits, target, spec, sample_weight, options)
     moved = tangent.movedim(options.dim, -1).reshape(rows.z.shape).to(rows.z.dtype)
-    product, weight = _family.hvp(rows.z, moved, rows.spec, label=rows.label, soft=rows.soft)
+    product, weight = family.hvp(rows.z, moved, rows.spec, label=rows.label, soft=rows.soft)
     return _unrowed(_scaled(product, _scale(rows, weight, options)[0], rows), logits, options)
 
 
@@ -193,52 +170,3 @@ def _unrowed(rows: Tensor, logits: Tensor, options: Options) -> Tensor:
     """Return rows (n, K) in the logits' type, shape and (contiguous) layout."""
     moved = logits.movedim(options.dim, -1)
     return rows.to(logits.dtype).reshape(moved.shape).movedim(-1, options.dim).contiguous()
-
-
-# ---- softmax and log-softmax: differentiable to any order ----
-
-
-def softmax(z: Tensor, dim: int, temperature: float) -> Tensor:
-    """Return exp(z / T) over its sum."""
-    return _map_rows(lambda rows: _family.shifted(rows, temperature).q, z, dim)
-
-
-def log_softmax(z: Tensor, dim: int, temperature: float) -> Tensor:
-    """Return the logarithm of the softmax."""
-    return _map_rows(lambda rows: _family.shifted(rows, temperature).log_q(), z, dim)
-
-
-def _map_rows(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
-    moved = z.movedim(dim, -1)
-    rows = function(moved.reshape(-1, moved.shape[-1]).to(loss_dtype(z.dtype)))
-    return rows.to(z.dtype).reshape(moved.shape).movedim(-1, dim).contiguous()
-
-
-def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
-    """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its
-    1 - p.
-    """
-    wide = loss_dtype(probs.dtype)
-    p, g = probs.to(wide), upstream.to(wide)
-    g = g - g.gather(dim, p.argmax(dim, keepdim=True))
-    mean = (p * g).sum(dim, keepdim=True)
-    return _family.over(p * (g - mean), temperature).to(probs.dtype)
-
-
-def log_softmax_vjp(
-    log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None
-) -> Tensor:
-    """Return g - p sum(g) over T; at the likeliest class as g (1 - p) - p (sum(g) - g), where 1 - p is exact
-    from log p.
-
-    ``top`` is that class, where the caller knows it.
-    """
-    wide, dtype = loss_dtype(log_probs.dtype), log_probs.dtype
-    if temperature != 1.0:  # rounded once, after the division
-        log_probs, upstream = log_probs.to(wide), upstream.to(wide)
-    result = torch._log_softmax_backward_data(upstream, log_probs, dim, log_probs.dtype)
-    top = log_probs.argmax(dim, keepdim=True) if top is None else top
-    g, log_p = upstream.gather(dim, top).to(wide), log_probs.gather(dim, top).to(wide)
-    at_top = -g * torch.expm1(log_p) - torch.exp(log_p) * (upstream.sum(dim, keepdim=True, dtype=wide) - g)
-    result = result.scatter_(dim, top, at_top.to(result.dtype))
-    return _family.over(result, temperature).to(dtype)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch._decomp import register_decomposition
 
-from . import ops  # noqa: F401 it defines the operators
-from ._shared import loss_dtype
+from .._base.tensors import loss_dtype
+from .._operators import maps  # noqa: F401 it defines the operators
 
 __all__: list[str] = []
 

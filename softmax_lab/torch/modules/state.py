@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..spec import FIELDS, LossSpec, _from_mapping
+from ...spec import FIELDS, LossSpec, _from_mapping
 
 __all__ = ["State", "Stateful", "packed", "unpacked"]
 

@@ -10,7 +10,6 @@ averaged by its rows, and not by its steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,78 +17,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .. import _checks as _numpy_checks
-from .._extras import load
-from ..spec import LossSpec
-from . import _checks, _family
-from ._composite import Options
-from ._family import SpecTensors
-from ._labels import labels_of
-from ._passes import FirstPasses, recomputes
-from ._shared import fields_of, loss_dtype, packed
-from .modules import SoftmaxLoss
+from ... import _checks as numpy_checks
+from ..._extras import load
+from ...spec import LossSpec
+from .._base import checks
+from .._base.autograd import is_recomputation
+from .._base.labels import labels_of
+from .._base.options import Options
+from .._base.tensors import loss_dtype
+from .._formula.fields import SpecTensors, fields_of, only, packed
+from .._formula.rows import transformed
+from .drawing import draw
+from .passes import FirstPasses
+from .softmax_loss import SoftmaxLoss
+from .statistics import STATISTICS, Sums
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_VECTORS", "STATISTICS", "GradientMonitor"]
-
-MAX_VECTORS = 4096  #: classes up to which the (K, K) sums of gradients are kept: 64 MiB in float32
-
-#: what is known of each class at each step, the columns of the table
-STATISTICS = (
-    "count",
-    "sum_norm",
-    "mean_norm",
-    "sample_norm",
-    "positive_mass",
-    "negative_mass",
-    "weight_norm",
-    "saturation",
-    "probability",
-)
-
-_PER_CLASS = ("count", "sample_norm", "positive_mass", "negative_mass", "saturation", "probability")
-
-
-class _Sums:
-    """Sums over rows, in one flat tensor (one collective, one moving average) with a view for each."""
-
-    def __init__(self, flat: Tensor, classes: int, width: int) -> None:
-        self.flat, self.classes, self.width = flat, classes, width
-        sizes = [classes] * len(_PER_CLASS) + [self.vector_rows(classes) * classes, classes * width]
-        *parts, vectors, weights = flat.split(sizes)
-        self.by_name = dict(zip(_PER_CLASS, parts, strict=True))
-        self.vectors = vectors.view(-1, classes)  # row c: sum of the gradients of class c's rows
-        self.weights = weights.view(classes, width)  # row k: gradient of the classifier's row k
-
-    @staticmethod
-    def vector_rows(classes: int) -> int:
-        return classes if classes <= MAX_VECTORS else 0
-
-    @classmethod
-    def zeros(cls, classes: int, width: int, like: Tensor) -> _Sums:
-        size = classes * (len(_PER_CLASS) + cls.vector_rows(classes) + width)
-        return cls(like.new_zeros(size), classes, width)
-
-    def over(self, flat: Tensor) -> _Sums:
-        """Return the same views of another tensor."""
-        return _Sums(flat, self.classes, self.width)
-
-    def statistics(self) -> Tensor:
-        """Return the rows of `STATISTICS`, (9, K); NaN where there is nothing to say."""
-        one = self.by_name
-        unknown = torch.full_like(one["count"], torch.nan)
-        total = torch.linalg.vector_norm(self.vectors, dim=1) if len(self.vectors) else unknown
-        known = {
-            **one,
-            "sum_norm": torch.where(one["count"] > 0, total, unknown),
-            "mean_norm": total / one["count"],
-            **{name: one[name] / one["count"] for name in ("sample_norm", "saturation", "probability")},
-            "weight_norm": torch.linalg.vector_norm(self.weights, dim=1) if self.width else unknown,
-        }
-        return torch.stack([known[name] for name in STATISTICS])
+__all__ = ["GradientMonitor"]
 
 
 class GradientMonitor:
@@ -168,16 +115,16 @@ class GradientMonitor:
         saturated: float = 0.99,
         group: Any = None,
     ) -> None:
-        self.momentum = _numpy_checks.number("momentum", momentum, low=0.0, high=1.0)
+        self.momentum = numpy_checks.number("momentum", momentum, low=0.0, high=1.0)
         if self.momentum == 1:
             raise ValueError("momentum must be < 1 (at 1 nothing new would ever count); got 1.0")
-        self.every = _numpy_checks.whole("every", every, low=1)
-        self.accumulation = _numpy_checks.whole("accumulation", accumulation, low=1)
-        self.saturated = _numpy_checks.number("saturated", saturated, low=0.0, high=1.0)
+        self.every = numpy_checks.whole("every", every, low=1)
+        self.accumulation = numpy_checks.whole("accumulation", accumulation, low=1)
+        self.saturated = numpy_checks.number("saturated", saturated, low=0.0, high=1.0)
         self.group = group
         self.step = 0  #: steps seen, measured or not
         self._batches, self._averaged = 0, 0.0
-        self._window: _Sums | None = None
+        self._window: Sums | None = None
         self._average: Tensor | None = None
         self._history: list[tuple[int, Tensor]] = []
         self._features: Tensor | None = None
@@ -228,7 +175,7 @@ class GradientMonitor:
         given = dict(zip(("logits", "target", "sample_weight"), arguments, strict=False)) | named
         if torch.compiler.is_compiling():
             return
-        if not recomputes():
+        if not is_recomputation():
             self._passes.forget_finished()
         if (
             torch.is_grad_enabled()
@@ -280,7 +227,7 @@ class GradientMonitor:
         if self._measures:
             # tensors come from a loss that has checked them
             known = spec if isinstance(spec, LossSpec) else LossSpec()
-            options = _checks.loss(
+            options = checks.loss(
                 logits, target, known, sample_weight, Options(ignore_index=ignore_index, dim=dim)
             )
             if target.is_floating_point():
@@ -342,11 +289,11 @@ class GradientMonitor:
         # all less own would cancel: the two nearly agree as training ends
         sums.by_name["negative_mass"].add_(gradient.scatter_(1, label[:, None], 0.0).sum(0))
 
-    def _sums(self, z: Tensor, width: int) -> _Sums:
+    def _sums(self, z: Tensor, width: int) -> Sums:
         """Return the window, made for the first batch and for no other number of classes or features."""
         classes, window = z.shape[1], self._window
         if window is None:
-            self._window = window = _Sums.zeros(classes, width, z)
+            self._window = window = Sums.zeros(classes, width, z)
         if (window.classes, window.width) != (classes, width):
             raise ValueError(
                 f"the monitor was started with {window.classes} classes and {window.width} features; got "
@@ -409,13 +356,13 @@ class GradientMonitor:
         mpl = load("matplotlib", "the figure is drawn by matplotlib")
         from matplotlib.figure import Figure
 
-        from .. import plotting
+        from ... import plotting
 
         steps, values = self._stacked()
         with mpl.rc_context():
             plotting.use_style()
             figure = Figure(figsize=(9.0, 5.2), layout="constrained")
-            _draw(
+            draw(
                 figure,
                 steps,
                 dict(zip(STATISTICS, values.swapaxes(0, 1), strict=True)),
@@ -460,7 +407,7 @@ class GradientMonitor:
         step, batches, classes, width, *steps = state["progress"].tolist()
         found = {name: state[name].clone() if name in state else None for name in ("window", "average")}
         history = list(zip(steps, state["history"], strict=True)) if steps else []
-        window = None if found["window"] is None else _Sums(found["window"], classes, width)
+        window = None if found["window"] is None else Sums(found["window"], classes, width)
         self.step, self._batches, self._averaged = step, batches, float(state["averaged"])
         self._window, self._average, self._history = window, found["average"], history
 
@@ -482,46 +429,7 @@ def _closed_form(
     """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
     call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
-    fields = _family.only(fields_of(spec, z), "logits")  # of q alone
+    fields = only(fields_of(spec, z), "logits")  # of q alone
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
-    u = _family.affine(z, fields, label := labels_of(target, ignore).label).u
+    u = transformed(z, fields, label := labels_of(target, ignore).label).u
     return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
-
-
-def _draw(figure: Any, steps: Any, values: dict[str, Any], groups: int, colours: str) -> None:
-    """Four panels, a line a group of classes."""
-    mpl = load("matplotlib", "the figure is drawn by matplotlib")
-    panels: Sequence[tuple[str, Any, str]] = (
-        ("|sum of the class's gradients|", values["sum_norm"], "log"),
-        ("mean |gradient| of its rows", values["sample_norm"], "log"),
-        ("positive over negative mass", _ratio(values["positive_mass"], values["negative_mass"]), "log"),
-        ("mean probability of the label", values["probability"], "linear"),
-    )
-    order = np.argsort(-values["count"].mean(axis=0), kind="stable") if len(steps) else np.empty(0, dtype=int)
-    parts = [part for part in np.array_split(order, max(1, min(groups, len(order)))) if len(part)]
-    shades = mpl.colormaps[colours](np.linspace(0.0, 0.9, max(len(parts), 1)))
-    for axis, (title, panel, scale) in zip(figure.subplots(2, 2, sharex=True).flat, panels, strict=True):
-        for part, shade in zip(parts, shades, strict=False):
-            axis.plot(steps, _mean_of_known(panel[:, part]), color=shade, linewidth=1.2)
-        axis.set(title=title, yscale=scale)
-    for axis in figure.axes[2:]:
-        axis.set_xlabel("step")
-    lines = figure.axes[0].get_lines()
-    if len(lines) > 1:
-        figure.legend(
-            [lines[0], lines[-1]],
-            ["most frequent classes", "rarest classes"],
-            loc="outside lower center",
-            ncols=2,
-        )
-
-
-def _ratio(a: Any, b: Any) -> Any:
-    return np.divide(a, b, out=np.full_like(a, np.nan), where=(a > 0) & (b > 0))
-
-
-def _mean_of_known(values: Any) -> Any:
-    """Return the mean over the classes that are known, NaN where none is."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    return np.divide(total, known.sum(axis=1), out=np.full(len(values), np.nan), where=known.any(axis=1))
