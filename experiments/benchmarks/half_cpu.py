@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._shared import packed
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._formula.fields import packed
 
 from .cpu import SHAPES, append, limit_threads, measure, processor, versions
 

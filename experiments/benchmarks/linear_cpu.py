@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import softmax_lab as sl
 from experiments.benchmarks.cpu import append, processor, versions
-from softmax_lab.torch import _chunks
+from softmax_lab.torch._machinery import chunks
 from softmax_lab.torch.linear import linear_cross_entropy
 
 RESULTS = Path(__file__).parents[1] / "results" / "linear_cpu.csv"
@@ -75,13 +75,13 @@ def products(layer: Layer) -> Tensor:
     arithmetic alone.
     """
     hidden, weight = layer.hidden.detach(), layer.weight.detach()
-    step = _chunks.chunk_rows(len(weight), weight.dtype, _chunks.CHUNK_BYTES)
+    step = chunks.chunk_rows(len(weight), weight.dtype, chunks.CHUNK_BYTES)
     chunk, to_hidden, to_weight = (
         weight.new_empty(step, len(weight)),
         torch.empty_like(hidden),
         torch.zeros_like(weight),
     )
-    for part in _chunks.parts(None, len(hidden), step):
+    for part in chunks.parts(None, len(hidden), step):
         rows = hidden[part]
         z = chunk[: len(rows)]
         torch.mm(rows, weight.t(), out=z)

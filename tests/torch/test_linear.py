@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from softmax_lab.torch import _chunks, linear
+from softmax_lab.torch import linear
+from softmax_lab.torch._machinery import chunks, kernels
 from softmax_lab.torch.linear import linear_cross_entropy
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
@@ -89,9 +90,9 @@ def each_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     A gate has plain torch on all.
     """
-    monkeypatch.setattr(_chunks, "_CACHED", 3 * K)  # several blocks
+    monkeypatch.setattr(chunks, "_CACHED", 3 * K)  # several blocks
     if request.param == "other device":
-        monkeypatch.setattr(linear, "numpy_values", linear.operator_values)
+        monkeypatch.setattr(kernels, "numpy_values", kernels.operator_values)
     return str(request.param)
 
 
@@ -380,17 +381,17 @@ def test_ignored_rows_are_left_out_before_the_product() -> None:
 
 
 def test_rows_of_a_chunk() -> None:
-    assert _chunks.chunk_rows(64000, torch.float32, 64_000 * 4 * 10 + 1) == 10
-    assert _chunks.chunk_rows(64000, torch.float64, 64_000 * 8 * 10 - 1) == 9
-    assert _chunks.chunk_rows(64000, torch.bfloat16, 64_000 * 6 * 10) == 10  # the halves and a float32 copy
-    assert _chunks.chunk_rows(64000, torch.float32, 1) == 1
+    assert chunks.chunk_rows(64000, torch.float32, 64_000 * 4 * 10 + 1) == 10
+    assert chunks.chunk_rows(64000, torch.float64, 64_000 * 8 * 10 - 1) == 9
+    assert chunks.chunk_rows(64000, torch.bfloat16, 64_000 * 6 * 10) == 10  # the halves and a float32 copy
+    assert chunks.chunk_rows(64000, torch.float32, 1) == 1
 
 
 def test_chunks_are_even() -> None:
-    sizes = [part.stop - part.start for part in _chunks.parts(None, 1000, 300)]  # type: ignore[union-attr]
+    sizes = [part.stop - part.start for part in chunks.parts(None, 1000, 300)]  # type: ignore[union-attr]
     assert sizes == [250] * 4
-    assert [len(part) for part in _chunks.parts(torch.arange(0, 20, 2), 20, 4)] == [4, 3, 3]  # type: ignore[arg-type]
-    assert list(_chunks.parts(None, 0, 4)) == []
+    assert [len(part) for part in chunks.parts(torch.arange(0, 20, 2), 20, 4)] == [4, 3, 3]  # type: ignore[arg-type]
+    assert list(chunks.parts(None, 0, 4)) == []
 
 
 # ---- errors ----

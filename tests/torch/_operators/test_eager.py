@@ -18,9 +18,10 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec, _dispatch, exact
 from softmax_lab._checks import Reduction
-from softmax_lab.torch import _composite
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._shared import as_array, fields_of, packed
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._base.tensors import as_array
+from softmax_lab.torch._formula import losses, maps
+from softmax_lab.torch._formula.fields import fields_of, packed
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 HALF = (torch.float16, torch.bfloat16)
@@ -176,7 +177,7 @@ def test_plain_torch_rounds_once_too(name: str, dtype: torch.dtype) -> None:
     """What devices without kernels run."""
     logits, target = problem(dtype, 16, K)
     upstream, spec = torch.tensor(SCALE), INDEX_SPECS[name]
-    found = _composite.gradient(logits.detach(), upstream, target, fields_of(spec, logits), None, Options())
+    found = losses.gradient(logits.detach(), upstream, target, fields_of(spec, logits), None, Options())
     expected = gradient_of(lambda z, y: slt.cross_entropy(z, y, spec), logits.double(), target, SCALE)
     unit = 0.5 * torch.finfo(dtype).eps * expected.abs().clamp_min(torch.finfo(dtype).smallest_normal)
     unit += 2e-5 * expected.abs().amax(1, keepdim=True)  # float32 of logits times 30
@@ -241,7 +242,7 @@ def test_the_maps_divide_by_the_temperature_before_the_rounding(
     upstream = torch.randn(16, K, generator=torch.Generator().manual_seed(1)).to(dtype)
     result = getattr(slt, name)(logits, temperature=3.0)
     (found,) = torch.autograd.grad(result, logits, upstream, create_graph=create_graph)
-    formula = getattr(_composite, f"{name}_vjp")
+    formula = getattr(maps, f"{name}_vjp")
     expected = formula(result.detach().double(), upstream.double(), 1, 3.0)
     unit = 0.502 * torch.finfo(dtype).eps * expected.abs() + 1e-6
     assert bool(((found.double() - expected).abs() <= unit).all())
@@ -280,7 +281,7 @@ def test_a_linear_layer_keeps_small_gradients(reduction: Reduction, dtype: torch
 
 
 def test_the_hidden_gradient_waits_in_float32() -> None:
-    from softmax_lab.torch._chunks import Gradients
+    from softmax_lab.torch._machinery.chunks import Gradients
 
     hidden, weight = torch.zeros(2, 3, dtype=torch.bfloat16), torch.zeros(4, 3, dtype=torch.bfloat16)
     kept = Gradients.zeros(hidden, weight, None, (True, True, False))

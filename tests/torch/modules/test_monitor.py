@@ -15,7 +15,7 @@ from torch import Tensor
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import balance
-from softmax_lab.torch import monitor as monitor_module
+from softmax_lab.torch.modules import statistics
 from tests.specs import INDEX_SPECS, K
 
 D, N = 3, 17
@@ -192,7 +192,7 @@ def test_every_nth_step_and_a_restart() -> None:
             loss(layer(H), Y)
     table = monitor.frame()
     assert table["step"].unique().tolist() == [0, 2, 4]
-    assert table.columns.tolist() == ["step", "class", *monitor_module.STATISTICS]
+    assert table.columns.tolist() == ["step", "class", *statistics.STATISTICS]
     file = io.BytesIO()
     torch.save(monitor.state_dict(), file)
     file.seek(0)
@@ -224,7 +224,7 @@ def test_images_of_rows() -> None:
 
 
 def test_too_many_classes_for_their_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_module, "MAX_VECTORS", K - 1)
+    monkeypatch.setattr(statistics, "MAX_VECTORS", K - 1)
     small, whole = once(), once()
     small.update(Z, Y)
     monkeypatch.undo()

@@ -15,8 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._shared import packed
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._formula.fields import packed
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 N = 4

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
-from softmax_lab.torch import _state
-from softmax_lab.torch._passes import FirstPasses
+from softmax_lab.torch.modules import state as states
+from softmax_lab.torch.modules.passes import FirstPasses
 from tests.limits import HANG
 from tests.specs import INDEX_SPECS, K
-from tests.torch import ddp_ranks
+from tests.torch.modules import ddp_ranks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COUNTS = np.array([500, 120, 40, 12, 9, 1])
 Z = 2 * torch.randn(7, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 3, 4, 5, 0])
@@ -182,8 +182,8 @@ def test_an_average_of_different_states_is_the_average_of_their_settings() -> No
     "value", [1 / 3, 1.0, 5e-324, -2.5e-310, 1.7976931348623157e308, -np.pi, 0.0, 2.0**53 - 1]
 )
 def test_every_number_survives(value: float) -> None:
-    state = _state.State("SoftmaxLoss", 0, (), (LossSpec(bias=value),))
-    assert _state.unpacked(torch.from_numpy(_state.packed(state))) == state
+    state = states.State("SoftmaxLoss", 0, (), (LossSpec(bias=value),))
+    assert states.unpacked(torch.from_numpy(states.packed(state))) == state
 
 
 def test_a_module_made_on_meta_takes_the_state_over() -> None:
@@ -459,7 +459,7 @@ def test_a_monitor_saves_tensors_and_goes_on() -> None:
 
 @pytest.mark.slow
 def test_inside_of_ddp_two_processes_count_as_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.torch.ddp_ranks", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.torch.modules.ddp_ranks", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)

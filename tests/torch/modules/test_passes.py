@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 import softmax_lab.torch as slt
-from softmax_lab.torch import _passes
+from softmax_lab.torch.modules import passes
 
 K, D, N, STEPS = 5, 4, 12, 3
 Call = Callable[..., Tensor]
@@ -250,9 +250,9 @@ def test_more_passes_than_are_remembered_are_refused() -> None:
         checkpoint(
             lambda h, y: loss(layer(h), y), batch(i)[0].requires_grad_(), batch(i)[1], use_reentrant=False
         )
-        for i in range(_passes.IN_FLIGHT + 1)
+        for i in range(passes.IN_FLIGHT + 1)
     ]
-    with pytest.raises(RuntimeError, match=f"more than {_passes.IN_FLIGHT} forward passes ago"):
+    with pytest.raises(RuntimeError, match=f"more than {passes.IN_FLIGHT} forward passes ago"):
         values[0].backward()
     values[-1].backward()
 

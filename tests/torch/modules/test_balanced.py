@@ -22,9 +22,9 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab.losses import gradient_balanced
 from tests.limits import HANG
-from tests.torch import balance_ranks
+from tests.torch.modules import balance_ranks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 K = 5
 COUNTS = np.array([400, 90, 30, 4, 0])
 Z = 2 * torch.randn(20, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -208,7 +208,7 @@ def test_representation() -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.torch.balance_ranks", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.torch.modules.balance_ranks", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen([*command, str(rank)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)

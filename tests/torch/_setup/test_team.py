@@ -16,7 +16,7 @@ import torch
 
 import softmax_lab as sl
 from softmax_lab import _threads
-from softmax_lab.torch._team import openmp_team
+from softmax_lab.torch._setup.team import openmp_team
 from tests.limits import HANG
 
 TEAM = openmp_team()

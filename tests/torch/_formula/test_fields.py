@@ -13,10 +13,10 @@ import torch
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
-from softmax_lab.torch import _composite
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._family import spec_tensors
-from softmax_lab.torch._shared import loss_dtype
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._base.tensors import loss_dtype
+from softmax_lab.torch._formula import losses
+from softmax_lab.torch._formula.fields import spec_tensors
 
 LARGEST = float(np.finfo(np.float64).max)
 Z = torch.tensor([[2.0, 1.0, 0.5], [-3.0, 4.0, 1e-3]], dtype=torch.float64)
@@ -57,10 +57,10 @@ def test_plain_torch_at_the_ends(name: str, dtype: torch.dtype, reduction: str) 
     value, gradient = sl.cross_entropy_grad(*arrays, spec, reduction=reduction)  # type: ignore[arg-type]
     product = sl.cross_entropy_hvp(*arrays, tangent.numpy(), spec, reduction=reduction)  # type: ignore[arg-type]
     fields, options = spec_tensors(spec, torch.device("cpu"), loss_dtype(dtype)), Options(reduction)
-    computed = _composite.loss_and_gradient(z, Y, fields, None, options)
+    computed = losses.loss_and_gradient(z, Y, fields, None, options)
     close(computed[0], value, dtype)
     close(computed[1], gradient, dtype)
-    close(_composite.hvp(z, Y, tangent, fields, None, options), product, dtype)
+    close(losses.hvp(z, Y, tangent, fields, None, options), product, dtype)
     if reduction == "mean" and 1 / spec.temperature < np.inf:
         close(torch.func.grad(lambda x: slt.cross_entropy(x, Y, spec))(z), gradient, dtype)
 

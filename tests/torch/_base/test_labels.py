@@ -14,9 +14,9 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
 from softmax_lab.torch import functional as fx
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._family import spec_tensors
-from softmax_lab.torch._labels import labels_of
+from softmax_lab.torch._base.labels import labels_of
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._formula.fields import spec_tensors
 
 K = 200
 Z = 2 * torch.randn(6, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
