@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...spec import FIELDS, LossSpec, _from_mapping
+from ...spec import FIELDS, LossSpec
 
 __all__ = ["State", "Stateful", "packed", "unpacked"]
 
@@ -33,9 +33,9 @@ _SETTINGS_0_1 = ("tau", "gathers", "rate", "max_tau", "strength", "gate", "eps",
 
 Vector = NDArray[np.float64]
 
-# a LossSpec in a checkpoint is made of plain types, and checked by its constructor:
-# torch.load(weights_only=True) may call it
-torch.serialization.add_safe_globals([_from_mapping])
+# A pickled LossSpec is made of plain types, and its constructor checks them. So torch.load(weights_only=True)
+# may call what the pickle names.
+torch.serialization.add_safe_globals([LossSpec().__reduce__()[0]])
 
 
 class State(NamedTuple):
