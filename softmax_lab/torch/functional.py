@@ -1,5 +1,6 @@
-"""Drop-ins for three functions of ``torch.nn.functional``: their signatures, their semantics, this package's
-kernels.
+"""Drop-ins for three functions of ``torch.nn.functional``.
+
+Signatures and semantics are torch's, the kernels are this package's.
 
 What no kernel is made for (no classes at all, integer or complex input, tensor subclasses, class weights that
 are to be differentiated, ...) is torch's own function's work, and so is every error message.
@@ -42,8 +43,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be, computed by
-    this package.
+    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be.
 
     Arguments, shapes (the classes along dimension 1), types, errors and corner cases are torch's. In
     particular ``weight`` multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean
@@ -130,8 +130,9 @@ def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: 
 
 
 def _integer(value: Any) -> int | None:
-    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions),
-    or None for its error.
+    """Return the integer that torch reads there, or None for its error.
+
+    Torch reads NumPy's scalars and tensors without dimensions too.
     """
     if isinstance(value, Tensor):
         scalar = value.ndim == 0 and value.dtype not in _NO_INTEGERS
@@ -174,8 +175,9 @@ def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
 
 
 def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
-    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out
-    of W first.
+    """Return torch's weighted loss for class indices.
+
+    The divisor of a mean, the sum of W_y, is divided out of W first.
 
     So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on
     a value.
@@ -192,8 +194,9 @@ def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float,
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself
-    reports a wrong one.
+    """Return which rows count, and labels that any table can be asked for.
+
+    Whoever takes the target itself reports a wrong label.
     """
     label, live = labels_of(target, ignore_index)
     return live, label.clamp(0, num_classes - 1)
@@ -222,8 +225,7 @@ def softmax(
     _stacklevel: int = 3,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be, computed by this
-    package.
+    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be.
 
     Examples
     --------
@@ -249,8 +251,7 @@ def log_softmax(
     _stacklevel: int = 3,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be, computed by
-    this package.
+    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be.
 
     Examples
     --------

@@ -31,8 +31,7 @@ def linear_cross_entropy(
     empty: Empty = "nan",
     chunk_bytes: int | None = None,
 ) -> Tensor:
-    """Return ``slt.cross_entropy(hidden @ weight.T + bias, target, spec)`` without ever holding all the
-    logits.
+    """Return ``slt.cross_entropy(hidden @ weight.T + bias, target, spec)`` without holding all the logits.
 
     "mean" and "sum" compute the gradients during the forward pass, with three matrix products in all; "none"
     cannot know the upstream gradients by then, and computes each chunk's logits a second time in the backward

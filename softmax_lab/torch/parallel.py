@@ -1,5 +1,6 @@
-r"""The loss with its classes spread over the processes of a ``torch.distributed`` group: no process ever sees
-all logits.
+r"""The loss with its classes spread over the processes of a ``torch.distributed`` group.
+
+No process ever sees all logits.
 
 Rank r holds the columns C_r of the logits (or the rows C_r of the weight): whole blocks of classes in rank
 order, of any sizes. Rows (hidden, target, sample weights) are the same on every rank, and so are the value

@@ -1,6 +1,4 @@
-"""The loss on tensors: the NumPy package's bits, every kind of derivative, whose memory the gradient is, and
-errors.
-"""
+"""The loss on tensors: the NumPy package's bits, every kind of derivative, memory, and errors."""
 
 from __future__ import annotations
 
@@ -225,8 +223,9 @@ def test_plain_torch_at_infinities_and_ignored_nan() -> None:
 
 
 def held(spec: LossSpec, logits: Tensor, target: Tensor) -> tuple[LossSpec, Tensor | None]:
-    """Return the spec without its gate and with the weights that the gate gives here as sample weights: what
-    derivatives mean.
+    """Return the spec without its gate, and the weights that the gate gives here as sample weights.
+
+    That is what derivatives mean.
     """
     if not spec.gate:
         return spec, None

@@ -1,6 +1,4 @@
-"""The drop-ins beside torch's own functions: torch's own samples and error cases, and every corner of the
-signature.
-"""
+"""The drop-ins beside torch's own functions: its samples, its error cases, and every corner."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ def detached(value: Any) -> Any:
 def outcome(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Return the value and the gradients of its weighted sum with respect to every argument that
-    wants one.
-    """
+    """Return the value, and its weighted sum's gradients in every argument that wants one."""
     args, kwargs = (
         tuple(detached(value) for value in args),
         {name: detached(value) for name, value in kwargs.items()},

@@ -1,6 +1,4 @@
-"""The linear loss against the whole loss in NumPy, and that it costs what it says: products, memory,
-precision.
-"""
+"""The linear loss against the whole loss in NumPy, and what it costs."""
 
 from __future__ import annotations
 
@@ -207,8 +205,9 @@ def test_ignored_rows_may_hold_anything_and_no_row_at_all_is_nan_or_zero() -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
-    """The sum over 400 chunks is as exact as the rounded logits allow: half an ulp, where a sum in half
-    precision loses digits.
+    """The sum over 400 chunks is as exact as the rounded logits allow.
+
+    That is half an ulp, where a sum in half precision loses digits.
     """
     layer = Layer(dtype=dtype, rows=400)
     logits = torch.addmm(layer.bias, layer.hidden, layer.weight.T).detach()  # rounded as the product is
@@ -229,8 +228,9 @@ def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
 
 
 def test_float16_mean_keeps_small_gradients() -> None:
-    """The divisor and the upstream gradient meet before anything is rounded, so a scaled loss does not
-    underflow.
+    """The divisor and the upstream gradient meet before anything is rounded.
+
+    So a scaled loss does not underflow.
     """
     rows, scale = 1 << 16, 2.0**16
     hidden, weight = (

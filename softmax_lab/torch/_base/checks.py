@@ -1,5 +1,6 @@
-"""What the torch functions check before any work: of tensors only what can be known without reading them, so
-that it traces.
+"""What the torch functions check before any work.
+
+Of tensors only what can be known without reading them is checked here, so that it traces.
 
 Values (labels in range, weights not negative) are checked by the NumPy package on the CPU; elsewhere a look
 at them would wait for the device, and is taken only where it is asked for.
@@ -157,8 +158,9 @@ def labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
 
 
 def values_at_hand(logits: Tensor, target: Tensor, sample_weight: Tensor | None, options: Options) -> None:
-    """Refuse what the NumPy package refuses of values, before plain torch indexes with them: of those that
-    can be looked at.
+    """Refuse what the NumPy package refuses of values, before plain torch indexes with them.
+
+    Only values that can be looked at are looked at.
     """
     given, weights = at_hand(target), None if sample_weight is None else at_hand(sample_weight)
     if given is not None and target.is_floating_point():

@@ -1,6 +1,4 @@
-"""Class indices: widened before they are compared, and looked at before anything indexes with them. The one
-place for both.
-"""
+"""Class indices, in one place: widened before they are compared, and looked at before use as an index."""
 
 from __future__ import annotations
 
@@ -36,8 +34,9 @@ def labels_of(target: Tensor, ignore_index: int) -> Labels:
 
 
 def checked(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Return class indices as int64; ``IndexError`` names the first that is out of range, where values are at
-    hand.
+    """Return class indices as int64.
+
+    ``IndexError`` names the first that is out of range, where values are at hand.
 
     In a compiled graph the operator looks when it runs. On another device than the CPU what indexes with the
     label asserts.

@@ -54,8 +54,9 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def at_hand(tensor: Tensor) -> NDArray[Any] | None:
-    """Return the values where they can be read without waiting: of CPU tensors that have memory, in
-    functorch's wrappers too.
+    """Return the values where they can be read without waiting, else None.
+
+    They can of CPU tensors that have memory, in functorch's wrappers too.
     """
     if torch.compiler.is_compiling():
         return None
@@ -76,8 +77,9 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the tensor is one of torch's own with one entry after the other: no subclass, nested, sparse or
-    opaque one.
+    """Whether the tensor is one of torch's own, with one entry after the other.
+
+    A subclass, a nested, a sparse or an opaque tensor is not.
 
     The tensor is asked, and never ``has_torch_function``: that is also true of every plain tensor inside a
     function mode.
@@ -102,8 +104,9 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def outside_of_modes() -> Iterator[None]:
-    """Make ordinary tensors, which may be kept: none of inference mode, of a functorch level, or without
-    memory (fake).
+    """Make ordinary tensors, which may be kept.
+
+    They are none of inference mode, of a functorch level, or without memory (fake).
     """
     with torch.inference_mode(False), torch._C._DisableFuncTorch(), _disable_current_modes():
         yield

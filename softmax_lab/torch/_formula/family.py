@@ -130,8 +130,9 @@ def _gradient_u(q: Tensor, of: RowTerms, label: Tensor, spec: SpecTensors) -> Te
 def _product(rows: Shifted, moved: Tensor, label: Tensor, spec: SpecTensors, sums: Sums) -> Tensor:
     """Return the product for w = 1 and no z-loss; ``moved`` is t - mu."""
     q = rows.q
-    q_y, prior_moved = take(q, label), (moved * terms.prior(spec, sums.num_classes)).sum(1)
-    of = terms.product_terms(spec, label, sums, q_y, take(moved, label), prior_moved)
+    smoothed = is_active(spec.smoothing)
+    prior_moved = (moved * terms.prior(spec, sums.num_classes)).sum(1) if smoothed else 0.0
+    of = terms.product_terms(spec, label, sums, take(q, label), take(moved, label), prior_moved)
     straight = along(of.straight) * q * moved
     if of.d_phi is None or of.tilt is None:
         return straight

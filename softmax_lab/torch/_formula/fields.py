@@ -73,8 +73,9 @@ def is_active(value: Any, neutral: float = 0.0) -> bool:
 
 
 def spec_tensors(spec: LossSpec, device: torch.device | str, dtype: torch.dtype) -> SpecTensors:
-    """Return the fields of ``spec`` with its arrays on ``device``, made once for each spec object, device and
-    dtype.
+    """Return the fields of ``spec`` with its arrays on ``device``.
+
+    They are made once for each spec object, device and dtype.
 
     The cache is the spec's own (by identity, and freed with it): comparing specs by value would read every
     array. Do not write to the tensors.
@@ -135,6 +136,8 @@ Packed = tuple[Tensor | None, ...]
 def packed(spec: LossSpec | SpecTensors, logits: Tensor) -> Packed:
     """Return the fields as an operator takes them.
 
+    The fields of a LossSpec are made once for each object and, off the CPU, device and type.
+
     Of a LossSpec made once for each object and, off the CPU, device and type.
 
     On the CPU the arrays stay float64, as the NumPy package has them.
@@ -169,8 +172,9 @@ def fields_of(spec: LossSpec | SpecTensors, logits: Tensor) -> SpecTensors:
 
 
 def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
-    """Return the fields in the form that the compiler traces: arrays become inputs of the graph, and nothing
-    guards their values.
+    """Return the fields in the form that the compiler traces.
+
+    Arrays become inputs of the graph, and nothing guards their values.
     """
     held = any(isinstance(getattr(spec, name), np.ndarray) for name in ARRAYS)
     # the program would hold arrays without memory
@@ -183,8 +187,9 @@ def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
 
 
 def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
-    """Return the fields with the arrays copied to ``device``, as they are: float64, but for devices that do
-    not know it.
+    """Return the fields with the arrays copied to ``device``, as they are.
+
+    That is in float64, but for devices that do not know it.
     """
     return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
 
@@ -196,8 +201,9 @@ def _converted(spec: LossSpec, convert: Callable[[NDArray[Any]], Tensor]) -> Spe
 
 
 def _warn_of_read_only_arrays_now() -> None:
-    """Let torch say, unheard, that a read-only array is not writable: the compiler will meet those of a spec,
-    and never writes.
+    """Let torch say, unheard, that a read-only array is not writable.
+
+    The compiler will meet the arrays of a spec, and never writes to them.
     """
     array = np.zeros(1)
     array.flags.writeable = False

@@ -54,8 +54,9 @@ def _rows(
 
 
 def _balanced(spec: SpecTensors) -> SpecTensors:
-    """Return fields with a class weight whose sum is held: a mean does not know a factor that all weights
-    share.
+    """Return fields with a class weight whose sum is held.
+
+    A mean does not know a factor that all weights share.
     """
     weight = spec.class_weight
     if isinstance(weight, Tensor) or weight == 0 or spec.gate or moderate(weight):
@@ -77,8 +78,9 @@ def _typed(spec: SpecTensors, dtype: torch.dtype) -> SpecTensors:
 def loss(
     logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> Tensor:
-    """Return the loss, differentiable to any order in the logits, a target distribution and the sample
-    weights.
+    """Return the loss, differentiable to any order.
+
+    It is differentiable in the logits, a target distribution and the sample weights.
     """
     # the largest logit's two derivatives would be infinite before they cancel
     if 1.0 / spec.temperature == math.inf:
@@ -120,8 +122,9 @@ def gradient(
     sample_weight: Tensor | None,
     options: Options,
 ) -> Tensor:
-    """Return the gradient times ``upstream`` (one number, or with "none" one a row) by the closed form,
-    rounded once.
+    """Return the gradient times ``upstream`` by the closed form, rounded once.
+
+    ``upstream`` is one number, or with "none" one a row.
     """
     wide = logits.to(loss_dtype(logits.dtype))
     _, found = loss_and_gradient(wide, target, spec, sample_weight, options)

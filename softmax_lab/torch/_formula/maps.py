@@ -30,8 +30,9 @@ def _map_rows(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tens
 
 
 def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
-    """Return p (g - p.g) / T, with g counted from its value at the likeliest class: a confident row keeps its
-    1 - p.
+    """Return p (g - p.g) / T.
+
+    g is counted from its value at the likeliest class: a confident row keeps its 1 - p.
     """
     wide = loss_dtype(probs.dtype)
     p, g = probs.to(wide), upstream.to(wide)
@@ -43,8 +44,9 @@ def softmax_vjp(probs: Tensor, upstream: Tensor, dim: int, temperature: float) -
 def log_softmax_vjp(
     log_probs: Tensor, upstream: Tensor, dim: int, temperature: float, top: Tensor | None = None
 ) -> Tensor:
-    """Return g - p sum(g) over T; at the likeliest class as g (1 - p) - p (sum(g) - g), where 1 - p is exact
-    from log p.
+    """Return g - p sum(g) over T.
+
+    At the likeliest class that is g (1 - p) - p (sum(g) - g), where 1 - p is exact from log p.
 
     ``top`` is that class, where the caller knows it.
     """

@@ -120,11 +120,11 @@ def residual_terms(spec: SpecTensors, label: Tensor, sums: Sums) -> RowTerms:
 
 
 def product_terms(
-    spec: SpecTensors, label: Tensor, sums: Sums, q_y: Tensor, tangent_y: Tensor, prior_tangent: Tensor
+    spec: SpecTensors, label: Tensor, sums: Sums, q_y: Tensor, tangent_y: Tensor, prior_tangent: Any
 ) -> ProductTerms:
     """Return the terms of the Hessian's product with a tangent t that has q.t = 0.
 
-    ``tangent_y`` is t_y, ``prior_tangent`` is sum_k r_k t_k; both (n,).
+    ``tangent_y`` is t_y, and ``prior_tangent`` is sum_k r_k t_k, which only smoothing reads; both (n,).
     """
     if not spec.gamma:
         return ProductTerms(torch.ones_like(sums.log_q_y))
@@ -136,8 +136,8 @@ def product_terms(
     return ProductTerms(_power(o, gamma) + gamma * slope * q_cross, -gamma * slope * q_y * tangent_y, tilt)
 
 
-def class_weights(spec: SpecTensors, label: Tensor, q_y: Tensor | None) -> float | Tensor:
-    """Return w = W_y ^ (q_y ^ g) per row, a constant in every derivative.
+def class_weights(spec: SpecTensors, label: Tensor, q_y: Tensor | None) -> Any:
+    """Return w = W_y ^ (q_y ^ g), a constant in every derivative: (n,), or one number for all rows.
 
     ``q_y`` is read only where there is a gate.
     """
@@ -178,7 +178,8 @@ def smoothed(spec: SpecTensors, target: Tensor, num_classes: int) -> Tensor:
     """Return s = (1 - eps) t + eps r for the columns (n, K_r) of a target, of K classes in all."""
     if not is_active(spec.smoothing):
         return target
-    return (1.0 - spec.smoothing) * target + spec.smoothing * prior(spec, num_classes)
+    mixed: Tensor = (1.0 - spec.smoothing) * target + spec.smoothing * prior(spec, num_classes)
+    return mixed
 
 
 # ---- both ----

@@ -21,8 +21,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def outside_of_graphs(function: Function) -> Function:
-    """Return the function, or where the compiler traces, one that it will not look into: NumPy and the
-    network are no part of a graph.
+    """Return the function, or where the compiler traces, one that it will not look into.
+
+    NumPy and the network are no part of a graph.
 
     (``torch.compiler.disable`` as a decorator would load the compiler with the package.)
     """
@@ -109,8 +110,9 @@ def prepare(
 
 
 def check_classes(rows: Rows, target: Tensor, spec: LossSpec, num_classes: int) -> None:
-    """Check the spec's arrays and the labels that count against the number of classes, of all processes
-    together.
+    """Check the spec's arrays and the labels that count against the number of classes.
+
+    The classes are those of all processes together.
     """
     torch_checks.given_spec(spec, num_classes)
     torch_checks.labels(target, num_classes, rows.options.ignore_index)

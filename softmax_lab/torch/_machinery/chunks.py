@@ -111,7 +111,9 @@ class Gradients(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk's logits, then their gradient: in the type of the products, and (the same memory, or a copy) as
+    """A chunk's logits, then their gradient.
+
+    The two tensors are the same memory, or one is a copy of the other: in the type of the products, and as
     the kernel takes them.
     """
 
@@ -140,8 +142,9 @@ class Chunk(NamedTuple):
         return self.product if self.product.dtype == self.wide.dtype else self.product.copy_(self.wide)
 
     def add_product(self, total: Tensor, h: Tensor) -> None:
-        """Add the gradient's product with ``h``, (V, D), to ``total``, never rounding the sum to half
-        precision.
+        """Add the gradient's product with ``h``, (V, D), to ``total``.
+
+        The sum is never rounded to half precision.
         """
         if self.wide.dtype == total.dtype and not (self.product.is_cuda and self.product.dtype not in _WIDE):
             total.addmm_(self.wide.t(), h.to(total.dtype))
@@ -154,8 +157,9 @@ class Chunk(NamedTuple):
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a product in float32 at least, halves not rounded in between where torch offers that (on a GPU,
-    from 2.8 on).
+    """Return a product in float32 at least.
+
+    Halves are not rounded in between where torch offers that (on a GPU, from 2.8 on).
     """
     if a.is_cuda and a.dtype not in _WIDE and "dtype" in torch.ops.aten.mm.overloads():
         return torch.mm(a, b, out_dtype=torch.float32)
@@ -165,8 +169,9 @@ def _wide_product(a: Tensor, b: Tensor) -> Tensor:
 def run(
     task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Wanted, factor: Tensor | None
 ) -> tuple[Tensor, Tensor, Gradients]:
-    """Return values and weights of all rows (N,), float64 and 0 where a row does not count, and the wanted
-    gradients.
+    """Return values and weights of all rows (N,), and the wanted gradients.
+
+    Values and weights are float64, and 0 where a row does not count.
     """
     values, weights = hidden.new_zeros((2, len(hidden)), dtype=torch.float64)
     gradients, buffer = Gradients.zeros(hidden, weight, bias, wanted), None

@@ -18,8 +18,9 @@ __all__ = ["local_kernel", "numpy_values", "operator_values", "plain_kernel"]
 
 
 def local_kernel(spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return values and weights of rows ``z`` (n, V), and where ``gradient`` is set leave in ``z`` that of
-    each row's own value.
+    """Return values and weights of rows ``z`` (n, V).
+
+    With ``gradient`` leave in ``z`` the gradient of each row's own value.
     """
     kernels = gpu.kernels_for(z)
     if kernels is not None:

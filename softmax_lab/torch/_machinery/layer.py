@@ -1,5 +1,6 @@
-r"""The loss of a linear layer, without its logits: ``hidden @ weight.T + bias`` exists for some rows at a
-time.
+r"""The loss of a linear layer, without its logits.
+
+``hidden @ weight.T + bias`` exists for some rows at a time.
 
 Rows of the loss are independent, so a chunk of rows is all that ever has to be in memory. For a chunk H (n,
 D) with row factors f (sample weight, upstream gradient) and G (n, V), the gradient of each row's own value:
@@ -55,8 +56,9 @@ def evaluate(task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 
 class _Reduced(torch.autograd.Function):
-    """A sum or mean: its upstream gradient is one number, so the gradients are made with the value and scaled
-    in the end.
+    """A sum or mean.
+
+    Its upstream gradient is one number. So the gradients are made with the value, and scaled at the end.
     """
 
     @staticmethod
@@ -75,8 +77,9 @@ class _Reduced(torch.autograd.Function):
 
 
 class _PerRow(torch.autograd.Function):
-    """One value a row: the gradients wait for the upstream gradient of each, and the logits are computed
-    again for them.
+    """One value a row.
+
+    The gradients wait for the upstream gradient of each row. The logits are computed again for them.
     """
 
     @staticmethod
@@ -102,8 +105,9 @@ class _PerRow(torch.autograd.Function):
 
 
 class _Once(torch.autograd.Function):
-    """A gradient with no derivative of its own: to ask for it is an error, where a constant would be silently
-    wrong.
+    """A gradient with no derivative of its own.
+
+    To ask for one is an error, where a constant would be silently wrong.
     """
 
     @staticmethod
@@ -119,8 +123,9 @@ class _Once(torch.autograd.Function):
 
 
 def once_differentiable(gradients: Sequence[Tensor | None], *sources: Tensor | None) -> list[Tensor | None]:
-    """Return the gradients as they are, or where autograd records the backward pass, as nodes that refuse a
-    second one.
+    """Return the gradients, and let nobody differentiate them.
+
+    Where autograd records the backward pass they are nodes that refuse a second one.
     """
     if not torch.is_grad_enabled():
         return list(gradients)
@@ -143,8 +148,9 @@ def reduced(values: Tensor, weights: Tensor, rows: Rows) -> tuple[Tensor, Tensor
 
 
 def _scaled(gradient: Tensor | None, scale: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Return the gradient times ``scale``, in its own memory where no later backward pass will ask for it
-    again.
+    """Return the gradient times ``scale``.
+
+    The product is in the gradient's own memory where no later backward pass will ask for it again.
     """
     if gradient is None:
         return None

@@ -84,15 +84,17 @@ def _number(value: float) -> Tensor:
 
 
 def _plain_only(*others: Tensor | None) -> bool:
-    """Whether only plain torch knows the derivatives: functorch, forward mode, or gradients to more than the
-    logits.
+    """Whether only plain torch knows the derivatives.
+
+    It is so in functorch and forward mode, and where gradients are asked for more than the logits.
     """
     more = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in others)
     return more or is_transformed() or has_forward_mode()
 
 
 def needs_whole_logits(*tensors: Tensor) -> bool:
-    """Whether a loss that goes through its rows chunk by chunk cannot: inside transforms, and of tensors
-    without values.
+    """Whether a loss that goes through its rows chunk by chunk cannot.
+
+    It cannot inside transforms, and of tensors without values.
     """
     return _plain_only() or any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in tensors)

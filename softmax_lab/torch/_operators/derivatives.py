@@ -52,8 +52,9 @@ def save_backward(ctx: Any, inputs: Arguments, output: Tensor) -> None:
 
 
 def backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
-    """What flows back through a gradient: to the logits a Hessian-vector product, to the upstream gradient a
-    dot product a row.
+    """Return what flows back through a gradient.
+
+    To the logits flows a Hessian-vector product, to the upstream gradient a dot product a row.
     """
     logits, upstream, *arguments = ctx.saved_tensors
     to_logits = to_upstream = None
@@ -68,8 +69,9 @@ def backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _widest(tensor: Tensor) -> torch.dtype:
-    """Return the type in which a product with a half-precision number loses nothing, where the device
-    has it.
+    """Return the type in which a product with a half-precision number loses nothing.
+
+    Some devices do not have it: they get the widest they have.
     """
     return torch.float64 if tensor.device.type == "cpu" else loss_dtype(tensor.dtype)
 
@@ -87,8 +89,9 @@ def _save_hvp(ctx: Any, inputs: Arguments, output: Tensor) -> None:
 
 
 def _hvp_derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """The Hessian is symmetric; along the logits this would be a third derivative, which the compiled
-    operator has not.
+    """Return the Hessian times the upstream gradient: it is symmetric.
+
+    Along the logits this would be a third derivative, which the compiled operator has not.
     """
     if ctx.needs_input_grad[0]:
         raise NotImplementedError(

@@ -27,8 +27,9 @@ __all__ = ["CrossEntropy", "Later", "may_overwrite"]
 
 
 class CrossEntropy(torch.autograd.Function):
-    """The operator in eager mode: the same derivative, but a gradient that is this node's own is given away
-    uncopied.
+    """The operator in eager mode.
+
+    The derivative is the operator's, but a gradient that is this node's own is given away uncopied.
     """
 
     @staticmethod
@@ -51,8 +52,9 @@ class CrossEntropy(torch.autograd.Function):
 
 
 class Later(torch.autograd.Function):
-    """The loss whose gradient is made in the backward pass: rounded once, after every factor, and over the
-    logits where asked for.
+    """The loss whose gradient is made in the backward pass.
+
+    The gradient is rounded once, after every factor, and written over the logits where asked for.
     """
 
     @staticmethod
@@ -148,8 +150,9 @@ def _is_one(upstream: Tensor) -> bool:
 
 
 def _hvp(logits: Tensor, tangent: Tensor, arguments: Arguments) -> Tensor:
-    """Return the Hessian-vector product: by the operator, or by what can be differentiated or mapped once
-    more.
+    """Return the Hessian-vector product.
+
+    It comes from the operator, or from what can be differentiated or mapped once more.
     """
     if torch.is_grad_enabled():
         value = losses.loss(logits, *parsed(arguments)).sum()

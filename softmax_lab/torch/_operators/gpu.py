@@ -15,9 +15,7 @@ __all__ = ["kernels_for"]
 
 @cache
 def _triton() -> Any:
-    """Return the kernels for a GPU, or None where Triton is not installed: imported with the first tensor
-    that they can take.
-    """
+    """Return the kernels for a GPU, or None where Triton is not installed."""
     return import_module("softmax_lab.torch.triton") if find_spec("triton") else None
 
 

@@ -1,5 +1,6 @@
-"""The maps as torch's own operators, for programs that leave torch: ``torch.onnx.export(..., dynamo=True)``
-looks here.
+"""The maps as torch's own operators, for programs that leave torch.
+
+``torch.onnx.export(..., dynamo=True)`` looks here.
 
 ``torch.compile`` and ``torch.export`` keep this package's operators. What an exported program loses is a
 confident row's 1e-18.

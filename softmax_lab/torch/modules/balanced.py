@@ -1,5 +1,6 @@
-"""The gradient-balancing loss as a module: counts that are given or gathered, and a tau that held-out rows
-may steer.
+"""The gradient-balancing loss as a module.
+
+Its counts are given or gathered, and held-out rows may steer its tau.
 """
 
 from __future__ import annotations
@@ -158,8 +159,9 @@ class GradientBalancedLoss(SoftmaxLoss):
         SoftmaxLoss.spec.fset(self, spec)  # type: ignore[attr-defined]
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class
-        indices.
+        """Return the loss.
+
+        Arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices.
         """
         options = self._check(logits, target, sample_weight)
         fields = self._gathered(logits, target) if self._gathers else self._fields
@@ -187,8 +189,9 @@ class GradientBalancedLoss(SoftmaxLoss):
 
     @torch.no_grad()
     def _gathered(self, logits: Tensor, target: Tensor) -> SpecTensors:
-        """Count the targets of all processes, where they are to be counted, and return the fields for this
-        pass.
+        """Count the targets of all processes, where they are to be counted.
+
+        Return the fields for this pass.
         """
         labels = labels_of(target, self.options.ignore_index)
         fields = self._fields_for(
@@ -199,8 +202,9 @@ class GradientBalancedLoss(SoftmaxLoss):
         return fields
 
     def _fields_for(self, counts: Tensor, tau: float | Tensor) -> SpecTensors:
-        """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device: the same
-        formula, term by term.
+        """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device.
+
+        It is the same formula, term by term.
         """
         n = counts.clamp(min=1).to(exact_dtype(counts.device))
         share, given = n / n.max(), self._settings
@@ -223,8 +227,9 @@ class GradientBalancedLoss(SoftmaxLoss):
         sample_weight: Tensor | None,
         options: Options,
     ) -> tuple[Tensor, Tensor]:
-        """Return this process's part of all weights times the number of processes, and whether no row has
-        weight.
+        """Return this process's part of all weights, and whether no row has weight.
+
+        The part is multiplied by the number of processes.
         """
         label, live = labels_of(target.reshape(-1), options.ignore_index)
         assert isinstance(fields.class_weight, Tensor)

@@ -1,5 +1,6 @@
-"""Watch how hard each class pushes while a model trains: per-class gradient statistics from the
-probabilities, no second backward pass.
+"""Watch how hard each class pushes while a model trains.
+
+The per-class statistics come from the probabilities, with no second backward pass.
 
 The gradient of a row's loss by its logits is known in closed form once the loss has been computed, w (q - s)
 for most of the family, and everything here is a sum over rows of it. So sums are kept, of a window of one
@@ -348,8 +349,9 @@ class GradientMonitor:
         ).cpu().double().numpy()
 
     def figure(self, *, groups: int = 10) -> Figure:
-        """Draw the steps so far: the sum, the mean row, the ratio of the masses, and the mean q_y, a line a
-        group of classes.
+        """Draw the steps so far.
+
+        Shown are the sum, the mean row, the ratio of the masses, and the mean q_y, a line a group of classes.
 
         Classes are sorted by their rows so far and cut into at most ``groups`` groups; a line is their mean.
         """
@@ -372,8 +374,9 @@ class GradientMonitor:
         return figure
 
     def show(self) -> None:
-        """Draw the figure in the notebook's cell, or draw it anew where it stands: call it now and then from
-        the training loop.
+        """Draw the figure in the notebook's cell, or draw it anew where it stands.
+
+        Call this now and then from the training loop.
         """
         from IPython.display import display
 
@@ -383,8 +386,9 @@ class GradientMonitor:
             self._shown.update(self.figure())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what is needed to go on after a restart: tensors only, without entries where nothing has
-        been measured yet.
+        """Return what is needed to go on after a restart.
+
+        The state is tensors only, without entries where nothing has been measured yet.
         """
         window, measured = self._window, self._history
         sizes = (0, 0) if window is None else (window.classes, window.width)

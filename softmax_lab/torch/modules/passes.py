@@ -1,5 +1,6 @@
-"""What a forward pass saw, for its recomputation: activation checkpointing runs the pass again, inside the
-backward pass.
+"""What a forward pass saw, for its recomputation.
+
+Activation checkpointing runs the pass again, inside the backward pass.
 
 A module that counts in its forward pass must not count there once more, and must compute from the counts of
 the first pass, or value and gradient would be those of two functions. Whatever checkpoints (torch's two
@@ -111,8 +112,9 @@ class FirstPasses:
     # ---- a batch that is seen once or twice ----
 
     def batch_seen(self, labels: Labels, logits: Tensor) -> bool:
-        """Whether a batch that gradients flow through has been here before: True for all but the first of its
-        passes.
+        """Whether a batch that gradients flow through has been here before.
+
+        The answer is True for all but the first of its passes.
         """
         if not is_recomputation():
             if may_be_repeated():
@@ -199,8 +201,9 @@ _SEVERAL = (
 
 @contextmanager
 def _bookkeeping() -> Iterator[None]:
-    """Work that no graph and no dispatch mode sees: a selective checkpoint would look for it in the other
-    pass.
+    """Work that no graph and no dispatch mode sees.
+
+    A selective checkpoint would look for it in the other pass.
     """
     with torch.no_grad(), _disable_current_modes():
         yield

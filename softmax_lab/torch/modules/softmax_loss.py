@@ -118,8 +118,9 @@ class SoftmaxLoss(Stateful):
 
 
 def _on(device: torch.device, spec: SpecTensors) -> SpecTensors:
-    """Return the fields on the device: where a state was put in place of tensors without memory, the module
-    was never moved there.
+    """Return the fields on the device.
+
+    Where a state was put in place of tensors without memory, the module was never moved there.
     """
     values: dict[str, Any] = {
         name: value.to(device) for name, value in spec._asdict().items() if isinstance(value, Tensor)

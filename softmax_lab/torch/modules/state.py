@@ -1,5 +1,6 @@
-"""The state of a loss as one float64 vector: what every program that saves, averages or ships tensors can
-take.
+"""The state of a loss as one float64 vector.
+
+Every program that saves, averages or ships tensors can take it.
 
 The vector holds whole numbers (which module wrote it, for how many classes, what kind each field is),
 settings, and the arrays of specs. Each entry is written as two, its leading bits and the rest. Both are short
@@ -52,8 +53,9 @@ class State(NamedTuple):
 
 
 class Stateful(nn.Module):
-    """A module whose ``state_dict`` holds its settings as one vector, under torch's own name for what is no
-    parameter and no buffer.
+    """A module whose ``state_dict`` holds its settings as one vector.
+
+    The vector has torch's own name for what is no parameter and no buffer.
 
     The vector is made when it is asked for: no move, no cast and no broadcast of buffers reaches it.
     """

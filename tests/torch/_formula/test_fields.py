@@ -1,6 +1,4 @@
-"""The ends of the fields' domains in plain torch (functorch's way, and the closed forms off the CPU) against
-the CPU's loops.
-"""
+"""The fields as tensors, and the ends of their domains in plain torch against the CPU's loops."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A derivative in half precision is rounded once, after every factor: a mean's divisor, weights, and the
-upstream gradient.
+"""A derivative in half precision is rounded once, after every factor.
+
+The factors are a mean's divisor, weights, and the upstream gradient.
 """
 
 from __future__ import annotations
@@ -44,9 +45,7 @@ def problem(dtype: torch.dtype, n: int = 64, k: int = 96) -> tuple[Tensor, Tenso
 
 
 def gradient_of(loss: Loss, logits: Tensor, target: Tensor, upstream: Tensor | float) -> Tensor:
-    """Return the gradient of the loss times an upstream gradient, with respect to a leaf of the same
-    values.
-    """
+    """Return the gradient of the loss times an upstream gradient, in a leaf of the same values."""
     leaf = logits.detach().clone().requires_grad_()
     (loss(leaf, target) * upstream).sum().backward()
     assert leaf.grad is not None

@@ -1,5 +1,6 @@
-"""The loops' parts on torch's own threads: each done once, errors raised here, and a forked child on
-its own.
+"""The loops' parts run on torch's own threads.
+
+Each is done once, errors are raised here, and a forked child works on its own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What two processes check of the balancing loss and the monitor: started by ``test_balanced``, once for all
-cases.
+"""What two processes check of the balancing loss and the monitor.
+
+``test_balanced`` starts it, once for all cases.
 
 Each writes ``rank<r>.pt``: what it computed from its part of the batch, for the test to compare with one
 process on all of it.

@@ -1,5 +1,6 @@
-"""What two processes check of losses inside ``DistributedDataParallel``: started by ``test_state``, once for
-all cases.
+"""What two processes check of losses inside ``DistributedDataParallel``.
+
+``test_state`` starts it, once for all cases.
 
 Each writes ``rank<r>.pt``: what it computed from its half of each batch, for the test to compare with one
 process on all of it.

@@ -1,6 +1,4 @@
-"""The balancing loss: the registry's spec, counts given and gathered, a controller, exact resume, and two
-processes as one.
-"""
+"""The balancing loss has the registry's spec, and two processes are as one."""
 
 from __future__ import annotations
 
@@ -146,8 +144,9 @@ def test_training_resumes_exactly(counts: Any) -> None:
 
 
 def test_the_controller_takes_the_prior_out_and_stops_there() -> None:
-    """Logits that carry tau0 - tau times the log-prior, as of a model that learns what its loss asks: tau
-    goes to tau0.
+    """The logits carry tau0 - tau times the log-prior, as of a model that learns what its loss asks.
+
+    So tau goes to tau0.
     """
     prior = torch.from_numpy(np.log(np.maximum(COUNTS, 1) / np.maximum(COUNTS, 1).sum()))
     y = torch.arange(K).repeat(40)

@@ -1,6 +1,4 @@
-"""The monitor against the NumPy statistics of every row's gradient, through every way in, and what it leaves
-alone.
-"""
+"""The monitor against the NumPy statistics of every row's gradient, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Activation checkpointing: value, gradient and every count are those without it, to the bit, whatever
-checkpoints.
-"""
+"""Activation checkpointing changes no bit of value, gradient and counts, whatever checkpoints."""
 
 from __future__ import annotations
 

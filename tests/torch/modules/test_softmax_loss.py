@@ -1,6 +1,4 @@
-"""The modules: state, moves between devices and types, and the losses that change their spec as they
-train.
-"""
+"""The modules of fixed and changing specs: state, and moves between devices and types."""
 
 from __future__ import annotations
 

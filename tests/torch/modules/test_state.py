@@ -1,6 +1,4 @@
-"""The state of the losses: tensors only, the same numbers after every way to save, move, average and
-load it.
-"""
+"""The state of the losses is tensors, and the same numbers after every way to save, move and load it."""
 
 from __future__ import annotations
 
