@@ -292,11 +292,11 @@ def test_double_backward_agrees_with_torchs() -> None:
 
 
 def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
+    seen: list[str] = []
     original = calls.loss
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
-        calls.append("ours")
+        seen.append("ours")
         return original(*args, **kwargs)
 
     monkeypatch.setattr(calls, "loss", counted)
@@ -310,11 +310,11 @@ def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     for args in (*ours, (z, -z), (z, y, -torch.ones(3).double()), (z, z / 0.0)):
         slt.functional.cross_entropy(*args)
-        assert calls.pop() == "ours"
+        assert seen.pop() == "ours"
     weight = torch.ones(3).double().requires_grad_()
     for args in ((z[:0], y[:0]), (z, z.softmax(1), weight)):
         slt.functional.cross_entropy(*args)
-        assert not calls
+        assert not seen
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])

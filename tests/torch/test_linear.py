@@ -368,7 +368,7 @@ def test_a_graph_that_is_kept_gives_the_same_again() -> None:
 def test_ignored_rows_are_left_out_before_the_product() -> None:
     layer = Layer()
     task_rows: list[int] = []
-    kernel = linear.local_kernel
+    kernel = kernels.local_kernel
 
     def recorded(spec: sl.LossSpec, z: Tensor, target: Tensor, gradient: bool) -> Any:
         task_rows.append(len(z))
@@ -378,20 +378,6 @@ def test_ignored_rows_are_left_out_before_the_product() -> None:
         patch.setattr(linear, "local_kernel", recorded)
         layer.loss(chunk_bytes=4 * K * 8)
     assert task_rows == [4, 4, 3]
-
-
-def test_rows_of_a_chunk() -> None:
-    assert chunks.chunk_rows(64000, torch.float32, 64_000 * 4 * 10 + 1) == 10
-    assert chunks.chunk_rows(64000, torch.float64, 64_000 * 8 * 10 - 1) == 9
-    assert chunks.chunk_rows(64000, torch.bfloat16, 64_000 * 6 * 10) == 10  # the halves and a float32 copy
-    assert chunks.chunk_rows(64000, torch.float32, 1) == 1
-
-
-def test_chunks_are_even() -> None:
-    sizes = [part.stop - part.start for part in chunks.parts(None, 1000, 300)]  # type: ignore[union-attr]
-    assert sizes == [250] * 4
-    assert [len(part) for part in chunks.parts(torch.arange(0, 20, 2), 20, 4)] == [4, 3, 3]  # type: ignore[arg-type]
-    assert list(chunks.parts(None, 0, 4)) == []
 
 
 # ---- errors ----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,18 @@ from softmax_lab import LossSpec
 from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._base.tensors import loss_dtype
 from softmax_lab.torch._formula import losses
-from softmax_lab.torch._formula.fields import spec_tensors
+from softmax_lab.torch._formula.fields import (
+    SpecTensors,
+    extreme,
+    on_device,
+    only,
+    pack,
+    shard,
+    spec_tensors,
+    unpack,
+)
+from tests.limits import HANG
+from tests.specs import INDEX_SPECS
 
 LARGEST = float(np.finfo(np.float64).max)
 Z = torch.tensor([[2.0, 1.0, 0.5], [-3.0, 4.0, 1e-3]], dtype=torch.float64)
@@ -88,3 +101,76 @@ def test_maps_and_their_derivatives_at_the_ends(temperature: float, dtype: torch
 def test_a_derivative_in_plain_torch_refuses_a_temperature_whose_reciprocal_is_infinite() -> None:
     with pytest.raises(ValueError, match=r"temperature must be at least 5\.6e-309 .*got 1e-310"):
         torch.func.grad(lambda x: slt.cross_entropy(x, Y, LossSpec(temperature=1e-310)))(Z)
+
+
+# ---- what follows from the table of fields ----
+
+
+def entries(fields: SpecTensors) -> dict[str, Any]:
+    return {n: v.tolist() if isinstance(v, torch.Tensor) else v for n, v in fields._asdict().items()}
+
+
+@pytest.mark.parametrize("name", INDEX_SPECS)
+def test_packed_fields_come_back(name: str) -> None:
+    fields = on_device(INDEX_SPECS[name], torch.device("cpu"))
+    assert entries(unpack(*pack(fields))) == entries(fields)
+
+
+def test_a_shard_cuts_what_is_read_by_column() -> None:
+    whole = on_device(INDEX_SPECS["everything"], torch.device("cpu"))
+    part = shard(whole, 1, 3)
+    expected = {name: entries(whole)[name][1:3] for name in ("scale", "bias", "prior")}
+    assert entries(part) == entries(whole) | expected
+    matrix = on_device(INDEX_SPECS["bias matrix"], torch.device("cpu"))
+    assert torch.equal(shard(matrix, 1, 3).bias, matrix.bias[:, 1:3])
+
+
+def test_only_the_parts_that_are_asked_for_are_kept() -> None:
+    whole = on_device(INDEX_SPECS["everything"], torch.device("cpu"))
+    kept = ("temperature", "scale", "bias", "margin", "softcap")
+    assert entries(only(whole, "logits")) == entries(SpecTensors()) | {n: entries(whole)[n] for n in kept}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_extreme"),
+    [
+        ("temperature", 1e-20, True),
+        ("class_weight", 1e20, True),
+        ("class_weight", 0.0, False),
+        ("softcap", 1e20, True),
+        ("margin", 1e-20, False),
+        ("margin", 1e20, True),
+        ("gamma", 1e20, True),
+        ("smoothing", 1e-20, False),
+        ("bias", -1e20, True),
+    ],
+)
+def test_numbers_that_float32_would_lose(field: str, value: float, is_extreme: bool) -> None:
+    assert extreme(SpecTensors(**{field: value})) is is_extreme
+
+
+NEW_FIELD = """
+from softmax_lab import spec
+spec.FIELDS["extra"] = spec.Field("x", 0.0, "value", "factor")
+spec.LossSpec.extra = 0.0
+import torch
+import softmax_lab.torch as slt
+from softmax_lab.torch._formula import fields
+given = fields.SpecTensors(extra=2.5, softcap=3.0)
+assert fields.unpack(*fields.pack(given)) == given
+assert fields.only(given, "logits") == fields.SpecTensors(softcap=3.0)
+assert fields.extreme(fields.SpecTensors(extra=1e-20))
+assert fields.numpy_spec(given).extra == 2.5
+z, y = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+(gradient,) = torch.autograd.grad(slt.cross_entropy(z, y), z, create_graph=True)
+gradient.sum().backward()
+assert torch.allclose(torch.func.grad(lambda z: slt.cross_entropy(z, y))(z.detach()), gradient.detach())
+print("ok")
+"""
+
+
+def test_a_new_number_needs_no_edit_but_its_place_in_the_formula() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NEW_FIELD], capture_output=True, text=True, timeout=HANG, check=False
+    )
+    assert done.stdout == "ok\n", done.stderr

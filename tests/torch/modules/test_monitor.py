@@ -308,3 +308,8 @@ def test_it_changes_nothing_of_the_training() -> None:
     with once(module=loss, classifier=layer):
         watched = gradient_of(loss(layer(H), Y), layer.weight)
     assert torch.equal(alone, watched)
+
+
+def test_a_number_of_steps_is_not_cut_off() -> None:
+    with pytest.raises(TypeError, match=r"must be a whole number; got 1\.5"):
+        slt.GradientMonitor(every=1.5)  # type: ignore[arg-type]
