@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
+from softmax_lab.torch._operators import calls
 
 pytest.importorskip("expecttest", reason="torch's own test samples need it")
 
