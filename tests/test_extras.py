@@ -130,7 +130,7 @@ ANSWERS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = {
     "coefficients": ("mpmath", _coefficients, "the coefficients are fitted with mpmath; {}[mpmath]'"),
     "torch": (
         "torch",
-        _imported_anew("softmax_lab.torch._installed"),
+        _imported_anew("softmax_lab.torch._setup.installed"),
         "softmax_lab.torch needs torch; {}[torch]'",
     ),
     "half tensors": ("ml_dtypes", _half_tensor, "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'"),

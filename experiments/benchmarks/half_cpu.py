@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from experiments import machine, tables
-from softmax_lab.torch._composite import Options
-from softmax_lab.torch._shared import packed
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._formula.fields import packed
 
 from . import _command
 from ._command import Benchmark, Job, Row, Shape

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import softmax_lab as sl
 from experiments import memory, tables
-from softmax_lab.torch import _chunks
+from softmax_lab.torch._machinery import chunks
 from softmax_lab.torch.linear import linear_cross_entropy
 
 from . import _command
@@ -69,13 +69,13 @@ def products(layer: Layer) -> Tensor:
     That is the logits, and the products of their gradient with the weight and with the hidden rows.
     """
     hidden, weight = layer.hidden.detach(), layer.weight.detach()
-    step = _chunks.chunk_rows(len(weight), weight.dtype, _chunks.CHUNK_BYTES)
+    step = chunks.chunk_rows(len(weight), weight.dtype, chunks.CHUNK_BYTES)
     chunk, to_hidden, to_weight = (
         weight.new_empty(step, len(weight)),
         torch.empty_like(hidden),
         torch.zeros_like(weight),
     )
-    for part in _chunks.parts(None, len(hidden), step):
+    for part in chunks.parts(None, len(hidden), step):
         rows = hidden[part]
         z = chunk[: len(rows)]
         torch.mm(rows, weight.t(), out=z)

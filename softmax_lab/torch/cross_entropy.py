@@ -6,8 +6,9 @@ from torch import Tensor
 
 from .._checks import Empty, Reduction
 from ..spec import LossSpec
-from . import _checks, ops
-from ._composite import Options
+from ._base import checks
+from ._base.options import Options
+from ._operators import calls
 
 __all__ = ["cross_entropy"]
 
@@ -105,7 +106,7 @@ def cross_entropy(
     softmax_lab.torch.functional.cross_entropy : torch's own signature and semantics.
     softmax_lab.torch.SoftmaxLoss : the same as a module.
     """
-    options = _checks.loss(logits, target, spec, sample_weight, Options(reduction, empty, ignore_index, dim))
+    options = checks.loss(logits, target, spec, sample_weight, Options(reduction, empty, ignore_index, dim))
     if validate and logits.device.type != "cpu":
-        _checks.labels(target, logits.shape[options.dim], options.ignore_index)
-    return ops.loss(logits, target, spec, sample_weight, options, inplace=inplace)
+        checks.labels(target, logits.shape[options.dim], options.ignore_index)
+    return calls.loss(logits, target, spec, sample_weight, options, inplace=inplace)

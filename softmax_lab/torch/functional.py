@@ -1,5 +1,6 @@
-"""Drop-ins for three functions of ``torch.nn.functional``: their signatures, their semantics, this package's
-kernels.
+"""Drop-ins for three functions of ``torch.nn.functional``.
+
+Signatures and semantics are torch's, the kernels are this package's.
 
 What no kernel is made for (no classes at all, integer or complex input, tensor subclasses, class weights that
 are to be differentiated, ...) is torch's own function's work, and so is every error message.
@@ -20,18 +21,16 @@ from torch.nn.functional import log_softmax as _torch_log_softmax
 from torch.nn.functional import softmax as _torch_softmax
 
 from ..spec import LossSpec
-from . import ops
-from ._checks import FLOATS
-from ._composite import Options
-from ._family import SpecTensors
-from ._labels import checked, labels_of
-from ._shared import autocast_dtype, exact_dtype, is_dense, loss_dtype
+from ._base.labels import checked, labels_of
+from ._base.options import Options
+from ._base.tensors import FLOATS, autocast_dtype, exact_dtype, is_dense, loss_dtype
+from ._formula.fields import SpecTensors
+from ._operators import calls
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
 _PLAIN = LossSpec()
 _NO_INTEGERS = (*FLOATS, torch.bool, torch.complex32, torch.complex64, torch.complex128)
-_NEUTRAL = SpecTensors(1.0, 1.0, 0.0, 0.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, None)
 
 
 def cross_entropy(
@@ -44,8 +43,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be, computed by
-    this package.
+    r"""Return what ``torch.nn.functional.cross_entropy`` of the same arguments is defined to be.
 
     Arguments, shapes (the classes along dimension 1), types, errors and corner cases are torch's. In
     particular ``weight`` multiplies each class's term :math:`s_k \log q_k` of a smoothed target, and the mean
@@ -99,14 +97,14 @@ def cross_entropy(
     ignore_index, label_smoothing = ignored, smoothing
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
-        value = ops.loss(
+        value = calls.loss(
             input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options
         )
     elif weight is not None:
         value = _weighted(input, target, weight, label_smoothing, options)
     else:
-        spec = _NEUTRAL._replace(smoothing=label_smoothing) if label_smoothing else _PLAIN
-        value = ops.loss(input, target, spec, None, options)
+        spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else _PLAIN
+        value = calls.loss(input, target, spec, None, options)
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
 
@@ -132,8 +130,9 @@ def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: 
 
 
 def _integer(value: Any) -> int | None:
-    """Return the integer that torch reads there (also from NumPy's scalars and tensors without dimensions),
-    or None for its error.
+    """Return the integer that torch reads there, or None for its error.
+
+    Torch reads NumPy's scalars and tensors without dimensions too.
     """
     if isinstance(value, Tensor):
         scalar = value.ndim == 0 and value.dtype not in _NO_INTEGERS
@@ -176,8 +175,9 @@ def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
 
 
 def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float, options: Options) -> Tensor:
-    """Return torch's weighted loss for class indices. The divisor of a mean, the sum of W_y, is divided out
-    of W first.
+    """Return torch's weighted loss for class indices.
+
+    The divisor of a mean, the sum of W_y, is divided out of W first.
 
     So whatever the weights hold, one pass over the logits gives value and gradient, and no decision rests on
     a value.
@@ -194,8 +194,9 @@ def _weighted(z: Tensor, target: Tensor, weight: Tensor, label_smoothing: float,
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return which rows count, and labels that any table can be asked for: whoever takes the target itself
-    reports a wrong one.
+    """Return which rows count, and labels that any table can be asked for.
+
+    Whoever takes the target itself reports a wrong label.
     """
     label, live = labels_of(target, ignore_index)
     return live, label.clamp(0, num_classes - 1)
@@ -206,7 +207,7 @@ def _weighted_sum(
 ) -> Tensor:
     """Return W_y (-log q_y) by row or summed, smoothed where that is asked for."""
     if not label_smoothing:
-        return ops.loss(z, target, _NEUTRAL._replace(class_weight=weight), None, options)
+        return calls.loss(z, target, SpecTensors(class_weight=weight), None, options)
     dim = options.dim
     valid = checked(target, z.shape[dim], options.ignore_index)
     live, label = _labels(valid, z.shape[dim], options.ignore_index)
@@ -215,7 +216,7 @@ def _weighted_sum(
     share = torch.where(counts, _beside(weight, z, dim) * (label_smoothing / z.shape[dim]), 0.0)
     s = share.scatter_add(dim, label.unsqueeze(dim), own.unsqueeze(dim))
     # a row that does not count may hold anything: zeros keep NaN times 0 out of its gradient
-    return ops.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
+    return calls.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
 
 
 def softmax(
@@ -224,8 +225,7 @@ def softmax(
     _stacklevel: int = 3,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be, computed by this
-    package.
+    """Return what ``torch.nn.functional.softmax`` of the same arguments is defined to be.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def softmax(
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
         return _torch_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.softmax(converted, 1.0, axis % converted.ndim)
+    return calls.softmax(converted, 1.0, axis % converted.ndim)
 
 
 def log_softmax(
@@ -251,8 +251,7 @@ def log_softmax(
     _stacklevel: int = 3,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be, computed by
-    this package.
+    """Return what ``torch.nn.functional.log_softmax`` of the same arguments is defined to be.
 
     Examples
     --------
@@ -269,7 +268,7 @@ def log_softmax(
     converted = _ready(input, axis, dtype)
     if converted is None or axis is None:
         return _torch_log_softmax(input, dim, _stacklevel + 1, dtype)
-    return ops.log_softmax(converted, 1.0, axis % converted.ndim)
+    return calls.log_softmax(converted, 1.0, axis % converted.ndim)
 
 
 def _ready(z: Tensor, dim: int | None, dtype: torch.dtype | None) -> Tensor | None:

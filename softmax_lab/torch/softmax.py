@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .._checks import number
-from . import _checks, ops
+from ._base import checks
+from ._operators import calls
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -57,7 +58,7 @@ def softmax(
     --------
     softmax_lab.torch.functional.softmax : torch's own signature.
     """
-    return ops.softmax(*_checked(input, dim, temperature, dtype))
+    return calls.softmax(*_checked(input, dim, temperature, dtype))
 
 
 def log_softmax(
@@ -83,11 +84,11 @@ def log_softmax(
     --------
     softmax_lab.torch.functional.log_softmax : torch's own signature.
     """
-    return ops.log_softmax(*_checked(input, dim, temperature, dtype))
+    return calls.log_softmax(*_checked(input, dim, temperature, dtype))
 
 
 def _checked(z: Tensor, dim: int, temperature: float, dtype: torch.dtype | None) -> tuple[Tensor, float, int]:
     if dtype is not None and isinstance(z, Tensor):
         z = z.to(dtype)
-    _checks.floating("input", z)
-    return z, number("temperature", temperature, low=0.0, open_low=True), _checks.class_dim("input", z, dim)
+    checks.floating("input", z)
+    return z, number("temperature", temperature, low=0.0, open_low=True), checks.class_dim("input", z, dim)

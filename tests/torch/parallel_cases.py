@@ -1,5 +1,6 @@
-"""What every rank checks of the class-parallel losses: run by ``torchrun`` from ``test_parallel``, all cases
-in one launch.
+"""What every rank checks of the class-parallel losses.
+
+``test_parallel`` starts it by ``torchrun``, all cases in one launch.
 
 Each rank writes ``rank<r>.json``: what went wrong in a case (nothing: an empty text), by ``<ranks>: <case>``.
 Groups of 1 to all ranks are made in one launch; the first ranks of the launch are in each.
@@ -443,8 +444,9 @@ CASES: dict[str, Callable[[Place], None]] = {
 
 
 def run_cases(rank: int, world: int) -> dict[str, str]:
-    """Run every case in groups of 1 to all ranks, up to the first that fails: the ranks may be out of step
-    from there on.
+    """Run every case in groups of 1 to all ranks, up to the first that fails.
+
+    The ranks may be out of step from there on.
     """
     groups = {ranks: dist.new_group(range(ranks)) for ranks in range(1, world + 1)}
     found: dict[str, str] = {}
@@ -458,8 +460,9 @@ def run_cases(rank: int, world: int) -> dict[str, str]:
 
 
 def lost_ranks(rank: int, world: int, folder: Path) -> dict[str, str]:
-    """The last rank comes when the others have given it up, then dies: they must see an error, and not wait
-    for as long as a hang.
+    """The last rank comes when the others have given it up, then dies.
+
+    The others must see an error, and not wait for as long as a hang.
     """
     late, dying = (dist.new_group(range(world), timeout=SHORT) for _ in range(2))
     given, last = problem(), world - 1

@@ -1,6 +1,4 @@
-"""The loss on tensors: the NumPy package's bits, every kind of derivative, whose memory the gradient is, and
-errors.
-"""
+"""The loss on tensors: the NumPy package's bits, every kind of derivative, memory, and errors."""
 
 from __future__ import annotations
 
@@ -22,8 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import softmax_lab as sl
 import softmax_lab.torch as slt
 from softmax_lab import LossSpec
-from softmax_lab.torch import _checks, _composite, ops
-from softmax_lab.torch._shared import as_array, fields_of
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._base.tensors import as_array
+from softmax_lab.torch._formula import losses
+from softmax_lab.torch._formula.fields import fields_of
+from softmax_lab.torch._operators import loss as implementation
 from tests.limits import HANG
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
@@ -133,9 +134,7 @@ def test_other_integers_as_labels(dtype: torch.dtype) -> None:
     for plain in (False, True):
         fields = fields_of(LossSpec(), logits)
         values = [
-            _composite.loss(logits, y, fields, None, _composite.Options())
-            if plain
-            else slt.cross_entropy(logits, y)
+            losses.loss(logits, y, fields, None, Options()) if plain else slt.cross_entropy(logits, y)
             for y in (target, target.to(dtype))
         ]
         assert torch.equal(*values)
@@ -161,74 +160,13 @@ def test_autocast_changes_nothing() -> None:
         assert_same_bits(logits, target, LossSpec())
 
 
-# ---- plain torch: what other devices and transforms run ----
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
-def test_the_closed_form_in_plain_torch_agrees(soft: bool, reduction: str) -> None:
-    weights = torch.linspace(0.5, 2.0, N, dtype=torch.float64)
-    tangent = torch.randn(N, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    options = _composite.Options(reduction)
-    for name, spec in (SOFT_SPECS if soft else INDEX_SPECS).items():
-        logits, target = problem(soft=soft)
-        fields = fields_of(spec, logits)
-        named: dict[str, Any] = {"reduction": reduction, "sample_weight": weights.numpy()}
-        value, gradient = _composite.loss_and_gradient(logits.detach(), target, fields, weights, options)
-        product = _composite.hvp(logits.detach(), target, tangent, fields, weights, options)
-        differentiable = _composite.loss(logits, target, fields, weights, options)
-        expected, expected_gradient = sl.cross_entropy_grad(as_array(logits), as_array(target), spec, **named)
-        np.testing.assert_allclose(value, expected, rtol=1e-13, err_msg=name)
-        np.testing.assert_allclose(differentiable.detach(), expected, rtol=1e-13, err_msg=name)
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
-        (by_autograd,) = torch.autograd.grad(differentiable.sum(), logits)
-        np.testing.assert_allclose(by_autograd, expected_gradient, rtol=1e-12, atol=1e-14, err_msg=name)
-        expected_product = sl.cross_entropy_hvp(
-            as_array(logits), as_array(target), tangent.numpy(), spec, **named
-        )
-        np.testing.assert_allclose(product, expected_product, rtol=1e-12, atol=1e-13, err_msg=name)
-
-
-def test_plain_torch_keeps_confident_rows() -> None:
-    logits = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
-    fields = fields_of(LossSpec(), logits)
-    value, gradient = _composite.loss_and_gradient(
-        logits, torch.tensor([0]), fields, None, _composite.Options()
-    )
-    expected, expected_gradient = sl.cross_entropy_grad(logits.numpy(), [0])
-    np.testing.assert_allclose(value, expected, rtol=1e-15)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-15)
-
-
-def test_plain_torch_at_infinities_and_ignored_nan() -> None:
-    logits = torch.tensor(
-        [
-            [0.0, -torch.inf, 1.0],
-            [torch.nan] * 3,
-            [torch.inf, 0.0, 0.0],
-            [-torch.inf] * 3,
-            [torch.nan, 0.0, 0.0],
-        ]
-    )
-    target = torch.tensor([0, -100, 1, 2, 1])
-    for spec in (LossSpec(), LossSpec(softcap=5.0, gamma=0.5)):
-        fields = fields_of(spec, logits)
-        value, gradient = _composite.loss_and_gradient(
-            logits, target, fields, None, _composite.Options("none")
-        )
-        expected, expected_gradient = sl.cross_entropy_grad(
-            logits.numpy(), target.numpy(), spec, reduction="none"
-        )
-        np.testing.assert_allclose(value, expected, rtol=1e-6)
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
-
-
 # ---- every kind of derivative ----
 
 
 def held(spec: LossSpec, logits: Tensor, target: Tensor) -> tuple[LossSpec, Tensor | None]:
-    """Return the spec without its gate and with the weights that the gate gives here as sample weights: what
-    derivatives mean.
+    """Return the spec without its gate, and the weights that the gate gives here as sample weights.
+
+    That is what derivatives mean.
     """
     if not spec.gate:
         return spec, None
@@ -288,7 +226,7 @@ def test_double_backward_runs_the_closed_form(monkeypatch: pytest.MonkeyPatch) -
         calls.append("hvp")
         return sl.cross_entropy_hvp(*args, **kwargs)
 
-    monkeypatch.setattr(ops, "cross_entropy_hvp", counted)
+    monkeypatch.setattr(implementation, "cross_entropy_hvp", counted)
     logits, target = problem()
     hessians(slt.cross_entropy(logits, target), logits)
     assert calls == ["hvp"]
@@ -654,13 +592,6 @@ def test_errors(change: dict[str, Any], error: type[Exception], message: str) ->
     logits, target = problem()
     with pytest.raises(error, match=message):
         slt.cross_entropy(**({"logits": logits, "target": target} | change))
-
-
-def test_validate_reads_labels_on_any_device() -> None:
-    _, target = problem()
-    _checks.labels(target, K, -100)
-    with pytest.raises(IndexError, match="label 5 at row"):
-        _checks.labels(target.clamp(min=5), 5, -100)
 
 
 def test_an_ignored_label_has_64_bits() -> None:

@@ -1,6 +1,4 @@
-"""The drop-ins beside torch's own functions: torch's own samples and error cases, and every corner of the
-signature.
-"""
+"""The drop-ins beside torch's own functions: its samples, its error cases, and every corner."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from softmax_lab.torch import ops
+from softmax_lab.torch._operators import calls
 
 pytest.importorskip("expecttest", reason="torch's own test samples need it")
 
@@ -57,9 +55,7 @@ def detached(value: Any) -> Any:
 def outcome(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Return the value and the gradients of its weighted sum with respect to every argument that
-    wants one.
-    """
+    """Return the value, and its weighted sum's gradients in every argument that wants one."""
     args, kwargs = (
         tuple(detached(value) for value in args),
         {name: detached(value) for name, value in kwargs.items()},
@@ -297,14 +293,14 @@ def test_double_backward_agrees_with_torchs() -> None:
 
 
 def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    original = ops.loss
+    seen: list[str] = []
+    original = calls.loss
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
-        calls.append("ours")
+        seen.append("ours")
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(ops, "loss", counted)
+    monkeypatch.setattr(calls, "loss", counted)
     z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
     ours: list[tuple[Any, ...]] = [
         (z, y),
@@ -315,11 +311,11 @@ def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     for args in (*ours, (z, -z), (z, y, -torch.ones(3).double()), (z, z / 0.0)):
         slt.functional.cross_entropy(*args)
-        assert calls.pop() == "ours"
+        assert seen.pop() == "ours"
     weight = torch.ones(3).double().requires_grad_()
     for args in ((z[:0], y[:0]), (z, z.softmax(1), weight)):
         slt.functional.cross_entropy(*args)
-        assert not calls
+        assert not seen
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])

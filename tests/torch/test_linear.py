@@ -1,6 +1,4 @@
-"""The linear loss against the whole loss in NumPy, and that it costs what it says: products, memory,
-precision.
-"""
+"""The linear loss against the whole loss in NumPy, and what it costs."""
 
 from __future__ import annotations
 
@@ -18,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from softmax_lab.torch import _chunks, linear
+from softmax_lab.torch import linear
+from softmax_lab.torch._machinery import chunks, kernels
 from softmax_lab.torch.linear import linear_cross_entropy
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
@@ -89,9 +88,9 @@ def each_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     A gate has plain torch on all.
     """
-    monkeypatch.setattr(_chunks, "_CACHED", 3 * K)  # several blocks
+    monkeypatch.setattr(chunks, "_CACHED", 3 * K)  # several blocks
     if request.param == "other device":
-        monkeypatch.setattr(linear, "numpy_values", linear.operator_values)
+        monkeypatch.setattr(kernels, "numpy_values", kernels.operator_values)
     return str(request.param)
 
 
@@ -206,8 +205,9 @@ def test_ignored_rows_may_hold_anything_and_no_row_at_all_is_nan_or_zero() -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
-    """The sum over 400 chunks is as exact as the rounded logits allow: half an ulp, where a sum in half
-    precision loses digits.
+    """The sum over 400 chunks is as exact as the rounded logits allow.
+
+    That is half an ulp, where a sum in half precision loses digits.
     """
     layer = Layer(dtype=dtype, rows=400)
     logits = torch.addmm(layer.bias, layer.hidden, layer.weight.T).detach()  # rounded as the product is
@@ -228,8 +228,9 @@ def test_half_precision_rounds_the_weight_gradient_once(dtype: Any) -> None:
 
 
 def test_float16_mean_keeps_small_gradients() -> None:
-    """The divisor and the upstream gradient meet before anything is rounded, so a scaled loss does not
-    underflow.
+    """The divisor and the upstream gradient meet before anything is rounded.
+
+    So a scaled loss does not underflow.
     """
     rows, scale = 1 << 16, 2.0**16
     hidden, weight = (
@@ -367,7 +368,7 @@ def test_a_graph_that_is_kept_gives_the_same_again() -> None:
 def test_ignored_rows_are_left_out_before_the_product() -> None:
     layer = Layer()
     task_rows: list[int] = []
-    kernel = linear.local_kernel
+    kernel = kernels.local_kernel
 
     def recorded(spec: sl.LossSpec, z: Tensor, target: Tensor, gradient: bool) -> Any:
         task_rows.append(len(z))
@@ -377,20 +378,6 @@ def test_ignored_rows_are_left_out_before_the_product() -> None:
         patch.setattr(linear, "local_kernel", recorded)
         layer.loss(chunk_bytes=4 * K * 8)
     assert task_rows == [4, 4, 3]
-
-
-def test_rows_of_a_chunk() -> None:
-    assert _chunks.chunk_rows(64000, torch.float32, 64_000 * 4 * 10 + 1) == 10
-    assert _chunks.chunk_rows(64000, torch.float64, 64_000 * 8 * 10 - 1) == 9
-    assert _chunks.chunk_rows(64000, torch.bfloat16, 64_000 * 6 * 10) == 10  # the halves and a float32 copy
-    assert _chunks.chunk_rows(64000, torch.float32, 1) == 1
-
-
-def test_chunks_are_even() -> None:
-    sizes = [part.stop - part.start for part in _chunks.parts(None, 1000, 300)]  # type: ignore[union-attr]
-    assert sizes == [250] * 4
-    assert [len(part) for part in _chunks.parts(torch.arange(0, 20, 2), 20, 4)] == [4, 3, 3]  # type: ignore[arg-type]
-    assert list(_chunks.parts(None, 0, 4)) == []
 
 
 # ---- errors ----

@@ -1,5 +1,6 @@
-"""A result does not depend on how it is asked for: every function in every mode gives the numbers of eager
-float64.
+"""A result does not depend on how it is asked for.
+
+Every function in every mode gives the numbers of eager float64.
 
 A function enters by its row in ``FUNCTIONS``, a mode by its row in ``MODES``; every pair is a test. What is
 refused by a documented error, and not computed, is in ``REFUSED`` with its words.

@@ -1,6 +1,4 @@
-"""The class-parallel losses on 1 to 4 processes started by torchrun, and what happens when one of them is
-lost.
-"""
+"""The class-parallel losses on 1 to 4 processes started by torchrun, one of which may be lost."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
-from softmax_lab.torch import _composite
-from softmax_lab.torch._shared import as_array
+from softmax_lab.torch._base.tensors import as_array
+from softmax_lab.torch._formula import maps
 
 NAMES = ("softmax", "log_softmax")
 Z = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
@@ -69,7 +69,7 @@ def test_plain_torch_agrees(name: str) -> None:
         ),
     ):
         for temperature in (1.0, 0.3):
-            plain = getattr(_composite, name)(z, 1, temperature)
+            plain = getattr(maps, name)(z, 1, temperature)
             np.testing.assert_allclose(plain, both(name)[1](z.numpy(), temperature=temperature), rtol=1e-13)
 
 
@@ -77,7 +77,7 @@ def test_a_temperature_so_low_that_the_quotient_overflows(name: str) -> None:
     z = torch.tensor([1e300, -1e300, 1e300], dtype=torch.float64)
     expected = both(name)[1](z.numpy(), temperature=1e-20)
     np.testing.assert_allclose(both(name)[0](z, temperature=1e-20), expected)
-    np.testing.assert_allclose(getattr(_composite, name)(z, 0, 1e-20), expected)
+    np.testing.assert_allclose(getattr(maps, name)(z, 0, 1e-20), expected)
 
 
 @pytest.mark.parametrize(

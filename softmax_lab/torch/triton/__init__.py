@@ -3,7 +3,7 @@
 In layers: ``elementary`` (exponential, powers, tanh), ``rows`` (logits, targets, the normaliser), ``terms``
 (what a row comes to: the formulas of :mod:`softmax_lab._kernels.terms`), a kernel with its launcher a file
 (``maps``, ``family``, ``product``, ``rescale``), and ``plan`` (how a row is cut) with ``launch`` under them.
-Importing this imports Triton; :mod:`..ops` does so at the first tensor on a GPU.
+Importing this imports Triton; :mod:`.._operators.gpu` does so at the first tensor on a GPU.
 """
 
 from __future__ import annotations

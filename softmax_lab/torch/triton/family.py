@@ -15,10 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ..._rows import KEPT
-from .._composite import Options
-from .._family import SpecTensors
-from .._labels import labels_of
-from .._shared import loss_dtype
+from .._base.labels import labels_of
+from .._base.options import Options
+from .._base.tensors import loss_dtype
+from .._formula.fields import SpecTensors
 from .launch import as_rows, from_rows, launch
 from .rows import (
     at,

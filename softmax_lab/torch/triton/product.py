@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._composite import Options
-from .._family import SpecTensors
+from .._base.options import Options
+from .._formula.fields import SpecTensors
 from .elementary import log1p
 from .family import part_of_sums, prepare, sums_of_weights, total_weight
 from .launch import as_rows, from_rows, launch

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import triton.runtime.interpreter
 
-from softmax_lab.torch import _composite, ops
 from softmax_lab.torch import triton as kernels
+from softmax_lab.torch._formula import maps as formulas
+from softmax_lab.torch._operators import calls, derivatives, eager, gpu, loss
+from softmax_lab.torch._operators import maps as map_operators
 from softmax_lab.torch.triton import plan as plans
 
 
@@ -69,24 +71,26 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]
     return what runs.
     """
     monkeypatch.setattr(
-        ops, "gpu_kernels", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels
+        gpu, "kernels_for", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels
     )
     maps = {
-        name: ops._map_on_gpu(name) for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")
+        name: map_operators.map_on_gpu(name)
+        for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")
     }
     losses = {
-        "cross_entropy": ops._loss_on_gpu,
-        "cross_entropy_forward": ops._forward_on_gpu,
-        "cross_entropy_backward": ops._backward_on_gpu,
-        "cross_entropy_hvp": ops._hvp_on_gpu,
+        "cross_entropy": loss.loss_on_gpu,
+        "cross_entropy_forward": loss.forward_on_gpu,
+        "cross_entropy_backward": loss.backward_on_gpu,
+        "cross_entropy_hvp": loss.hvp_on_gpu,
     }
-    monkeypatch.setattr(ops, "_OPS", SimpleNamespace(**losses, **maps))
+    for module in (calls, derivatives, eager):
+        monkeypatch.setattr(module, "OPS", SimpleNamespace(**losses, **maps))
     derivative = {
-        name: ops._map_derivative(maps[f"{name}_vjp"], getattr(_composite, f"{name}_vjp"))
+        name: map_operators.map_derivative(maps[f"{name}_vjp"], getattr(formulas, f"{name}_vjp"))
         for name in ("softmax", "log_softmax")
     }
-    monkeypatch.setattr(ops, "softmax", _differentiable(maps["softmax"], derivative["softmax"]))
-    monkeypatch.setattr(ops, "log_softmax", _differentiable(maps["log_softmax"], derivative["log_softmax"]))
+    monkeypatch.setattr(calls, "softmax", _differentiable(maps["softmax"], derivative["softmax"]))
+    monkeypatch.setattr(calls, "log_softmax", _differentiable(maps["log_softmax"], derivative["log_softmax"]))
     return launched
 
 
@@ -98,7 +102,7 @@ def _differentiable(forward: Any, derivative: Any) -> Any:
         @staticmethod
         def forward(ctx: Any, z: Any, temperature: Any, dim: int) -> Any:
             result = forward(z, temperature, dim)
-            ops._save_map(ctx, (z, temperature, dim), result)
+            map_operators.save_map(ctx, (z, temperature, dim), result)
             return result
 
         backward = staticmethod(derivative)

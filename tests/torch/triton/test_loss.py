@@ -14,9 +14,11 @@ from torch import Tensor
 import softmax_lab as sl
 from softmax_lab import exact
 from softmax_lab.audit.cases import HARD_ROWS, labelled
-from softmax_lab.torch import _composite, _family
 from softmax_lab.torch import triton as kernels
-from softmax_lab.torch._composite import Options
+from softmax_lab.torch._base.options import Options
+from softmax_lab.torch._formula import family as family_of_rows
+from softmax_lab.torch._formula import losses
+from softmax_lab.torch._formula.fields import SpecTensors, spec_tensors
 from softmax_lab.torch.triton import plan as plans
 
 from ...specs import INDEX_SPECS, SOFT_SPECS, K
@@ -34,8 +36,8 @@ def rows(dtype: torch.dtype = torch.float32) -> Tensor:
     return z.to(dtype)
 
 
-def fields(spec: sl.LossSpec, dtype: torch.dtype = torch.float32) -> _family.SpecTensors:
-    return _family.spec_tensors(spec, torch.device("cpu"), dtype)
+def fields(spec: sl.LossSpec, dtype: torch.dtype = torch.float32) -> SpecTensors:
+    return spec_tensors(spec, torch.device("cpu"), dtype)
 
 
 def assert_close(result: Tensor, expected: Tensor, steps: float = 24.0) -> None:
@@ -57,7 +59,7 @@ def test_every_field(name: str, reduction: str, each_plan: str) -> None:
     if np.any(spec.smoothing):  # -inf would make the loss infinite
         z[4, 1] = 0.1
     value, gradient = kernels.loss_and_gradient(z, LABELS, fields(spec), weights, options)
-    expected = _composite.loss_and_gradient(z.double(), LABELS, fields(spec, torch.float64), weights, options)
+    expected = losses.loss_and_gradient(z.double(), LABELS, fields(spec, torch.float64), weights, options)
     assert_close(value, expected[0])
     assert_close(gradient, expected[1])
     assert torch.equal(kernels.loss(z, LABELS, fields(spec), weights, options), value)
@@ -69,7 +71,7 @@ def test_target_distributions(name: str, each_plan: str) -> None:
     target = torch.rand(7, K, generator=torch.Generator().manual_seed(2))
     target[0], target[3] = torch.eye(K)[2], 0.0
     value, gradient = kernels.loss_and_gradient(z, target, fields(spec), None, Options())
-    expected = _composite.loss_and_gradient(
+    expected = losses.loss_and_gradient(
         z.double(), target.double(), fields(spec, torch.float64), None, Options()
     )
     assert_close(value, expected[0])
@@ -209,7 +211,7 @@ def test_a_label_out_of_range_is_an_assertion() -> None:
 def test_any_strides_and_dimensions(each_plan: str) -> None:
     z, y = torch.randn(2, 5, 3), torch.tensor([[0, 4, 2], [1, 1, 3]])
     value, gradient = kernels.loss_and_gradient(z, y, fields(sl.LossSpec()), None, Options(dim=1))
-    expected, expected_gradient = _composite.loss_and_gradient(
+    expected, expected_gradient = losses.loss_and_gradient(
         z.double(), y, fields(sl.LossSpec(), torch.float64), None, Options(dim=1)
     )
     assert_close(value, expected)
@@ -221,10 +223,8 @@ def test_any_strides_and_dimensions(each_plan: str) -> None:
         kernels.loss(wide[:, :5].contiguous(), y.reshape(-1)[:4], fields(sl.LossSpec()), None, Options()),
     )
     one = torch.randn(1, 5).expand(3, 5)
-    losses = kernels.loss(
-        one, torch.tensor([1, 1, 1]), fields(sl.LossSpec()), None, Options(reduction="none")
-    )
-    assert losses[0] == losses[1] == losses[2]
+    alike = kernels.loss(one, torch.tensor([1, 1, 1]), fields(sl.LossSpec()), None, Options(reduction="none"))
+    assert alike[0] == alike[1] == alike[2]
 
 
 def test_offsets_beyond_two_to_the_31() -> None:
@@ -257,7 +257,7 @@ def test_the_gradient_from_what_was_kept(name: str, reduction: str, each_plan: s
     value, kept = kernels.loss_and_kept(z, target, fields(spec), weights, options)
     gradient = kernels.gradient(z, kept, upstream, target, fields(spec), weights, options)
     wide = target.double() if target.is_floating_point() else target
-    expected = _composite.loss_and_gradient(z.double(), wide, fields(spec, torch.float64), weights, options)
+    expected = losses.loss_and_gradient(z.double(), wide, fields(spec, torch.float64), weights, options)
     assert_close(value, expected[0])
     assert_close(gradient, expected[1] * (upstream[:, None] if upstream.ndim else upstream))
 
@@ -273,9 +273,7 @@ def test_a_loss_scale_is_no_second_rounding(each_plan: str) -> None:
     _, kept = kernels.loss_and_kept(z, labels, fields(sl.LossSpec()), None, Options())
     gradient = kernels.gradient(z, kept, scale, labels, fields(sl.LossSpec()), None, Options())
     expected = (
-        _composite.loss_and_gradient(
-            z.double(), labels, fields(sl.LossSpec(), torch.float64), None, Options()
-        )[1]
+        losses.loss_and_gradient(z.double(), labels, fields(sl.LossSpec(), torch.float64), None, Options())[1]
         * scale.double()
     )
     unit = 0.51 * torch.finfo(dtype).eps * expected.abs().clamp_min(torch.finfo(dtype).smallest_normal)
@@ -294,7 +292,7 @@ def test_over_the_logits_is_the_same_gradient(each_plan: str) -> None:
 
 def test_rows_in_place_have_their_weights(each_plan: str) -> None:
     _, weights = kernels.rows_in_place(rows(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"]), False)
-    _, expected = _family.value(
+    _, expected = family_of_rows.value(
         rows().double(), LABELS.clamp(min=0), fields(INDEX_SPECS["gate"], torch.float64)
     )
     assert_close(weights, expected)
@@ -310,7 +308,7 @@ def test_shares_of_any_sign_and_infinite_ones_give_the_formula(
     target[0, z[0].argmax() if place else 0] = share
     options = Options(reduction="none", signed=True)
     value, gradient = kernels.loss_and_gradient(z, target, fields(sl.LossSpec()), None, options)
-    expected = _composite.loss_and_gradient(
+    expected = losses.loss_and_gradient(
         z.double(), target.double(), fields(sl.LossSpec(), torch.float64), None, options
     )
     torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=1e-5, equal_nan=True)

@@ -10,8 +10,8 @@ import torch
 
 from softmax_lab import exact
 from softmax_lab.audit.cases import HARD_ROWS, LONG_ROW
-from softmax_lab.torch import _composite
 from softmax_lab.torch import triton as kernels
+from softmax_lab.torch._formula import maps as formulas
 from softmax_lab.torch.triton import plan as plans
 
 from ...ulps import Record, dtype_of
@@ -25,10 +25,10 @@ MAPS = ("softmax", "log_softmax")
 def test_value_and_derivative(name: str, temperature: float, each_plan: str) -> None:
     z, upstream = rows(), torch.randn(7, 6, generator=torch.Generator().manual_seed(3))
     result = getattr(kernels, name)(z, -1, temperature)
-    expected = getattr(_composite, name)(z.double(), -1, temperature)
+    expected = getattr(formulas, name)(z.double(), -1, temperature)
     assert_close(result, expected)
     pulled = getattr(kernels, f"{name}_vjp")(result, upstream, -1, temperature)
-    assert_close(pulled, getattr(_composite, f"{name}_vjp")(expected, upstream.double(), -1, temperature))
+    assert_close(pulled, getattr(formulas, f"{name}_vjp")(expected, upstream.double(), -1, temperature))
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -38,8 +38,8 @@ def test_a_confident_row_keeps_its_gradient(name: str, each_plan: str) -> None:
     if name == "log_softmax":
         upstream = torch.tensor([[0.0, 2.0, 0.0]])
     pulled = getattr(kernels, f"{name}_vjp")(getattr(kernels, name)(z, -1, 1.0), upstream, -1, 1.0)
-    expected = getattr(_composite, f"{name}_vjp")(
-        getattr(_composite, name)(z.double(), -1, 1.0), upstream.double(), -1, 1.0
+    expected = getattr(formulas, f"{name}_vjp")(
+        getattr(formulas, name)(z.double(), -1, 1.0), upstream.double(), -1, 1.0
     )
     assert expected[0, 1] != 0
     torch.testing.assert_close(pulled, expected.float(), rtol=1e-5, atol=0)
@@ -62,7 +62,7 @@ def test_which_kernel_runs(name: str, launched: list[tuple[str, bool]]) -> None:
     for k in (3, plans.WHOLE, plans.WHOLE + 1):
         z = torch.randn(1, k)
         result = getattr(kernels, name)(z, -1, 1.0)
-        assert_close(result, getattr(_composite, name)(z.double(), -1, 1.0))
+        assert_close(result, getattr(formulas, name)(z.double(), -1, 1.0))
         getattr(kernels, f"{name}_vjp")(result, z, -1, 1.0)
     runs = [("map_kernel", f"{name}_vjp_kernel", whole) for whole in (True, True, False)]
     assert launched == [(kernel, whole) for *both, whole in runs for kernel in both]

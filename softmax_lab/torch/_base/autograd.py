@@ -1,0 +1,79 @@
+"""What torch's autograd and its transforms say of themselves, by private names.
+
+Where a torch does not have a name, the answer is the careful one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .tensors import PLAIN_TYPES
+
+__all__ = [
+    "below_autograd",
+    "graph_is_kept",
+    "has_forward_mode",
+    "is_batched",
+    "is_concrete",
+    "is_recomputation",
+    "is_transformed",
+    "saved_tensors_are_watched",
+]
+
+below_autograd = torch._C._AutoDispatchBelowAutograd
+_keep_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
+_legacy_batch: Callable[[Tensor], bool] = getattr(
+    torch._C._functorch, "is_legacy_batchedtensor", lambda _: True
+)
+_top_hooks: Callable[[bool], Any] = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True
+)
+
+
+def graph_is_kept() -> bool:
+    """Whether another backward pass may follow the one that runs, over the same graph."""
+    return bool(_keep_graph())
+
+
+def saved_tensors_are_watched() -> bool:
+    """Whether hooks on saved tensors are set, which may hold on to what is saved."""
+    return _top_hooks(False) is not None
+
+
+def is_recomputation() -> bool:
+    """Whether this runs inside a backward pass."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def is_batched(upstream: Tensor) -> bool:
+    """Whether a gradient stands for many, as in ``torch.autograd.grad(..., is_grads_batched=True)``.
+
+    Torch says so nowhere else.
+    """
+    return bool(_legacy_batch(upstream))
+
+
+def is_transformed() -> bool:
+    """Whether a functorch transform is at work."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def has_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is open."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+def is_concrete(tensor: Tensor) -> bool:
+    """Whether the tensor's values are at hand: on the CPU, and neither traced nor mapped."""
+    return (
+        tensor.device.type == "cpu"
+        and type(tensor) in PLAIN_TYPES
+        and not is_transformed()
+        and not torch.compiler.is_compiling()
+    )

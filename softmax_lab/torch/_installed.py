@@ -1,7 +1,0 @@
-"""torch is there, or the error says how it is installed."""
-
-from __future__ import annotations
-
-from .._extras import load
-
-load("torch", "softmax_lab.torch needs torch")

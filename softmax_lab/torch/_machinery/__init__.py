@@ -1,0 +1,1 @@
+"""Losses without whole logits: rows in chunks, and classes spread over processes."""

@@ -1,0 +1,209 @@
+"""Rows whose columns are spread over ranks: the sums over all classes, and the gradient of a rank's own.
+
+The method stands in :mod:`softmax_lab.torch.parallel`, the formula of a row in
+:mod:`softmax_lab.torch._formula.terms`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...spec import LossSpec, active
+from .._base.tensors import loss_dtype
+from .._formula import terms
+from .._formula.fields import SpecTensors, shard, spec_tensors
+from .._formula.rows import Transformed, transformed
+from .agreement import Shard
+from .chunks import blocks
+from .layer import once_differentiable
+
+__all__ = ["ShardedRows", "Spread", "kernel"]
+
+
+class Spread(NamedTuple):
+    """What a rank needs to know of a row beside its own logits, all (n,) float64.
+
+    dL/du_k = alpha q_k - beta r_k, or with a distribution alpha q_k - beta s_k.
+    """
+
+    peak: Tensor  # M
+    total: Tensor  # S
+    alpha: Tensor
+    beta: Tensor
+    at_target: Tensor  # dL/du_y; unused with distributions
+
+
+class _Found(NamedTuple):
+    values: Tensor  # (n,) float64, as are the weights
+    weights: Tensor
+    spread: Spread
+
+
+class ShardedRows(torch.autograd.Function):
+    """Values and weights of rows; the gradient is computed, without the other ranks, when it is asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, target: Tensor, live: Tensor, spec: LossSpec, own: Shard
+    ) -> tuple[Tensor, Tensor]:
+        values, weights, spread = _found(own, spec, z, target)
+        ctx.own, ctx.spec = own, spec
+        ctx.save_for_backward(z, target, live, *spread)
+        weights = torch.where(live, weights, 0.0)
+        ctx.mark_non_differentiable(weights)
+        return torch.where(live, values, 0.0), weights
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        z, target, live, *saved = ctx.saved_tensors
+        with torch.no_grad():
+            gradient = torch.empty_like(z)
+            for block in blocks(z):
+                spread = Spread(*(each[block] for each in saved))
+                rows = _gradient(ctx.own, ctx.spec, z[block], target[block], spread) * upstream[block, None]
+                gradient[block] = torch.where(live[block, None], rows, 0.0)
+        return (*once_differentiable([gradient], upstream, z), None, None, None, None)
+
+
+def kernel(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+    """Return values and weights of rows ``z`` (n, K_r).
+
+    With ``gradient`` leave in ``z`` the gradient of each row's own value.
+    """
+    values, weights, spread = _found(own, spec, z, target)
+    if gradient:
+        for block in blocks(z):
+            of_block = Spread(*(each[block] for each in spread))
+            z[block] = _gradient(own, spec, z[block], target[block], of_block)
+    return values, weights
+
+
+def _found(own: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> _Found:
+    """Return what is known of rows after the two all-reduces, which are here."""
+    soft = target.is_floating_point()
+    peak = torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device)
+    sums = peak.new_zeros((6 if soft else 3 if active(spec.smoothing) else 2, len(z)))
+    on = list(blocks(z)) if z.shape[1] else []  # a rank without classes has nothing to add
+    for block in on:
+        u = _transformed(own, spec, z[block], target[block]).u if spec.acts_on_logits else z[block]
+        peak[block] = u.amax(1)
+    peak = own.max(peak)  # a NaN may get lost here; the sums bring it to every rank
+    for block in on:
+        add = _soft_sums if soft else _sums
+        sums[:, block] = add(own, spec, z[block], target[block], peak[block])
+    sums = own.sum(sums)
+    return _soft_finish(spec, peak, sums) if soft else _finish(own, spec, target, peak, sums)
+
+
+def _fields(own: Shard, spec: LossSpec, z: Tensor) -> tuple[torch.dtype, SpecTensors]:
+    """Return the type to compute single logits in, and the spec's fields for this rank's classes."""
+    dtype = torch.float64 if z.device.type == "cpu" else loss_dtype(z.dtype)
+    return dtype, shard(spec_tensors(spec, z.device, dtype), own.first, own.last)
+
+
+def _transformed(own: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> Transformed:
+    """Return u and du/dz of this rank's columns (n, K_r)."""
+    dtype, fields = _fields(own, spec, z)
+    label = None if target.is_floating_point() else target
+    return transformed(z.to(dtype), fields, label, first=own.first)
+
+
+def _gradient(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, spread: Spread) -> Tensor:
+    """Return dL/dz of this rank's columns (n, K_r)."""
+    if not z.shape[1]:
+        return z
+    u, slope = _transformed(own, spec, z, target)
+    of_e = spread.alpha / spread.total
+    peak, of_e, beta, at_target = (
+        each.to(u.dtype)[:, None] for each in (spread.peak, of_e, spread.beta, spread.at_target)
+    )
+    gradient = of_e * torch.exp(u - peak)
+    if target.is_floating_point():
+        return (gradient - beta * _smoothed(own, spec, target)) * slope
+    if active(spec.smoothing):
+        gradient = gradient - beta * terms.prior(_fields(own, spec, z)[1], own.num_classes)
+    column, here = _column(own, target)
+    return gradient.scatter(1, column, torch.where(here, at_target, gradient.gather(1, column))) * slope
+
+
+# ---- a class index ----
+
+
+def _sums(own: Shard, spec: LossSpec, z: Tensor, label: Tensor, peak: Tensor) -> Tensor:
+    """Return this rank's part of E, d_y and, with smoothing, R: (2 or 3, n)."""
+    d = _transformed(own, spec, z, label).u
+    d = d - peak.to(d.dtype)[:, None]
+    column, here = _column(own, label)
+    at_label = d.gather(1, column)
+    e = torch.exp(d)
+    others = e.scatter(1, column, torch.where(here, 0.0, e.gather(1, column))).sum(1)
+    parts = [others, torch.where(here, at_label, 0.0)[:, 0]]
+    if active(spec.smoothing):
+        parts.append(terms.expected_log_q(_fields(own, spec, z)[1], d, own.num_classes))
+    return torch.stack(parts)
+
+
+def _finish(own: Shard, spec: LossSpec, label: Tensor, peak: Tensor, sums: Tensor) -> _Found:
+    others, d_y = sums[0], sums[1]
+    e_y = torch.exp(d_y)
+    total = others + e_y
+    log_total = torch.log1p(torch.where(d_y == 0, others, (others - 1.0) + e_y))
+    log_q_y, lse = d_y - log_total, peak + log_total
+    fields = spec_tensors(spec, label.device, torch.float64)
+    weight = torch.zeros_like(peak) + terms.class_weights(fields, label, torch.exp(log_q_y))
+    prior_log_q = sums[2] - log_total if len(sums) > 2 else None
+    known = terms.Sums(log_q_y, others / total, lse, prior_log_q, own.num_classes)
+    row = terms.row_terms(fields, label, known, weight)
+    return _Found(row.value, weight, Spread(peak, total, row.alpha, row.beta, row.at_target))
+
+
+def _column(own: Shard, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the label's column on this rank, and whether it is here: both (n, 1).
+
+    The column is some other where the label is another rank's.
+    """
+    column = label[:, None] - own.first
+    here = (column >= 0) & (column < own.last - own.first)
+    return torch.where(here, column, 0), here
+
+
+# ---- a given distribution ----
+
+
+def _soft_sums(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, peak: Tensor) -> Tensor:
+    """Return this rank's part of the sums for distributions, (6, n).
+
+    First the number of ranks whose largest logit is M, and the sum of the other exponentials: their 1 stays
+    out of the logarithm. Then sum s_k d_k, sum s_k, sum t_k W_k, sum t_k.
+    """
+    d = _transformed(own, spec, z, target).u
+    d = d - peak.to(d.dtype)[:, None]
+    top = d.argmax(1, keepdim=True)
+    at_top, e = d.gather(1, top) == 0, torch.exp(d)
+    rest = e.scatter(1, top, torch.where(at_top, 0.0, e.gather(1, top))).sum(1)
+    t, s = target.to(d.dtype), _smoothed(own, spec, target)
+    class_weight = spec_tensors(spec, z.device, d.dtype).class_weight
+    weighted = t * (class_weight[own.first : own.last] if isinstance(class_weight, Tensor) else class_weight)
+    expected = torch.where(s == 0, 0.0, s * d)
+    return torch.stack([at_top[:, 0].to(d.dtype), rest, expected.sum(1), s.sum(1), weighted.sum(1), t.sum(1)])
+
+
+def _soft_finish(spec: LossSpec, peak: Tensor, sums: Tensor) -> _Found:
+    tops, rest, expected, mass, weighted, whole = sums
+    log_total = torch.log1p((tops - 1.0) + rest)
+    weight = terms.mean_weight(weighted, whole)
+    known = terms.SoftSums(mass * log_total - expected, mass, peak + log_total)
+    row = terms.soft_terms(spec_tensors(spec, peak.device, torch.float64), known, weight)
+    return _Found(row.value, weight, Spread(peak, tops + rest, row.alpha, row.beta, torch.zeros_like(weight)))
+
+
+def _smoothed(own: Shard, spec: LossSpec, target: Tensor) -> Tensor:
+    """Return this rank's columns of s = (1 - eps) t + eps r.
+
+    A uniform r is spread over the classes of all ranks.
+    """
+    dtype, fields = _fields(own, spec, target)
+    return terms.smoothed(fields, target.to(dtype), own.num_classes)
