@@ -8,7 +8,7 @@ Importing this imports Triton; :mod:`..ops` does so at the first tensor on a GPU
 
 from __future__ import annotations
 
-from .family import gradient, loss, loss_and_gradient, loss_and_kept, rows_in_place
+from .cross_entropy import gradient, loss, loss_and_gradient, loss_and_kept, rows_in_place
 from .maps import log_softmax, log_softmax_vjp, softmax, softmax_vjp
 from .product import hvp
 from .rescale import rescale_
