@@ -1,5 +1,7 @@
-r"""The loss of the family and its gradient: one read of the logits where a row fits on the chip, the online
-normaliser where not.
+r"""The loss of the family and its gradient.
+
+A row that fits on the chip is read once. A longer one is read by the online normaliser, and again for its
+gradient.
 
 The gradient is written over the logits only where its caller says so. That is safe for every plan: one
 program owns a row, and it has read an entry for the last time when it writes it.
@@ -94,9 +96,7 @@ def gradient_of(part, e, kept, rows, tile, targets, spec):
 
 
 @triton.jit
-def write_gradient(
-    gradient, logits, targets, rows, kept, spec, BLOCK: tl.constexpr, CARRY: tl.constexpr
-):
+def write_gradient(gradient, logits, targets, rows, kept, spec, BLOCK: tl.constexpr, CARRY: tl.constexpr):
     """Read rows a tile at a time and write their gradient, last tile first: that is still in the cache."""
     last = (tl.cdiv(rows.k, BLOCK) - 1) * BLOCK
     for start in range(0, rows.k, BLOCK):
@@ -205,7 +205,7 @@ def _run(
     kept: Tensor | None = None,
     gradient: Tensor | None = None,
 ) -> Tensor:
-    """Return values (n,) float32; write what is kept of the rows, and their gradient, where it is asked for."""
+    """Return values (n,) float32; fill ``kept`` and ``gradient`` where they are given."""
     values = p.z.new_empty(len(p.z), dtype=torch.float32)
     launch(
         loss_kernel,
@@ -224,8 +224,8 @@ def _run(
 def total_weight(p: Prepared, options: Options) -> Tensor | None:
     """Return the divisor of a mean, a float64 scalar; None for other reductions.
 
-    Where the rows' weights depend on the logits (a gate) or on whole distributions, that is a pass of its own
-    over them.
+    Where the rows' weights depend on the logits (a gate) or on whole distributions, a pass of its own over
+    them finds it.
     """
     if options.reduction != "mean":
         return None

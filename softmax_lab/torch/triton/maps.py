@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .elementary import exp_and_expm1, log1p
 from .arguments import field, matrix
+from .elementary import exp_and_expm1, log1p
 from .launch import as_rows, from_rows, launch
 from .tiles import exponentials, load, nothing_yet, online, rows_of, store, tile_at, totals
 

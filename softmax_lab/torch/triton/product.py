@@ -1,6 +1,6 @@
-r"""The Hessian of the loss times a vector, in closed form: three reads of a row that does not fit on the chip.
+r"""The Hessian of the loss times a vector, in closed form.
 
-With t the tangent in u and tau = t - q.t, the product is e_k (a tau_k + b) - beta s_k
+A row that does not fit on the chip is read three times. With t the tangent in u and tau = t - q.t, the product is e_k (a tau_k + b) - beta s_k
 (:func:`.terms.product_terms`). Tangents are counted from that of the largest entry: a confident row's t - q.t
 would cancel.
 """
@@ -124,7 +124,11 @@ def product_kernel(
     own, f = own_of(sums, rows, targets, spec), factor_of(weights, rows)
     g = soft_terms(sums, own, spec) if targets.SOFT else row_terms(sums, own, spec)
     g = RowTerms(g.value, g.alpha * f, g.beta * f, g.at_target * f)
-    h = soft_product_terms(sums, own, tangent, spec) if targets.SOFT else product_terms(sums, own, tangent, spec)
+    h = (
+        soft_product_terms(sums, own, tangent, spec)
+        if targets.SOFT
+        else product_terms(sums, own, tangent, spec)
+    )
     h = ProductTerms(h.a * f, h.b * f, h.beta * f, h.at_target * f)
 
     last = (tl.cdiv(k, BLOCK) - 1) * BLOCK

@@ -1,8 +1,10 @@
-r"""What a row comes to, once its exponentials are summed: the formulas of the compiled loops on a processor
-(:mod:`softmax_lab._kernels`), in float32, a number a row (ROWS,).
+r"""What a row comes to, once its exponentials are summed: the family's formula in float32.
+
+Every number is one of a row, (ROWS,). The formula is that of the loops on a processor
+(:mod:`softmax_lab._kernels`), where it is derived.
 
 The gradient is alpha e_k - beta s_k, and at a class index a number of its own. ``beta`` has one meaning: it
-multiplies what is spread over the classes, and that is subtracted. What is spread is the prior r for a class
+multiplies s, what is spread over the classes, and is subtracted. That is the prior r for a class
 index, and the smoothed target s for a distribution. The Hessian-vector product is e_k (a tau_k + b) - beta
 s_k, and again a number of its own at a class index.
 """
@@ -99,9 +101,7 @@ def sums_of(ties, below, peak, u_y, shares, spec, CARRY):
     s, s_d, t, t_weight = shares
     # a row with nan, with +inf or with nothing above -inf has no finite difference from its peak
     ties = ties + (peak - peak)
-    return Sums(
-        ties, below, peak / spec.temperature.number, tl.sum(d, 1), tl.sum(e, 1), s, s_d, t, t_weight
-    )
+    return Sums(ties, below, peak / spec.temperature.number, tl.sum(d, 1), tl.sum(e, 1), s, s_d, t, t_weight)
 
 
 @triton.jit
@@ -120,19 +120,20 @@ def cross_of(sums):
 def own_of(sums, rows, targets, spec):
     """Return the fields as they are for a row: w = W_y ^ (q_y ^ g), or the mean of W under a distribution."""
     zero = tl.zeros_like(sums.below)
+    eps, r_y = zero, zero
     if targets.SOFT:
         some = sums.t > 0.0
         if spec.class_weight.array is None:
             weight = tl.where(some, spec.class_weight.number, 1.0)
         else:
             weight = tl.where(some, tl.div_rn(sums.t_weight, tl.where(some, sums.t, 1.0)), 1.0)
-        return Own(weight, zero, zero)
     else:
         weight = at_label(spec.class_weight, rows.label)
         if spec.gate.MODE:
             weight = power(weight, power(cross_of(sums).q_y, zero + spec.gate.number))
+        eps = at_label(spec.smoothing, rows.label)
         r_y = zero + 1.0 / rows.k if spec.prior.array is None else at_label(spec.prior, rows.label)
-        return Own(weight, at_label(spec.smoothing, rows.label), r_y)
+    return Own(weight, eps, r_y)
 
 
 @triton.jit
@@ -221,9 +222,7 @@ def product_terms(sums, own, tangent, spec):
     tilt = own.weight * (d_phi - one_hot)
     beta = own.weight * d_phi * own.eps
     at_target = c.q_y * (straight * tangent.tau_y + constant) - tilt * c.o + beta * (1.0 - own.r_y)
-    return ProductTerms(
-        tl.div_rn(straight, c.total), tl.div_rn(tilt + constant, c.total), beta, at_target
-    )
+    return ProductTerms(tl.div_rn(straight, c.total), tl.div_rn(tilt + constant, c.total), beta, at_target)
 
 
 @triton.jit

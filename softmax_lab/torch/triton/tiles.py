@@ -1,5 +1,6 @@
-r"""What the kernels do with a tile of the logits: u = a cap(z) + b - m e_y, its derivative, the target s, and
-the online normaliser.
+r"""What the kernels do with a tile of the logits.
+
+That is u = a cap(z) + b - m e_y with its derivative, the target s, and the online normaliser.
 
 A tile is (ROWS, BLOCK) of float32. A number for each row is (ROWS,). A spec is that of
 :func:`.arguments.spec_argument`. The temperature divides differences of u alone: u / T may overflow where
@@ -321,6 +322,6 @@ def online(u, so_far, temperature, CARRY):
 
 @triton.jit
 def totals(so_far):
-    """Return (ties, below) of rows that are read: how many entries are largest, and the sum over the others."""
+    """Return how many entries of a row are largest, and the sum over the others."""
     below = tl.sum(so_far.rest.to(tl.float64) - so_far.lost.to(tl.float64), 1).to(tl.float32)
     return tl.sum(so_far.ties, 1), below

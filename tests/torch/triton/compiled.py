@@ -125,12 +125,11 @@ def described(value: Any, path: tuple[int, ...], constants: dict[tuple[int, ...]
 
 def compiled(kernel: Any, arguments: dict[str, Any], num_classes: int, capability: int) -> Any:
     """Return the compiled kernel for rows of so many classes."""
-    how, constants = plan(num_classes), {}
+    how = plan(num_classes)
+    constants: dict[tuple[int, ...], Any] = {}
     cut = {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole}
     given = arguments | {"n": 7, "k": 3} | {name: tl.constexpr(value) for name, value in cut.items()}
-    signature = {
-        name: described(given[name], (i,), constants) for i, name in enumerate(kernel.arg_names)
-    }
+    signature = {name: described(given[name], (i,), constants) for i, name in enumerate(kernel.arg_names)}
     return triton.compile(
         ASTSource(kernel, signature, constants),
         target=GPUTarget("cuda", capability, 32),

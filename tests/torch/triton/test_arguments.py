@@ -12,7 +12,16 @@ import torch
 import softmax_lab as sl
 from softmax_lab.spec import FIELDS
 from softmax_lab.torch._composite import Options
-from softmax_lab.torch.triton import arguments, cross_entropy, elementary, maps, product, rescale, terms, tiles
+from softmax_lab.torch.triton import (
+    arguments,
+    cross_entropy,
+    elementary,
+    maps,
+    product,
+    rescale,
+    terms,
+    tiles,
+)
 
 from ...specs import INDEX_SPECS, K
 from .cases import LABELS, fields, rows
@@ -41,7 +50,9 @@ def test_a_neutral_field_is_compiled_away(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "mode"), [(0.25, 1), (np.full(K, 0.25), 2), (np.full((K, K), 0.25), 3)], ids=["number", "K", "K x K"]
+    ("given", "mode"),
+    [(0.25, 1), (np.full(K, 0.25), 2), (np.full((K, K), 0.25), 3)],
+    ids=["number", "K", "K x K"],
 )
 def test_a_number_and_an_array_have_modes_of_their_own(given: Any, mode: int) -> None:
     field = arguments.spec_argument(fields(sl.LossSpec(bias=given))).bias

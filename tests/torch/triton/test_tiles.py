@@ -55,7 +55,9 @@ def _transform(out, steepness, logits, targets, spec, n, k, ROWS: tl.constexpr, 
 
 @pytest.mark.parametrize("block", [2, 4, 16])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_the_online_normaliser_counts_what_is_largest_and_sums_the_others(block: int, temperature: float) -> None:
+def test_the_online_normaliser_counts_what_is_largest_and_sums_the_others(
+    block: int, temperature: float
+) -> None:
     z = torch.randn(5, 11, generator=torch.Generator().manual_seed(0)) * 4
     z[1, 3] = z[1, 9] = 30.0
     z[2, :6] = -torch.inf
