@@ -1,8 +1,8 @@
 r"""The Hessian of the loss times a vector, in closed form.
 
-A row that does not fit on the chip is read three times. With t the tangent in u and tau = t - q.t, the product is e_k (a tau_k + b) - beta s_k
-(:func:`.terms.product_terms`). Tangents are counted from that of the largest entry: a confident row's t - q.t
-would cancel.
+A row that does not fit on the chip is read three times. With t the tangent in u and tau = t - q.t, the
+product is e_k (a tau_k + b) - beta s_k (:func:`.terms.product_terms`). Tangents are counted from that of the
+largest entry: a confident row's t - q.t would cancel.
 """
 
 from __future__ import annotations
