@@ -75,7 +75,7 @@ def sums_of_parts(logits, targets, rows, spec, BLOCK: tl.constexpr, CARRY: tl.co
             u_y = tl.where(tile.cols[None, :] == rows.label[:, None], part.u, u_y)
         if targets.SOFT or spec.smoothing.MODE:
             base = finite_or_zero(so_far.peak)
-            more, more_d, more_t, more_weight = share_sums(part, base, tile, targets, spec)
+            more, more_d, more_t, more_weight = share_sums(part, base, rows, tile, targets, spec)
             # counted from another entry, what was summed so far moves by its mass
             moved = s_sum * ((before - base).to(tl.float64) / spec.temperature.number)
             s_d += more_d + tl.where(before == base, 0.0, moved)
@@ -96,14 +96,11 @@ def gradient_of(part, e, kept, rows, tile, targets, spec):
 
 
 @triton.jit
-def write_gradient(gradient, logits, targets, rows, kept, spec, BLOCK: tl.constexpr, CARRY: tl.constexpr):
-    """Read rows a tile at a time and write their gradient, last tile first: that is still in the cache."""
-    last = (tl.cdiv(rows.k, BLOCK) - 1) * BLOCK
-    for start in range(0, rows.k, BLOCK):
-        tile = tile_at(last - start, rows, BLOCK)
-        part = part_at(logits, targets, rows, tile, spec)
-        _d, e = exponentials(part.u, kept.peak, spec.temperature, CARRY)
-        store(gradient, rows, tile, gradient_of(part, e, kept, rows, tile, targets, spec))
+def write_gradient(gradient, logits, targets, rows, tile, kept, spec, CARRY: tl.constexpr):
+    """Read a tile and write its gradient."""
+    part = part_at(logits, targets, rows, tile, spec)
+    _d, e = exponentials(part.u, kept.peak, spec.temperature, CARRY)
+    store(gradient, rows, tile, gradient_of(part, e, kept, rows, tile, targets, spec))
 
 
 @triton.jit
@@ -134,8 +131,9 @@ def loss_kernel(
         d, e = exponentials(part.u, peak, spec.temperature, CARRY)
         top = d == 0.0
         ties, below = tl.sum(tl.where(top, 1.0, 0.0), 1), tl.sum(tl.where(top, 0.0, e), 1)
-        shares = share_sums(part, peak, tile, targets, spec)
-        sums = sums_of(ties, below, peak, logit_of(part.u, rows, tile), shares, spec, CARRY)
+        u_y = logit_of(part.u, rows, tile)
+        shares = share_sums(part, peak, rows, tile, targets, spec)
+        sums = sums_of(ties, below, peak, u_y, shares, spec, CARRY)
     else:
         peak, sums = sums_of_parts(logits, targets, rows, spec, BLOCK, CARRY)
 
@@ -154,7 +152,10 @@ def loss_kernel(
         if WHOLE:
             store(gradient, rows, tile, gradient_of(part, e, row, rows, tile, targets, spec))
         else:
-            write_gradient(gradient, logits, targets, rows, row, spec, BLOCK, CARRY)
+            last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
+            for start in range(0, k, BLOCK):
+                tile = tile_at(last - start, rows, BLOCK)  # what was read last is still in the cache
+                write_gradient(gradient, logits, targets, rows, tile, row, spec, CARRY)
 
 
 @triton.jit
@@ -187,7 +188,9 @@ def gradient_kernel(
         tl.load(place + 3, mask=rows.inside, other=0.0) * factor,
         None,
     )
-    write_gradient(gradient, logits, targets, rows, row, spec, BLOCK, CARRY)
+    for start in range(0, k, BLOCK):
+        tile = tile_at(start, rows, BLOCK)
+        write_gradient(gradient, logits, targets, rows, tile, row, spec, CARRY)
 
 
 # ---- from the host ----

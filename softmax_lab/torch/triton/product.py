@@ -39,6 +39,7 @@ from .tiles import (
     rows_with,
     share_sums,
     slopes,
+    spread_of,
     store,
     tile_at,
 )
@@ -84,14 +85,14 @@ def product_sums(tangents, logits, targets, rows, peak, origin, spec, BLOCK: tl.
         ties += tl.sum(tl.where(top, 1.0, 0.0), 1)
         below += tl.sum(tl.where(top, 0.0, e), 1)
         e_t += tl.sum(e * t, 1)
-        more, more_d, more_t, more_weight = share_sums(part, base, tile, targets, spec)
+        more, more_d, more_t, more_weight = share_sums(part, base, rows, tile, targets, spec)
         s_sum, s_d, t_sum, t_weight = s_sum + more, s_d + more_d, t_sum + more_t, t_weight + more_weight
         if not targets.SOFT:
             own = tile.cols[None, :] == rows.label[:, None]
             u_y = tl.maximum(u_y, tl.max(tl.where(own, part.u, -float("inf")), 1))
             t_y += tl.sum(tl.where(own, t, 0.0), 1)
         if spec.smoothing.MODE and spec.gamma.MODE:
-            s_t += tl.sum(part.s * t, 1)
+            s_t += tl.sum(spread_of(part, rows, tile, targets, spec) * t, 1)
     shares = s_sum.to(tl.float32), s_d.to(tl.float32), t_sum.to(tl.float32), t_weight.to(tl.float32)
     sums = sums_of(ties.to(tl.float32), below.to(tl.float32), peak, u_y, shares, spec, CARRY)
     mean = tl.div_rn(e_t.to(tl.float32), sums.below + sums.ties)  # of the tangent, from its origin
@@ -141,7 +142,7 @@ def product_kernel(
         tau = t * slope - origin[:, None] - mean[:, None]
         x = e * (h.a[:, None] * tau + h.b[:, None])
         SPREAD: tl.constexpr = spec.smoothing.MODE and spec.gamma.MODE
-        x = less_target(x, part.s, h, rows, tile, targets, SPREAD) * slope
+        x = less_target(x, part, h, rows, tile, targets, spec, SPREAD) * slope
         if spec.softcap.MODE:  # the cap's own curvature
             x = x + gradient_by_u(part, e, g, rows, tile, targets, spec) * slope * bend * t
         store(out, rows, tile, tl.where(rows.live[:, None], x, 0.0))

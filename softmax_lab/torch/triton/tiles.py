@@ -39,6 +39,7 @@ __all__ = [
     "rows_with",
     "share_sums",
     "slopes",
+    "spread_of",
     "store",
     "tile_at",
     "totals",
@@ -70,8 +71,8 @@ class Part(NamedTuple):
 
     z: Any  # the logits
     u: Any  # transformed
-    t: Any  # the given distribution
-    s: Any  # what beta multiplies: the smoothed distribution, or the prior for a class index
+    t: Any  # the given distribution; nothing for a class index
+    s: Any  # the smoothed one
 
 
 class Online(NamedTuple):
@@ -203,24 +204,32 @@ def slopes(z, tile, spec):
 
 @triton.jit
 def part_at(logits, targets, rows, tile, spec):
-    """Read a tile: s is (1 - eps) t + eps r of a distribution, and the prior r for a class index."""
+    """Read a tile, and a distribution with s = (1 - eps) t + eps r."""
     z = load(logits, rows, tile, -float("inf"))
+    t, s = z, z
     if targets.SOFT:
         t = load(targets, rows, tile, 0.0)
         s = t
         if spec.smoothing.MODE:
             s = (1.0 - spec.smoothing.number) * t + spec.smoothing.number * prior_of(spec, rows, tile)
-    else:
-        s = prior_of(spec, rows, tile)
-        t = s
     return Part(z, transformed(z, rows, tile, spec), t, s)
 
 
 @triton.jit
-def less_target(x, s, terms, rows, tile, targets, SPREAD):
+def spread_of(part, rows, tile, targets, spec):
+    """What beta multiplies: the smoothed distribution, or the prior r for a class index.
+
+    The prior is read anew wherever it is needed: kept from the sums to the gradient, it would take as many
+    registers as the logits.
+    """
+    return part.s if targets.SOFT else prior_of(spec, rows, tile)
+
+
+@triton.jit
+def less_target(x, part, terms, rows, tile, targets, spec, SPREAD):
     """x - beta s where ``SPREAD``, and at a class index the component of the target."""
     if SPREAD:
-        x = x - terms.beta[:, None] * s
+        x = x - terms.beta[:, None] * spread_of(part, rows, tile, targets, spec)
     if not targets.SOFT:
         x = tl.where(tile.cols[None, :] == rows.label[:, None], terms.at_target[:, None], x)
     return x
@@ -230,11 +239,11 @@ def less_target(x, s, terms, rows, tile, targets, SPREAD):
 def gradient_by_u(part, e, terms, rows, tile, targets, spec):
     """dL/du of a tile, times the temperature."""
     g = terms.alpha[:, None] * e
-    return less_target(g, part.s, terms, rows, tile, targets, targets.SOFT or spec.smoothing.MODE)
+    return less_target(g, part, terms, rows, tile, targets, spec, targets.SOFT or spec.smoothing.MODE)
 
 
 @triton.jit
-def share_sums(part, base, tile, targets, spec):
+def share_sums(part, base, rows, tile, targets, spec):
     """Return sum s_k, sum s_k d_k with d relative to ``base``, sum t_k and sum t_k W_k of a tile.
 
     0 * -inf is 0, and so is inf * 0: a share may be infinite at the maximum. What no formula reads is 0.
@@ -242,10 +251,10 @@ def share_sums(part, base, tile, targets, spec):
     zero = tl.zeros_like(base)
     s_sum, s_d, t_sum, t_weight = zero, zero, zero, zero
     if targets.SOFT or spec.smoothing.MODE:
-        d = relative(part.u, base, spec.temperature)
-        none = (part.s == 0.0) | (d == 0.0)
-        product = tl.where(none, 0.0, part.s * tl.where(none, 0.0, d))
-        s_sum, s_d = tl.sum(part.s + tl.zeros_like(d), 1), tl.sum(product, 1)
+        s, d = spread_of(part, rows, tile, targets, spec), relative(part.u, base, spec.temperature)
+        none = (s == 0.0) | (d == 0.0)
+        product = tl.where(none, 0.0, s * tl.where(none, 0.0, d))
+        s_sum, s_d = tl.sum(s + tl.zeros_like(d), 1), tl.sum(product, 1)
     if targets.SOFT:
         t_sum = tl.sum(part.t, 1)
         if spec.class_weight.array is not None:
