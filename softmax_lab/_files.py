@@ -103,7 +103,9 @@ def replace(path: Path, content: bytes) -> None:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # a rename that reaches the disk before the content would leave an empty file
+            os.fsync(
+                file.fileno()
+            )  # a rename that reaches the disk before the content would leave an empty file
         if path.exists():
             shutil.copymode(path, partial)
         partial.replace(path)

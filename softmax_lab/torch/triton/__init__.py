@@ -1,14 +1,19 @@
 """The loss family and the maps on a GPU, in Triton: float32 inside, float16, bfloat16 and float32 outside.
 
-In layers: ``elementary`` (exponential, powers, tanh), ``rows`` (logits, targets, the normaliser), ``terms``
-(what a row comes to: the formulas of :mod:`softmax_lab._kernels.terms`), a kernel with its launcher a file
-(``maps``, ``family``, ``product``, ``rescale``), and ``plan`` (how a row is cut) with ``launch`` under them.
+In layers, from below: ``elementary`` (exponential, powers, tanh); ``tiles`` (places, logits, targets, the
+normaliser); ``terms`` (what a row comes to: the formula); then a file for each kernel with its launcher
+(``cross_entropy``, ``product``, ``maps``, ``rescale``). Under the launchers are ``plan`` (how a row is cut),
+``launch`` and ``arguments`` (what a kernel is given).
+
+A new field of the spec that is a number and acts on the row's number changes the formulas of ``terms`` alone.
+Its value and its mode come to every kernel by its name in ``spec.FIELDS``.
+
 Importing this imports Triton; :mod:`.._operators.gpu` does so at the first tensor on a GPU.
 """
 
 from __future__ import annotations
 
-from .family import gradient, loss, loss_and_gradient, loss_and_kept, rows_in_place
+from .cross_entropy import gradient, loss, loss_and_gradient, loss_and_kept, rows_in_place
 from .maps import log_softmax, log_softmax_vjp, softmax, softmax_vjp
 from .product import hvp
 from .rescale import rescale_

@@ -1,9 +1,11 @@
 r"""The elementary functions of the kernels.
 
-Triton's own ``tl.exp`` multiplies by log2 e, rounds, and asks the hardware for a power of two: at -80 its
+Triton's own ``tl.exp`` multiplies by log2 e, rounds, and asks the hardware for a power of two. At -80 its
 relative error is some thirty ulp. Here the multiple of log 2 is taken off in two exact parts, and a
-polynomial does the rest: below one ulp, in a dozen operations of which a kernel that waits for memory has
-plenty. Powers, which few members of the family need and those once a row, are taken in float64.
+polynomial does the rest. The error is below one ulp, for a dozen operations. A kernel that waits for memory
+has plenty of those.
+
+Powers are taken in float64: few members of the family need them, and those once a row.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ __all__ = ["exp", "exp_and_expm1", "log1p", "power", "sech2_and_tanh"]
 
 @triton.jit
 def exp_and_expm1(d):
-    """exp(d) for float32 d <= 0 (0 where it is below the normal numbers), and exp(d) - 1, good where d >
-    -0.34.
+    """Return exp(d) and exp(d) - 1 for float32 d <= 0.
+
+    The first is 0 where it is below the normal numbers; the second is good where d > -0.34.
     """
     shifted = d * 1.4426950408889634 + 12582912.0  # 1.5 * 2^23: the last bits hold the nearest integer
     n = shifted - 12582912.0
@@ -64,9 +67,10 @@ def log1p(x):
 
 @triton.jit
 def power(base, exponent):
-    """Return base ^ exponent for base >= 0; 0 for base 0, with a negative exponent too, and 1 for exponent 0.
+    """Return base ^ exponent for base >= 0.
 
-    In float64: a logarithm of a few dozen, rounded to float32, would cost as many ulp.
+    For base 0 it is 0, with a negative exponent too; for exponent 0 it is 1. In float64: a logarithm of a few
+    dozen, rounded to float32, would cost as many ulp.
     """
     result = tl.exp(exponent.to(tl.float64) * tl.log(tl.where(base > 0.0, base, 1.0).to(tl.float64))).to(
         tl.float32

@@ -7,9 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .arguments import field, matrix
 from .elementary import exp_and_expm1, log1p
 from .launch import as_rows, from_rows, launch
-from .rows import exponentials, load_tile, online
+from .tiles import exponentials, load, nothing_yet, online, rows_of, store, tile_at, totals
 
 __all__ = ["log_softmax", "log_softmax_vjp", "softmax", "softmax_vjp"]
 
@@ -18,8 +19,9 @@ __all__ = ["log_softmax", "log_softmax_vjp", "softmax", "softmax_vjp"]
 
 
 @triton.jit
-def _probability(u, peak, temperature, log_total, inverse, SCALED, CARRY, LOG):
-    d, e = exponentials(u, peak, temperature, SCALED, CARRY)
+def probability(d, e, rest, LOG):
+    """Return p or, where LOG, log p of a tile; ``rest`` is S - 1 of each row."""
+    log_total, inverse = log1p(rest), tl.div_rn(tl.full(rest.shape, 1.0, tl.float32), 1.0 + rest)
     return d - log_total[:, None] if LOG else e * inverse[:, None]
 
 
@@ -28,50 +30,44 @@ def map_kernel(
     out,
     logits,
     temperature,
-    stride,
     n,
     k,
     LOG: tl.constexpr,
-    SCALED: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
     """softmax or, where LOG, log-softmax of rows (n, K)."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside, lanes = rows < n, tl.arange(0, BLOCK)
-    CARRY: tl.constexpr = logits.dtype.element_ty == tl.float32
+    CARRY: tl.constexpr = logits.entries.dtype.element_ty == tl.float32
+    rows = rows_of(n, k, ROWS)
     if WHOLE:
-        mask = inside[:, None] & (lanes < k)[None, :]
-        u = load_tile(logits, rows * stride, lanes, mask, -float("inf"))
-        peak = tl.max(u, 1)
-        d, e = exponentials(u, peak, temperature, SCALED, CARRY)
+        tile = tile_at(0, rows, BLOCK)
+        u = load(logits, rows, tile, -float("inf"))
+        d, e = exponentials(u, tl.max(u, 1), temperature, CARRY)
         top = d == 0.0
         rest = tl.sum(tl.where(top, 0.0, e), 1) + (tl.sum(tl.where(top, 1.0, 0.0), 1) - 1.0)
-        log_total, inverse = log1p(rest), tl.div_rn(tl.full((ROWS,), 1.0, tl.float32), 1.0 + rest)
-        result = d - log_total[:, None] if LOG else e * inverse[:, None]
-        tl.store(out + (rows * k)[:, None] + lanes[None, :], result.to(out.dtype.element_ty), mask=mask)
+        store(out, rows, tile, probability(d, e, rest, LOG))
     else:
-        peak = tl.full((ROWS,), -float("inf"), tl.float32)
-        ties, rest, lost = (
-            tl.zeros((ROWS, BLOCK), tl.float32),
-            tl.zeros((ROWS, BLOCK), tl.float32),
-            tl.zeros((ROWS, BLOCK), tl.float32),
-        )
+        so_far = nothing_yet(ROWS, BLOCK)
         for start in range(0, k, BLOCK):
-            cols = start + lanes
-            mask = inside[:, None] & (cols < k)[None, :]
-            u = load_tile(logits, rows * stride, cols, mask, -float("inf"))
-            peak, ties, rest, lost = online(u, peak, ties, rest, lost, temperature, SCALED, CARRY)
-        total = tl.sum(rest.to(tl.float64) - lost.to(tl.float64), 1).to(tl.float32) + (tl.sum(ties, 1) - 1.0)
-        log_total, inverse = log1p(total), tl.div_rn(tl.full((ROWS,), 1.0, tl.float32), 1.0 + total)
+            u = load(logits, rows, tile_at(start, rows, BLOCK), -float("inf"))
+            so_far = online(u, so_far, temperature, CARRY)
+        ties, below = totals(so_far)
+        rest = below + (ties - 1.0)
         last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
         for start in range(0, k, BLOCK):
-            cols = (last - start) + lanes  # what was read last is still in the cache
-            mask = inside[:, None] & (cols < k)[None, :]
-            u = load_tile(logits, rows * stride, cols, mask, -float("inf"))
-            result = _probability(u, peak, temperature, log_total, inverse, SCALED, CARRY, LOG)
-            tl.store(out + (rows * k)[:, None] + cols[None, :], result.to(out.dtype.element_ty), mask=mask)
+            tile = tile_at(last - start, rows, BLOCK)  # what was read last is still in the cache
+            u = load(logits, rows, tile, -float("inf"))
+            d, e = exponentials(u, so_far.peak, temperature, CARRY)
+            store(out, rows, tile, probability(d, e, rest, LOG))
+
+
+@triton.jit
+def likeliest(p, g, tile):
+    """Return the largest probability of a tile, and the largest g where it is."""
+    seen = tl.where(tile.mask, p, -1.0)
+    largest = tl.max(seen, 1)
+    return largest, tl.max(tl.where(seen == largest[:, None], g, -float("inf")), 1)
 
 
 @triton.jit
@@ -80,60 +76,48 @@ def softmax_vjp_kernel(
     probs,
     upstream,
     temperature,
-    probs_stride,
-    upstream_stride,
     n,
     k,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """p (g - p.g) / T with g counted from its value at the likeliest class: a confident row keeps its
-    1 - p.
+    """p (g - p.g) / T.
+
+    g is counted from its value at the likeliest class: a confident row keeps its 1 - p.
     """
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside, lanes = rows < n, tl.arange(0, BLOCK)
+    rows = rows_of(n, k, ROWS)
     if WHOLE:
-        mask = inside[:, None] & (lanes < k)[None, :]
-        p = load_tile(probs, rows * probs_stride, lanes, mask, 0.0)
-        g = load_tile(upstream, rows * upstream_stride, lanes, mask, 0.0)
-        likeliest = tl.where(mask, p, -1.0) == tl.max(tl.where(mask, p, -1.0), 1)[:, None]
-        origin = tl.max(tl.where(likeliest, g, -float("inf")), 1)
+        tile = tile_at(0, rows, BLOCK)
+        p, g = load(probs, rows, tile, 0.0), load(upstream, rows, tile, 0.0)
+        _largest, origin = likeliest(p, g, tile)
         moved = g - origin[:, None]
-        mean = tl.sum(p * tl.where(mask, moved, 0.0), 1)
-        result = p * (moved - mean[:, None]) / temperature
-        tl.store(out + (rows * k)[:, None] + lanes[None, :], result.to(out.dtype.element_ty), mask=mask)
+        mean = tl.sum(p * tl.where(tile.mask, moved, 0.0), 1)
+        store(out, rows, tile, p * (moved - mean[:, None]) / temperature)
     else:
         largest = tl.full((ROWS,), -1.0, tl.float32)
         origin = tl.zeros((ROWS,), tl.float32)
         mass, mean = tl.zeros((ROWS,), tl.float64), tl.zeros((ROWS,), tl.float64)
         for start in range(0, k, BLOCK):
-            cols = start + lanes
-            mask = inside[:, None] & (cols < k)[None, :]
-            p = load_tile(probs, rows * probs_stride, cols, mask, 0.0)
-            g = load_tile(upstream, rows * upstream_stride, cols, mask, 0.0)
-            seen = tl.where(mask, p, -1.0)
-            here = tl.max(seen, 1)
-            there = tl.max(tl.where(seen == here[:, None], g, -float("inf")), 1)
+            tile = tile_at(start, rows, BLOCK)
+            p, g = load(probs, rows, tile, 0.0), load(upstream, rows, tile, 0.0)
+            here, there = likeliest(p, g, tile)
             better = here > largest
             new = tl.where(better, there, origin)
             # counted from another class, what was summed so far moves by its mass
             mean += mass * (origin.to(tl.float64) - new.to(tl.float64))
             origin, largest = new, tl.where(better, here, largest)
-            mean += tl.sum(tl.where(mask, p * (g - origin[:, None]), 0.0), 1).to(tl.float64)
+            mean += tl.sum(tl.where(tile.mask, p * (g - origin[:, None]), 0.0), 1).to(tl.float64)
             mass += tl.sum(p, 1).to(tl.float64)
         last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
         for start in range(0, k, BLOCK):
-            cols = (last - start) + lanes
-            mask = inside[:, None] & (cols < k)[None, :]
-            p = load_tile(probs, rows * probs_stride, cols, mask, 0.0)
-            g = load_tile(upstream, rows * upstream_stride, cols, mask, 0.0)
-            result = p * ((g - origin[:, None]) - mean.to(tl.float32)[:, None]) / temperature
-            tl.store(out + (rows * k)[:, None] + cols[None, :], result.to(out.dtype.element_ty), mask=mask)
+            tile = tile_at(last - start, rows, BLOCK)
+            p, g = load(probs, rows, tile, 0.0), load(upstream, rows, tile, 0.0)
+            store(out, rows, tile, p * ((g - origin[:, None]) - mean.to(tl.float32)[:, None]) / temperature)
 
 
 @triton.jit
-def _less_share(g, log_p, total):
+def less_share(g, log_p, total):
     """g - p G; of a likely class as g (1 - p) - p (G - g), where 1 - p is exact from log p."""
     p, less_one = exp_and_expm1(log_p)
     total = total[:, None]
@@ -147,8 +131,6 @@ def log_softmax_vjp_kernel(
     log_probs,
     upstream,
     temperature,
-    log_probs_stride,
-    upstream_stride,
     n,
     k,
     ROWS: tl.constexpr,
@@ -156,28 +138,20 @@ def log_softmax_vjp_kernel(
     WHOLE: tl.constexpr,
 ):
     """(g - p sum(g)) / T."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside, lanes = rows < n, tl.arange(0, BLOCK)
+    rows = rows_of(n, k, ROWS)
     if WHOLE:
-        mask = inside[:, None] & (lanes < k)[None, :]
-        log_p = load_tile(log_probs, rows * log_probs_stride, lanes, mask, -float("inf"))
-        g = load_tile(upstream, rows * upstream_stride, lanes, mask, 0.0)
-        result = _less_share(g, log_p, tl.sum(g, 1)) / temperature
-        tl.store(out + (rows * k)[:, None] + lanes[None, :], result.to(out.dtype.element_ty), mask=mask)
+        tile = tile_at(0, rows, BLOCK)
+        log_p, g = load(log_probs, rows, tile, -float("inf")), load(upstream, rows, tile, 0.0)
+        store(out, rows, tile, less_share(g, log_p, tl.sum(g, 1)) / temperature)
     else:
         total = tl.zeros((ROWS,), tl.float64)
         for start in range(0, k, BLOCK):
-            cols = start + lanes
-            mask = inside[:, None] & (cols < k)[None, :]
-            total += tl.sum(load_tile(upstream, rows * upstream_stride, cols, mask, 0.0), 1).to(tl.float64)
+            total += tl.sum(load(upstream, rows, tile_at(start, rows, BLOCK), 0.0), 1).to(tl.float64)
         last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
         for start in range(0, k, BLOCK):
-            cols = (last - start) + lanes
-            mask = inside[:, None] & (cols < k)[None, :]
-            log_p = load_tile(log_probs, rows * log_probs_stride, cols, mask, -float("inf"))
-            g = load_tile(upstream, rows * upstream_stride, cols, mask, 0.0)
-            result = _less_share(g, log_p, total.to(tl.float32)) / temperature
-            tl.store(out + (rows * k)[:, None] + cols[None, :], result.to(out.dtype.element_ty), mask=mask)
+            tile = tile_at(last - start, rows, BLOCK)
+            log_p, g = load(log_probs, rows, tile, -float("inf")), load(upstream, rows, tile, 0.0)
+            store(out, rows, tile, less_share(g, log_p, total.to(tl.float32)) / temperature)
 
 
 # ---- from the host ----
@@ -186,9 +160,7 @@ def log_softmax_vjp_kernel(
 def _map(z: Tensor, dim: int, temperature: float, *, log: bool) -> Tensor:
     rows = as_rows(z, dim)
     out = torch.empty(rows.shape, dtype=z.dtype, device=z.device)
-    launch(
-        map_kernel, rows, out, rows, float(temperature), rows.stride(0), LOG=log, SCALED=temperature != 1.0
-    )
+    launch(map_kernel, rows, matrix(out), matrix(rows), field(temperature, 1.0), LOG=log)
     return from_rows(out, z, dim)
 
 
@@ -205,7 +177,7 @@ def log_softmax(z: Tensor, dim: int, temperature: float) -> Tensor:
 def _pull_back(kernel, result: Tensor, upstream: Tensor, dim: int, temperature: float) -> Tensor:
     rows, pulled = as_rows(result, dim), as_rows(upstream, dim)
     out = torch.empty(rows.shape, dtype=result.dtype, device=result.device)
-    launch(kernel, rows, out, rows, pulled, float(temperature), rows.stride(0), pulled.stride(0))
+    launch(kernel, rows, matrix(out), matrix(rows), matrix(pulled), float(temperature))
     return from_rows(out, result, dim)
 
 

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .arguments import matrix
 from .launch import launch
+from .tiles import load, rows_of, store, tile_at
 
 __all__ = ["rescale_"]
 
@@ -15,19 +17,16 @@ __all__ = ["rescale_"]
 def rescale_kernel(
     gradient, factors, per_row, n, k, ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr
 ):
-    """Multiply rows by their factors; where all of a program's are 1, as after ``loss.backward()``, it reads
-    and writes nothing.
+    """Multiply rows by their factors.
+
+    Where all of a program's are 1, as after ``loss.backward()``, it reads and writes nothing.
     """
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = rows < n
-    factor = tl.load(factors + rows * per_row, mask=inside, other=1.0).to(tl.float32)
+    rows = rows_of(n, k, ROWS)
+    factor = tl.load(factors + rows.index * per_row, mask=rows.inside, other=1.0).to(tl.float32)
     if tl.max(tl.where(factor == 1.0, 0, 1), 0) > 0:
         for start in range(0, k, BLOCK):
-            cols = start + tl.arange(0, BLOCK)
-            place = (rows * k)[:, None] + cols[None, :]
-            mask = inside[:, None] & (cols < k)[None, :]
-            g = tl.load(gradient + place, mask=mask, other=0.0).to(tl.float32) * factor[:, None]
-            tl.store(gradient + place, g.to(gradient.dtype.element_ty), mask=mask)
+            tile = tile_at(start, rows, BLOCK)
+            store(gradient, rows, tile, load(gradient, rows, tile, 0.0) * factor[:, None])
 
 
 def rescale_(gradient: Tensor, upstream: Tensor) -> Tensor:
@@ -37,5 +36,5 @@ def rescale_(gradient: Tensor, upstream: Tensor) -> Tensor:
     """
     rows = gradient.view(-1, gradient.shape[-1])
     factors = upstream.reshape(-1)
-    launch(rescale_kernel, rows, rows, factors, int(upstream.ndim > 0))
+    launch(rescale_kernel, rows, matrix(rows), factors, int(upstream.ndim > 0))
     return gradient

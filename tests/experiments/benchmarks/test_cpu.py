@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import machine
 from experiments.benchmarks import _timing, cpu
 
 SHAPE = (64, 33)
@@ -41,7 +42,7 @@ def test_errors_are_counted_in_ulp() -> None:
 def test_every_provider_and_task_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mpmath")
     monkeypatch.setattr(_timing, "REST", 0.0)
-    monkeypatch.setattr(cpu.machine, "limit_threads", lambda threads: None)
+    monkeypatch.setattr(machine, "limit_threads", lambda threads: None)
     path = tmp_path / "cpu.csv"
     arguments = ["--shape", "64", "33", "--dtype", "float32", "--budget", "0", "--out", str(path)]
     assert cpu.main([*arguments, "--provider", "copy", "softmax_lab", "--task", "loss", "softmax"]) == 0
@@ -58,7 +59,7 @@ def test_every_provider_and_task_has_its_row(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_sweep_is_another_list_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu.machine, "limit_threads", lambda threads: None)
+    monkeypatch.setattr(machine, "limit_threads", lambda threads: None)
     for flags, shapes in (([], cpu.SHAPES), (["--sweep"], cpu.SWEEP)):
         jobs = cpu.jobs(cpu.BENCHMARK.parse([*flags, "--dtype", "float64"]))
         assert [job.name for job in jobs] == [f"float64 {n}x{k}" for n, k in shapes]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import softmax_lab as sl
+from experiments import machine
 from experiments.benchmarks import cpu, family
 
 
@@ -33,7 +34,7 @@ def test_products_are_those_of_torch() -> None:
 
 
 def test_every_pair_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family.machine, "limit_threads", lambda threads: None)
+    monkeypatch.setattr(machine, "limit_threads", lambda threads: None)
     path = tmp_path / "family.csv"
     assert family.main(["--shape", "8", "5", "--repeats", "3", "--out", str(path)]) == 0
     with path.open(newline="", encoding="utf-8") as file:

@@ -13,91 +13,127 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import triton
 import triton.backends.nvidia
+import triton.language as tl
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softmax_lab._rows import KEPT
-from softmax_lab.torch.triton import family, maps, product, rescale
+from softmax_lab import LossSpec
+from softmax_lab.torch._formula.fields import spec_tensors
+from softmax_lab.torch.triton import cross_entropy, maps, product, rescale
+from softmax_lab.torch.triton.arguments import Targets, Weights, field, matrix, spec_argument
 from softmax_lab.torch.triton.launch import OPTIONS
 from softmax_lab.torch.triton.plan import plan
 
-ARRAYS = ("scales", "biases", "margins", "smoothings", "priors", "class_weights", "sample_weights", "total")
-TENSORS = (
-    "out",
-    "values",
-    "kept",
-    "gradient",
-    "logits",
-    "targets",
-    "tangents",
-    "probs",
-    "log_probs",
-    "upstream",
-    "factors",
-    *ARRAYS,
-)
-FLOATS = (
-    "temperature",
-    "scale",
-    "bias",
-    "margin",
-    "smoothing",
-    "class_weight",
-    "gate",
-    "gamma",
-    "z_loss",
-    "softcap",
-)
-OFF = dict.fromkeys(
-    ("SOFT", "SCALED", "MARGIN", "SMOOTHING", "GATE", "GAMMA", "Z_LOSS", "CAP", "MEAN"), False
-) | {"SCALE": 0, "BIAS": 0}
-PLAIN = OFF | dict.fromkeys(ARRAYS)
-EVERY = dict.fromkeys(OFF, True) | {"SOFT": False, "SCALE": 2, "BIAS": 2}
-SOFT = (
-    OFF
-    | dict.fromkeys(("sample_weights", "total", "scales", "biases", "margins"))
-    | {"SOFT": True, "SMOOTHING": True}
-)
-KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "loss": (family.loss_kernel, PLAIN | {"GRADIENT": True, "KEEP": False}),
-    "loss, every field": (family.loss_kernel, EVERY | {"GRADIENT": True, "KEEP": False}),
-    "loss, distributions": (family.loss_kernel, SOFT | {"GRADIENT": True, "KEEP": False}),
-    "loss, value and what is kept": (family.loss_kernel, PLAIN | {"GRADIENT": False, "KEEP": True}),
-    "gradient": (family.gradient_kernel, PLAIN),
-    "gradient, every field": (family.gradient_kernel, EVERY),
-    "product": (product.product_kernel, PLAIN),
-    "product, every field": (product.product_kernel, EVERY),
-    "softmax": (maps.map_kernel, {"LOG": False, "SCALED": False}),
-    "log_softmax": (maps.map_kernel, {"LOG": True, "SCALED": True}),
-    "softmax_vjp": (maps.softmax_vjp_kernel, {}),
-    "log_softmax_vjp": (maps.log_softmax_vjp_kernel, {}),
-    "rescale": (rescale.rescale_kernel, {}),
+TYPES = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.int64: "*i64",
 }
+PER_CLASS = np.full(3, 0.5)
+PRIOR = np.full(3, 1 / 3)
+EVERY = LossSpec(
+    temperature=0.7,
+    scale=PER_CLASS,
+    bias=PER_CLASS,
+    margin=PER_CLASS,
+    smoothing=PER_CLASS,
+    prior=PRIOR,
+    class_weight=PER_CLASS,
+    gate=1.5,
+    gamma=1.5,
+    z_loss=1e-3,
+    softcap=20.0,
+)
+SOFT = LossSpec(smoothing=0.1, prior=PRIOR, class_weight=PER_CLASS)
+PLAIN = LossSpec()
 
 
-def kind(name: str, dtype: str) -> str:
-    """Return an argument's type as the compiler writes it."""
-    if name in TENSORS:
-        wide = {"targets": "i64", "total": "fp64"}
-        own = ("logits", "gradient", "out", "tangents", "probs", "log_probs", "upstream")
-        return "*" + wide.get(name, dtype if name in own else "fp32")
-    return "fp32" if name in FLOATS else "i32"
+def memory(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Return a tensor without memory: its type is all that a compiler asks for."""
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def compiled(kernel: Any, constants: dict[str, Any], num_classes: int, dtype: str, capability: int) -> Any:
-    """Return the compiled kernel for rows of so many classes."""
-    how, names = plan(num_classes), kernel.arg_names
-    constants = {n: v for n, v in (constants | {"KEPT": KEPT}).items() if n in names} | {
-        "ROWS": how.rows,
-        "BLOCK": how.block,
-        "WHOLE": how.whole,
+def loss_arguments(spec: LossSpec, dtype: torch.dtype, *, soft: bool = False) -> dict[str, Any]:
+    """Return what the three kernels of the loss take, by name."""
+    rows = matrix(memory(dtype, 7, 3))
+    number = memory(torch.float32, 7)
+    target = memory(torch.float32, 7, 3) if soft else memory(torch.int64, 7)
+    every = spec is EVERY
+    return {
+        "values": number,
+        "kept": None,
+        "gradient": rows,
+        "logits": rows,
+        "tangents": rows,
+        "out": rows,
+        "upstream": number,
+        "per_row": 0,
+        "targets": Targets(target, 3, -100, tl.constexpr(soft)),
+        "weights": Weights(number if every else None, memory(torch.float64) if every else None),
+        "spec": spec_argument(spec_tensors(spec, "meta", torch.float32)),
     }
-    signature = {name: "constexpr" if name in constants else kind(name, dtype) for name in names}
-    source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()})
+
+
+def map_arguments(dtype: torch.dtype, temperature: Any) -> dict[str, Any]:
+    """Return what the kernels of the maps take, by name."""
+    names = ("out", "logits", "probs", "log_probs", "upstream", "gradient")
+    factors = {"factors": memory(torch.float32, 7), "per_row": 0}
+    return dict.fromkeys(names, matrix(memory(dtype, 7, 3))) | factors | {"temperature": temperature}
+
+
+def calls(dtype: torch.dtype) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Return the kernels to compile with their arguments."""
+    plain, every = loss_arguments(PLAIN, dtype), loss_arguments(EVERY, dtype)
+    kept = plain | {"gradient": None, "kept": memory(torch.float32, 7, 5)}
+    backward = {"kept": kept["kept"]}
+    vjp = map_arguments(dtype, 1.0)
+    return {
+        "loss": (cross_entropy.loss_kernel, plain),
+        "loss, every field": (cross_entropy.loss_kernel, every),
+        "loss, distributions": (cross_entropy.loss_kernel, loss_arguments(SOFT, dtype, soft=True)),
+        "loss, value and what is kept": (cross_entropy.loss_kernel, kept),
+        "gradient": (cross_entropy.gradient_kernel, plain | backward),
+        "gradient, every field": (cross_entropy.gradient_kernel, every | backward),
+        "product": (product.product_kernel, plain),
+        "product, every field": (product.product_kernel, every),
+        "softmax": (maps.map_kernel, map_arguments(dtype, field(1.0, 1.0)) | {"LOG": tl.constexpr(False)}),
+        "log_softmax": (maps.map_kernel, map_arguments(dtype, field(0.7, 1.0)) | {"LOG": tl.constexpr(True)}),
+        "softmax_vjp": (maps.softmax_vjp_kernel, vjp),
+        "log_softmax_vjp": (maps.log_softmax_vjp_kernel, vjp),
+        "rescale": (rescale.rescale_kernel, vjp),
+    }
+
+
+def described(value: Any, path: tuple[int, ...], constants: dict[tuple[int, ...], Any]) -> Any:
+    """Return an argument's type as the compiler writes it; note in ``constants`` what is compiled in."""
+    if value is None or isinstance(value, tl.constexpr):
+        constants[path] = getattr(value, "value", None)
+        return "constexpr"
+    if isinstance(value, tuple):
+        return type(value)(*(described(part, (*path, i), constants) for i, part in enumerate(value)))
+    if isinstance(value, Tensor):
+        return TYPES[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def compiled(kernel: Any, arguments: dict[str, Any], num_classes: int, capability: int) -> Any:
+    """Return the compiled kernel for rows of so many classes."""
+    how = plan(num_classes)
+    constants: dict[tuple[int, ...], Any] = {}
+    cut = {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole}
+    given = arguments | {"n": 7, "k": 3} | {name: tl.constexpr(value) for name, value in cut.items()}
+    signature = {name: described(given[name], (i,), constants) for i, name in enumerate(kernel.arg_names)}
     return triton.compile(
-        source, target=GPUTarget("cuda", capability, 32), options=OPTIONS | {"num_warps": how.warps}
+        ASTSource(kernel, signature, constants),
+        target=GPUTarget("cuda", capability, 32),
+        options=OPTIONS | {"num_warps": how.warps},
     )
 
 
@@ -116,9 +152,10 @@ def usage(kernel: Any) -> dict[str, int]:
 
 if __name__ == "__main__":
     result = {
-        f"{name}, {dtype}, {k}": usage(compiled(kernel, constants, k, dtype, int(sys.argv[1])))
-        for name, (kernel, constants) in KERNELS.items()
-        for dtype in (("fp32", "bf16") if name in ("loss", "softmax") else ("fp32",))
+        f"{name}, {TYPES[dtype][1:]}, {k}": usage(compiled(kernel, arguments, k, int(sys.argv[1])))
+        for dtype in (torch.float32, torch.bfloat16)
+        for name, (kernel, arguments) in calls(dtype).items()
+        if dtype == torch.float32 or name in ("loss", "softmax")
         for k in (64, 4096, 16384, 131072)
     }
     print(json.dumps(result))

@@ -49,7 +49,7 @@ def each_plan(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """The kernels that ran, by name, and whether they held rows as a whole."""
-    from softmax_lab.torch.triton import family, launch, maps, product, rescale
+    from softmax_lab.torch.triton import cross_entropy, launch, maps, product, rescale
 
     found: list[tuple[str, bool]] = []
     lock = threading.Lock()  # the interpreter is not made for threads
@@ -60,7 +60,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         with lock:
             launch.launch(kernel, rows, *arguments, **constants)
 
-    for module in (family, maps, product, rescale):
+    for module in (cross_entropy, maps, product, rescale):
         monkeypatch.setattr(module, "launch", recorded)
     return found
 

@@ -11,7 +11,7 @@ from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._formula import losses
 
 from ...specs import INDEX_SPECS, SOFT_SPECS, K
-from .test_loss import LABELS, assert_close, fields, rows
+from .cases import LABELS, assert_close, fields, rows
 
 TANGENT = torch.randn(7, K, generator=torch.Generator().manual_seed(5))
 

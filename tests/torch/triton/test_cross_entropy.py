@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import softmax_lab as sl
 from softmax_lab import exact
@@ -18,37 +17,11 @@ from softmax_lab.torch import triton as kernels
 from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._formula import family as family_of_rows
 from softmax_lab.torch._formula import losses
-from softmax_lab.torch._formula.fields import SpecTensors, spec_tensors
 from softmax_lab.torch.triton import plan as plans
 
 from ...specs import INDEX_SPECS, SOFT_SPECS, K
 from ...ulps import Record, dtype_of
-
-LABELS = torch.tensor([0, 2, 5, -100, 3, 1, 5])
-
-
-def rows(dtype: torch.dtype = torch.float32) -> Tensor:
-    """Seven rows: ordinary, confident, one with -inf, one of all the same."""
-    z = torch.randn(7, K, generator=torch.Generator().manual_seed(0)) * 3
-    z[1] *= 20
-    z[4, 1] = -torch.inf
-    z[5] = 2.5
-    return z.to(dtype)
-
-
-def fields(spec: sl.LossSpec, dtype: torch.dtype = torch.float32) -> SpecTensors:
-    return spec_tensors(spec, torch.device("cpu"), dtype)
-
-
-def assert_close(result: Tensor, expected: Tensor, steps: float = 24.0) -> None:
-    """Assert equality to some rounding errors of the result's type, or of float32, whichever is coarser, of
-    the largest entry.
-    """
-    assert result.shape == expected.shape
-    unit = max(torch.finfo(result.dtype).eps if result.dtype != torch.float32 else 0.0, steps * 2.0**-24)
-    finite = expected[torch.isfinite(expected)]
-    scale = float(finite.abs().max()) if len(finite) else 0.0
-    torch.testing.assert_close(result.double(), expected.double(), rtol=0, atol=unit * scale, equal_nan=True)
+from .cases import LABELS, assert_close, fields, rows
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
