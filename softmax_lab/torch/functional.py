@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-# by name: what stands in torch's module may later be what is below
+# imported by name: a program may put the functions below into torch's module
 from torch.nn.functional import cross_entropy as _torch_cross_entropy
 from torch.nn.functional import log_softmax as _torch_log_softmax
 from torch.nn.functional import softmax as _torch_softmax

@@ -108,7 +108,9 @@ def _linear(
         return calls.loss(
             whole, target, spec, sample_weight, checks.loss(whole, target, spec, sample_weight, options)
         )
-    logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(weight))  # their shape, without their memory
+    logits = hidden.new_empty(()).expand(
+        *hidden.shape[:-1], len(weight)
+    )  # these logits have the shape, and no memory
     rows = arguments.prepare(logits, target, spec, sample_weight, options)
     arguments.check_classes(rows, target, spec, len(weight))
     narrow = gpu.kernels_for(hidden) is not None

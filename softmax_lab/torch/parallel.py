@@ -230,13 +230,13 @@ def _linear(
 ) -> Tensor:
     hidden, local_weight, local_bias = arguments.autocast(hidden, local_weight, local_bias)
     arguments.check_layer(hidden, local_weight, local_bias)
-    # their shape, without their memory
+    # these logits have the shape, and no memory
     logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(local_weight))
     rows = arguments.prepare(logits, target, spec, sample_weight, options)
     alike = ("linear_cross_entropy", hidden.dtype, options, chunk_bytes, layer.wants_gradient(hidden))
     shard = agree(rows, target, spec, len(local_weight), sizes, group, alike)
     budget = chunks.chunk_budget(chunk_bytes, hidden.device)
-    # the largest shard's, for the same chunks on every rank
+    # the largest shard decides, so that every rank has the same chunks
     step = chunks.chunk_rows(max(shard.sizes), hidden.dtype, budget)
     task = chunks.Task(rows, partial(shards.kernel, shard, spec), step, shard.sum)
     return layer.evaluate(task, hidden, local_weight, local_bias)

@@ -97,7 +97,7 @@ def loss(
 def given_spec(spec: LossSpec, num_classes: int) -> None:
     if not isinstance(spec, LossSpec):
         raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
-    # not spec.num_classes: the compiler cannot look into a cached property
+    # the compiler cannot look into a cached property, as spec.num_classes is
     for name in FIELDS:
         value = getattr(spec, name)
         if isinstance(value, np.ndarray) and value.shape[-1] != num_classes:

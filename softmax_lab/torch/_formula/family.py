@@ -88,7 +88,7 @@ def hvp(
         product = product + 2.0 * spec.z_loss * (along(mean) * q + along(rows.lse) * dq)
     product = over(product, spec.temperature) * slope
     if spec.softcap is not None:
-        # in this order 0, where the cap is saturated
+        # this order gives 0 where the cap is saturated
         bend = -2.0 * torch.tanh(z / spec.softcap) * slope / spec.softcap
         product = product + gradient_u * bend * tangent
     return over(product, spec.temperature), weight
@@ -157,7 +157,7 @@ class _OfDistributions(NamedTuple):
 def _of_distributions(rows: Shifted, target: Tensor, spec: SpecTensors) -> _OfDistributions:
     s, weight = terms.smoothed(spec, target, target.shape[1]), soft_weights(target, spec)
     log_q = rows.log_q()
-    # 0 log 0 = 0, with -log q for derivative in s elsewhere
+    # 0 log 0 = 0; elsewhere the derivative in s is -log q
     log_q = torch.where((s == 0) & (log_q == -torch.inf), 0.0, log_q)
     sums = terms.SoftSums(-(s * log_q).sum(1), s.sum(1), rows.lse)
     return _OfDistributions(weight, s, sums.mass, terms.soft_terms(spec, sums, weight))

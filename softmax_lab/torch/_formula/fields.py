@@ -177,7 +177,7 @@ def _traced(spec: LossSpec, device: torch.device) -> SpecTensors:
     Arrays become inputs of the graph, and nothing guards their values.
     """
     held = any(isinstance(getattr(spec, name), np.ndarray) for name in ARRAYS)
-    # the program would hold arrays without memory
+    # the exported program would hold arrays without memory
     if held and torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
         raise RuntimeError(
             "a strict export cannot hold a LossSpec; export with strict=False, or a SoftmaxLoss, which "

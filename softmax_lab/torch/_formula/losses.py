@@ -37,7 +37,7 @@ class _Rows(NamedTuple):
 def _rows(
     logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> _Rows:
-    # what float32 could not hold is worked on in float64, as the CPU's loops do with all
+    # float64 for what float32 could not hold; the CPU's loops take float64 for all
     dtype = torch.float64 if extreme(spec) else loss_dtype(logits.dtype)
     moved = logits.movedim(options.dim, -1)
     z = moved.reshape(-1, moved.shape[-1]).to(dtype)

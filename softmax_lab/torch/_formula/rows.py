@@ -52,7 +52,7 @@ def before_temperature(z: Tensor, spec: SpecTensors, label: Tensor | None, *, fi
     v, slope = z, spec.scale
     if spec.softcap is not None:
         x = z / spec.softcap
-        # -inf stays -inf, with tanh's derivative of 0; and of a cap out of sight tanh sees nothing
+        # -inf stays -inf, and the derivative there is tanh's: 0. A logit far below the cap stays as it is
         capped = spec.softcap * torch.tanh(x) + torch.where(z == -torch.inf, -torch.inf, 0.0)
         v = torch.where(x.abs() < _UNSEEN, z, capped)
         slope = slope * torch.cosh(x).pow(-2.0)

@@ -91,7 +91,7 @@ def _report(rows: Rows, columns: int, options: tuple[Any, ...]) -> _Report:
     low, high, labels = 0, -1, 0
     counting = rows.target if rows.live is None else rows.target[rows.live]
     if not rows.target.is_floating_point():
-        # both factors small: the sum cannot overflow
+        # both factors are small: the sum cannot overflow
         place = torch.arange(len(rows.target), device=rows.target.device) % 4093 + 1
         labels = int(((rows.target & 0xFFFFF) * place).sum())
         if len(counting):

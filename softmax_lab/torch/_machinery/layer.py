@@ -11,10 +11,10 @@ D) with row factors f (sample weight, upstream gradient) and G (n, V), the gradi
     \bar H &= \operatorname{diag}(f)\, (G W), \qquad
     \bar W \mathrel{+}= G^\top (\operatorname{diag}(f) H), \qquad \bar b \mathrel{+}= G^\top f
 
-The factors multiply the small side (n, D), never the chunk. What all rows share (the divisor of a mean, the
-upstream gradient of the reduced loss) is applied once at the end, to sums in float32, and rounded then: half
-precision does not lose small gradients to it. Rounded before are only G, for its products, and on the CPU
-each product.
+The factors multiply the small side (n, D), never the chunk. Some factors are shared by all rows: the divisor
+of a mean, and the upstream gradient of the reduced loss. They are applied once at the end, to sums in
+float32, which are rounded then. So half precision does not lose small gradients to them. Only G is rounded
+before, for its products, and on the CPU each product.
 
 The weight's gradient is read and written once a chunk, beside 2 n V D operations: larger chunks cost memory
 and save time. Cut cross-entropy (Wijmans et al. 2025) and Liger-Kernel (Hsu et al. 2024) rest on the same

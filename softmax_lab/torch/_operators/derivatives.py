@@ -59,7 +59,7 @@ def backward_derivative(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
     logits, upstream, *arguments = ctx.saved_tensors
     to_logits = to_upstream = None
     if ctx.needs_input_grad[0]:
-        # wide: a loss scale is not to overflow
+        # a wide product: a loss scale must not overflow
         product = tangent.to(_widest(tangent)) * factor_beside(tangent, upstream, ctx.options)
         to_logits = OPS.cross_entropy_hvp(logits, product, *arguments, *ctx.options)
     if ctx.needs_input_grad[2]:

@@ -122,7 +122,7 @@ class GradientBalancedLoss(SoftmaxLoss):
         self._set(tau, rate, max_tau, {"strength": strength, "gate": gate, "eps": eps, "power": power})
         self._gathers, self._passes = gathers, FirstPasses(group)
         super().__init__(self._spec_for(known), **options)
-        self.register_buffer("counts", torch.from_numpy(known))  # integers: half() leaves them alone
+        self.register_buffer("counts", torch.from_numpy(known))  # half() leaves integers alone
 
     def _set(self, tau: float, rate: float, max_tau: float, settings: dict[str, float]) -> None:
         """Check the settings and take them over, all or none."""

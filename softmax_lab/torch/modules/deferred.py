@@ -76,7 +76,7 @@ class DeferredReweighting(SoftmaxLoss):
         return State(self._writer, second.num_classes or 0, (self.start, self.epoch), (first, second))
 
     def _read(self, state: State) -> None:
-        # an average of epochs is none; the nearest is
+        # an average of epochs is no whole number: the nearest is taken
         self.start, self.epoch = (
             round(_checks.number("an epoch", value, low=0.0)) for value in state.numbers
         )

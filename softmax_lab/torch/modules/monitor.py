@@ -2,16 +2,16 @@
 
 The per-class statistics come from the probabilities, with no second backward pass.
 
-The gradient of a row's loss by its logits is known in closed form once the loss has been computed, w (q - s)
-for most of the family, and everything here is a sum over rows of it. So sums are kept, of a window of one
-optimizer step, over its micro-batches and over all processes; their moving averages are kept apart,
-numerators and denominators, and only what is asked for is divided. A class that is rarely in a batch is so
-averaged by its rows, and not by its steps.
+The gradient of a row's loss by its logits has a closed form once the loss is computed, w (q - s) for most of
+the family. Everything here is a sum of it over rows. A window of one optimizer step holds the sums over its
+micro-batches and over all processes. Their moving averages are kept apart, numerators and denominators, and
+only what is asked for is divided. So a class that is rarely in a batch is averaged by its rows, and not by
+its steps.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["GradientMonitor"]
+
+
+class _Batch(NamedTuple):
+    """A batch as rows."""
+
+    z: Tensor  # (n, K) float32 or float64
+    target: Tensor  # (n,)
+    spec: LossSpec | SpecTensors
+    sample_weight: Tensor | None  # (n,)
+    ignore_index: int
 
 
 class GradientMonitor:
@@ -236,14 +246,8 @@ class GradientMonitor:
             moved = logits.detach().movedim(options.dim, -1)
             z = moved.reshape(-1, moved.shape[-1]).to(loss_dtype(logits.dtype))
             h = self._rows_of(self._features if features is None else features, z)
-            self._add(
-                z,
-                target.reshape(-1),
-                spec,
-                None if sample_weight is None else sample_weight.reshape(-1),
-                h,
-                options.ignore_index,
-            )
+            weight = None if sample_weight is None else sample_weight.reshape(-1)
+            self._add(_Batch(z, target.reshape(-1), spec, weight, options.ignore_index), h)
         self._features = None
         self._batches += 1
         if self._batches % self.accumulation == 0:
@@ -259,17 +263,9 @@ class GradientMonitor:
             )
         return h
 
-    def _add(
-        self,
-        z: Tensor,
-        target: Tensor,
-        spec: LossSpec | SpecTensors,
-        sample_weight: Tensor | None,
-        h: Tensor | None,
-        ignore: int,
-    ) -> None:
-        gradient, log_q_y, log_q_max = _closed_form(z, target, spec, sample_weight, ignore)
-        label, counts = labels_of(target, ignore)
+    def _add(self, batch: _Batch, h: Tensor | None) -> None:
+        gradient, log_q_y, log_q_max = _closed_form(batch)
+        z, (label, counts) = batch.z, labels_of(batch.target, batch.ignore_index)
         live = counts & torch.isfinite(log_q_y)
         gradient.masked_fill_(~live[:, None], 0.0)
         own = -gradient.gather(1, label[:, None])[:, 0]
@@ -287,7 +283,7 @@ class GradientMonitor:
             sums.vectors.index_add_(0, label, gradient)
         if h is not None:
             sums.weights.addmm_(gradient.T, torch.where(live[:, None], h, 0.0))
-        # all less own would cancel: the two nearly agree as training ends
+        # (all less own would cancel: the two nearly agree as training ends)
         sums.by_name["negative_mass"].add_(gradient.scatter_(1, label[:, None], 0.0).sum(0))
 
     def _sums(self, z: Tensor, width: int) -> Sums:
@@ -313,7 +309,7 @@ class GradientMonitor:
             if self._average is None:
                 self._average = torch.zeros_like(window.flat)
             self._average.lerp_(window.flat, 1.0 - self.momentum)
-            # what the zeros of the start take away
+            # the share of the average that is not the zeros of the start
             self._averaged += (1.0 - self.momentum) * (1.0 - self._averaged)
             self._history.append((self.step, window.over(self._average / self._averaged).statistics()))
             window.flat.zero_()
@@ -427,10 +423,9 @@ def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _closed_form(
-    z: Tensor, target: Tensor, spec: LossSpec | SpecTensors, sample_weight: Tensor | None, ignore: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _closed_form(batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
+    z, target, spec, sample_weight, ignore = batch
     call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
     fields = only(fields_of(spec, z), "logits")  # of q alone

@@ -2,10 +2,10 @@
 
 Activation checkpointing runs the pass again, inside the backward pass.
 
-A module that counts in its forward pass must not count there once more, and must compute from the counts of
+A module that counts in its forward pass must not count there once more. It must compute from the counts of
 the first pass, or value and gradient would be those of two functions. Whatever checkpoints (torch's two
-kinds, selective or nested, or another package's) runs the first pass either without a graph or under hooks on
-saved tensors, so only such passes are remembered, and others cost nothing.
+kinds, selective or nested, or another package's) runs the first pass without a graph or under hooks on saved
+tensors. So only such passes are remembered, and others cost nothing.
 
 A recomputation looks for the pass with the same labels and, among several, the same norm of the logits:
 contents, since the tensors may be copies. A pass is forgotten once its backward pass is over, unless that
@@ -56,7 +56,7 @@ class _Key:
 
     def __init__(self, labels: Labels, logits: Tensor) -> None:
         given = torch.where(labels.live, labels.label, -1).reshape(-1)
-        # integers wrap around
+        # the products wrap around
         mixed = (given + torch.arange(len(given), device=given.device) * 0x1F123BB5) * 0x5851F42D4C957F2D
         mixed = (mixed ^ (mixed >> 29)) * 0x369DEA0F31A53F85
         self._of_labels = (mixed ^ (mixed >> 32)).sum()
@@ -67,7 +67,7 @@ class _Key:
         self.shape = logits.shape
 
     def values(self) -> tuple[Any, str]:
-        # as text a NaN equals itself
+        # a NaN as text equals itself
         return (self.shape, self._of_labels.item()), repr(self._of_logits.item())
 
 
@@ -187,15 +187,13 @@ class FirstPasses:
 
 _UNKNOWN = (
     "a loss that counts was called inside a backward pass with a batch that no forward pass of it has seen "
-    "(or more than "
-    f"{IN_FLIGHT} forward passes ago); a recomputation must have the labels of its first pass: use less "
-    f"accumulation, or keep the loss "
-    "outside of the checkpoint"
+    f"(or more than {IN_FLIGHT} forward passes ago); a recomputation must have the labels of its first pass: "
+    "use less accumulation, or keep the loss outside of the checkpoint"
 )
 _SEVERAL = (
     "a checkpoint recomputes a batch that several forward passes have seen alike, with other counts each, "
-    "before their backward passes; "
-    "call backward after each of them, or keep the loss outside of the checkpoint"
+    "before their backward passes; call backward after each of them, or keep the loss outside of the "
+    "checkpoint"
 )
 
 

@@ -95,7 +95,7 @@ class SeesawLoss(Stateful):
         classes = numpy_checks.whole("num_classes", num_classes, low=1)
         self._set(p, q, min_score)
         self.loss = SoftmaxLoss(reduction=reduction, ignore_index=ignore_index)
-        # integers: half() leaves them alone
+        # half() leaves integers alone
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))
 
     def _set(self, p: float, q: float, min_score: float) -> None:

@@ -89,8 +89,8 @@ class SoftmaxLoss(Stateful):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftmaxLoss:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # of fn only the place matters: numbers keep their precision. From meta, where they have no memory,
-        # they can come all the same
+        # only the place that fn moves to matters: numbers keep their precision. They can come from meta too,
+        # where they have no memory
         self._device = fn(
             torch.empty(0, device="cpu" if self._device.type == "meta" else self._device)
         ).device

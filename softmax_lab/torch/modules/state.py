@@ -3,9 +3,9 @@
 Every program that saves, averages or ships tensors can take it.
 
 The vector holds whole numbers (which module wrote it, for how many classes, what kind each field is),
-settings, and the arrays of specs. Each entry is written as two, its leading bits and the rest. Both are short
-numbers, so what a loop that averages equal states has rounded away is found again: the nearest short number
-is meant. An average of different states is the average of their entries.
+settings, and the arrays of specs. Each entry is written as two: its leading bits and the rest. Both are short
+numbers. A loop that averages equal states rounds some of their bits away: the nearest short number is meant.
+An average of different states is the average of their entries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORMAT = 2
 _FIELDS = tuple(FIELDS)  # new ones come last: an older state has fewer
 _HEAD = 6  # format, writer, classes, and how many numbers, specs, and fields a spec follow
 _BITS = 26  # of an entry's 53, in its leading part
-# what a long average with decay 0.99999 rounds away, and much less than a short number's last bit
+# more than a long average with decay 0.99999 rounds away, and much less than a short number's last bit
 _NEAR = 2.0**-34
 _SETTINGS_0_1 = ("tau", "gathers", "rate", "max_tau", "strength", "gate", "eps", "power")
 
