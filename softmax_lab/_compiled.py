@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from . import _dispatch
 from ._problem import Problem
 from ._rows import KEPT, read_only
 from ._twofloat import Array
-from .spec import active
+from .spec import acting_on, active
 
 __all__ = ["Compiled"]
 
 _NONE = read_only(np.zeros(0))  # every row's is 1
+#: the numbers that the row's formula takes, in the table's order
+_OF_VALUE = attrgetter(*acting_on("value"))
 _NOTHING_KEPT = np.zeros((0, KEPT))  # a loop need not say what its rows came to
 
 
@@ -154,7 +157,7 @@ class Compiled:
         problem, spec = self.problem, self.problem.spec
         labels, ignore = self._labels()
         labels, fields = read_only(labels), self._fields()
-        gate = spec.gate if problem.gated else 0.0
+        gate, of_value = spec.gate if problem.gated else 0.0, _OF_VALUE(spec)
         weights, by_row = self._weights(), problem.soft is not None
         factors = _NONE if problem.sample_weight is None else read_only(problem.sample_weight)
 
@@ -164,7 +167,7 @@ class Compiled:
             return (
                 labels[some],
                 ignore,
-                (some_weights, factor, some_factors, gate, spec.gamma, spec.z_loss),
+                (some_weights, factor, some_factors, gate, *of_value),
                 *fields(some),
             )
 

@@ -227,8 +227,9 @@ def specs(draw: Draw, num_classes: int, kind: Kind, soft: bool) -> LossSpec:
     spec = LossSpec(**values)
     if not (soft and spec.needs_class_index):
         return spec
-    for name in ("margin", "gamma", "gate"):
-        values.pop(name, None)
+    for name, field in FIELDS.items():
+        if field.needs_label == "active":
+            values.pop(name, None)
     for name, rank in (("smoothing", 0), ("bias", 1)):
         if np.ndim(values.get(name, 0.0)) > rank:
             values[name] = 0.25

@@ -33,7 +33,7 @@ def _ends(name: str) -> list[float]:
     inside = [x for x in ENDS if low <= x <= high]
     return (
         inside
-        + [-x for x in inside if low < 0]
+        + [-x for x in ENDS if -x >= low]
         + [x for x in (low, high) if np.isfinite(x) and not (open_low and x == low)]
     )
 

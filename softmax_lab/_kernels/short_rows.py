@@ -42,7 +42,7 @@ from .target import (
     target_sums_of_rows,
     weight_of,
 )
-from .terms import SoftSums, Sums, Terms, plain_terms, row_terms, soft_terms
+from .terms import SoftSums, Sums, Terms, are_plain, plain_terms, row_terms, soft_terms
 from .transform import (
     Column,
     Labels,
@@ -370,7 +370,7 @@ def _terms_of(source, sums, log_total, target, lookups, fields, soft):
     """Return the `Terms` of eight rows."""
     if soft:
         return _given_row_by_row(sums, log_total, target, lookups, fields)
-    if fields.gamma != 0.0 or fields.z_loss != 0.0:
+    if not are_plain(fields):
         return _row_by_row(sums, lookups, fields)
     e_y = exponential(source.z, sums.d_y, sums.low)
     return plain_terms(sums, e_y, load(lookups.weights, 0), load(lookups.scales, 0), fields.gate)

@@ -89,8 +89,8 @@ def smooth_of(spec: LossSpec, soft: NDArray[Any] | None) -> Smooth | None:
 @allocating
 def row_numbers(numbers):
     """Return the `Weights` and the `ValueFields` of the plain tuple that Python hands over."""
-    weights, factor, factors, gate, gamma, z_loss = numbers
-    return Weights(weights, factor, factors), ValueFields(gate, gamma, z_loss)
+    weights, factor, factors = numbers[:3]
+    return Weights(weights, factor, factors), ValueFields(*numbers[3:])
 
 
 @inlined

@@ -29,8 +29,8 @@ The Hessian-vector product along t is the derivative of that gradient. With mu =
 
 where a, b and beta are again numbers a row (``product_terms``).
 
-``plain_terms`` is ``row_terms`` for eight rows at once, without gamma and z-loss. Powers have no vector
-instruction.
+``plain_terms`` is ``row_terms`` for eight rows at once, without the fields that act on a row's number. Powers
+have no vector instruction.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .simd import splat, where_equal, where_less
 
 
 class ValueFields(NamedTuple):
-    """The fields that act on a row's number, and the one that acts on its weight."""
+    """The field that acts on a row's weight, and those that act on its number, in the table's order."""
 
     gate: float
     gamma: float
@@ -144,6 +144,12 @@ def cross_of(others, d_y, low):
 
 
 @inlined
+def are_plain(fields):
+    """Whether no field acts on a row's number."""
+    return fields.gamma == 0.0 and fields.z_loss == 0.0
+
+
+@inlined
 def gated(log_weight, cross, gate):
     """w = W^(q_y^g), from log W and -log q_y."""
     fit = math.exp(-gate * cross)
@@ -185,7 +191,7 @@ def row_terms(sums, weight, scale, fields):
 
 @inlined
 def plain_terms(sums, e_y, weight, scale, gate):
-    """Return the `Terms` of eight rows without gamma and z-loss, as ``row_terms`` does of one.
+    """Return the `Terms` of eight rows with ``are_plain`` fields, as ``row_terms`` does of one.
 
     ``e_y`` is exp(d_y + low), of the caller's own exponential. ``weight`` and ``scale`` are lanes.
     """
