@@ -101,8 +101,9 @@ def _product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[An
 
 
 def _compiled_product(p: NDArray[Any], t: NDArray[Any], temperature: float) -> NDArray[Any]:
-    """The same by a compiled loop, which also adds up the probabilities: they are refused before anything is
-    returned.
+    """Return the same by a compiled loop, which also adds up the probabilities.
+
+    Those that do not add up to one are refused before anything is returned.
     """
     wide_p, wide_t = np.broadcast_arrays(p, t)
     result = np.empty(wide_p.shape, p.dtype)

@@ -1,5 +1,6 @@
-"""Which loop runs, and that it may be called from anywhere: threads, forked children, read-only places, huge
-arrays.
+"""Which loop runs, and that it may be called from anywhere.
+
+Calls come from threads and forked children, from read-only places, and with huge arrays.
 """
 
 from __future__ import annotations
@@ -251,8 +252,9 @@ def test_a_read_only_install_works(tmp_path: Path) -> None:
 
 
 def test_an_edit_in_a_helper_is_seen(tmp_path: Path) -> None:
-    """Numba's own cache looks at one file: here the helper's edit must reach the compiled loop of another
-    file.
+    """Numba's own cache looks at one file.
+
+    Here the helper's edit must reach the compiled loop of another file.
     """
     helper = _copy_of_the_package(tmp_path) / "_kernels" / "exponential.py"
     cache = str(tmp_path / "cache")
