@@ -1,6 +1,6 @@
 """Which loop runs, and that it may be called from anywhere.
 
-From threads, from forked children, from read-only places, on huge arrays.
+Calls come from threads and forked children, from read-only places, and with huge arrays.
 """
 
 from __future__ import annotations

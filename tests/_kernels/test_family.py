@@ -1,5 +1,6 @@
-"""Every field of the family in the compiled loops of short, long and very long rows, against the NumPy
-reference.
+"""Every field of the family in the compiled loops, against the NumPy reference.
+
+Rows are short, long and very long.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ def _both(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, Any]:
 
 
 def _agree(a: np.ndarray, b: np.ndarray, dtype: np.dtype[Any], ulps: float) -> None:
-    """Equal up to ``ulps`` of the row's largest entry, or one last place for types that are rounded from
-    float64.
+    """Equal up to ``ulps`` of the row's largest entry.
+
+    Types that are rounded from float64 may differ by one last place.
     """
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -393,8 +395,9 @@ def test_a_bias_alone_gives_what_logits_with_it_give(k: int, dtype: str) -> None
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("k", [1, 5, 48, 300, 2100])
 def test_a_gradient_from_what_was_kept_is_the_gradient(k: int, dtype: str) -> None:
-    """Two passes or one, the same values to the bit, and the same gradient but for the order of two
-    multiplications.
+    """Two passes give the values of one pass to the bit.
+
+    The gradient is the same but for the order of two multiplications.
     """
     z, y = _rows(k, dtype)
     bar = {"float64": 8 * 2.0**-52, "float32": 2.0**-23}.get(dtype, 0.0)
