@@ -108,9 +108,8 @@ def _linear(
         return calls.loss(
             whole, target, spec, sample_weight, checks.loss(whole, target, spec, sample_weight, options)
         )
-    logits = hidden.new_empty(()).expand(
-        *hidden.shape[:-1], len(weight)
-    )  # these logits have the shape, and no memory
+    # these logits have the shape, and no memory
+    logits = hidden.new_empty(()).expand(*hidden.shape[:-1], len(weight))
     rows = arguments.prepare(logits, target, spec, sample_weight, options)
     arguments.check_classes(rows, target, spec, len(weight))
     narrow = gpu.kernels_for(hidden) is not None
