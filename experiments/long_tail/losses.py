@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -28,7 +29,8 @@ class Context(NamedTuple):
 
 def _fixed(name: str) -> Callable[..., Loss]:
     """Return the maker of a registered loss."""
-    factory, needs_counts = sl.losses.REGISTRY[name], name not in ("plain", "focal", "label_smoothing")
+    factory = sl.losses.REGISTRY[name]
+    needs_counts = "counts" in inspect.signature(factory).parameters
     return lambda context, **settings: slt.SoftmaxLoss(
         factory(*([context.counts] if needs_counts else []), **settings)
     )
