@@ -192,7 +192,9 @@ PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "_kernels/*": ("tests/_kernels/test_family.py", "tests/test_fuzz.py"),
     # the rooms behind the public faces of the torch backend
     "torch/_*": ("tests/torch/test_functional.py", "tests/torch/test_modes.py"),
-    "torch/triton/*": ("tests/torch/triton/test_ops.py", "tests/torch/triton/test_compiles.py"),
+    # what the monitor shows and adds up
+    "torch/modules/drawing.py": ("tests/torch/modules/test_monitor.py",),
+    "torch/modules/statistics.py": ("tests/torch/modules/test_monitor.py",),
 }
 #: test files that belong to no module
 OF_MANY_MODULES = {
