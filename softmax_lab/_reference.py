@@ -1,20 +1,23 @@
 r"""The formula of the loss family in readable NumPy, whole rows at a time: what the fast paths are held to.
 
-For one row (symbols as in :mod:`softmax_lab.spec`; S = sum_k s_k, C = -sum_k s_k log q_k, o = 1 - q_y summed
-from the other classes, phi = o^gamma, psi = d phi / d q_y * q_y = -gamma o^{gamma-1} q_y):
+For one row (symbols as in :mod:`softmax_lab.spec`; S = sum_k s_k, o = 1 - q_y summed from the other classes,
+C = -sum_k s_k log q_k + kappa o, phi = o^gamma, psi = d phi / d q_y * q_y = -gamma o^{gamma-1} q_y):
 
 .. math::
 
     L &= w \varphi C + \lambda \operatorname{lse}(u)^2 \\
-    \frac{\partial L}{\partial u_k} &= w \varphi (S q_k - s_k) + w \psi C (\delta_{ky} - q_k)
-        + 2 \lambda \operatorname{lse}(u)\, q_k \\
+    \frac{\partial L}{\partial u_k} &= w \varphi (S q_k - s_k)
+        + w (\psi C - \kappa \varphi q_y) (\delta_{ky} - q_k) + 2 \lambda \operatorname{lse}(u)\, q_k \\
     \frac{\partial L}{\partial z_k} &= \frac{\partial L}{\partial u_k} \cdot \frac{a_k}{T \cosh^2(z_k / c)}
 
 At the target S q_k - s_k is computed as eps (1 - r_y) - o and delta - q as o: the gradient of a confident row
 is minus the sum of the other probabilities, never p_y - 1.
 
 The Hessian-vector product is the derivative of that gradient along a tangent: with t the tangent in u,
-mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t, d lse = mu, everything is again O(K).
+mu = q.t, dq_k = q_k (t_k - mu), dC = S mu - s.t - kappa dq_y, d lse = mu, everything is again O(K).
+
+At kappa = -1 the first order of C cancels, C = o^2/2 + ..., and so do the factors of e_y - q. What is left is
+computed as it is (``excess``, ``pull``), and no difference is taken.
 """
 
 from __future__ import annotations
@@ -199,13 +202,44 @@ class Row:
 
     @cached_property
     def cross(self) -> Array:
-        """C = -sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: a row without a distribution has no
-        loss.
-        """
-        log_q = self.shifted.log_probs
+        """C: the cross-entropy of s and q, with PolyLoss's first term."""
+        if self.spec.poly:
+            return (1.0 + self.spec.poly) * self.others + self.excess
         if self.label is not None and self.plain_target:
-            return -take(log_q, self.label)
-        return -row_sum(np.where((self.s == 0) & ~np.isnan(log_q), 0.0, self.s * log_q))
+            return -take(self.shifted.log_probs, self.label)
+        return self._cross_of(self.s)
+
+    @cached_property
+    def excess(self) -> Array:
+        """-sum_k s_k log q_k - o: of a confident row without smoothing o^2/2 + ..."""
+        plain = excess(self.others, -take(self.shifted.log_probs, self._label))
+        return plain if self.plain_target else plain + self._cross_of(self.s_less_one_hot)
+
+    def _cross_of(self, s: Array) -> Array:
+        """-sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: without a distribution there is no loss."""
+        log_q = self.shifted.log_probs
+        return -row_sum(np.where((s == 0) & ~np.isnan(log_q), 0.0, s * log_q))
+
+    @property
+    def s_less_one_hot(self) -> Array:
+        """s - e_y."""
+        assert self.s_minus_one_hot is not None
+        difference = self.s.copy()
+        difference[np.arange(len(difference)), self._label] = self.s_minus_one_hot
+        return difference
+
+    @cached_property
+    def pull(self) -> Array:
+        """phi - psi C + kappa phi q_y: the factor of q - e_y."""
+        spec, o, q = self.spec, self.others, take(self.q, self._label)
+        phi = self.focal(spec.gamma) if spec.gamma else np.ones_like(o)
+        if not spec.poly:
+            return phi + spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
+        tilt = spec.gamma + (1.0 + spec.gamma) * spec.poly
+        pull = phi * np.where(q < 0.5, 1.0 + tilt * q, (1.0 + spec.gamma) * (1.0 + spec.poly) - tilt * o)
+        if spec.gamma:
+            pull = pull + spec.gamma * self.focal(spec.gamma - 1) * np.where(q == 0, 0.0, q * self.excess)
+        return pull
 
     @property
     def plain_target(self) -> bool:
@@ -255,7 +289,12 @@ class Row:
     def gradient_u(self) -> Array:
         """dL/du, without the sample weight."""
         spec, gradient = self.spec, _times(self.weight, self.residual())
-        if spec.gamma:
+        if spec.poly:
+            gradient = -_times(self.weight * self.pull, self.one_hot_minus_q())
+            if not self.plain_target:
+                phi = self.focal(spec.gamma) if spec.gamma else 1.0
+                gradient = gradient - _times(self.weight * phi, self.s_less_one_hot)
+        elif spec.gamma:
             psi_cross = -spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
             gradient = _times(self.focal(spec.gamma), gradient) + _times(
                 self.weight * psi_cross, self.one_hot_minus_q()
@@ -287,7 +326,7 @@ class Row:
         t_minus_mu = centred(self.q, t)
         dq = self.q * t_minus_mu
         product = _times(self.weight, _times(self.total, dq))
-        if spec.gamma:
+        if spec.gamma or spec.poly:
             product = self._focal_hvp(product, dq, t_minus_mu)
         if spec.z_loss:
             mu = take(t, self.shifted.top) - take(t_minus_mu, self.shifted.top)
@@ -301,8 +340,10 @@ class Row:
         return self.finish(np.ldexp(product, self.u.power))
 
     def _focal_hvp(self, plain: Array, dq: Array, t_minus_mu: Array) -> Array:
-        """The terms of phi and psi: d(phi) (q - s) + phi dq + d(psi C) (e_y - q) - psi C dq."""
+        """The derivative of phi (q - s) + psi C (e_y - q), with C's own first term where there is one."""
         gamma, t_y = self.spec.gamma, take(t_minus_mu, self._label)  # dq_y = q_y t_y
+        if self.spec.poly:
+            return self._poly_hvp(dq, t_minus_mu)
         q_y, phi, slope = take(self.q, self._label), self.focal(gamma), self.focal(gamma - 1)
         psi_cross, d_phi = -gamma * slope * self.q_cross, -gamma * slope * q_y * t_y
         # o^(gamma - 2) may overflow where C, which is of o's size then, takes it back
@@ -316,12 +357,42 @@ class Row:
             - _times(self.weight * psi_cross, dq)
         )
 
+    def _poly_hvp(self, dq: Array, t_minus_mu: Array) -> Array:
+        """The derivative of pull (q - e_y) - phi (s - e_y), its factors without the orders that cancel."""
+        gamma, kappa, o = self.spec.gamma, self.spec.poly, self.others
+        t_y, q_y = take(t_minus_mu, self._label), take(self.q, self._label)
+        d_phi, turn = 0.0 * o, (2.0 * gamma + 1.0) * kappa * (self.focal(gamma) if gamma else 1.0) * t_y
+        if gamma:
+            slope = gamma * self.focal(gamma - 1)
+            over_o = np.divide(self.excess, o, out=np.zeros_like(o), where=o != 0)
+            first = -(1.0 + kappa) * (1.0 + gamma * q_y) - (gamma - 1.0) * q_y * over_o + self.excess
+            d_s = -row_sum(self.s_less_one_hot * t_minus_mu)
+            turn = turn + slope * (first * t_y + d_s)
+            d_phi = -slope * q_y * t_y
+        product = _times(self.pull, dq) - _times(q_y * turn, self.one_hot_minus_q())
+        if not self.plain_target:
+            product = product - _times(d_phi, self.s_less_one_hot)
+        return _times(self.weight, product)
+
     def finish(self, values: Array) -> Array:
         """Apply the row's factor, and 0 to rows that do not count and classes that take no part."""
         if values.ndim == 1:
             return np.where(self.live, values * self.scale, 0.0)
         values = np.where(self.live[:, None], values * self.scale[:, None], 0.0)
         return values if self.kept is None else np.where(self.kept, values, 0.0)
+
+
+def excess(o: Array, cross: Array) -> Array:
+    """Return -log(1 - o) - o, (n,), from o and -log(1 - o).
+
+    With x = o / (2 - o) the logarithm is 2 artanh x and o is 2 x / (1 + x): a sum of positive terms.
+    """
+    x = np.where(o < 0.5, o / (2.0 - o), 0.0)
+    series = np.polynomial.polynomial.polyval(x * x, ODD)
+    return np.where(o < 0.5, 2.0 * x * x * (1.0 / (1.0 + x) + x * series), cross - o)
+
+
+ODD = 1.0 / np.arange(3.0, 37.0, 2.0)  # artanh x = x + x^3 / 3 + x^5 / 5 + ...
 
 
 def _times(per_row: Array | float, rows: Array) -> Array:

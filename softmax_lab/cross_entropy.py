@@ -34,7 +34,12 @@ def cross_entropy(
     axis: int = -1,
     empty: Empty = "nan",
 ) -> Any:
-    r"""Return the loss :math:`L = w (1-q_y)^\gamma (-\sum_k s_k \log q_k) + \lambda \operatorname{lse}(u)^2`.
+    r"""Return the loss of a member of the family.
+
+    .. math::
+
+        L = w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr]
+            + \lambda \operatorname{lse}(u)^2
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def row_weight(z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(
 def cross_entropy(
     z: Row, target: int | Sequence[float], spec: LossSpec = LossSpec(), *, weight: Number = None
 ) -> Number:
-    """w (1 - q_y)^gamma (-sum_k s_k log q_k) + lambda lse(u)^2; ``weight`` holds w fixed."""
+    """w (1 - q_y)^gamma [-sum_k s_k log q_k + kappa (1 - q_y)] + lambda lse(u)^2; ``weight`` fixes w."""
     with mpmath.workdps(DIGITS):
         z = _row(z)
         y = int(target) if isinstance(target, (int, np.integer)) else None
@@ -130,7 +130,8 @@ def cross_entropy(
         cross = -mpmath.fsum(s_k * l_k for s_k, l_k in zip(s, log_q, strict=True) if s_k != 0)
         focal = (1 - mpmath.exp(log_q[y])) ** mpmath.mpf(spec.gamma) if spec.gamma and y is not None else 1
         z_loss = mpmath.mpf(spec.z_loss) * logsumexp(u) ** 2 if spec.z_loss else 0
-        return w * focal * cross + z_loss
+        poly = mpmath.mpf(spec.poly) * (1 - mpmath.exp(log_q[y])) if spec.poly and y is not None else 0
+        return w * focal * (cross + poly) + z_loss
 
 
 def cross_entropy_grad_terms(
@@ -146,17 +147,20 @@ def cross_entropy_grad_terms(
         w = row_weight(z, target, spec) if weight is None else weight
         u, s, cap = _u(z, y, spec), _s(target, spec, len(z)), spec.softcap
         q, log_q, total = softmax(u), log_softmax(u), mpmath.fsum(s)
-        phi, psi_cross = mpmath.mpf(1), mpmath.mpf(0)
-        if spec.gamma and y is not None:
+        phi, psi_cross, poly = mpmath.mpf(1), mpmath.mpf(0), mpmath.mpf(spec.poly)
+        if (spec.gamma or spec.poly) and y is not None:
             cross = -mpmath.fsum(s_k * l_k for s_k, l_k in zip(s, log_q, strict=True) if s_k != 0)
             gamma, other = mpmath.mpf(spec.gamma), 1 - q[y]
-            phi, psi_cross = other**gamma, -gamma * other ** (gamma - 1) * q[y] * cross
+            phi, psi = other**gamma, -gamma * other ** (gamma - 1) * q[y]
+            psi_cross = psi * (cross + poly * other) - poly * phi * q[y]
         z_loss = 2 * mpmath.mpf(spec.z_loss) * logsumexp(u) if spec.z_loss else 0
         terms = []
         for k in range(len(z)):
             slope = _at(spec.scale, k) / mpmath.mpf(spec.temperature)
             slope *= 1 if cap is None or z[k] == mpmath.ninf else mpmath.sech(z[k] / mpmath.mpf(cap)) ** 2
             row = [w * phi * total * q[k], -w * phi * s[k], w * psi_cross * ((k == y) - q[k]), z_loss * q[k]]
+            if poly:  # what cancels in these three is gone before anything is rounded
+                row[:3] = [w * (phi - psi_cross) * (q[k] - (k == y)), w * phi * ((k == y) - s[k])]
             terms.append([slope * term for term in row])
         return terms
 

@@ -38,6 +38,7 @@ __all__ = [
     "ldam",
     "logit_adjusted",
     "plain",
+    "poly1",
     "seesaw",
     "vs",
     "weighted",
@@ -119,6 +120,27 @@ def focal(gamma: float = 2.0) -> LossSpec:
     eq. 4, there with sigmoids; the softmax form is the usual one for many classes.
     """
     return LossSpec(gamma=gamma)
+
+
+def poly1(c: float = 1.0) -> LossSpec:
+    r"""Add the first term of PolyLoss, :math:`L = -\log q_y + c\,(1-q_y)`.
+
+    Gradient :math:`(1 + c\,q_y)(q - e_y)`; c >= -1. At c = -1 the loss starts with the square of
+    :math:`1 - q_y`. With smoothing the term stays at the label, where the paper has
+    :math:`\sum_k s_k (1 - q_k)`.
+
+    Examples
+    --------
+    >>> from softmax_lab import losses
+    >>> losses.poly1()
+    LossSpec(poly=1.0)
+
+    References
+    ----------
+    Z. Leng, M. Tan, C. Liu, E. D. Cubuk, J. Shi, S. Cheng and D. Anguelov, "PolyLoss: a polynomial expansion
+    perspective of classification loss functions", ICLR 2022, eq. 6.
+    """
+    return LossSpec(poly=c)
 
 
 def ldam(counts: ArrayLike, max_margin: float = 0.5, scale: float = 30.0) -> LossSpec:
@@ -393,6 +415,7 @@ REGISTRY: dict[str, Callable[..., LossSpec]] = {
         label_smoothing,
         label_aware_smoothing,
         focal,
+        poly1,
         ldam,
         balanced_softmax,
         logit_adjusted,

@@ -8,7 +8,8 @@ r"""LossSpec: which member of the loss family is meant, as data.
     s   &= (1 - \varepsilon_y) e_y + \varepsilon_y r        &&\text{smoothed target} \\
     w   &= W_y^{\,q_y^{\,g}} \text{ with a gate } g > 0, \text{ else } W_y
         &&\text{row weight, constant in derivatives} \\
-    L   &= w (1 - q_y)^\gamma \Bigl(-\sum_k s_k \log q_k\Bigr) + \lambda \operatorname{lse}(u)^2
+    L   &= w (1 - q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1 - q_y)\Bigr]
+        + \lambda \operatorname{lse}(u)^2             &&\text{focal, PolyLoss's first term, z-loss}
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ FIELDS: dict[str, Field] = {
     "gamma": Field("γ", 0.0, "value", "power", needs_label="active"),
     "z_loss": Field("λ", 0.0, "value", "term"),
     "softcap": Field("c", None, "logits", "factor", open_low=True),
+    "poly": Field("κ", 0.0, "value", "term", low=-1.0, needs_label="active"),
 }
 # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
 LARGEST_POWER = 1024.0
@@ -113,6 +115,8 @@ class LossSpec:
         lambda >= 0, times lse(u)^2; not multiplied by the row's weight.
     softcap : float, optional
         c > 0. None: no cap.
+    poly : float
+        PolyLoss's first term: poly (1 - q_y), poly >= -1, is added to the cross-entropy before the weights.
 
     Raises
     ------
@@ -142,6 +146,7 @@ class LossSpec:
     gamma: float = 0.0
     z_loss: float = 0.0
     softcap: float | None = None
+    poly: float = 0.0
 
     def __post_init__(self) -> None:
         _checks.outside_of_graphs()

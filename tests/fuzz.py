@@ -46,6 +46,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "gamma": (0.0, 5.0),
     "z_loss": (0.0, 1.0),
     "softcap": (0.5, 50.0),
+    "poly": (-1.0, 5.0),
 }
 
 

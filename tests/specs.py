@@ -36,6 +36,9 @@ INDEX_SPECS: dict[str, LossSpec] = {
     "focal below one": LossSpec(gamma=0.5),
     "z-loss": LossSpec(z_loss=1e-2),
     "soft cap": LossSpec(softcap=5.0),
+    "poly": LossSpec(poly=2.0),
+    "poly at its end": LossSpec(poly=-1.0),
+    "poly, focal and smoothed": LossSpec(poly=-1.0, gamma=2.0, smoothing=0.1),
     "everything": LossSpec(
         temperature=0.7,
         scale=_per_class(7, 0.5, 1.5),
@@ -48,6 +51,7 @@ INDEX_SPECS: dict[str, LossSpec] = {
         gamma=1.5,
         z_loss=1e-3,
         softcap=20.0,
+        poly=0.5,
     ),
 }
 

@@ -81,6 +81,23 @@ def test_hvp_against_the_oracle(spec: LossSpec, soft: bool, record_ulp: Record) 
         assert error <= 4 * BAR
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("gap", [1e-3, 0.5, 1.0, 3.0, 12.0, 40.0, 150.0])
+def test_polyloss_at_its_end_keeps_the_digits_of_confident_rows(gap: float, gamma: float) -> None:
+    """At c = -1 the first order cancels: what is left is held to its own last digits."""
+    spec, row, tangent = (
+        LossSpec(poly=-1.0, gamma=gamma),
+        np.array([gap, 0.0, -1.0]),
+        np.array([1.0, -2.0, 0.5]),
+    )
+    value, gradient = sl.cross_entropy_grad(row, 0, spec)
+    assert exact.ulp_error(value, [exact.cross_entropy(row, 0, spec)]).max() <= BAR
+    assert exact.ulp_error(gradient, exact.cross_entropy_grad(row, 0, spec)).max() <= 4 * BAR
+    product = sl.cross_entropy_hvp(row, 0, tangent, spec)
+    expected = np.array([float(x) for x in exact.cross_entropy_hvp(row, 0, tangent, spec)])
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(("spec", "soft"), _cases())
 def test_gradient_against_finite_differences(spec: LossSpec, soft: bool) -> None:
     """The gradient is the central difference of the package's own value, the gate held fixed.

@@ -84,6 +84,7 @@ FORMULAS: dict[str, Callable[[], Array]] = {
     "label_smoothing": lambda: _smoothed(np.full(len(Y), 0.1), np.full(K, 1 / K), Z),
     "label_aware_smoothing": _label_aware,
     "focal": lambda: (1 - _softmax(Z)[ROWS, Y]) ** 2 * _ce(Z),
+    "poly1": lambda: _ce(Z) + 1.0 - _softmax(Z)[ROWS, Y],
     "ldam": lambda: _ce(30 * (Z - _one_hot() * 0.5 * (COUNTS / COUNTS.min()) ** -0.25)),
     "balanced_softmax": lambda: -np.log((COUNTS * np.exp(Z))[ROWS, Y] / (COUNTS * np.exp(Z)).sum(axis=1)),
     "logit_adjusted": lambda: _ce(Z + np.log(PRIOR)),

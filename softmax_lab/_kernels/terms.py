@@ -7,11 +7,11 @@ relative to the row's maximum. Let S = E + e_y, o = E / S = 1 - q_y and R = sum_
 
     -\log q_y &= \log(1 + x) - d_y, \quad x = E / e_y \text{ and } d_y = 0 \text{ at the maximum,}
         \text{ else } x = (E - 1) + e_y \\
-    C &= (1 - \varepsilon) (-\log q_y) + \varepsilon (\log S - R) \\
+    C &= (1 - \varepsilon) (-\log q_y) + \varepsilon (\log S - R) + \kappa o \\
     \frac{\partial L}{\partial u_k} &= \alpha e_k - \beta r_k \quad (k \ne y), \qquad
-    \alpha = \frac{w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u)}{S},
-    \quad \beta = w \varphi \varepsilon \\
-    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w\varphi - w\psi C}{S} E
+    \alpha = \frac{w P + 2 \lambda \operatorname{lse}(u)}{S}, \quad
+    P = \varphi (1 + \kappa q_y) - \psi C, \quad \beta = w \varphi \varepsilon \\
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - \frac{w P}{S} E
         + 2 \lambda \operatorname{lse}(u)\, q_y
 
 The family adds nothing else to plain cross-entropy, but for what it does to the logits (``transform.py``). A
@@ -28,6 +28,9 @@ The Hessian-vector product along t is the derivative of that gradient. With mu =
     (H t)_k = e_k (a \tau_k + b) - \beta\, r_k, \qquad (H t)_y = \text{its own number},
 
 where a, b and beta are again numbers a row (``product_terms``).
+
+At kappa = -1 the first order of C cancels, and that of P. ``excess`` and ``pulled`` compute what is left, and
+take no difference.
 
 ``plain_terms`` is ``row_terms`` for eight rows at once, without the fields that act on a row's number. Powers
 have no vector instruction.
@@ -49,6 +52,7 @@ class ValueFields(NamedTuple):
     gate: float
     gamma: float
     z_loss: float
+    poly: float
 
 
 class Sums(NamedTuple):
@@ -144,9 +148,46 @@ def cross_of(others, d_y, low):
 
 
 @inlined
+def excess(o, cross):
+    """Return -log(1 - o) - o, which is o^2 / 2 + ..., from o and -log(1 - o).
+
+    With x = o / (2 - o) the logarithm is 2 artanh x and o is 2 x / (1 + x): a sum of positive terms.
+    """
+    if o >= 0.5:
+        return cross - o
+    x = o / (2.0 - o)
+    series = 0.0
+    for coefficient in ARTANH:
+        series = series * x * x + coefficient
+    return 2.0 * x * x * (1.0 / (1.0 + x) + x * series)
+
+
+#: artanh x = x + x^3 (1/3 + x^2 / 5 + ...), the highest power first
+ARTANH = tuple(1.0 / n for n in range(35, 1, -2))
+
+
+@inlined
+def smoothed_excess(o, cross, log_total, sums):
+    """Return C - (1 + kappa) o; ``cross`` is -log q_y."""
+    rest = excess(o, cross)
+    return rest if sums.eps == 0.0 else part(1.0 - sums.eps, rest) + sums.eps * (log_total - sums.r_d - o)
+
+
+@inlined
+def pulled(o, q_y, rest, phi, fields):
+    """Return P = phi (1 + kappa q_y) - psi C, from ``rest`` = C - (1 + kappa) o."""
+    gamma, kappa = fields.gamma, fields.poly
+    tilt = gamma + (1.0 + gamma) * kappa
+    pull = phi * (1.0 + tilt * q_y if q_y < 0.5 else (1.0 + gamma) * (1.0 + kappa) - tilt * o)
+    if gamma != 0.0 and q_y > 0.0 and o > 0.0:
+        pull += gamma * o ** (gamma - 1.0) * q_y * rest
+    return pull
+
+
+@inlined
 def are_plain(fields):
     """Whether no field acts on a row's number."""
-    return fields.gamma == 0.0 and fields.z_loss == 0.0
+    return fields.gamma == 0.0 and fields.z_loss == 0.0 and fields.poly == 0.0
 
 
 @inlined
@@ -168,6 +209,7 @@ def row_terms(sums, weight, scale, fields):
         weight = gated(weight, cross, fields.gate)
     total = others + e_y
     o, q_y = others / total, e_y / total
+    rest = smoothed_excess(o, cross, log_total, sums) if fields.poly != 0.0 else 0.0
     if eps != 0.0:
         cross = part(1.0 - eps, cross) + eps * (log_total - sums.r_d)
     gamma, phi, psi_cross = fields.gamma, 1.0, 0.0
@@ -175,13 +217,16 @@ def row_terms(sums, weight, scale, fields):
         phi = o**gamma
         if q_y > 0.0 and o > 0.0:  # the limits of o^(gamma-1) q_y C at both ends are 0
             psi_cross = -gamma * o ** (gamma - 1.0) * q_y * cross
+    pull = phi - psi_cross
+    if fields.poly != 0.0:
+        cross, pull = (1.0 + fields.poly) * o + rest, pulled(o, q_y, rest, phi, fields)
     push = 0.0
     value = weight * phi * cross
     if fields.z_loss != 0.0:
         lse = sums.shift + log_total
         push = 2.0 * fields.z_loss * lse
         value += fields.z_loss * lse * lse
-    base = scale * weight * (phi - psi_cross) / total
+    base = scale * weight * pull / total
     alpha = base + scale * push / total
     beta = scale * weight * phi * eps
     # the other components' sum with its sign reversed: a gradient without z-loss adds up to zero
@@ -257,13 +302,32 @@ def product_terms(sums, tangent, weight, scale, fields):
             gamma * ((gamma - 1.0) * slope * q_y * cross_over_o - slope * q_cross) * tau_y
             - gamma * slope * q_y * d_cross
         )
+    pull, turn = phi - psi_cross, d_phi - one_hot
+    if fields.poly != 0.0:
+        rest = smoothed_excess(o, cross_of(others, sums.d_y, sums.low)[0], log_total, sums)
+        pull, turn = pulled(o, q_y, rest, phi, fields), q_y * turned(o, q_y, rest, phi, sums, tangent, fields)
     push = part(2.0 * fields.z_loss, sums.shift + log_total)
-    straight = weight * (phi - psi_cross) + push
+    straight = weight * pull + push
     constant = part(2.0 * fields.z_loss, tangent.mu)
-    tilt = weight * (d_phi - one_hot)
+    tilt = weight * turn
     beta = scale * weight * d_phi * eps
     at_target = q_y * (straight * tau_y + constant) - tilt * o + weight * d_phi * eps * (1.0 - sums.r_y)
     return ProductTerms(scale * straight / total, scale * (tilt + constant) / total, beta, scale * at_target)
+
+
+@inlined
+def turned(o, q_y, rest, phi, sums, tangent, fields):
+    """Return d(phi - P) / q_y along a tangent, plus what the smoothed target adds, with kappa != 0.
+
+    The orders that cancel at kappa = -1 are taken out beforehand.
+    """
+    gamma, kappa, tau_y = fields.gamma, fields.poly, tangent.tau_y
+    turn = (2.0 * gamma + 1.0) * kappa * phi * tau_y
+    if gamma != 0.0 and o > 0.0:
+        first = -(1.0 + kappa) * (1.0 + gamma * q_y) - (gamma - 1.0) * q_y * (rest / o) + rest
+        d_s = sums.eps * (tau_y - tangent.r_tau)
+        turn += gamma * o ** (gamma - 1.0) * (first * tau_y + d_s)
+    return turn
 
 
 @helper

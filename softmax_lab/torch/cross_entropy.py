@@ -26,7 +26,12 @@ def cross_entropy(
     inplace: bool = False,
     validate: bool = False,
 ) -> Tensor:
-    r"""Return the loss :math:`L = w (1-q_y)^\gamma (-\sum_k s_k \log q_k) + \lambda \operatorname{lse}(u)^2`.
+    r"""Return the loss of a member of the family.
+
+    .. math::
+
+        L = w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr]
+            + \lambda \operatorname{lse}(u)^2
 
     In float32 and float64 the forward pass computes value and gradient in one pass over the logits; the
     backward pass gives the gradient away. In float16 and bfloat16 the backward pass makes the gradient, from

@@ -6,11 +6,11 @@ A row needs a few numbers beside its probabilities, whatever the member of the f
 .. math::
 
     L &= w \varphi C + \lambda \operatorname{lse}(u)^2, \qquad
-    C = -(1 - \varepsilon) \log q_y - \varepsilon \textstyle\sum_k r_k \log q_k \\
+    C = -(1 - \varepsilon) \log q_y - \varepsilon \textstyle\sum_k r_k \log q_k + \kappa o \\
     \frac{\partial L}{\partial u_k} &= \alpha q_k - \beta r_k \quad (k \ne y), \qquad
-    \alpha = w\varphi - w\psi C + 2 \lambda \operatorname{lse}(u), \quad \beta = w \varphi \varepsilon \\
-    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - (w\varphi - w\psi C)\, o
-        + 2 \lambda \operatorname{lse}(u)\, q_y
+    \alpha = w P + 2 \lambda \operatorname{lse}(u), \quad P = \varphi (1 + \kappa q_y) - \psi C,
+        \quad \beta = w \varphi \varepsilon \\
+    \frac{\partial L}{\partial u_y} &= \beta (1 - r_y) - w P o + 2 \lambda \operatorname{lse}(u)\, q_y
 
 beta multiplies what is spread over the classes and subtracted: the prior r for a class index, the smoothed
 target s for a given distribution. alpha multiplies the probability q here. (The loops in Numba and Triton
@@ -88,7 +88,8 @@ class SoftTerms(NamedTuple):
 class ProductTerms(NamedTuple):
     """The Hessian's product of a row with w = 1 and no z-loss: straight dq + d_phi (q - s) + tilt (e_y - q).
 
-    All (n,). Without a focal factor only the first summand is there, and the others are None.
+    All (n,). ``residual_terms`` gives the factor of d_phi. Without a focal factor and PolyLoss's first term
+    only the first summand is there, and the others are None.
     """
 
     straight: Tensor
@@ -108,15 +109,26 @@ def row_terms(spec: SpecTensors, label: Tensor, sums: Sums, weight: Tensor | flo
     if spec.gamma:
         phi = _power(sums.others, spec.gamma)
         psi_cross = -spec.gamma * _power(sums.others, spec.gamma - 1.0) * _q_cross(q_y, cross)
-    beta, base = weight * phi * eps, weight * (phi - psi_cross)
+    pull = phi - psi_cross
+    if spec.poly:
+        rest = _excess(eps, sums)
+        cross, pull = (1.0 + spec.poly) * sums.others + rest, _pull(spec, sums.others, q_y, rest, phi)
+    beta, base = weight * phi * eps, weight * pull
     value, push = _with_z_loss(weight * phi * cross, sums.lse, spec)
     push = zero if push is None else push
     return RowTerms(value, base + push, beta, beta * (1.0 - r_y) - base * sums.others + push * q_y)
 
 
 def residual_terms(spec: SpecTensors, label: Tensor, sums: Sums) -> RowTerms:
-    """Return C and q - s: value and gradient of a row without weight, focal factor and z-loss."""
-    return row_terms(only(spec, "target"), label, sums, 1.0)
+    """Return C and q - s: value and gradient of a row that no field but the target's act on.
+
+    With PolyLoss's first term it is e_y - s, which is 0 without smoothing.
+    """
+    found = row_terms(only(spec, "target"), label, sums, 1.0)
+    if not spec.poly:
+        return found
+    r_y = of_label(prior(spec, sums.num_classes), label)
+    return found._replace(alpha=torch.zeros_like(found.alpha), at_target=found.beta * (1.0 - r_y))
 
 
 def product_terms(
@@ -126,6 +138,8 @@ def product_terms(
 
     ``tangent_y`` is t_y, and ``prior_tangent`` is sum_k r_k t_k, which only smoothing reads; both (n,).
     """
+    if spec.poly:
+        return _poly_product_terms(spec, label, sums, q_y, tangent_y, prior_tangent)
     if not spec.gamma:
         return ProductTerms(torch.ones_like(sums.log_q_y))
     gamma, o = spec.gamma, sums.others
@@ -134,6 +148,22 @@ def product_terms(
     d_cross = -(1.0 - eps) * tangent_y - eps * prior_tangent
     tilt = gamma * ((gamma - 1.0) * curve * q_y - slope) * q_cross * tangent_y - gamma * slope * q_y * d_cross
     return ProductTerms(_power(o, gamma) + gamma * slope * q_cross, -gamma * slope * q_y * tangent_y, tilt)
+
+
+def _poly_product_terms(
+    spec: SpecTensors, label: Tensor, sums: Sums, q_y: Tensor, tangent_y: Tensor, prior_tangent: Any
+) -> ProductTerms:
+    """Return the terms with kappa != 0, without the orders that cancel at kappa = -1."""
+    gamma, kappa, o, eps = spec.gamma, spec.poly, sums.others, of_label(spec.smoothing, label)
+    phi, rest = _power(o, gamma), _excess(eps, sums)
+    d_phi, turn = torch.zeros_like(o), (2.0 * gamma + 1.0) * kappa * phi * tangent_y
+    if gamma:
+        slope = gamma * _power(o, gamma - 1.0)
+        over_o = torch.where(o == 0, 0.0, rest / torch.where(o == 0, 1.0, o))
+        first = -(1.0 + kappa) * (1.0 + gamma * q_y) - (gamma - 1.0) * q_y * over_o + rest
+        turn = turn + slope * (first * tangent_y + eps * (tangent_y - prior_tangent))
+        d_phi = -slope * q_y * tangent_y
+    return ProductTerms(_pull(spec, o, q_y, rest, phi), d_phi, -q_y * turn)
 
 
 def class_weights(spec: SpecTensors, label: Tensor, q_y: Tensor | None) -> Any:
@@ -194,6 +224,39 @@ def _smoothed_cross(eps: float | Tensor, sums: Sums) -> Tensor:
     if sums.prior_log_q is None:
         return -sums.log_q_y
     return -(1.0 - eps) * sums.log_q_y - eps * sums.prior_log_q
+
+
+def _excess(eps: float | Tensor, sums: Sums) -> Tensor:
+    """Return C - (1 + kappa) o, (n,)."""
+    rest = _plain_excess(sums.others, -sums.log_q_y)
+    if sums.prior_log_q is None:
+        return rest
+    return (1.0 - eps) * rest + eps * (-sums.prior_log_q - sums.others)
+
+
+def _plain_excess(o: Tensor, cross: Tensor) -> Tensor:
+    """Return -log(1 - o) - o, which is o^2 / 2 + ..., from o and -log(1 - o).
+
+    With x = o / (2 - o) the logarithm is 2 artanh x and o is 2 x / (1 + x): a sum of positive terms.
+    """
+    small = o < 0.5
+    x = torch.where(small, o, 0.0) / (2.0 - o)
+    series = torch.zeros_like(o)
+    for coefficient in _ARTANH:
+        series = series * x * x + coefficient
+    return torch.where(small, 2.0 * x * x * (1.0 / (1.0 + x) + x * series), cross - o)
+
+
+#: artanh x = x + x^3 (1/3 + x^2 / 5 + ...), the highest power first
+_ARTANH = tuple(1.0 / n for n in range(35, 1, -2))
+
+
+def _pull(spec: SpecTensors, o: Tensor, q_y: Tensor, rest: Tensor, phi: Tensor) -> Tensor:
+    """Return P = phi (1 + kappa q_y) - psi C, from ``rest`` = C - (1 + kappa) o."""
+    gamma, kappa = spec.gamma, spec.poly
+    tilt = gamma + (1.0 + gamma) * kappa
+    pull = phi * torch.where(q_y < 0.5, 1.0 + tilt * q_y, (1.0 + gamma) * (1.0 + kappa) - tilt * o)
+    return pull + gamma * _power(o, gamma - 1.0) * _q_cross(q_y, rest) if gamma else pull
 
 
 def _with_z_loss(value: Tensor, lse: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor | None]:

@@ -168,20 +168,65 @@ def focal_of(c, cross, gamma):
 
 
 @triton.jit
+def excess_of(c, sums, own, spec):
+    """C - (1 + kappa) o: without smoothing -log(1 - o) - o, which is o^2 / 2 + ...
+
+    With x = o / (2 - o) the logarithm is 2 artanh x and o is 2 x / (1 + x): a sum of positive terms.
+    """
+    x = tl.div_rn(c.o, 2.0 - c.o)
+    series = tl.zeros_like(x)
+    for n in tl.static_range(19, 1, -2):
+        series = series * x * x + 1.0 / n
+    rest = tl.where(c.o < 0.5, 2.0 * x * x * (tl.div_rn(1.0, 1.0 + x) + x * series), c.cross - c.o)
+    if spec.smoothing.MODE:
+        straight = tl.where(own.eps == 1.0, 0.0, (1.0 - own.eps) * tl.where(own.eps == 1.0, 0.0, rest))
+        spread = own.eps * (c.log_total - tl.where(own.eps == 0.0, 0.0, sums.s_d) - c.o)
+        rest = straight + tl.where(own.eps == 0.0, 0.0, spread)
+    return rest
+
+
+@triton.jit
+def pull_of(c, rest, phi, slope, spec):
+    """P = phi (1 + kappa q_y) - psi C, from ``rest`` = C - (1 + kappa) o."""
+    gamma, kappa = spec.gamma.number, spec.poly.number
+    tilt = gamma + (1.0 + gamma) * kappa
+    pull = phi * tl.where(c.q_y < 0.5, 1.0 + tilt * c.q_y, (1.0 + gamma) * (1.0 + kappa) - tilt * c.o)
+    if spec.gamma.MODE:
+        pull += gamma * slope * tl.where(c.q_y == 0.0, 0.0, c.q_y * tl.where(c.q_y == 0.0, 0.0, rest))
+    return pull
+
+
+@triton.jit
+def turn_of(c, rest, phi, slope, own, tangent, spec):
+    """d(phi - P) / q_y along a tangent, plus what the smoothed target adds, with kappa != 0."""
+    gamma, kappa = spec.gamma.number, spec.poly.number
+    turn = (2.0 * gamma + 1.0) * kappa * phi * tangent.tau_y
+    if spec.gamma.MODE:
+        over_o = tl.where(c.o == 0.0, 0.0, tl.div_rn(rest, tl.where(c.o == 0.0, 1.0, c.o)))
+        first = -(1.0 + kappa) * (1.0 + gamma * c.q_y) - (gamma - 1.0) * c.q_y * over_o + rest
+        turn += gamma * slope * (first * tangent.tau_y + own.eps * (tangent.tau_y - tangent.s_tau))
+    return turn
+
+
+@triton.jit
 def row_terms(sums, own, spec):
     """Return the terms of a row with a class index."""
     c = cross_of(sums)
     cross, zero, gamma = smoothed(c, sums, own, spec), tl.zeros_like(c.cross), spec.gamma.number
-    phi, psi_cross = zero + 1.0, zero
+    phi, psi_cross, slope = zero + 1.0, zero, zero
     if spec.gamma.MODE:
         phi, slope, q_cross = focal_of(c, cross, gamma)
         psi_cross = -gamma * slope * q_cross
+    pull = phi - psi_cross
+    if spec.poly.MODE:
+        rest = excess_of(c, sums, own, spec)
+        cross, pull = (1.0 + spec.poly.number) * c.o + rest, pull_of(c, rest, phi, slope, spec)
     value, push = own.weight * phi * cross, zero
     if spec.z_loss.MODE:
         lse = sums.shift + c.log_total
         value += spec.z_loss.number * lse * lse
         push = 2.0 * spec.z_loss.number * lse
-    base = tl.div_rn(own.weight * (phi - psi_cross), c.total)
+    base = tl.div_rn(own.weight * pull, c.total)
     beta = own.weight * phi * own.eps
     # the other components' sum with its sign reversed: a gradient without z-loss adds up to zero
     at_target = beta * (1.0 - own.r_y) - base * c.others + push * c.q_y
@@ -206,7 +251,7 @@ def product_terms(sums, own, tangent, spec):
     """Return the terms of the Hessian-vector product of a row with a class index."""
     c = cross_of(sums)
     zero, gamma = tl.zeros_like(c.cross), spec.gamma.number
-    phi, psi_cross, d_phi, one_hot = zero + 1.0, zero, zero, zero
+    phi, psi_cross, d_phi, one_hot, slope = zero + 1.0, zero, zero, zero, zero
     if spec.gamma.MODE:
         phi, slope, q_cross = focal_of(c, smoothed(c, sums, own, spec), gamma)
         curve = power(c.o, zero + (gamma - 2.0))
@@ -215,11 +260,16 @@ def product_terms(sums, own, tangent, spec):
         d_phi = -gamma * slope * c.q_y * tangent.tau_y
         bent = gamma * ((gamma - 1.0) * curve * c.q_y - slope)
         one_hot = bent * q_cross * tangent.tau_y - gamma * slope * c.q_y * d_cross
-    straight, constant = own.weight * (phi - psi_cross), zero
+    pull, turn = phi - psi_cross, d_phi - one_hot
+    if spec.poly.MODE:
+        rest = excess_of(c, sums, own, spec)
+        pull = pull_of(c, rest, phi, slope, spec)
+        turn = c.q_y * turn_of(c, rest, phi, slope, own, tangent, spec)
+    straight, constant = own.weight * pull, zero
     if spec.z_loss.MODE:
         straight += 2.0 * spec.z_loss.number * (sums.shift + c.log_total)
         constant = 2.0 * spec.z_loss.number * tangent.mu
-    tilt = own.weight * (d_phi - one_hot)
+    tilt = own.weight * turn
     beta = own.weight * d_phi * own.eps
     at_target = c.q_y * (straight * tangent.tau_y + constant) - tilt * c.o + beta * (1.0 - own.r_y)
     return ProductTerms(tl.div_rn(straight, c.total), tl.div_rn(tilt + constant, c.total), beta, at_target)
