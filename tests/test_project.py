@@ -200,9 +200,11 @@ PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
 OF_MANY_MODULES = {
     "test_accuracy.py": "every function on the hard rows",
     "test_conftest.py": "the tests' own fixtures",
+    "test_contributing.py": "the recipes and the files that they name",
     "test_domains.py": "every function at the ends of every field",
     "test_fuzz.py": "backend against backend",
     "test_imports.py": "who imports whom",
+    "test_private_names.py": "what files keep to themselves",
     "test_project.py": "the project's own files",
     "test_public.py": "the package's face",
     "test_versions.py": "the tools that run the tests",
