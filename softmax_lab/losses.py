@@ -129,6 +129,8 @@ def poly1(c: float = 1.0) -> LossSpec:
     :math:`1 - q_y`. With smoothing the term stays at the label, where the paper has
     :math:`\sum_k s_k (1 - q_k)`.
 
+    .. versionadded:: 0.2
+
     Examples
     --------
     >>> from softmax_lab import losses

@@ -84,8 +84,9 @@ Value = float | NDArray[np.float64] | None
 class LossSpec:
     """One member of the loss family: what to do to the logits, the target and the row's weight.
 
-    Every default is neutral, so ``LossSpec()`` is plain softmax cross-entropy. Arrays are copied, made
-    float64 and read-only. Specs compare and hash by value, pickle, and go to and from JSON.
+    Every default is neutral, so ``LossSpec()`` is plain softmax cross-entropy. Fields are given by keyword.
+    Arrays are copied, made float64 and read-only. Specs compare and hash by value, pickle, and go to and from
+    JSON.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ class LossSpec:
     softcap : float, optional
         c > 0. None: no cap.
     poly : float
-        PolyLoss's first term: poly (1 - q_y), poly >= -1, is added to the cross-entropy before the weights.
+        kappa >= -1. PolyLoss's first term, kappa (1 - q_y), is added to the cross-entropy before the weights.
 
     Raises
     ------
