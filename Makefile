@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 book: $(STAMP) ## Execute the chapters that have changed and render the book into _build/html
 	$(BIN)/python tools/build_book.py
 
-test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the rendered site checked
+test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the site rendered and its links checked
 	$(BIN)/python tools/run_tests.py
 
-long: $(STAMP) ## What takes longer: a clean install, compiled modes, real programs
+long: $(STAMP) ## What takes longer: every page in a browser, a clean install, compiled modes, real programs
 	$(BIN)/python tools/run_tests.py long
 
 versions: $(STAMP) ## Other Pythons, the lowest and the newest releases of everything: before a release

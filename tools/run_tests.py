@@ -1,7 +1,7 @@
 """Run stages of the tests in order, timed, and stop at the first that fails.
 
 python tools/run_tests.py               the group `test`: what `make test` runs
-python tools/run_tests.py long          the group `long`: a clean install, compiled modes, real programs
+python tools/run_tests.py long          the group `long`: the pages, a clean install, compiled modes, programs
 python tools/run_tests.py versions      the group `versions`: other Pythons, the lowest and newest releases
 python tools/run_tests.py ruff mypy     only these stages
 """
@@ -30,8 +30,8 @@ NBVAL = (
     "tests/book/sanitise.cfg",
 )
 GROUPS = {
-    "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links", "pages"),
-    "long": ("wheel", "compiled", "clients"),
+    "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links"),
+    "long": ("pages", "wheel", "compiled", "clients"),
     "versions": ("python3.12", "lowest", "newest", "python3.13"),  # an hour, and what others release decides
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -63,7 +64,10 @@ _computed: dict[str, NDArray[np.float64]] = {}
 
 def digest(function: str, z: Rows, y: Rows | None, spec: LossSpec) -> str:
     """Name a calculation by everything that it depends on."""
-    parts = [_RECIPE, function, spec.to_json(), str(z.shape), "" if y is None else f"{y.dtype}{y.shape}"]
+    # neutral fields are left out, so that a new one leaves the names as they are
+    fields = {name: value for name, value in json.loads(spec.to_json()).items() if spec.has(name)}
+    shapes = [str(z.shape), "" if y is None else f"{y.dtype}{y.shape}"]
+    parts = [_RECIPE, function, json.dumps(fields, sort_keys=True), *shapes]
     data = "|".join(parts).encode() + z.tobytes() + (b"" if y is None else y.tobytes())
     return hashlib.sha256(data).hexdigest()[:24]
 

@@ -9,7 +9,7 @@ pytest.importorskip("numba", reason="the checks are of the compiled loops")
 from pathlib import Path
 
 from experiments import exhaustive
-from experiments.exhaustive import CHECKS, Tally, exponential
+from experiments.exhaustive import CHECKS, Tally, exponential, pairs
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,11 +42,11 @@ def test_the_stored_outcome() -> None:
     by = table.set_index(["check", "result"])
     assert by.loc[("float32", "exp"), "arguments"] == exponential._FLOAT32_COUNT
     assert by.loc[("float16 differences", "exp"), "arguments"] == exponential._GRID_COUNT
-    pairs = table[table["check"] == "float16 pairs"]
-    assert list(pairs["result"]) == list(pairs.KINDS)
-    assert (pairs["arguments"] == 1 << 32).all()
+    of_pairs = table[table["check"] == "float16 pairs"]
+    assert list(of_pairs["result"]) == list(pairs.KINDS)
+    assert (of_pairs["arguments"] == 1 << 32).all()
     assert (table[table["part"] == "exponential"]["worst"] < 2.0**-33).all()
-    assert (pairs["worst"] < 0.503).all()
+    assert (of_pairs["worst"] < 0.503).all()
     assert (table["ties"] <= table["misrounded"]).all()
     assert table["processor"].str.len().gt(0).all()
     shown = exhaustive.summary(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +74,10 @@ def test_a_failed_write_leaves_the_old_file(
     path = tmp_path / "timing.csv"
     path.write_text("old")
 
-    def fail(self: pd.DataFrame, target: Path, **_: object) -> None:
-        Path(target).write_text("half")
+    def fail(descriptor: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    monkeypatch.setattr(os, "fsync", fail)  # what was written does not reach the disk
     with pytest.raises(OSError, match="disk full"):
         timing.write_timings(timings, path)
     assert path.read_text() == "old"
