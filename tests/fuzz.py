@@ -58,7 +58,7 @@ class Kind(NamedTuple):
 
     dtype: str
     rows: str  # short, long, huge
-    affine: bool | None  # whether something acts on the logits; None: drawn
+    transformed: bool | None  # whether something acts on the logits; None: drawn
     smooth: bool | None  # whether the target is smoothed or given; None: drawn
 
 
@@ -216,12 +216,12 @@ def specs(draw: Draw, num_classes: int, kind: Kind, soft: bool) -> LossSpec:
     """A member of the family: any set of fields, each with any value of its domain."""
     assert set(RANGES) == set(FIELDS), "a new field needs a range here"
     chosen = draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=5))
-    if kind.affine:
+    if kind.transformed:
         chosen.add("temperature")
     if kind.smooth:
         chosen.add("smoothing")
     values = {name: draw(fields(name, num_classes, draw(st.integers(0, 2**16)))) for name in sorted(chosen)}
-    if kind.affine and values["temperature"] == 1.0:
+    if kind.transformed and values["temperature"] == 1.0:
         values["temperature"] = 0.5
     if kind.smooth and not np.any(values["smoothing"]):
         values["smoothing"] = 0.125
@@ -282,7 +282,7 @@ def losses(draw: Draw) -> Loss:
         most = 1e100 if spec.z_loss else 1e300
         logits = np.where(np.isfinite(logits), np.clip(logits, -most, most), logits)
     logits = draw(laid_out(logits))
-    where = draw(masks(shape)) if kind.affine is not False else None
+    where = draw(masks(shape)) if kind.transformed is not False else None
     ignore = draw(st.sampled_from([-100, 0, 255]))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     if soft:

@@ -107,7 +107,7 @@ def maps(draw: Any) -> tuple[NDArray[Any], dict[str, Any]]:
     kind: Kind = draw(kinds())
     shape, axis = draw(shapes(kind.rows))
     logits = draw(laid_out(draw(numbers(shape, dtype_of(kind.dtype)))))
-    temperature = 0.5 if kind.affine else draw(st.one_of(st.just(1.0), st.floats(0.05, 20.0)))
+    temperature = 0.5 if kind.transformed else draw(st.one_of(st.just(1.0), st.floats(0.05, 20.0)))
     return logits, {"axis": axis, "temperature": temperature, "where": draw(masks(shape))}
 
 

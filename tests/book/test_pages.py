@@ -1,6 +1,6 @@
 """The rendered pages in a real browser, with the network cut: at two widths, light and dark.
 
-Runs against ``_build/html`` after it is built (the stage ``pages`` of ``make test``), with the Chromium of
+Runs against ``_build/html`` after it is built (the stage ``pages`` of ``make long``), with the Chromium of
 the system.
 """
 
