@@ -58,7 +58,7 @@ def project_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_chapter_runs_with_other_parameters(tmp_path: Path) -> None:
     command = commands("papermill")[0]
     given = {command[i + 1]: int(command[i + 2]) for i, word in enumerate(command) if word == "-p"}
@@ -76,7 +76,7 @@ def test_a_chapter_runs_with_other_parameters(tmp_path: Path) -> None:
     assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_grids_notebook_runs_with_other_parameters(tmp_path: Path) -> None:
     given = {"RHO": 30.0, "LOSSES": ["plain", "balanced_softmax"], "SEEDS": [3], "EPOCHS": 30}
     papermill.execute_notebook(
