@@ -270,7 +270,7 @@ def neutral_smoothing(
     See Also
     --------
     softmax_lab.losses.label_smoothing : towards the uniform distribution, which moves decisions where b is
-    not constant.
+        not constant.
     """
     sizes = [num_classes, *(len(np.asarray(x)) for x in (bias, smoothing) if np.ndim(x) == 1)]
     size = next((s for s in sizes if s is not None), None)

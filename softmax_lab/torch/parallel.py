@@ -120,7 +120,7 @@ def cross_entropy(
     See Also
     --------
     linear_cross_entropy : from hidden rows and this rank's rows of the weight; the local logits do not exist
-    either.
+        either.
     """
     options = Options(reduction, empty, ignore_index)
     return arguments.outside_of_graphs(_of_logits)(

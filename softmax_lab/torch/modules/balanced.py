@@ -97,7 +97,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     See Also
     --------
     softmax_lab.torch.SoftmaxLoss : any fixed spec; with ``losses.gradient_balanced(counts)`` it is this loss
-    on one process.
+        on one process.
     """
 
     counts: Tensor
