@@ -27,8 +27,9 @@ def fields(spec: sl.LossSpec, dtype: torch.dtype = torch.float32) -> SpecTensors
 
 
 def assert_close(result: Tensor, expected: Tensor, steps: float = 24.0) -> None:
-    """Assert equality to some rounding errors of the result's type, or of float32, whichever is coarser, of
-    the largest entry.
+    """Assert equality to some rounding errors of the largest entry.
+
+    The errors are those of the result's type, or of float32, whichever is coarser.
     """
     assert result.shape == expected.shape
     unit = max(torch.finfo(result.dtype).eps if result.dtype != torch.float32 else 0.0, steps * 2.0**-24)

@@ -67,8 +67,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """Let the public functions take CPU tensors to the kernels, by the code that a GPU's tensors go through;
-    return what runs.
+    """Let the public functions take CPU tensors to the kernels, and return what runs.
+
+    They go by the code that a GPU's tensors go through.
     """
     monkeypatch.setattr(
         gpu, "kernels_for", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels

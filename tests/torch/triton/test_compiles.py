@@ -1,6 +1,4 @@
-"""What the interpreter does not say: whether the kernels compile for a GPU, and whether their tiles fit into
-its registers.
-"""
+"""The kernels compile for a GPU, and their tiles fit into its registers: the interpreter does not say."""
 
 from __future__ import annotations
 

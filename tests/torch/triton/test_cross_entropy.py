@@ -215,9 +215,7 @@ def test_offsets_beyond_two_to_the_31() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("name", [*INDEX_SPECS, *(f"{name}, distributions" for name in SOFT_SPECS)])
 def test_the_gradient_from_what_was_kept(name: str, reduction: str, each_plan: str) -> None:
-    """The backward pass of half precision, and of a gradient over the logits: the upstream gradient comes
-    before the rounding.
-    """
+    """The upstream gradient comes before the rounding: in half precision, and over the logits."""
     spec, options = INDEX_SPECS[name.removesuffix(", distributions")], Options(reduction=reduction)
     z = rows().nan_to_num(neginf=0.3)
     target = (

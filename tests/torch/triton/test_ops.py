@@ -89,9 +89,7 @@ def test_a_linear_layer(as_on_a_gpu: Launched) -> None:
 
 @pytest.mark.long
 def test_the_audit_runs_on_the_kernels(as_on_a_gpu: Launched) -> None:
-    """One type and two functions; the others pass too, but the interpreter takes five minutes for all
-    of it.
-    """
+    """One type and two functions: the interpreter takes five minutes for all of them."""
     frame = sl.audit.run(
         {"kernels": TorchKernels("cpu")},
         dtypes=["float32"],
