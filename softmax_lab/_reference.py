@@ -212,8 +212,13 @@ class Row:
     @cached_property
     def excess(self) -> Array:
         """-sum_k s_k log q_k - o: of a confident row without smoothing o^2/2 + ..."""
-        plain = excess(self.others, -take(self.shifted.log_probs, self._label))
-        return plain if self.plain_target else plain + self._cross_of(self.s_less_one_hot)
+        cross = -take(self.shifted.log_probs, self._label)
+        plain = excess(self.others, cross)
+        if self.plain_target:
+            return plain
+        # of an impossible target's loss nothing can be taken off
+        whole = self._cross_of(self.s) - self.others
+        return np.where(np.isinf(cross), whole, plain + self._cross_of(self.s_less_one_hot))
 
     def _cross_of(self, s: Array) -> Array:
         """-sum_k s_k log q_k, where 0 log 0 = 0, but 0 NaN = NaN: without a distribution there is no loss."""
@@ -233,8 +238,6 @@ class Row:
         """phi - psi C + kappa phi q_y: the factor of q - e_y."""
         spec, o, q = self.spec, self.others, take(self.q, self._label)
         phi = self.focal(spec.gamma) if spec.gamma else np.ones_like(o)
-        if not spec.poly:
-            return phi + spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
         tilt = spec.gamma + (1.0 + spec.gamma) * spec.poly
         pull = phi * np.where(q < 0.5, 1.0 + tilt * q, (1.0 + spec.gamma) * (1.0 + spec.poly) - tilt * o)
         if spec.gamma:
@@ -288,13 +291,15 @@ class Row:
 
     def gradient_u(self) -> Array:
         """dL/du, without the sample weight."""
-        spec, gradient = self.spec, _times(self.weight, self.residual())
+        spec = self.spec
         if spec.poly:
             gradient = -_times(self.weight * self.pull, self.one_hot_minus_q())
             if not self.plain_target:
                 phi = self.focal(spec.gamma) if spec.gamma else 1.0
                 gradient = gradient - _times(self.weight * phi, self.s_less_one_hot)
-        elif spec.gamma:
+        else:
+            gradient = _times(self.weight, self.residual())
+        if spec.gamma and not spec.poly:
             psi_cross = -spec.gamma * self.focal(spec.gamma - 1) * self.q_cross
             gradient = _times(self.focal(spec.gamma), gradient) + _times(
                 self.weight * psi_cross, self.one_hot_minus_q()
@@ -326,7 +331,9 @@ class Row:
         t_minus_mu = centred(self.q, t)
         dq = self.q * t_minus_mu
         product = _times(self.weight, _times(self.total, dq))
-        if spec.gamma or spec.poly:
+        if spec.poly:
+            product = self._poly_hvp(dq, t_minus_mu)
+        elif spec.gamma:
             product = self._focal_hvp(product, dq, t_minus_mu)
         if spec.z_loss:
             mu = take(t, self.shifted.top) - take(t_minus_mu, self.shifted.top)
@@ -340,10 +347,8 @@ class Row:
         return self.finish(np.ldexp(product, self.u.power))
 
     def _focal_hvp(self, plain: Array, dq: Array, t_minus_mu: Array) -> Array:
-        """The derivative of phi (q - s) + psi C (e_y - q), with C's own first term where there is one."""
+        """The derivative of phi (q - s) + psi C (e_y - q)."""
         gamma, t_y = self.spec.gamma, take(t_minus_mu, self._label)  # dq_y = q_y t_y
-        if self.spec.poly:
-            return self._poly_hvp(dq, t_minus_mu)
         q_y, phi, slope = take(self.q, self._label), self.focal(gamma), self.focal(gamma - 1)
         psi_cross, d_phi = -gamma * slope * self.q_cross, -gamma * slope * q_y * t_y
         # o^(gamma - 2) may overflow where C, which is of o's size then, takes it back

@@ -98,6 +98,20 @@ def test_polyloss_at_its_end_keeps_the_digits_of_confident_rows(gap: float, gamm
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("poly", [-1.0, 2.0])
+def test_an_impossible_target_costs_infinitely_much_with_polyloss_too(
+    poly: float, smoothing: float, gamma: float
+) -> None:
+    row = np.array([-np.inf, 0.0, 1.0])
+    specs = [LossSpec(poly=c, smoothing=smoothing, gamma=gamma) for c in (poly, 0.0)]
+    (value, gradient), (_, without) = (sl.cross_entropy_grad(row, 0, spec) for spec in specs)
+    assert value == np.inf
+    # at q_y = 0 the first term has the derivative 0
+    np.testing.assert_allclose(gradient, without, rtol=1e-14)
+
+
 @pytest.mark.parametrize(("spec", "soft"), _cases())
 def test_gradient_against_finite_differences(spec: LossSpec, soft: bool) -> None:
     """The gradient is the central difference of the package's own value, the gate held fixed.

@@ -66,7 +66,13 @@ def test_a_python_that_is_not_installed_is_skipped_and_said_so(
 def test_every_stage_is_in_one_group() -> None:
     assert [stage for group in run_tests.GROUPS.values() for stage in group] == list(run_tests.stages())
     assert run_tests.chosen([]) == list(run_tests.GROUPS["test"])
-    assert run_tests.chosen(["long", "wheel", "ruff"]) == [*run_tests.GROUPS["long"], "ruff"]
+    assert run_tests.chosen(["wheel", "clients", "wheel", "ruff"]) == ["wheel", "clients", "ruff"]
+
+
+def test_pages_are_looked_at_only_after_they_are_rendered() -> None:
+    assert run_tests.chosen(["long", "ruff"]) == ["book", *run_tests.GROUPS["long"], "ruff"]
+    assert run_tests.chosen(["links"]) == ["book", "links"]
+    assert run_tests.chosen(["test", "long"]) == [*run_tests.GROUPS["test"], *run_tests.GROUPS["long"]]
 
 
 def test_a_stage_that_fails_ends_the_run_and_the_last_lines_name_the_stages(

@@ -36,6 +36,9 @@ GROUPS = {
 }
 
 
+NEEDS = {"pages": ("book",), "links": ("book",)}  # they look at what it renders
+
+
 def stages() -> dict[str, list[str]]:
     """Return the stages by name: the arguments for this Python."""
     return {
@@ -67,8 +70,9 @@ def notebooks() -> list[str]:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Return the stages that groups and stages stand for, each once."""
-    return list(dict.fromkeys(stage for name in names or ("test",) for stage in GROUPS.get(name, (name,))))
+    """Return the stages that groups and stages stand for, each once and after what it needs."""
+    wanted = (stage for name in names or ("test",) for stage in GROUPS.get(name, (name,)))
+    return list(dict.fromkeys(each for stage in wanted for each in (*NEEDS.get(stage, ()), stage)))
 
 
 def run_stage(name: str, command: Sequence[str]) -> tuple[int, float]:

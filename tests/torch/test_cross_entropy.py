@@ -669,3 +669,10 @@ def test_a_spec_made_inside_a_compiled_function_works_or_says_what_to_do(
     torch.compiler.reset()  # what was compiled in parts would serve the whole too
     with pytest.raises(Exception, match="make the LossSpec outside of the compiled function and pass it in"):
         torch.compile(loss, backend="aot_eager", fullgraph=True)(z)
+
+
+@pytest.mark.parametrize("spec", [LossSpec(smoothing=1.0), LossSpec(smoothing=[1.0, 0.0], poly=2.0)])
+def test_an_impossible_target_without_mass_is_the_same_in_vmap(spec: LossSpec) -> None:
+    logits, target = torch.tensor([[-torch.inf, 0.0]]), torch.tensor([0])
+    rows = torch.func.vmap(lambda z, y: slt.cross_entropy(z[None], y[None], spec, reduction="sum"))
+    assert rows(logits, target).item() == slt.cross_entropy(logits, target, spec).item() == torch.inf

@@ -223,7 +223,14 @@ def prior(spec: SpecTensors, num_classes: int) -> Any:
 def _smoothed_cross(eps: float | Tensor, sums: Sums) -> Tensor:
     if sums.prior_log_q is None:
         return -sums.log_q_y
-    return -(1.0 - eps) * sums.log_q_y - eps * sums.prior_log_q
+    return _part(1.0 - eps, -sums.log_q_y) - eps * sums.prior_log_q
+
+
+def _part(share: float | Tensor, x: Tensor) -> Tensor:
+    """Return share x, where 0 inf = 0: a class without mass adds nothing, however impossible it is."""
+    if isinstance(share, Tensor):
+        return torch.where(share == 0, 0.0, share * x)
+    return share * x if share != 0 else torch.zeros_like(x)
 
 
 def _excess(eps: float | Tensor, sums: Sums) -> Tensor:
@@ -231,7 +238,7 @@ def _excess(eps: float | Tensor, sums: Sums) -> Tensor:
     rest = _plain_excess(sums.others, -sums.log_q_y)
     if sums.prior_log_q is None:
         return rest
-    return (1.0 - eps) * rest + eps * (-sums.prior_log_q - sums.others)
+    return _part(1.0 - eps, rest) + eps * (-sums.prior_log_q - sums.others)
 
 
 def _plain_excess(o: Tensor, cross: Tensor) -> Tensor:
