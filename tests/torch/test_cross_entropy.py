@@ -676,3 +676,18 @@ def test_an_impossible_target_without_mass_is_the_same_in_vmap(spec: LossSpec) -
     logits, target = torch.tensor([[-torch.inf, 0.0]]), torch.tensor([0])
     rows = torch.func.vmap(lambda z, y: slt.cross_entropy(z[None], y[None], spec, reduction="sum"))
     assert rows(logits, target).item() == slt.cross_entropy(logits, target, spec).item() == torch.inf
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("poly", [-1.0, 0.0, 2.0])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_an_impossible_target_has_the_same_gradient_in_vmap(
+    gamma: float, poly: float, smoothing: float
+) -> None:
+    spec = LossSpec(gamma=gamma, poly=poly, smoothing=smoothing)
+    logits, target = torch.tensor([[-torch.inf, 0.0, 1.0]]), torch.tensor([0])
+    leaf = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(slt.cross_entropy(leaf, target, spec), leaf)
+    found = torch.func.vmap(torch.func.grad(lambda z, y: slt.cross_entropy(z[None], y[None], spec)))
+    torch.testing.assert_close(found(logits, target), expected)
+    assert bool(expected.isfinite().all())

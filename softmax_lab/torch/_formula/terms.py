@@ -108,6 +108,8 @@ def row_terms(spec: SpecTensors, label: Tensor, sums: Sums, weight: Tensor | flo
     phi, psi_cross = zero + 1.0, zero
     if spec.gamma:
         phi = _power(sums.others, spec.gamma)
+        # where q_y has underflowed C may be infinite: phi's part of the derivative has the limit 0
+        phi = torch.where(q_y == 0, phi.detach(), phi)
         psi_cross = -spec.gamma * _power(sums.others, spec.gamma - 1.0) * _q_cross(q_y, cross)
     pull = phi - psi_cross
     if spec.poly:
