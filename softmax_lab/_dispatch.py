@@ -176,6 +176,7 @@ def run(
             lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
             source.size // num_classes,
             num_classes,
+            whole=8 if path == "short" else 1,
         )
         return
 

@@ -10,6 +10,10 @@ Adding 1.5 * 2^52 leaves n in the low bits of the sum, from where it is added to
 conversion. The polynomials are Chebyshev fits (``coefficients`` recomputes them; a test compares). exp(0) is
 exactly 1.
 
+``parts`` is for float32 in sixteen lanes, and returns a sum of two floats. It takes the logit itself, not its
+distance from the maximum: r = z - n log 2 is then exact, where the distance would be rounded. The row's
+power of two is taken off the exponent instead.
+
 ``single`` is for logits of float32: its argument is exact in float64, and its error of 2^-33 is far below an
 ulp of the result's type. ``double`` takes the rounding error of the shift along and stays within an ulp of
 float64.
@@ -17,7 +21,8 @@ float64.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 from .._extras import load
 from .compiler import inlined
@@ -27,8 +32,10 @@ from .simd import (
     fma,
     mantissa,
     maximum,
+    power_of_two,
     scale_exponent,
     splat,
+    splat_single,
     where_less,
     where_ordered,
     with_sign,
@@ -64,6 +71,15 @@ P = (
     0.5,
 )
 
+# e^r = 1 + r + r^2 P(r) again, for results of float32: to 2^-28 of e^r
+P_SINGLE = (
+    0.0013814540579915047,
+    0.00836874544620514,
+    0.04166838899254799,
+    0.1666652113199234,
+    0.4999999403953552,
+)
+
 # 2 atanh(s) = 2 s + s^3 A(s^2), highest power first: log on [sqrt(1/2), sqrt(2)), |s| <= 0.1716
 A = (
     0.13088034850927555,
@@ -79,6 +95,17 @@ A = (
 # below these exp counts as 0: half the smallest float32 there is, and the smallest normal float64
 LOWEST_SINGLE = -103.97207708399179  # log 2^-150
 LOWEST_DOUBLE = -708.39641853226408  # log 2^-1022
+
+
+# log 2 as a sum of two floats of float32, and what leaves n in the low bits of a float32
+LOG_2_SINGLE = 0.693147182464599609375
+LOG_2_REST = LOG_2 - LOG_2_SINGLE
+MAGIC_SINGLE = 1.5 * 2.0**23
+
+# What ``parts`` returns is 2^REACH times too large: so much smaller may an exponential be before it is lost.
+REACH = 40
+# Of larger logits n log 2 has no digits left: 2^13 times the error of LOG_2_SINGLE + LOG_2_REST is 2^-39.
+LARGEST = 2.0**13
 
 
 def log_coefficients(degree: int) -> list[float]:
@@ -125,6 +152,46 @@ def single(d):
         q = fma(q, r, splat(c))
     e = scale_exponent(fma(q, r, splat(1.0)), t)
     return where_less(d, splat(LOWEST_SINGLE), splat(0.0), e)
+
+
+class Base(NamedTuple):
+    """The power of two 2^N near the maximum's exponential: those of sixteen lanes are relative to it."""
+
+    floor: Any  # singles: a logit below it has the exponential 0
+    magic: Any  # singles: added to n, it leaves n - N + REACH + 127 in the low bits
+
+
+@inlined
+def base_of(peak):
+    """Return the `Base` for logits of at most ``peak``, whose size is at most LARGEST."""
+    lowest = power_near(peak) - (REACH + 127.0)
+    return Base(splat_single(lowest * LOG_2), splat_single(MAGIC_SINGLE - lowest))
+
+
+@inlined
+def power_near(peak):
+    """N: the integer nearest to peak / log 2."""
+    return math.floor(peak * LOG2_E + 0.5)
+
+
+@inlined
+def parts(z, base):
+    """Return (high, low, power): exp(z) / 2^(N - REACH) is (high + low) power, to about 2^-26.
+
+    ``high`` is 1 + r rounded, with |r| <= log(2)/2, and ``power`` is a power of two. NaN stays NaN.
+    """
+    z = maximum(base.floor, z)
+    t = fma(z, splat_single(LOG2_E), base.magic)
+    n = t - base.magic
+    r = fma(n, splat_single(-LOG_2_SINGLE), z)
+    rounded = fma(n, splat_single(-LOG_2_REST), r)
+    p = splat_single(P_SINGLE[0])
+    for c in P_SINGLE[1:]:
+        p = fma(p, rounded, splat_single(c))
+    high = splat_single(1.0) + r
+    low = fma(rounded * rounded, p, r - (high - splat_single(1.0)))
+    low = fma(n, splat_single(-LOG_2_REST), low)
+    return high, low, power_of_two(t)
 
 
 @inlined

@@ -21,12 +21,12 @@ from numba import types
 
 from .._rows import KEPT
 from .compiler import allocating, called_overload, compiled, helper, inlined, inlined_overload
+from .exponential import LARGEST
 from .relative import below, exp_below, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
     iota,
     load,
-    load_first,
     prefetch,
     settle,
     splat,
@@ -34,8 +34,19 @@ from .simd import (
     store_first,
     stream,
     sum_lanes,
-    to_boundary,
     where_equal,
+)
+from .singles import (
+    Ahead,
+    anew_in_singles,
+    excess_in_singles,
+    exponentials_in_singles,
+    index_in_singles,
+    is_of_two_floats,
+    scaled_in_singles,
+    share_in_singles,
+    unit_in_singles,
+    until_line,
 )
 from .target import (
     Spread,
@@ -50,15 +61,18 @@ from .target import (
 )
 from .terms import SoftSums, Sums, Terms, part, row_terms, soft_terms
 from .transform import (
+    CHUNK,
     HELD,
     Classes,
     Source,
+    in_singles,
     inside,
     load_some,
+    long_source_of,
     masked,
     member,
     offset_of,
-    source_of,
+    peak_without,
     store_some,
     target_of,
     through,
@@ -66,9 +80,6 @@ from .transform import (
     transformed_again,
     window,
 )
-
-CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
-
 
 # ---- a row's chunks ----
 
@@ -163,12 +174,27 @@ def _accumulate(z, total, error, x):
     return lambda z, total, error, x: (total + x, error)
 
 
-@inlined
-def exponentials(source, chunk, peak, y, keep):
+def exponentials(source, chunk, peak, y, keep, ahead):
     """Return the sum of exp((u T - peak) / T) over a chunk, without its y-th entry (none where y is outside).
 
-    With ``keep`` the exponentials are held. The chunk that follows in memory is asked for meanwhile.
+    In sixteen lanes it is relative to a power of two (``share_of``, ``unit_of``). With ``keep`` the
+    exponentials are held. What is needed next is asked for meanwhile: the chunk that follows in memory, and
+    in sixteen lanes the places of the results (``ahead``).
     """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(exponentials)
+def _exponentials(source, chunk, peak, y, keep, ahead):
+    if in_singles(source):
+        return lambda source, chunk, peak, y, keep, ahead: exponentials_in_singles(
+            source, chunk, peak, y, keep, ahead
+        )
+    return lambda source, chunk, peak, y, keep, ahead: _sum_in_lanes(source, chunk, peak, y, keep)
+
+
+@inlined
+def _sum_in_lanes(source, chunk, peak, y, keep):
     m, zero = splat(peak), splat(0.0)
     total = error = zero
     k, n = 0, chunk.count
@@ -196,36 +222,100 @@ def exponentials(source, chunk, peak, y, keep):
     return sum_lanes(total) + sum_lanes(error)
 
 
+def share_of(source, a, b):
+    """What brings sums and held exponentials from one maximum to another, or from power to power of two."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(share_of)
+def _share_of(source, a, b):
+    if in_singles(source):
+        return lambda source, a, b: share_in_singles(a, b)
+    return lambda source, a, b: exp_below(source, a, b)
+
+
+def unit_of(source, peak):
+    """What brings sums and held exponentials to exp(u - peak)."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(unit_of)
+def _unit_of(source, peak):
+    if in_singles(source):
+        return lambda source, peak: unit_in_singles(peak)
+    return lambda source, peak: 1.0
+
+
+def excess_at_peak(source, peak):
+    """Return how much more than 1 the maximum's own exponential is in the sums.
+
+    In sixteen lanes it has a rounding error, which is taken off where 1 is.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(excess_at_peak)
+def _excess_at_peak(source, peak):
+    if in_singles(source):
+        return lambda source, peak: excess_in_singles(peak)
+    return lambda source, peak: 0.0
+
+
 @inlined
-def summed(source, peaks, sums, row, num_classes, keep):
+def summed(source, peaks, sums, row, num_classes, keep, ahead):
     """Fill the maxima and the sums of a row's chunks, and return the row's maximum."""
     peak = -np.inf
     shared = shared_peak(source, row, -1, num_classes)
     for c in range(len(peaks)):
         chunk = chunk_of(source, row, c, num_classes)
         peaks[c] = max(shared, transformed(source, chunk, -1))
-        sums[c] = exponentials(source, chunk, reference(peaks[c]), -1, keep)
+        sums[c] = exponentials(source, chunk, reference(peaks[c]), -1, keep, ahead)
         peak = max(peak, peaks[c])
     return peak
 
 
 @inlined
-def held_again(source, chunk, y, peak, whole):
+def held_again(source, chunk, y, peak, whole, ahead):
     """Hold a chunk's exponentials again, where a row is not held as a whole."""
     if not whole:
-        transformed(source, chunk, y)
-        exponentials(source, chunk, reference(peak), -1, True)
+        transformed_again(source, chunk, y)
+        exponentials(source, chunk, reference(peak), -1, True, ahead)
+
+
+def is_written_anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
+    """Write a chunk's results without holding its exponentials; return False where that is not done.
+
+    It is done in sixteen lanes, of usual numbers.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(is_written_anew)
+def _is_written_anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
+    if not in_singles(source) or not isinstance(smooth, types.NoneType):
+        return lambda source, smooth, chunk, peak, factor, gradient, out, streaming: False
+
+    def anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
+        if abs(peak) > LARGEST or not is_of_two_floats(factor):
+            return False
+        y, at_y = gradient.y - chunk.first, gradient.at_target
+        anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming)
+        return True
+
+    return anew
 
 
 @inlined
 def total_of(source, peaks, sums, peak):
-    """Sum of the chunks' sums, each brought to the row's maximum.
+    """Sum of the chunks' sums, each brought to the row's maximum, or in sixteen lanes its power of two.
 
     The rounding errors of the additions are in it.
     """
+    if len(peaks) == 1:
+        return share_of(source, peaks[0], peak) * sums[0]
     total, error = 0.0, 0.0
     for c in range(len(peaks)):
-        x = exp_below(source, peaks[c], peak) * sums[c]
+        x = share_of(source, peaks[c], peak) * sums[c]
         t = total + x
         b = t - total
         error += (total - (t - b)) + (x - b)
@@ -247,9 +337,37 @@ def _below_peak(source, chunk, peak):
     return sum_lanes(a) + sum_lanes(error), sum_lanes(ties)
 
 
-@helper
 def rest_of(source, row, y, num_classes, peak):
     """Sum of a row's exponentials without the one at its maximum, for a row that its maximum dominates."""
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(rest_of)
+def _rest_of(source, row, y, num_classes, peak):
+    if in_singles(source):
+        return lambda source, row, y, num_classes, peak: (
+            _rest_in_singles(source, row, num_classes, peak)
+            if abs(peak) <= LARGEST
+            else _rest_in_lanes(source, row, y, num_classes, peak)
+        )
+    return lambda source, row, y, num_classes, peak: _rest_in_lanes(source, row, y, num_classes, peak)
+
+
+@inlined
+def _rest_in_singles(source, row, num_classes, peak):
+    """Each chunk is relative to the maximum of what is summed."""
+    top = index_in_singles(source.z, row * num_classes, num_classes, peak)
+    rest = 0.0
+    for c in range(chunks_of(num_classes)):
+        chunk = chunk_of(source, row, c, num_classes)
+        own = reference(peak_without(source, chunk, top, top))
+        total = exponentials(source, chunk, own, top - chunk.first, False, Ahead(source.z, False))
+        rest += share_of(source, own, peak) * total
+    return rest * unit_of(source, peak)
+
+
+@inlined
+def _rest_in_lanes(source, row, y, num_classes, peak):
     rest, ties = 0.0, 0.0
     for c in range(chunks_of(num_classes)):
         chunk = chunk_of(source, row, c, num_classes)
@@ -263,10 +381,15 @@ def rest_of(source, row, y, num_classes, peak):
 # ---- results, on the way out ----
 
 
-@inlined
-def _until_line(out, offset, n, streaming):
-    """How many entries come before the first whole line: they are not written past the caches."""
-    return min(n, to_boundary(out, offset)) if streaming else 0
+class Gradient(NamedTuple):
+    """What a row's gradient is made of."""
+
+    spread: Spread  # what multiplies the target's entries
+    at_target: float  # the component at the target, before du/dz
+    y: int  # the target, or -1 for none: with a given distribution
+
+
+_NO_TARGET = Gradient(Spread(0.0, 0.0), 0.0, -1)
 
 
 @inlined
@@ -302,19 +425,58 @@ def fill(out, offset, n, value):
 # ---- softmax, its logarithm, log-sum-exp ----
 
 
-@inlined
+def held_exponentials(source, at, count):
+    """Up to eight of the exponentials that are held, in float64."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(held_exponentials)
+def _held_exponentials(source, at, count):
+    if in_singles(source):
+        return lambda source, at, count: (
+            load_some(source.held, at, count, 0.0) + load_some(source.lows, at, count, 0.0)
+        )
+    return lambda source, at, count: load_some(source.held, at, count, 0.0)
+
+
 def _scaled(source, chunk, out, factor, streaming):
     """out = factor * held over a chunk, 0 where the mask is False."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_scaled)
+def _choose_scaled(source, chunk, out, factor, streaming):
+    if not in_singles(source):
+        return lambda source, chunk, out, factor, streaming: _scaled_in_lanes(
+            source, chunk, out, factor, streaming
+        )
+
+    def in_sixteen_lanes(source, chunk, out, factor, streaming):
+        if is_of_two_floats(factor):
+            scaled_in_singles(source, chunk, out, factor, -1, 0.0, streaming)
+        else:
+            _scaled_seldom(source, chunk, out, factor, streaming)
+
+    return in_sixteen_lanes
+
+
+@helper
+def _scaled_seldom(source, chunk, out, factor, streaming):
+    _scaled_in_lanes(source, chunk, out, factor, streaming)
+
+
+@inlined
+def _scaled_in_lanes(source, chunk, out, factor, streaming):
     f, k, n, offset = splat(factor), 0, chunk.count, offset_of(chunk)
-    line = _until_line(out, offset, n, streaming)
+    line = until_line(out, offset, n, streaming)
     while k < n:
         if k >= line and k + WIDTH <= n:
-            value = load(source.held, chunk.at + k) * f
+            value = held_exponentials(source, chunk.at + k, WIDTH) * f
             _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), value, 0.0), streaming)
             k += WIDTH
         else:
             count = min(WIDTH, line - k if k < line else n - k)
-            value = load_first(source.held, chunk.at + k, count, 0.0) * f
+            value = held_exponentials(source, chunk.at + k, count) * f
             store_first(out, offset + k, count, masked(source, inside(chunk, k, count), value, 0.0))
             k += count
 
@@ -323,17 +485,35 @@ def _scaled(source, chunk, out, factor, streaming):
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    source = source_of(transform, z, held_of(num_classes), None)
-    whole = is_whole(source, num_classes)
+    source = long_source_of(transform, z, held_of(num_classes))
+    whole, ahead = is_whole(source, num_classes), Ahead(out, not streaming)
     for row in range(start, stop):
         _ask_for_ends(out, row * num_classes, num_classes, streaming)
-        peak = summed(source, peaks, sums, row, num_classes, True)
+        peak = summed(source, peaks, sums, row, num_classes, whole, ahead)
         total = total_of(source, peaks, sums, peak)
         for c in range(len(peaks)):
             chunk = chunk_of(source, row, c, num_classes)
-            held_again(source, chunk, -1, peaks[c], whole)
-            _scaled(source, chunk, out, exp_below(source, peaks[c], peak) / total, streaming)
+            factor = share_of(source, peaks[c], peak) / total
+            shift = reference(peaks[c])
+            if whole or not is_written_anew(source, None, chunk, shift, factor, _NO_TARGET, out, streaming):
+                held_again(source, chunk, -1, peaks[c], whole, ahead)
+                _scaled(source, chunk, out, factor, streaming)
     settle()
+
+
+def shows_rest(source, total):
+    """Whether the rest beside the maximum's own 1 keeps its digits when that 1 is taken off.
+
+    Narrow results need fewer of them.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(shows_rest)
+def _shows_rest(source, total):
+    if in_singles(source):
+        return lambda source, total: total >= 1.25
+    return lambda source, total: total >= 2.0
 
 
 @inlined
@@ -343,9 +523,11 @@ def _log_normaliser(source, peaks, sums, row, num_classes):
     Where the others add up to one or more, nothing is lost by taking that 1 off again. Only a row that its
     maximum dominates is summed a second time, without the entries at the maximum.
     """
-    peak = summed(source, peaks, sums, row, num_classes, False)
-    total = total_of(source, peaks, sums, peak)
-    if total >= 2.0:
+    peak = summed(source, peaks, sums, row, num_classes, False, Ahead(source.z, False))
+    total = total_of(source, peaks, sums, peak) * unit_of(source, peak)
+    if total < 2.0:
+        total -= excess_at_peak(source, peak)
+    if shows_rest(source, total):
         return peak, math.log1p(total - 1.0)
     return peak, math.log1p(rest_of(source, row, -1, num_classes, peak))
 
@@ -354,7 +536,7 @@ def _log_normaliser(source, peaks, sums, row, num_classes):
 def _logarithms(source, chunk, out, peak, log_total, streaming):
     """out = (u T - peak) / T - log_total over a chunk, -inf where the mask is False."""
     k, n, offset = 0, chunk.count, offset_of(chunk)
-    line = _until_line(out, offset, n, streaming)
+    line = until_line(out, offset, n, streaming)
     m, minus = splat(peak), splat(log_total)
     while k < n:
         if k >= line and k + WIDTH <= n:
@@ -372,7 +554,7 @@ def _logarithms(source, chunk, out, peak, log_total, streaming):
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    source = source_of(transform, z, held_of(num_classes), None)
+    source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
         _ask_for_ends(out, row * num_classes, num_classes, streaming)
         peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
@@ -392,7 +574,7 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
     ``out`` is not used.
     """
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    source = source_of(transform, z, held_of(num_classes), None)
+    source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
         peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
         values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
@@ -401,34 +583,53 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 # ---- the loss ----
 
 
-class Gradient(NamedTuple):
-    """What a row's gradient is made of."""
-
-    spread: Spread  # what multiplies the target's entries
-    at_target: float  # the component at the target, before du/dz
-    y: int  # the target, or -1 for none: with a given distribution
-
-
-@inlined
 def _gradient(source, smooth, chunk, factor, gradient, out, streaming):
     """out = (factor * held, less the target's entries) du/dz over a chunk.
 
     The target has its own number.
     """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_gradient)
+def _choose_gradient(source, smooth, chunk, factor, gradient, out, streaming):
+    if not in_singles(source) or not isinstance(smooth, types.NoneType):
+        return lambda source, smooth, chunk, factor, gradient, out, streaming: _gradient_in_lanes(
+            source, smooth, chunk, factor, gradient, out, streaming
+        )
+
+    def in_sixteen_lanes(source, smooth, chunk, factor, gradient, out, streaming):
+        if is_of_two_floats(factor):
+            y = gradient.y - chunk.first
+            scaled_in_singles(source, chunk, out, factor, y, gradient.at_target, streaming)
+        else:
+            _gradient_seldom(source, smooth, chunk, factor, gradient, out, streaming)
+
+    return in_sixteen_lanes
+
+
+@helper
+def _gradient_seldom(source, smooth, chunk, factor, gradient, out, streaming):
+    _gradient_in_lanes(source, smooth, chunk, factor, gradient, out, streaming)
+
+
+@inlined
+def _gradient_in_lanes(source, smooth, chunk, factor, gradient, out, streaming):
     f, target, k, n, offset = splat(factor), splat(gradient.at_target), 0, chunk.count, offset_of(chunk)
     y = gradient.y - chunk.first
-    line = _until_line(out, offset, n, streaming)
+    line = until_line(out, offset, n, streaming)
     while k < n:
         if k >= line and k + WIDTH <= n:
             classes = inside(chunk, k, WIDTH)
-            g = less_target(smooth, classes, load(source.held, chunk.at + k) * f, gradient.spread)
+            g = held_exponentials(source, classes.at, WIDTH) * f
+            g = less_target(smooth, classes, g, gradient.spread)
             if k <= y < k + WIDTH:
                 g = where_equal(iota(), splat(float(y - k)), target, g)
             _put(out, offset + k, through(source, classes, g), streaming)
             k += WIDTH
         else:
             classes = inside(chunk, k, min(WIDTH, line - k if k < line else n - k))
-            g = load_first(source.held, chunk.at + k, classes.count, 0.0) * f
+            g = held_exponentials(source, classes.at, classes.count) * f
             g = less_target(smooth, classes, g, gradient.spread)
             g = where_equal(iota(), splat(float(y - k)), target, g)
             store_first(out, offset + k, classes.count, through(source, classes, g))
@@ -473,7 +674,7 @@ class Found(NamedTuple):
 
 
 @inlined
-def _walk(source, smooth, peaks, sums, row, keep):
+def _walk(source, smooth, peaks, sums, row, keep, ahead):
     """Fill the maxima and the sums of a row's chunks, and return what is `Found`.
 
     With ``keep`` the exponentials are held.
@@ -482,24 +683,26 @@ def _walk(source, smooth, peaks, sums, row, keep):
     shared = shared_peak(source, row.row, row.y, row.num_classes)
     for c in range(len(peaks)):
         chunk = chunk_of(source, row.row, c, row.num_classes)
-        peaks[c] = max(shared, transformed(source, chunk, row.y))
+        peaks[c] = max(shared, peak_without(source, chunk, row.y, row.skipped))
         start_at = reference(peaks[c])
         own = target_sums(smooth, source, chunk, start_at)
         if chunk.first <= row.skipped < chunk.first + chunk.count:
             u_y, low_y = target_of(source, inside(chunk, row.y - chunk.first, 1))
-        sums[c] = exponentials(source, chunk, start_at, row.skipped - chunk.first, keep)
+        sums[c] = exponentials(source, chunk, start_at, row.skipped - chunk.first, keep, ahead)
         if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
             target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
         target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
+    if u_y > peak:  # where it was kept out of the maxima
+        target, peak = _moved(source, target, peak, u_y), u_y
     return Found(peak, u_y, low_y, target)
 
 
 @allocating
 def _log_total(source, row, peak, total):
     """Return log S of a row with a given distribution; its exponentials stay where they are held."""
-    if total >= 2.0 or total != total:
+    if shows_rest(source, total) or total != total:
         return math.log1p(total - 1.0)
-    held = source.held if not is_whole(source, row.num_classes) else np.empty(row.num_classes)
+    held = source.held if not is_whole(source, row.num_classes) else np.empty_like(source.held)
     aside = Source(source.transform, source.z, held, source.lows, source.caps, None)
     return math.log1p(rest_of(aside, row.row, row.y, row.num_classes, peak))
 
@@ -557,8 +760,8 @@ def cross_entropy(
     and the row's w.
     """
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    source = source_of(transform, z, held_of(num_classes), None)
-    whole = is_whole(source, num_classes)
+    source = long_source_of(transform, z, held_of(num_classes))
+    whole, ahead = is_whole(source, num_classes), Ahead(out, not streaming)
     weights, fields = row_numbers(numbers)
     for n in range(start, stop):
         y = labels[n]
@@ -572,8 +775,11 @@ def cross_entropy(
         _ask_for_ends(out, n * num_classes, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
         row = Row(n, num_classes, y, -1 if soft else y)
-        found = _walk(source, smooth, peaks, sums, row, wanted and whole)
-        others = total_of(source, peaks, sums, found.peak)
+        found = _walk(source, smooth, peaks, sums, row, wanted and whole, ahead)
+        unit = unit_of(source, found.peak)
+        others = unit * total_of(source, peaks, sums, found.peak)
+        if others < 2.0 and (soft or found.u_y < found.peak):
+            others -= excess_at_peak(source, found.peak)
         w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
         shift = found.peak * inverse_temperature(source)
         if soft:
@@ -591,9 +797,11 @@ def cross_entropy(
         gradient = Gradient(spread, terms.at_target, row.skipped)
         for c in range(len(peaks)):
             chunk = chunk_of(source, n, c, num_classes)
-            held_again(source, chunk, y, peaks[c], whole)
-            factor = exp_below(source, peaks[c], found.peak) * terms.alpha
-            _gradient(source, smooth, chunk, factor, gradient, out, streaming)
+            factor = unit * share_of(source, peaks[c], found.peak) * terms.alpha
+            shift = reference(peaks[c])
+            if whole or not is_written_anew(source, smooth, chunk, shift, factor, gradient, out, streaming):
+                held_again(source, chunk, y, peaks[c], whole, ahead)
+                _gradient(source, smooth, chunk, factor, gradient, out, streaming)
     settle()
 
 
@@ -606,7 +814,8 @@ def cross_entropy_gradient(
     It comes from what ``cross_entropy`` kept of them. ``upstream`` (one number, or one a row) multiplies it
     before anything is rounded. One exponential a logit is taken, no maximum and no sum.
     """
-    source = source_of(transform, z, window(transform, num_classes, CHUNK), None)
+    source = long_source_of(transform, z, window(transform, num_classes, CHUNK))
+    ahead = Ahead(out, not streaming)
     for row in range(start, stop):
         y = labels[row]
         if y == ignore:
@@ -619,11 +828,13 @@ def cross_entropy_gradient(
         r_factor, own = factor * kept[place + 2], factor * kept[place + 3]
         t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
         gradient = Gradient(Spread(r_factor, t_factor), at_target, marked)
+        factor = unit_of(source, peak) * alpha
         for c in range(chunks_of(num_classes)):
             chunk = chunk_of(source, row, c, num_classes)
-            transformed_again(source, chunk, y)
-            exponentials(source, chunk, peak, -1, True)
-            _gradient(source, smooth, chunk, alpha, gradient, out, streaming)
+            if not is_written_anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
+                transformed_again(source, chunk, y)
+                exponentials(source, chunk, peak, -1, True, ahead)
+                _gradient(source, smooth, chunk, factor, gradient, out, streaming)
     settle()
 
 

@@ -29,6 +29,7 @@ from .long_rows import (
 )
 from .relative import below, exp_below, inverse_temperature
 from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
+from .singles import Ahead
 from .target import (
     Array,
     Spread,
@@ -217,7 +218,9 @@ def _walk(source, smooth, tangents, parts, row):
         if chunk.first <= skipped < chunk.first + chunk.count:
             u_y, low_y = target_of(source, inside(chunk, y - chunk.first, 1))
             t_y = _one_tangent(source, chunk, y - chunk.first, tangents)
-        parts.sums[c] = exponentials(source, chunk, reference(relative_to), skipped - chunk.first, True)
+        parts.sums[c] = exponentials(
+            source, chunk, reference(relative_to), skipped - chunk.first, True, Ahead(source.z, False)
+        )
         parts.moments[c], parts.all_sums[c] = _moment(source, chunk, tangents, start)
         parts.peaks[c], parts.starts[c] = relative_to, start
         parts.r_ds[c], parts.r_sums[c], parts.t_sums[c] = target.r_d, target.r_sum, target.t_sum
@@ -366,7 +369,7 @@ def _write(source, smooth, parts, found, row, product, tangents, out):
     result_y, whole = 0.0, is_whole(source, row.num_classes)
     for c in range(len(parts.peaks)):
         chunk = chunk_of(source, row.row, c, row.num_classes)
-        held_again(source, chunk, row.y, parts.peaks[c], whole)
+        held_again(source, chunk, row.y, parts.peaks[c], whole, Ahead(source.z, False))
         if chunk.first <= row.skipped < chunk.first + chunk.count:
             result_y = _component_at(source, chunk, row.y - chunk.first, tangents, product)
         factor = exp_below(source, parts.peaks[c], found.peak)

@@ -1,9 +1,9 @@
-"""Eight float64 lanes as a Numba type, so that a kernel says exactly which vector operation runs.
+"""Eight float64 lanes, or sixteen of float32, as a Numba type: a kernel says which vector operation runs.
 
 Left to itself, LLVM guesses how to vectorise a loop: an alias check, a remainder or a bit trick makes the
 guess fail by a factor of five. Here a value of type ``lanes`` is the LLVM vector <8 x double>: one AVX-512
-register, two of AVX2, four of NEON. Lanes are summed in one fixed order, so a result does not depend on the
-machine's vector width.
+register, two of AVX2, four of NEON. A value of type ``singles`` is <16 x float>, of the same size. Lanes are
+summed in one fixed order, so a result does not depend on the machine's vector width.
 
 No fast-math flag stands anywhere, so compensated differences survive. Narrower types are widened on load and
 rounded once on store. Half precision comes as its bits, since Numba has no arithmetic for it: an array of
@@ -21,48 +21,54 @@ from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
 WIDTH = 8
-
-
-class Lanes(types.Type):
-    """Numba type of eight float64 lanes."""
-
-    def __init__(self) -> None:
-        super().__init__(name="softmax_lab_lanes")
-
-
-lanes = Lanes()
+SINGLES = 16
 _DOUBLE = ir.DoubleType()
 _FLOAT, _HALF = ir.FloatType(), ir.HalfType()
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_DOUBLE, WIDTH)
 _BITS = ir.VectorType(_I64, WIDTH)
+_SINGLES = ir.VectorType(_FLOAT, SINGLES)
+_SINGLES_BITS = ir.VectorType(_I32, SINGLES)
+
+
+class Lanes(types.Type):
+    """Numba type of a vector register's lanes."""
+
+    def __init__(self, name: str, vector: ir.VectorType, entry: types.Type) -> None:
+        super().__init__(name=f"softmax_lab_{name}")
+        self.vector, self.entry = vector, entry
+
+
+lanes = Lanes("lanes", _VECTOR, types.float64)
+singles = Lanes("singles", _SINGLES, types.float32)
+_KINDS = (lanes, singles)
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _VECTOR)
+        super().__init__(manager, numba_type, numba_type.vector)
 
 
 # ---- arithmetic: an intrinsic from the instructions it stands for ----
 
 
-def _unary(emit: Callable[..., Any], returns: Any = lanes) -> Any:
+def _unary(emit: Callable[..., Any], of: Lanes = lanes) -> Any:
     @intrinsic
     def operation(typingctx: Any, a: Any) -> Any:
-        if a != lanes:
+        if a != of:
             return None
-        return returns(a), lambda context, builder, signature, args: emit(builder, *args)
+        return a(a), lambda context, builder, signature, args: emit(builder, *args)
 
     return operation
 
 
-def _binary(emit: Callable[..., Any]) -> Any:
+def _binary(emit: Callable[..., Any], kinds: tuple[Lanes, ...] = _KINDS) -> Any:
     @intrinsic
     def operation(typingctx: Any, a: Any, b: Any) -> Any:
-        if a != lanes or b != lanes:
+        if a not in kinds or a != b:
             return None
-        return lanes(a, b), lambda context, builder, signature, args: emit(builder, *args)
+        return a(a, b), lambda context, builder, signature, args: emit(builder, *args)
 
     return operation
 
@@ -70,9 +76,19 @@ def _binary(emit: Callable[..., Any]) -> Any:
 def _ternary(emit: Callable[..., Any]) -> Any:
     @intrinsic
     def operation(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-        if a != lanes or b != lanes or c != lanes:
+        if a not in _KINDS or not a == b == c:
             return None
-        return lanes(a, b, c), lambda context, builder, signature, args: emit(builder, *args)
+        return a(a, b, c), lambda context, builder, signature, args: emit(builder, *args)
+
+    return operation
+
+
+def _reduction(emit: Callable[..., Any]) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, a: Any) -> Any:
+        if a not in _KINDS:
+            return None
+        return a.entry(a), lambda context, builder, signature, args: emit(builder, *args)
 
     return operation
 
@@ -82,13 +98,13 @@ def _choice(comparison: str) -> Any:
 
     @intrinsic
     def operation(typingctx: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
-        if not all(value == lanes for value in (a, b, x, y)):
+        if a not in _KINDS or x not in _KINDS or a != b or x != y or a.vector.count != x.vector.count:
             return None
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.select(builder.fcmp_ordered(comparison, args[0], args[1]), args[2], args[3])
 
-        return lanes(a, b, x, y), emit
+        return x(a, b, x, y), emit
 
     return operation
 
@@ -104,6 +120,15 @@ def _shift_exponent(builder: Any, value: Any, magic: Any) -> Any:
     """
     n = builder.shl(builder.bitcast(magic, _BITS), _vector(52, _I64))
     return builder.bitcast(builder.add(builder.bitcast(value, _BITS), n), _VECTOR)
+
+
+def _power_of_two(builder: Any, magic: Any) -> Any:
+    """2^(n - 127), where n < 255 is in the low bits of ``magic`` (see ``exponential.parts``); 0 where n is 0.
+
+    n becomes the number's exponent.
+    """
+    places = ir.Constant(_SINGLES_BITS, [23] * SINGLES)
+    return builder.bitcast(builder.shl(builder.bitcast(magic, _SINGLES_BITS), places), _SINGLES)
 
 
 def _exponent(builder: Any, value: Any) -> Any:
@@ -124,13 +149,17 @@ def _in_order(step: Callable[..., Any]) -> Callable[..., Any]:
     """Reduce the lanes as a balanced tree, always in the same order."""
 
     def emit(builder: Any, vector: Any) -> Any:
-        parts = [builder.extract_element(vector, ir.Constant(_I32, i)) for i in range(WIDTH)]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [step(builder, parts[i], parts[i + half]) for i in range(half)]
-        return parts[0]
+        while (half := vector.type.count // 2) > 1:
+            vector = step(builder, _part(builder, vector, 0, half), _part(builder, vector, half, half))
+        return step(builder, *(builder.extract_element(vector, ir.Constant(_I32, i)) for i in (0, 1)))
 
     return emit
+
+
+def _part(builder: Any, vector: Any, first: int, count: int) -> Any:
+    """Lanes first ... first + count - 1."""
+    places = ir.Constant(ir.VectorType(_I32, count), list(range(first, first + count)))
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), places)
 
 
 def _larger(builder: Any, a: Any, b: Any) -> Any:
@@ -149,7 +178,8 @@ def _with_sign(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    function = builder.module.declare_intrinsic("llvm.fma.v8f64", (), ir.FunctionType(_VECTOR, [_VECTOR] * 3))
+    name = "llvm.fma.v8f64" if a.type == _VECTOR else "llvm.fma.v16f32"
+    function = builder.module.declare_intrinsic(name, (), ir.FunctionType(a.type, [a.type] * 3))
     return builder.call(function, [a, b, c])
 
 
@@ -159,22 +189,23 @@ _sub = _binary(lambda builder, a, b: builder.fsub(a, b))
 _mul = _binary(lambda builder, a, b: builder.fmul(a, b))
 maximum = _binary(_larger)
 fma = _ternary(_fused)
-scale_exponent = _binary(_shift_exponent)
+scale_exponent = _binary(_shift_exponent, (lanes,))
 absolute = _unary(_absolute)
-with_sign = _binary(_with_sign)  # |a| with the sign of b
+with_sign = _binary(_with_sign, (lanes,))  # |a| with the sign of b
+power_of_two = _unary(_power_of_two, singles)
 exponent = _unary(_exponent)
 mantissa = _unary(_mantissa)
 where_less = _choice("<")
 where_ordered = _choice("ord")  # x where neither a nor b is NaN
 where_equal = _choice("==")
-sum_lanes = _unary(_in_order(lambda builder, a, b: builder.fadd(a, b)), types.float64)
-max_lanes = _unary(_in_order(_larger), types.float64)
+sum_lanes = _reduction(_in_order(lambda builder, a, b: builder.fadd(a, b)))
+max_lanes = _reduction(_in_order(_larger))
 
 
 def _overload_operator(function: Any, implementation: Any) -> None:
     @overload(function)
     def choose(a, b):
-        if a == lanes and b == lanes:
+        if a in _KINDS and a == b:
             return lambda a, b: implementation(a, b)
         return None
 
@@ -195,12 +226,63 @@ def splat(typingctx: Any, x: Any) -> Any:
     """Eight copies of a number."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], ir.Constant(_I32, 0))
-        return builder.shuffle_vector(
-            one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH)
-        )
+        return _alike(builder, args[0], _VECTOR)
 
     return lanes(types.float64), emit
+
+
+def _alike(builder: Any, number: Any, vector: ir.VectorType) -> Any:
+    """A vector of one number."""
+    undefined, places = ir.Constant(vector, ir.Undefined), ir.VectorType(_I32, vector.count)
+    one = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(places, [0] * vector.count))
+
+
+@intrinsic
+def splat_single(typingctx: Any, x: Any) -> Any:
+    """Sixteen copies of a number, rounded to float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _alike(builder, builder.fptrunc(args[0], _FLOAT), _SINGLES)
+
+    return singles(types.float64), emit
+
+
+@intrinsic
+def iota_singles(typingctx: Any) -> Any:
+    """0, 1, ..., 15."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_SINGLES, [float(i) for i in range(SINGLES)])
+
+    return singles(), emit
+
+
+@intrinsic
+def widened(typingctx: Any, x: Any) -> Any:
+    """Return two vectors of eight float64 lanes: the first half of the singles, and the second."""
+    if x != singles:
+        return None
+    pair = types.UniTuple(lanes, 2)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        halves = [builder.fpext(_part(builder, args[0], first, WIDTH), _VECTOR) for first in (0, WIDTH)]
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return pair(x), emit
+
+
+@intrinsic
+def narrowed(typingctx: Any, first: Any, second: Any) -> Any:
+    """Sixteen float32 lanes of two vectors, rounded once."""
+    if first != lanes or second != lanes:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        halves = [builder.fptrunc(half, ir.VectorType(_FLOAT, WIDTH)) for half in args]
+        return builder.shuffle_vector(*halves, ir.Constant(_SINGLES_BITS, list(range(SINGLES))))
+
+    return singles(first, second), emit
 
 
 @intrinsic
@@ -361,36 +443,35 @@ def to_boundary(typingctx: Any, array: Any, offset: Any) -> Any:
     return types.int64(array, types.int64), emit
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Ask for the line that holds array[offset], which may lie beyond the array's end."""
-    if not _is_rows(array):
-        return None
+def _prefetch(to_write: int) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, array: Any, offset: Any) -> Any:
+        if not _is_rows(array):
+            return None
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = builder.bitcast(
-            _vector_at(context, builder, signature.args[0], *args)[0], ir.IntType(8).as_pointer()
-        )
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [place.type] + [_I32] * 3)
-        )
-        # to read, to every level, data
-        builder.call(function, [place, *(ir.Constant(_I32, n) for n in (0, 3, 1))])
-        return context.get_dummy_value()
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.bitcast(
+                _vector_at(context, builder, signature.args[0], *args)[0], ir.IntType(8).as_pointer()
+            )
+            function = builder.module.declare_intrinsic(
+                "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [place.type] + [_I32] * 3)
+            )
+            # to every level, data
+            builder.call(function, [place, *(ir.Constant(_I32, n) for n in (to_write, 3, 1))])
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64), emit
+        return types.void(array, types.int64), emit
+
+    return operation
 
 
-def _spread(builder: Any, value: Any, of: ir.Type) -> Any:
-    one = builder.insert_element(ir.Constant(_of(of), ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(
-        one, ir.Constant(_of(of), ir.Undefined), ir.Constant(_of(_I32), [0] * WIDTH)
-    )
+# the line that holds array[offset], which may lie beyond the array's end: to be read, or to be written
+prefetch, ask_for = _prefetch(0), _prefetch(1)
 
 
 def _first(builder: Any, count: Any) -> Any:
     """Mask of the first ``count`` lanes."""
-    return builder.icmp_signed("<", ir.Constant(_BITS, list(range(WIDTH))), _spread(builder, count, _I64))
+    return builder.icmp_signed("<", ir.Constant(_BITS, list(range(WIDTH))), _alike(builder, count, _BITS))
 
 
 _MASKED = {types.float64: "v8f64", types.float32: "v8f32", types.int16: "v8i16", types.uint16: "v8i16"}
@@ -436,7 +517,7 @@ def load_first(typingctx: Any, array: Any, offset: Any, count: Any, fill: Any) -
         return builder.select(
             _first(builder, args[2]),
             _widened(builder, vector, signature.args[0].dtype),
-            _spread(builder, args[3], _DOUBLE),
+            _alike(builder, args[3], _VECTOR),
         )
 
     return lanes(array, types.int64, types.int64, types.float64), emit
@@ -573,6 +654,97 @@ def store_strided(typingctx: Any, array: Any, offset: Any, stride: Any, count: A
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, types.int64, lanes), emit
+
+
+# ---- memory: sixteen float32 entries ----
+
+
+def _is_single(array: Any) -> bool:
+    return _is_rows(array) and array.dtype == types.float32
+
+
+def _first_singles(builder: Any, count: Any) -> Any:
+    """Mask of the first ``count`` of sixteen lanes."""
+    places = ir.Constant(_SINGLES_BITS, list(range(SINGLES)))
+    return builder.icmp_signed("<", places, _alike(builder, builder.trunc(count, _I32), _SINGLES_BITS))
+
+
+@intrinsic
+def load_singles(typingctx: Any, array: Any, offset: Any) -> Any:
+    """array[offset : offset + 16]."""
+    if not _is_single(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(context, builder, signature.args[0], *args, _SINGLES), align=4)
+
+    return singles(array, types.int64), emit
+
+
+@intrinsic
+def load_first_singles(typingctx: Any, array: Any, offset: Any, count: Any, fill: Any) -> Any:
+    """The first ``count`` of sixteen lanes of array[offset:], ``fill`` in the others."""
+    if not _is_single(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], *args[:2], _SINGLES)
+        rest = _alike(builder, builder.fptrunc(args[3], _FLOAT), _SINGLES)
+        arguments = [place, ir.Constant(_I32, 4), _first_singles(builder, args[2]), rest]
+        kinds = [argument.type for argument in arguments]
+        function = builder.module.declare_intrinsic(
+            "llvm.masked.load.v16f32.p0", (), ir.FunctionType(_SINGLES, kinds)
+        )
+        return builder.call(function, arguments)
+
+    return singles(array, types.int64, types.int64, types.float64), emit
+
+
+@intrinsic
+def store_singles(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+    """array[offset : offset + 16] = value."""
+    if not _is_single(array) or value != singles:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _pointer(context, builder, signature.args[0], *args[:2], _SINGLES), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, singles), emit
+
+
+@intrinsic
+def stream_singles(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+    """Store past the caches, as ``stream``: the place must be aligned to a line."""
+    if not _is_single(array) or value != singles:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], *args[:2], _SINGLES)
+        written = builder.store(args[2], place, align=64)
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, singles), emit
+
+
+@intrinsic
+def store_first_singles(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
+    """Store the first ``count`` of sixteen lanes to array[offset:]: nothing beyond them is written."""
+    if not _is_single(array) or value != singles:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], *args[:2], _SINGLES)
+        arguments = [args[3], place, ir.Constant(_I32, 4), _first_singles(builder, args[2])]
+        kinds = [argument.type for argument in arguments]
+        function = builder.module.declare_intrinsic(
+            "llvm.masked.store.v16f32.p0", (), ir.FunctionType(ir.VoidType(), kinds)
+        )
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, singles), emit
 
 
 # ---- tiles: eight rows of eight columns turned over, so that rows become lanes ----

@@ -28,6 +28,7 @@ from ..spec import LossSpec
 from .compiler import allocating_overload, called_overload, inlined, inlined_overload
 from .exponential import tanh, tanh_single, two_product, two_sum
 from .simd import (
+    SINGLES,
     WIDTH,
     absolute,
     entry,
@@ -36,9 +37,12 @@ from .simd import (
     iota,
     load,
     load_first,
+    load_first_singles,
+    load_singles,
     max_lanes,
     maximum,
     splat,
+    splat_single,
     store,
     store_first,
     where_equal,
@@ -75,7 +79,9 @@ class Shift(NamedTuple):
 
 
 _NO_MASK = np.zeros(0, bool)
+CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
 HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB, and is kept as a whole
+HELD_IN_SINGLES = 1 << 16  # the same in sixteen lanes, where taking an exponential again costs less
 
 
 def transform_of(
@@ -134,7 +140,7 @@ class Source(NamedTuple):
     transform: Any  # a Transform, a Shift, or None
     z: Any  # the logits of all rows, flat
     held: Any  # float64: u T, then exponentials; of long rows a row or a chunk, of short ones eight rows
-    lows: Any  # the rounding errors of u T, or None
+    lows: Any  # the rounding errors of u T, or None; in sixteen lanes those of the exponentials
     caps: Any  # dv/dz of a soft cap, or None
     lane: Any  # (8,), where lanes are looked up one by one, or None with long rows
 
@@ -202,6 +208,32 @@ def is_shift(source: types.Type) -> bool:
 def carries_low(source: types.Type) -> bool:
     """Whether the rounding errors of u T are kept: of transformed float64 logits."""
     return not slope_is_one(source) and member(source, "z").dtype == types.float64
+
+
+def in_singles(source: types.Type) -> bool:
+    """Whether exponentials are taken in sixteen lanes of float32, and held as sums of two floats."""
+    held = member(source, "held")
+    return isinstance(held, types.Array) and held.dtype == types.float32
+
+
+def long_source_of(transform, z, size):
+    """Return a `Source` for the long rows of softmax and the loss, with scratch for ``size`` logits, or a chunk.
+
+    Logits of float32 that stay as they are go through sixteen lanes.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(long_source_of)
+def _long_source_of(transform, z, size):
+    if isinstance(transform, types.NoneType) and z.dtype == types.float32:
+
+        def in_sixteen_lanes(transform, z, size):
+            room = size if size <= HELD_IN_SINGLES else CHUNK
+            return Source(transform, z, np.empty(room, np.float32), np.empty(room, np.float32), None, None)
+
+        return in_sixteen_lanes
+    return lambda transform, z, size: source_of(transform, z, size, None)
 
 
 def source_of(transform, z, size, lane):
@@ -327,9 +359,59 @@ def _transformed(source, chunk, y):
     return transform
 
 
-@inlined
 def _peak_of(z, base, n):
     """Largest entry of z[base : base + n]; NaN is passed over, the sum will show it."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_peak_of)
+def _choose_peak_of(z, base, n):
+    if z.dtype == types.float32:
+        return lambda z, base, n: _peak_in_singles(z, base, n)
+    return lambda z, base, n: _peak_in_lanes(z, base, n)
+
+
+@inlined
+def _peak_in_singles(z, base, n):
+    a = b = c = d = splat_single(-np.inf)
+    k = 0
+    while k + 4 * SINGLES <= n:
+        a = maximum(load_singles(z, base + k), a)
+        b = maximum(load_singles(z, base + k + SINGLES), b)
+        c = maximum(load_singles(z, base + k + 2 * SINGLES), c)
+        d = maximum(load_singles(z, base + k + 3 * SINGLES), d)
+        k += 4 * SINGLES
+    while k < n:
+        a = maximum(load_first_singles(z, base + k, min(SINGLES, n - k), -np.inf), a)
+        k += SINGLES
+    return np.float64(max_lanes(maximum(maximum(a, b), maximum(c, d))))
+
+
+def peak_without(source, chunk, y, skipped):
+    """Return the maximum of u T over a chunk as ``transformed``, in sixteen lanes without a skipped class.
+
+    The other classes' sum is then relative to their own maximum, and keeps its digits however confident the
+    row is.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(peak_without)
+def _peak_without(source, chunk, y, skipped):
+    if not in_singles(source):
+        return lambda source, chunk, y, skipped: transformed(source, chunk, y)
+
+    def of_the_others(source, chunk, y, skipped):
+        base, n, k = offset_of(chunk), chunk.count, skipped - chunk.first
+        if 0 <= k < n:
+            return max(_peak_of(source.z, base, k), _peak_of(source.z, base + k + 1, n - k - 1))
+        return _peak_of(source.z, base, n)
+
+    return of_the_others
+
+
+@inlined
+def _peak_in_lanes(z, base, n):
     a = b = c = d = splat(-np.inf)
     k = 0
     while k + 4 * WIDTH <= n:

@@ -1,0 +1,254 @@
+"""Exponentials of float32 in sixteen lanes: twice as many results an instruction as in float64.
+
+An exponential is a sum of two floats (``exponential.parts``), and so is what it is multiplied by at the end,
+so that a result is rounded once but for about a quarter of its last digit. It is relative to a power of two
+near the maximum's: chunks with maxima of their own are merged without another rounding.
+
+A maximum of more than ``LARGEST`` leaves no digits for the logarithm of that power. Its chunk is worked on in
+float64, relative to the maximum itself, and held in the same form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .compiler import helper, inlined
+from .exponential import LARGEST, LOG_2, LOG_2_HIGH, LOG_2_LOW, REACH, base_of, parts, power_near
+from .relative import relative
+from .simd import (
+    SINGLES,
+    WIDTH,
+    ask_for,
+    fma,
+    iota,
+    iota_singles,
+    load_first,
+    load_first_singles,
+    load_singles,
+    max_lanes,
+    prefetch,
+    splat,
+    splat_single,
+    store_first,
+    store_first_singles,
+    store_singles,
+    stream_singles,
+    sum_lanes,
+    to_boundary,
+    where_equal,
+    widened,
+)
+from .transform import inside, load_some, offset_of
+
+
+class Ahead(NamedTuple):
+    """Where results will be written."""
+
+    out: Any
+    wanted: bool  # whether to ask for the places: not of results that are written past the caches
+
+
+@inlined
+def exponentials_in_singles(source, chunk, peak, y, keep, ahead):
+    """Return the sum of exp(u - peak) of a chunk without its y-th entry, relative to the power near ``peak``.
+
+    It is 2^REACH times too large. With ``keep`` the exponentials are held, in the same measure. The places of
+    the results are asked for meanwhile, where that is wanted: memory is idle while arithmetic takes its time.
+    """
+    if abs(peak) <= LARGEST:
+        return _sum(source, chunk, base_of(peak), y, keep, ahead)
+    return _sum_of_large(source, chunk, peak, y, keep)
+
+
+BLOCK = 128  # entries whose low parts float32 can sum
+
+
+@inlined
+def _sum(source, chunk, base, y, keep, ahead):
+    """Return the sum of the exponentials relative to a `Base`, which are held as sums of two floats.
+
+    A lane's sum starts so large that the rounding error of an addition is exact (Dekker's fast sum). Rounding
+    errors and low parts are summed apart, a block at a time.
+    """
+    first_total, zero = splat_single(2.0 ** (REACH + 1)), splat_single(0.0)
+    total, a, b = first_total, splat(0.0), splat(0.0)
+    k, n = 0, chunk.count
+    full = n - n % SINGLES
+    stop = y - y % SINGLES if 0 <= y < full else full
+    while True:
+        while k < stop:
+            end, error = min(k + BLOCK, stop), zero
+            while k < end:
+                prefetch(source.z, offset_of(chunk) + n + k)
+                high, low, power = parts(load_singles(source.z, offset_of(chunk) + k), base)
+                if keep:
+                    if ahead.wanted:
+                        ask_for(ahead.out, offset_of(chunk) + k)
+                    store_singles(source.held, chunk.at + k, high * power)
+                    store_singles(source.lows, chunk.at + k, low * power)
+                new = fma(high, power, total)
+                error = fma(low, power, error + fma(high, power, total - new))
+                total = new
+                k += SINGLES
+            first, second = widened(error)
+            a, b = a + first, b + second
+        if k == n:
+            break
+        # the vector with entry y, or the last one, which is not full
+        count = min(SINGLES, n - k)
+        here, z = (
+            splat_single(float(y - k)),
+            load_first_singles(source.z, offset_of(chunk) + k, count, -np.inf),
+        )
+        high, low, power = parts(where_equal(iota_singles(), here, splat_single(-np.inf), z), base)
+        if keep:
+            store_first_singles(source.held, chunk.at + k, count, high * power)
+            store_first_singles(source.lows, chunk.at + k, count, low * power)
+        new = fma(high, power, total)
+        first, second = widened(fma(low, power, fma(high, power, total - new)))
+        a, b, total = a + first, b + second, new
+        k += count
+        stop = full
+    first, second = widened(total)
+    start = splat(2.0 ** (REACH + 1))
+    return sum_lanes((first - start + a) + (second - start + b))
+
+
+@helper
+def _sum_of_large(source, chunk, peak, y, keep):
+    """Return the sum relative to the peak itself, taken in float64."""
+    m, zero, scale = splat(peak), splat(0.0), splat(2.0**REACH)
+    total, k = zero, 0
+    while k < chunk.count:
+        count = min(WIDTH, chunk.count - k)
+        p = relative(source, inside(chunk, k, count), m)[1] * scale
+        if keep:
+            store_first(source.held, chunk.at + k, count, p)
+            high = load_first(source.held, chunk.at + k, count, 0.0)
+            store_first(source.lows, chunk.at + k, count, p - high)
+        total += where_equal(iota(), splat(float(y - k)), zero, p)
+        k += WIDTH
+    return sum_lanes(total)
+
+
+@inlined
+def _anchor(peak):
+    """The logarithm of what sums and exponentials of a chunk are relative to."""
+    return power_near(peak) * LOG_2 if abs(peak) <= LARGEST else peak
+
+
+@inlined
+def share_in_singles(a, b):
+    """What brings them from one maximum's anchor to another's."""
+    a, b = _anchor(a), _anchor(b)
+    return 1.0 if a == b else math.exp(a - b)
+
+
+@inlined
+def unit_in_singles(peak):
+    """What brings them to exp(u - peak)."""
+    n = power_near(peak)
+    away = (n * LOG_2_HIGH - peak) + n * LOG_2_LOW if abs(peak) <= LARGEST else 0.0
+    return math.exp(away) * 2.0**-REACH
+
+
+@helper
+def excess_in_singles(peak):
+    """Return how much more than 1 the exponential of the maximum is in the sums."""
+    if abs(peak) > LARGEST:
+        return 0.0
+    high, low, power = parts(splat_single(peak), base_of(peak))
+    return max_lanes(widened(high * power)[0] + widened(low * power)[0]) * unit_in_singles(peak) - 1.0
+
+
+@inlined
+def index_in_singles(z, base, n, x):
+    """The last place of a number among z[base : base + n], 0 where it has none."""
+    found, m, k = splat(0.0), splat(x), 0
+    while k < n:
+        at = splat(float(k)) + iota()
+        found = where_equal(load_some(z, base + k, min(WIDTH, n - k), 0.0), m, at, found)
+        k += WIDTH
+    return min(int(max_lanes(found)), n - 1)
+
+
+# ---- results, on the way out ----
+
+
+@inlined
+def until_line(out, offset, n, streaming):
+    """How many entries come before the first whole line: they are not written past the caches."""
+    return min(n, to_boundary(out, offset)) if streaming else 0
+
+
+@inlined
+def is_of_two_floats(factor):
+    """Whether float32 has room for the factor, its rounding error and its products with what is held."""
+    return 2.0**-90 <= abs(factor) <= 2.0**80
+
+
+@inlined
+def scaled_in_singles(source, chunk, out, factor, y, at_y, streaming):
+    """out = factor * held over a chunk, rounded once; its y-th entry is ``at_y``."""
+    high = np.float64(np.float32(factor))
+    f, low, k, n, offset = splat_single(high), splat_single(factor - high), 0, chunk.count, offset_of(chunk)
+    line = until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + SINGLES <= n:
+            e = load_singles(source.held, chunk.at + k)
+            value = fma(e, f, fma(load_singles(source.lows, chunk.at + k), f, e * low))
+            _put(out, offset + k, value, y - k, at_y, streaming)
+            k += SINGLES
+        else:
+            count = min(SINGLES, line - k if k < line else n - k)
+            e = load_first_singles(source.held, chunk.at + k, count, 0.0)
+            value = fma(e, f, fma(load_first_singles(source.lows, chunk.at + k, count, 0.0), f, e * low))
+            _put_first(out, offset + k, count, value, y - k, at_y)
+            k += count
+
+
+@inlined
+def anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming):
+    """out = factor * the exponentials over a chunk, which are taken again, not held."""
+    high, base = np.float64(np.float32(factor)), base_of(peak)
+    f, low, k, n, offset = splat_single(high), splat_single(factor - high), 0, chunk.count, offset_of(chunk)
+    line = until_line(out, offset, n, streaming)
+    while k < n:
+        if k >= line and k + SINGLES <= n:
+            value = _product(load_singles(source.z, offset + k), base, f, low)
+            _put(out, offset + k, value, y - k, at_y, streaming)
+            k += SINGLES
+        else:
+            count = min(SINGLES, line - k if k < line else n - k)
+            value = _product(load_first_singles(source.z, offset + k, count, -np.inf), base, f, low)
+            _put_first(out, offset + k, count, value, y - k, at_y)
+            k += count
+
+
+@inlined
+def _product(z, base, f, f_low):
+    """exp(z) (f + f_low), relative to a `Base`, rounded once."""
+    high, low, power = parts(z, base)
+    e = high * power
+    return fma(e, f, fma(low * power, f, e * f_low))
+
+
+@inlined
+def _put(out, offset, value, y, at_y, streaming):
+    """Write sixteen entries, past the caches where streaming; the y-th is ``at_y``."""
+    if 0 <= y < SINGLES:
+        value = where_equal(iota_singles(), splat_single(float(y)), splat_single(at_y), value)
+    if streaming:
+        stream_singles(out, offset, value)
+    else:
+        store_singles(out, offset, value)
+
+
+@inlined
+def _put_first(out, offset, count, value, y, at_y):
+    """Write the first ``count`` of sixteen entries; the y-th is ``at_y``."""
+    value = where_equal(iota_singles(), splat_single(float(y)), splat_single(at_y), value)
+    store_first_singles(out, offset, count, value)
