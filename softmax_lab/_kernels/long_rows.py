@@ -14,7 +14,7 @@ past it (``streaming``), which spares reading the lines that they replace.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -220,6 +220,28 @@ def _sum_in_lanes(source, chunk, peak, y, keep):
         k += count
         stop = full
     return sum_lanes(total) + sum_lanes(error)
+
+
+def holding_in(source, smooth, out, streaming, row, num_classes):
+    """Return the source that holds a row's exponentials where its results will be: that spares memory.
+
+    It does so in sixteen lanes, of rows of many chunks, where nothing asks for the logits again.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(holding_in)
+def _holding_in(source, smooth, out, streaming, row, num_classes):
+    if not in_singles(source) or not isinstance(smooth, types.NoneType):
+        return lambda source, smooth, out, streaming, row, num_classes: source
+
+    def in_results(source, smooth, out, streaming, row, num_classes):
+        if streaming or num_classes <= CHUNK or num_classes > len(source.lows):
+            return source
+        held = out[row * num_classes : (row + 1) * num_classes]
+        return Source(source.transform, source.z, held, source.lows, source.caps, source.lane)
+
+    return in_results
 
 
 def share_of(source, a, b):
@@ -481,23 +503,29 @@ def _scaled_in_lanes(source, chunk, out, factor, streaming):
             k += count
 
 
+@inlined
+def _softmax_of_row(scratch, out, streaming, peaks, sums, row, num_classes):
+    whole, ahead = is_whole(scratch, num_classes), Ahead(out, not streaming)
+    _ask_for_ends(out, row * num_classes, num_classes, streaming)
+    source = holding_in(scratch, None, out, streaming, row, num_classes)
+    peak = summed(source, peaks, sums, row, num_classes, whole, ahead)
+    total = total_of(source, peaks, sums, peak)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row, c, num_classes)
+        factor = share_of(source, peaks[c], peak) / total
+        shift = reference(peaks[c])
+        if whole or not is_written_anew(source, None, chunk, shift, factor, _NO_TARGET, out, streaming):
+            held_again(source, chunk, -1, peaks[c], whole, ahead)
+            _scaled(source, chunk, out, factor, streaming)
+
+
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    source = long_source_of(transform, z, held_of(num_classes))
-    whole, ahead = is_whole(source, num_classes), Ahead(out, not streaming)
+    scratch = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
-        _ask_for_ends(out, row * num_classes, num_classes, streaming)
-        peak = summed(source, peaks, sums, row, num_classes, whole, ahead)
-        total = total_of(source, peaks, sums, peak)
-        for c in range(len(peaks)):
-            chunk = chunk_of(source, row, c, num_classes)
-            factor = share_of(source, peaks[c], peak) / total
-            shift = reference(peaks[c])
-            if whole or not is_written_anew(source, None, chunk, shift, factor, _NO_TARGET, out, streaming):
-                held_again(source, chunk, -1, peaks[c], whole, ahead)
-                _scaled(source, chunk, out, factor, streaming)
+        _softmax_of_row(scratch, out, streaming, peaks, sums, row, num_classes)
     settle()
 
 
@@ -550,21 +578,32 @@ def _logarithms(source, chunk, out, peak, log_total, streaming):
             k += count
 
 
+@inlined
+def _log_softmax_of_row(source, out, streaming, peaks, sums, row, num_classes):
+    _ask_for_ends(out, row * num_classes, num_classes, streaming)
+    peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+    if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
+        log_total = math.nan
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row, c, num_classes)
+        transformed_again(source, chunk, -1)
+        _logarithms(source, chunk, out, peak, log_total, streaming)
+
+
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
-        _ask_for_ends(out, row * num_classes, num_classes, streaming)
-        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
-        if math.isinf(peak):  # +inf, or nothing above -inf: no distribution
-            log_total = math.nan
-        for c in range(len(peaks)):
-            chunk = chunk_of(source, row, c, num_classes)
-            transformed(source, chunk, -1)
-            _logarithms(source, chunk, out, peak, log_total, streaming)
+        _log_softmax_of_row(source, out, streaming, peaks, sums, row, num_classes)
     settle()
+
+
+@inlined
+def _logsumexp_of_row(source, peaks, sums, row, num_classes):
+    peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
+    return peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
 
 
 @compiled
@@ -576,8 +615,7 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
-        peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
-        values[row] = peak if math.isinf(peak) and not math.isnan(log_total) else peak + log_total
+        values[row] = _logsumexp_of_row(source, peaks, sums, row, num_classes)
 
 
 # ---- the loss ----
@@ -697,14 +735,29 @@ def _walk(source, smooth, peaks, sums, row, keep, ahead):
     return Found(peak, u_y, low_y, target)
 
 
+class Room(NamedTuple):
+    """Scratch for a row of the loss."""
+
+    peaks: Any  # the maxima of its chunks
+    sums: Any  # their sums
+    aside: Any  # as ``Source.held``, with given distributions
+
+
 @allocating
-def _log_total(source, row, peak, total):
+def _room_of(source, smooth, num_classes):
+    chunks = chunks_of(num_classes)
+    aside = np.empty(len(source.held) if smoothing_of(smooth, 0)[1] else 0, source.held.dtype)
+    return Room(np.empty(chunks), np.empty(chunks), aside)
+
+
+@helper
+def _log_total(source, row, peak, total, aside):
     """Return log S of a row with a given distribution; its exponentials stay where they are held."""
     if shows_rest(source, total) or total != total:
         return math.log1p(total - 1.0)
-    held = source.held if not is_whole(source, row.num_classes) else np.empty_like(source.held)
-    aside = Source(source.transform, source.z, held, source.lows, source.caps, None)
-    return math.log1p(rest_of(aside, row.row, row.y, row.num_classes, peak))
+    held = source.held if not is_whole(source, row.num_classes) else aside
+    beside = Source(source.transform, source.z, held, source.lows, source.caps, None)
+    return math.log1p(rest_of(beside, row.row, row.y, row.num_classes, peak))
 
 
 @inlined
@@ -734,6 +787,67 @@ def _spread_of(beta, eps, r_sum, soft):
     return Spread(beta / r_sum if eps != 0.0 else 0.0, 0.0)
 
 
+class Results(NamedTuple):
+    """Where the results of all rows go: see ``cross_entropy``."""
+
+    out: Any
+    streaming: bool
+    wanted: bool
+    values: Any
+    kept: Any
+
+
+@inlined
+def _set_ignored(results, row, num_classes):
+    """Write the zeros of an ignored row."""
+    results.values[row] = 0.0
+    if len(results.kept):
+        for i in range(KEPT):
+            results.kept[row * KEPT + i] = 0.0
+    if results.wanted:
+        fill(results.out, row * num_classes, num_classes, 0.0)
+
+
+@inlined
+def _loss_of_row(scratch, smooth, results, room, row, weights, fields):
+    out, streaming, num_classes = results.out, results.streaming, row.num_classes
+    peaks, sums = room.peaks, room.sums
+    whole, ahead = is_whole(scratch, num_classes), Ahead(out, not streaming)
+    _ask_for_ends(out, row.row * num_classes, num_classes, streaming)
+    source = scratch
+    if results.wanted:
+        source = holding_in(scratch, smooth, out, streaming, row.row, num_classes)
+    eps, soft = smoothing_of(smooth, row.y)
+    found = _walk(source, smooth, peaks, sums, row, results.wanted and whole, ahead)
+    unit = unit_of(source, found.peak)
+    others = unit * total_of(source, peaks, sums, found.peak)
+    if others < 2.0 and (soft or found.u_y < found.peak):
+        others -= excess_at_peak(source, found.peak)
+    w, scale = weight_of(weights, row.row, row.y, soft), scale_of(weights, row.row)
+    shift = found.peak * inverse_temperature(source)
+    if soft:
+        log_total = _log_total(source, row, found.peak, others, room.aside)
+        terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
+    else:
+        of_row = _labelled_sums(source, smooth, others, shift, eps, found, row.y)
+        terms = row_terms(of_row, w, scale, fields)
+    results.values[row.row] = terms.value
+    spread = _spread_of(terms.beta, eps, found.target.r_sum, soft)
+    if len(results.kept):
+        own = spread.given if soft else terms.at_target
+        _keep(results.kept, row.row, found.peak, terms, spread.prior, own)
+    if not results.wanted:
+        return
+    gradient = Gradient(spread, terms.at_target, row.skipped)
+    for c in range(len(peaks)):
+        chunk = chunk_of(source, row.row, c, num_classes)
+        factor = unit * share_of(source, peaks[c], found.peak) * terms.alpha
+        near = reference(peaks[c])
+        if whole or not is_written_anew(source, smooth, chunk, near, factor, gradient, out, streaming):
+            held_again(source, chunk, row.y, peaks[c], whole, ahead)
+            _gradient(source, smooth, chunk, factor, gradient, out, streaming)
+
+
 @compiled
 def cross_entropy(
     z,
@@ -759,50 +873,37 @@ def cross_entropy(
     return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
     and the row's w.
     """
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
-    whole, ahead = is_whole(source, num_classes), Ahead(out, not streaming)
+    room = _room_of(source, smooth, num_classes)
     weights, fields = row_numbers(numbers)
+    results = Results(out, streaming, wanted, values, kept)
     for n in range(start, stop):
         y = labels[n]
         if y == ignore:
-            values[n] = 0.0
-            if len(kept):
-                kept[n * KEPT : (n + 1) * KEPT] = 0.0
-            if wanted:
-                fill(out, n * num_classes, num_classes, 0.0)
+            _set_ignored(results, n, num_classes)
             continue
-        _ask_for_ends(out, n * num_classes, num_classes, streaming)
-        eps, soft = smoothing_of(smooth, y)
-        row = Row(n, num_classes, y, -1 if soft else y)
-        found = _walk(source, smooth, peaks, sums, row, wanted and whole, ahead)
-        unit = unit_of(source, found.peak)
-        others = unit * total_of(source, peaks, sums, found.peak)
-        if others < 2.0 and (soft or found.u_y < found.peak):
-            others -= excess_at_peak(source, found.peak)
-        w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
-        shift = found.peak * inverse_temperature(source)
-        if soft:
-            log_total = _log_total(source, row, found.peak, others)
-            terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
-        else:
-            of_row = _labelled_sums(source, smooth, others, shift, eps, found, y)
-            terms = row_terms(of_row, w, scale, fields)
-        values[n] = terms.value
-        spread = _spread_of(terms.beta, eps, found.target.r_sum, soft)
-        if len(kept):
-            _keep(kept, n, found.peak, terms, spread.prior, spread.given if soft else terms.at_target)
-        if not wanted:
-            continue
-        gradient = Gradient(spread, terms.at_target, row.skipped)
-        for c in range(len(peaks)):
-            chunk = chunk_of(source, n, c, num_classes)
-            factor = unit * share_of(source, peaks[c], found.peak) * terms.alpha
-            shift = reference(peaks[c])
-            if whole or not is_written_anew(source, smooth, chunk, shift, factor, gradient, out, streaming):
-                held_again(source, chunk, y, peaks[c], whole, ahead)
-                _gradient(source, smooth, chunk, factor, gradient, out, streaming)
+        row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
+        _loss_of_row(source, smooth, results, room, row, weights, fields)
     settle()
+
+
+@inlined
+def _gradient_of_row(source, smooth, out, streaming, kept, factor, y, chunks):
+    row, num_classes = chunks
+    _ask_for_ends(out, row * num_classes, num_classes, streaming)
+    _, soft = smoothing_of(smooth, y)
+    place, ahead = row * KEPT, Ahead(out, not streaming)
+    peak, alpha = reference(kept[place]), factor * kept[place + 1]
+    r_factor, own = factor * kept[place + 2], factor * kept[place + 3]
+    t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
+    gradient = Gradient(Spread(r_factor, t_factor), at_target, marked)
+    factor = unit_of(source, peak) * alpha
+    for c in range(chunks_of(num_classes)):
+        chunk = chunk_of(source, row, c, num_classes)
+        if not is_written_anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
+            transformed_again(source, chunk, y)
+            exponentials(source, chunk, peak, -1, True, ahead)
+            _gradient(source, smooth, chunk, factor, gradient, out, streaming)
 
 
 @compiled
@@ -815,26 +916,13 @@ def cross_entropy_gradient(
     before anything is rounded. One exponential a logit is taken, no maximum and no sum.
     """
     source = long_source_of(transform, z, window(transform, num_classes, CHUNK))
-    ahead = Ahead(out, not streaming)
     for row in range(start, stop):
         y = labels[row]
         if y == ignore:
             fill(out, row * num_classes, num_classes, 0.0)
             continue
-        _ask_for_ends(out, row * num_classes, num_classes, streaming)
-        _, soft = smoothing_of(smooth, y)
-        factor, place = upstream[row if len(upstream) > 1 else 0], row * KEPT
-        peak, alpha = reference(kept[place]), factor * kept[place + 1]
-        r_factor, own = factor * kept[place + 2], factor * kept[place + 3]
-        t_factor, at_target, marked = (own, 0.0, -1) if soft else (0.0, own, y)
-        gradient = Gradient(Spread(r_factor, t_factor), at_target, marked)
-        factor = unit_of(source, peak) * alpha
-        for c in range(chunks_of(num_classes)):
-            chunk = chunk_of(source, row, c, num_classes)
-            if not is_written_anew(source, smooth, chunk, peak, factor, gradient, out, streaming):
-                transformed_again(source, chunk, y)
-                exponentials(source, chunk, peak, -1, True, ahead)
-                _gradient(source, smooth, chunk, factor, gradient, out, streaming)
+        factor = upstream[row if len(upstream) > 1 else 0]
+        _gradient_of_row(source, smooth, out, streaming, kept, factor, y, (row, num_classes))
     settle()
 
 

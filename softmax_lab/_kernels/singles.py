@@ -86,7 +86,7 @@ def _sum(source, chunk, base, y, keep, ahead):
                 high, low, power = parts(load_singles(source.z, offset_of(chunk) + k), base)
                 if keep:
                     if ahead.wanted:
-                        ask_for(ahead.out, offset_of(chunk) + k)
+                        ask_for(ahead.out, offset_of(chunk) + k + 512)
                     store_singles(source.held, chunk.at + k, high * power)
                     store_singles(source.lows, chunk.at + k, low * power)
                 new = fma(high, power, total)

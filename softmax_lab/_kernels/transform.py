@@ -81,7 +81,7 @@ class Shift(NamedTuple):
 _NO_MASK = np.zeros(0, bool)
 CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
 HELD = 1 << 17  # classes: a row of float64 that fits a second-level cache of 1 MiB, and is kept as a whole
-HELD_IN_SINGLES = 1 << 16  # the same in sixteen lanes, where taking an exponential again costs less
+HELD_IN_SINGLES = 1 << 17  # the same in sixteen lanes, where taking an exponential again costs less
 
 
 def transform_of(
@@ -217,7 +217,7 @@ def in_singles(source: types.Type) -> bool:
 
 
 def long_source_of(transform, z, size):
-    """Return a `Source` for the long rows of softmax and the loss, with scratch for ``size`` logits, or a chunk.
+    """Return a `Source` for the long rows of softmax and the loss, with room for ``size`` logits or a chunk.
 
     Logits of float32 that stay as they are go through sixteen lanes.
     """
