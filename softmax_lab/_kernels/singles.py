@@ -194,16 +194,16 @@ def is_of_two_floats(factor):
 def scaled_in_singles(source, chunk, out, factor, y, at_y, streaming):
     """out = factor * held over a chunk, rounded once; its y-th entry is ``at_y``."""
     high = np.float64(np.float32(factor))
-    f, low, k, n, offset = splat_single(high), splat_single(factor - high), 0, chunk.count, offset_of(chunk)
-    line = until_line(out, offset, n, streaming)
-    while k < n:
-        if k >= line and k + SINGLES <= n:
+    f, low, offset = splat_single(high), splat_single(factor - high), offset_of(chunk)
+    k, line, stop, full = _segments(out, offset, chunk.count, y, streaming)
+    while k < chunk.count:
+        while line <= k < stop:
             e = load_singles(source.held, chunk.at + k)
             value = fma(e, f, fma(load_singles(source.lows, chunk.at + k), f, e * low))
-            _put(out, offset + k, value, y - k, at_y, streaming)
+            _put(out, offset + k, value, streaming)
             k += SINGLES
-        else:
-            count = min(SINGLES, line - k if k < line else n - k)
+        count, stop = _seldom(k, line, stop, full, chunk.count)
+        if count:
             e = load_first_singles(source.held, chunk.at + k, count, 0.0)
             value = fma(e, f, fma(load_first_singles(source.lows, chunk.at + k, count, 0.0), f, e * low))
             _put_first(out, offset + k, count, value, y - k, at_y)
@@ -214,18 +214,36 @@ def scaled_in_singles(source, chunk, out, factor, y, at_y, streaming):
 def anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming):
     """out = factor * the exponentials over a chunk, which are taken again, not held."""
     high, base = np.float64(np.float32(factor)), base_of(peak)
-    f, low, k, n, offset = splat_single(high), splat_single(factor - high), 0, chunk.count, offset_of(chunk)
-    line = until_line(out, offset, n, streaming)
-    while k < n:
-        if k >= line and k + SINGLES <= n:
-            value = _product(load_singles(source.z, offset + k), base, f, low)
-            _put(out, offset + k, value, y - k, at_y, streaming)
+    f, low, offset = splat_single(high), splat_single(factor - high), offset_of(chunk)
+    k, line, stop, full = _segments(out, offset, chunk.count, y, streaming)
+    while k < chunk.count:
+        while line <= k < stop:
+            _put(out, offset + k, _product(load_singles(source.z, offset + k), base, f, low), streaming)
             k += SINGLES
-        else:
-            count = min(SINGLES, line - k if k < line else n - k)
+        count, stop = _seldom(k, line, stop, full, chunk.count)
+        if count:
             value = _product(load_first_singles(source.z, offset + k, count, -np.inf), base, f, low)
             _put_first(out, offset + k, count, value, y - k, at_y)
             k += count
+
+
+@inlined
+def _segments(out, offset, n, y, streaming):
+    """Return 0, where whole lines begin, where the vector with entry y does, and where whole vectors end."""
+    line = until_line(out, offset, n, streaming)
+    full = n - (n - line) % SINGLES
+    return 0, line, (y - (y - line) % SINGLES if line <= y < full else full), full
+
+
+@inlined
+def _seldom(k, line, stop, full, n):
+    """Return how many entries are written by a mask, and where the next whole vectors end.
+
+    They are those before the first whole line, the vector with entry y, or the last ones.
+    """
+    if k < line:
+        return min(SINGLES, line - k), stop
+    return min(SINGLES, n - k), full
 
 
 @inlined
@@ -237,10 +255,8 @@ def _product(z, base, f, f_low):
 
 
 @inlined
-def _put(out, offset, value, y, at_y, streaming):
-    """Write sixteen entries, past the caches where streaming; the y-th is ``at_y``."""
-    if 0 <= y < SINGLES:
-        value = where_equal(iota_singles(), splat_single(float(y)), splat_single(at_y), value)
+def _put(out, offset, value, streaming):
+    """Write sixteen entries, past the caches where streaming."""
     if streaming:
         stream_singles(out, offset, value)
     else:

@@ -35,6 +35,7 @@ from .simd import (
     flags,
     fma,
     iota,
+    iota_singles,
     load,
     load_first,
     load_first_singles,
@@ -403,9 +404,15 @@ def _peak_without(source, chunk, y, skipped):
 
     def of_the_others(source, chunk, y, skipped):
         base, n, k = offset_of(chunk), chunk.count, skipped - chunk.first
-        if 0 <= k < n:
-            return max(_peak_of(source.z, base, k), _peak_of(source.z, base + k + 1, n - k - 1))
-        return _peak_of(source.z, base, n)
+        if not 0 <= k < n:
+            return _peak_of(source.z, base, n)
+        first = k - k % SINGLES
+        count = min(SINGLES, n - first)
+        x = load_first_singles(source.z, base + first, count, -np.inf)
+        x = where_equal(iota_singles(), splat_single(float(k - first)), splat_single(-np.inf), x)
+        around = np.float64(max_lanes(maximum(x, splat_single(-np.inf))))
+        before = _peak_of(source.z, base, first)
+        return max(around, max(before, _peak_of(source.z, base + first + count, n - first - count)))
 
     return of_the_others
 
