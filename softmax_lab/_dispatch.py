@@ -109,17 +109,19 @@ def falls_back(function: Callable[Given, Result]) -> Callable[Given, Result]:
     return either
 
 
-def choose(num_classes: int, *, product: bool = False) -> Path:
+def choose(num_classes: int, *, product: bool = False, singles: bool = False) -> Path:
     """Return the loop for rows of a number of classes.
 
-    Products with a derivative have one for every length.
+    Products with a derivative have one for every length. ``singles`` says that sixteen lanes of float32 will
+    do: then longer rows are worked on side by side.
     """
     loops = kernels()
     if loops is None or _State.failed:
         return "reference"
     if product:
         return "products"
-    return "short" if num_classes <= loops.short.MOST_CLASSES else "long"
+    most = loops.short.MOST_IN_SINGLES if singles else loops.short.MOST_CLASSES
+    return "short" if num_classes <= most else "long"
 
 
 def _call(loop: Callable[..., None], *arguments: Any) -> None:

@@ -140,7 +140,7 @@ def logsumexp(
 def _logsumexp_rows(z: NDArray[Any], axis: int, mask: NDArray[np.bool_] | None) -> Array:
     """Return a number for every row, in float64."""
     result = np.empty(z.size // z.shape[axis])
-    path = _dispatch.choose(z.shape[axis])
+    path = _dispatch.choose(z.shape[axis], singles=z.dtype == np.float32 and mask is None)
     if path != "reference":
         _dispatch.run(
             path, "logsumexp", z, axis, None, lambda some: (result[some], _transform(1.0, mask, some))
@@ -183,7 +183,8 @@ def _map_rows(
     mask = _checks.mask(where, z.shape)
     result = _checks.output(out, z.shape, z.dtype)
     source = detached(z, out)
-    path = _dispatch.choose(z.shape[axis]) if _checks.moderate(temperature) else "reference"
+    plain = z.dtype == np.float32 and mask is None and temperature == 1.0
+    path = _dispatch.choose(z.shape[axis], singles=plain) if _checks.moderate(temperature) else "reference"
     if path != "reference":
         kept = None if mask is None else as_rows(mask, axis)
         _dispatch.run(path, name, source, axis, result, lambda some: (_transform(temperature, kept, some),))

@@ -103,7 +103,7 @@ LOG_2_REST = LOG_2 - LOG_2_SINGLE
 MAGIC_SINGLE = 1.5 * 2.0**23
 
 # What ``parts`` returns is 2^REACH times too large: so much smaller may an exponential be before it is lost.
-REACH = 40
+REACH = 24
 # Of larger logits n log 2 has no digits left: 2^13 times the error of LOG_2_SINGLE + LOG_2_REST is 2^-39.
 LARGEST = 2.0**13
 

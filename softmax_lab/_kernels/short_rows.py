@@ -15,11 +15,13 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .compiler import allocating, called_overload, compiled, helper, inlined
+from .compiler import allocating, allocating_overload, called_overload, compiled, helper, inlined
 from .exponential import log1p
 from .long_rows import accumulate
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
+from .short_singles import Rows, log_softmax_of_sixteen, logsumexp_of_sixteen, room_of, softmax_of_sixteen
 from .simd import (
+    SINGLES,
     WIDTH,
     load,
     load_strided,
@@ -55,12 +57,14 @@ from .transform import (
     per_class,
     slope_is_one,
     source_of,
+    takes_singles,
     through,
     transformed_at,
 )
 
 # Rows of at most this many classes go through here: beyond it turning tiles over costs more than it saves.
 MOST_CLASSES = 48
+MOST_IN_SINGLES = 128  # the same in sixteen lanes
 
 
 # ---- eight rows in and out ----
@@ -171,16 +175,37 @@ def _probabilities(source, rows, num_classes, peak):
         hold(source.held, column, masked(source, column, held_at(source.held, column, 0.0) * factor, 0.0))
 
 
+def _softmax(z, out, transform, num_classes, start, stop):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_softmax)
+def _choose_softmax(z, out, transform, num_classes, start, stop):
+    if takes_singles(z, transform):
+
+        def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
+            room = room_of(num_classes)
+            for row in range(start, stop, SINGLES):
+                softmax_of_sixteen(z, out, room, Rows(row, min(SINGLES, stop - row), num_classes))
+
+        return in_sixteen_lanes
+
+    def in_lanes(z, out, transform, num_classes, start, stop):
+        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+        labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+        for row in range(start, stop, WIDTH):
+            rows = _rows_at(row, stop)
+            peak = _transformed(source, rows, num_classes, labels)
+            _probabilities(source, rows, num_classes, peak)
+            _scatter(out, rows, num_classes, held)
+
+    return in_lanes
+
+
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
-    for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
-        _probabilities(source, rows, num_classes, peak)
-        _scatter(out, rows, num_classes, held)
+    _softmax(z, out, transform, num_classes, start, stop)
 
 
 @inlined
@@ -212,16 +237,64 @@ def _logarithms(source, rows, num_classes, peak):
         hold(source.held, column, masked(source, column, x, -np.inf))
 
 
+def _log_softmax(z, out, transform, num_classes, start, stop):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_log_softmax)
+def _choose_log_softmax(z, out, transform, num_classes, start, stop):
+    if takes_singles(z, transform):
+
+        def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
+            room = room_of(num_classes)
+            for row in range(start, stop, SINGLES):
+                log_softmax_of_sixteen(z, out, room, Rows(row, min(SINGLES, stop - row), num_classes))
+
+        return in_sixteen_lanes
+
+    def in_lanes(z, out, transform, num_classes, start, stop):
+        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+        labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+        for row in range(start, stop, WIDTH):
+            rows = _rows_at(row, stop)
+            peak = _transformed(source, rows, num_classes, labels)
+            _logarithms(source, rows, num_classes, peak)
+            _scatter(out, rows, num_classes, held)
+
+    return in_lanes
+
+
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
-    for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
-        _logarithms(source, rows, num_classes, peak)
-        _scatter(out, rows, num_classes, held)
+    _log_softmax(z, out, transform, num_classes, start, stop)
+
+
+def _logsumexp(z, values, transform, num_classes, start, stop):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_logsumexp)
+def _choose_logsumexp(z, values, transform, num_classes, start, stop):
+    if takes_singles(z, transform):
+
+        def in_sixteen_lanes(z, values, transform, num_classes, start, stop):
+            room = room_of(num_classes)
+            for row in range(start, stop, SINGLES):
+                logsumexp_of_sixteen(z, values, room, Rows(row, min(SINGLES, stop - row), num_classes))
+
+        return in_sixteen_lanes
+
+    def in_lanes(z, values, transform, num_classes, start, stop):
+        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+        labels = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH))
+        for row in range(start, stop, WIDTH):
+            rows = _rows_at(row, stop)
+            peak = _transformed(source, rows, num_classes, labels)
+            # an infinite peak is the result itself, where no NaN is beside it
+            store_strided(values, row, 1, rows.count, peak + _log_normaliser(source, rows, num_classes, peak))
+
+    return in_lanes
 
 
 @compiled
@@ -230,13 +303,7 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 
     ``out`` is not used.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH))
-    for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
-        # an infinite peak is the result itself, where no NaN is beside it
-        store_strided(values, row, 1, rows.count, peak + _log_normaliser(source, rows, num_classes, peak))
+    _logsumexp(z, values, transform, num_classes, start, stop)
 
 
 # ---- the loss: what is looked up row by row ----

@@ -811,3 +811,126 @@ def store_tile(
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, types.int64, tile, types.int64), emit
+
+
+# ---- four columns of sixteen rows, turned over so that rows become lanes ----
+
+_QUAD = ir.VectorType(_FLOAT, 4)
+
+
+def _quad_places(context: Any, builder: Any, kind: Any, array: Any, at: tuple[Any, Any, Any]) -> list[Any]:
+    """Pointers to four entries of each of sixteen rows; rows from ``count`` on repeat the last."""
+    offset, stride, count = at
+    last, found = builder.sub(count, ir.Constant(_I64, 1)), []
+    for i in range(SINGLES):
+        row = ir.Constant(_I64, i)
+        row = builder.select(builder.icmp_signed("<", row, count), row, last)
+        place = builder.add(offset, builder.mul(row, stride))
+        found.append(_pointer(context, builder, kind, array, place, _QUAD))
+    return found
+
+
+def _mask_of_quad(builder: Any, width: Any) -> Any:
+    """Mask of the first ``width`` of four lanes."""
+    lanes_of_quad = ir.VectorType(_I64, 4)
+    return builder.icmp_signed(
+        "<", ir.Constant(lanes_of_quad, [0, 1, 2, 3]), _alike(builder, width, lanes_of_quad)
+    )
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(places)), places))
+
+
+def _quads_turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose the blocks of four by four that four vectors of sixteen lanes are made of."""
+
+    def unpacked(a: Any, b: Any, places: tuple[int, ...]) -> Any:
+        return _shuffled(builder, a, b, [4 * block + place for block in range(4) for place in places])
+
+    low, high, pairs, rest = (0, SINGLES, 1, SINGLES + 1), (2, SINGLES + 2, 3, SINGLES + 3), (0, 1), (2, 3)
+    ends = [(*part, *(SINGLES + place for place in part)) for part in (pairs, rest)]
+    a, b = unpacked(rows[0], rows[1], low), unpacked(rows[2], rows[3], low)
+    c, d = unpacked(rows[0], rows[1], high), unpacked(rows[2], rows[3], high)
+    return [unpacked(*two, end) for two in ((a, b), (c, d)) for end in ends]
+
+
+def _quad_loader(masked: bool) -> Any:
+    @intrinsic
+    def operation(
+        typingctx: Any, array: Any, offset: Any, stride: Any, count: Any, width: Any, tile: Any, place: Any
+    ) -> Any:
+        if not _is_single(array) or not _is_single(tile):
+            return None
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            places = _quad_places(context, builder, signature.args[0], args[0], args[1:4])
+            if masked:
+                mask, zeros = _mask_of_quad(builder, args[4]), ir.Constant(_QUAD, None)
+                given = [(p, ir.Constant(_I32, 4), mask, zeros) for p in places]
+                kinds = [argument.type for argument in given[0]]
+                function = builder.module.declare_intrinsic(
+                    "llvm.masked.load.v4f32.p0", (), ir.FunctionType(_QUAD, kinds)
+                )
+                pieces = [builder.call(function, arguments) for arguments in given]
+            else:
+                pieces = [builder.load(p, align=4) for p in places]
+            rows = []
+            for i in range(4):
+                halves = [
+                    _shuffled(builder, pieces[i + j], pieces[i + j + 4], list(range(8))) for j in (0, 8)
+                ]
+                rows.append(_shuffled(builder, *halves, list(range(SINGLES))))
+            for j, column in enumerate(_quads_turned(builder, rows)):
+                to = builder.add(args[6], ir.Constant(_I64, SINGLES * j))
+                builder.store(
+                    column, _pointer(context, builder, signature.args[5], args[5], to, _SINGLES), align=4
+                )
+            return context.get_dummy_value()
+
+        return types.void(array, *[types.int64] * 4, tile, types.int64), emit
+
+    return operation
+
+
+def _quad_storer(masked: bool) -> Any:
+    @intrinsic
+    def operation(
+        typingctx: Any, array: Any, offset: Any, stride: Any, count: Any, width: Any, tile: Any, place: Any
+    ) -> Any:
+        if not _is_single(array) or not _is_single(tile):
+            return None
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            columns = []
+            for j in range(4):
+                at = builder.add(args[6], ir.Constant(_I64, SINGLES * j))
+                columns.append(
+                    builder.load(
+                        _pointer(context, builder, signature.args[5], args[5], at, _SINGLES), align=4
+                    )
+                )
+            rows = _quads_turned(builder, columns)
+            mask = _mask_of_quad(builder, args[4])
+            for i, to in enumerate(_quad_places(context, builder, signature.args[0], args[0], args[1:4])):
+                piece = _part(builder, rows[i % 4], i - i % 4, 4)
+                if not masked:
+                    builder.store(piece, to, align=4)
+                    continue
+                arguments = [piece, to, ir.Constant(_I32, 4), mask]
+                kinds = [argument.type for argument in arguments]
+                function = builder.module.declare_intrinsic(
+                    "llvm.masked.store.v4f32.p0", (), ir.FunctionType(ir.VoidType(), kinds)
+                )
+                builder.call(function, arguments)
+            return context.get_dummy_value()
+
+        return types.void(array, *[types.int64] * 4, tile, types.int64), emit
+
+    return operation
+
+
+# tile[place + 16 j + i] = array[offset + i stride + j]: sixteen rows i, four columns j or ``width`` of them
+load_quad, load_some_quad = _quad_loader(False), _quad_loader(True)
+# array[offset + i stride + j] = tile[place + 16 j + i]
+store_quad, store_some_quad = _quad_storer(False), _quad_storer(True)

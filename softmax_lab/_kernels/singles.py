@@ -187,7 +187,7 @@ def until_line(out, offset, n, streaming):
 @inlined
 def is_of_two_floats(factor):
     """Whether float32 has room for the factor, its rounding error and its products with what is held."""
-    return 2.0**-90 <= abs(factor) <= 2.0**80
+    return 2.0**-100 <= abs(factor) <= 2.0**90
 
 
 @inlined

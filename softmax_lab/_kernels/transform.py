@@ -217,17 +217,19 @@ def in_singles(source: types.Type) -> bool:
     return isinstance(held, types.Array) and held.dtype == types.float32
 
 
-def long_source_of(transform, z, size):
-    """Return a `Source` for the long rows of softmax and the loss, with room for ``size`` logits or a chunk.
+def takes_singles(z: types.Type, transform: types.Type) -> bool:
+    """Whether logits go through sixteen lanes: those of float32 that stay as they are."""
+    return isinstance(transform, types.NoneType) and z.dtype == types.float32
 
-    Logits of float32 that stay as they are go through sixteen lanes.
-    """
+
+def long_source_of(transform, z, size):
+    """Return a `Source` for long rows of softmax and the loss, with room for ``size`` logits or a chunk."""
     raise NotImplementedError("compiled only")
 
 
 @allocating_overload(long_source_of)
 def _long_source_of(transform, z, size):
-    if isinstance(transform, types.NoneType) and z.dtype == types.float32:
+    if takes_singles(z, transform):
 
         def in_sixteen_lanes(transform, z, size):
             room = size if size <= HELD_IN_SINGLES else CHUNK

@@ -1,0 +1,480 @@
+"""Short rows of float32 in sixteen lanes: softmax, its logarithm, log-sum-exp, and the sums of the loss.
+
+Sixteen rows go through together. Up to sixteen classes, each row has a lane: tiles are turned over on the
+way in and out. Beyond it the classes fill the lanes, and what a row alone would wait for (its maximum, its sum, its
+logarithm) is found for all rows before the next step begins.
+
+The exponentials are those of ``singles``, relative to a power of two of each row's own. A row whose maximum
+is too large for them is worked on by itself, in float64, and joins the others before the results are written.
+What a row comes to does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .compiler import allocating, helper, inlined
+from .exponential import (
+    LARGEST,
+    LOG2_E,
+    LOG_2,
+    LOG_2_HIGH,
+    LOG_2_LOW,
+    MAGIC_SINGLE,
+    REACH,
+    Base,
+    double,
+    log1p,
+    parts,
+)
+from .simd import (
+    SINGLES,
+    WIDTH,
+    ask_for,
+    fma,
+    iota_singles,
+    load,
+    load_first_singles,
+    load_quad,
+    load_singles,
+    load_some_quad,
+    max_lanes,
+    maximum,
+    narrowed,
+    prefetch,
+    splat,
+    splat_single,
+    store,
+    store_first,
+    store_first_singles,
+    store_quad,
+    store_singles,
+    store_some_quad,
+    sum_lanes,
+    where_equal,
+    widened,
+)
+from .singles import BLOCK
+
+ACROSS = 16  # classes up to which a row has a lane
+BLOCK_OF_CLASSES = BLOCK // SINGLES
+
+
+class Room(NamedTuple):
+    """Scratch for sixteen rows."""
+
+    tile: Any  # their logits, then exponentials: sixteen entries a class, or rows one after the other
+    lows: Any  # as many: the rounding errors of these
+    peaks: Any  # (16,)
+    floors: Any  # (16,) the members of a `Base`
+    magics: Any  # (16,)
+    sums: Any  # (16,) in float64
+    skipped: Any  # (16,) the class that is kept out of a row's sum, or -1
+
+
+class Rows(NamedTuple):
+    """Sixteen rows."""
+
+    row: int  # the first
+    count: int  # of them; lanes beyond repeat the last
+    num_classes: int
+
+
+@allocating
+def room_of(num_classes):
+    """Return scratch for sixteen rows."""
+    size = SINGLES * (num_classes + SINGLES)
+    return Room(
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(SINGLES, np.float32),
+        np.empty(SINGLES, np.float32),
+        np.empty(SINGLES, np.float32),
+        np.empty(SINGLES),
+        np.full(SINGLES, -1),
+    )
+
+
+@inlined
+def _base_at(rows, i):
+    """Where in memory a row starts."""
+    return (rows.row + min(i, rows.count - 1)) * rows.num_classes
+
+
+@inlined
+def _stride(rows):
+    """Entries from a row to the next in the scratch arrays, where rows lie one after the other."""
+    return (rows.num_classes + SINGLES - 1) // SINGLES * SINGLES
+
+
+# ---- sixteen rows in and out, turned over ----
+
+
+@inlined
+def _gather(array, rows, tile):
+    """Copy sixteen rows to ``tile``, sixteen entries a class."""
+    base, n = rows.row * rows.num_classes, rows.num_classes
+    if n < 4:
+        load_some_quad(array, base, n, rows.count, n, tile, 0)
+        return
+    for k in range(0, n, 4):
+        first = min(k, n - 4)  # the last four overlap those before
+        load_quad(array, base + first, n, rows.count, 4, tile, first * SINGLES)
+
+
+@inlined
+def _scatter(out, rows, tile):
+    """Write sixteen rows from ``tile``."""
+    base, n = rows.row * rows.num_classes, rows.num_classes
+    if n < 4:
+        store_some_quad(out, base, n, rows.count, n, tile, 0)
+        return
+    for k in range(0, n, 4):
+        first = min(k, n - 4)
+        store_quad(out, base + first, n, rows.count, 4, tile, first * SINGLES)
+
+
+# ---- maxima ----
+
+
+@inlined
+def peaks_of(z, room, rows):
+    """Return the maxima of sixteen rows, without the skipped classes; up to sixteen classes fill the tile."""
+    if rows.num_classes > ACROSS:
+        for i in range(SINGLES):
+            room.peaks[i] = _peak_along(z, _base_at(rows, i), rows.num_classes, room.skipped[i])
+        return load_singles(room.peaks, 0)
+    _gather(z, rows, room.tile)
+    for i in range(SINGLES):
+        if room.skipped[i] >= 0:
+            room.tile[room.skipped[i] * SINGLES + i] = -np.inf
+    peak = splat_single(-np.inf)
+    for k in range(rows.num_classes):
+        peak = maximum(load_singles(room.tile, k * SINGLES), peak)
+    return peak
+
+
+@inlined
+def _peak_along(z, base, n, skipped):
+    peak, minus, k = splat_single(-np.inf), splat_single(-np.inf), 0
+    full = n - n % SINGLES
+    while k < full:
+        x = load_singles(z, base + k)
+        peak = maximum(where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x), peak)
+        k += SINGLES
+    if k < n:
+        x = load_first_singles(z, base + k, n - k, -np.inf)
+        peak = maximum(where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x), peak)
+    return max_lanes(peak)
+
+
+# ---- sums ----
+
+
+@inlined
+def power_near(peak):
+    """N of each lane: the integer nearest to peak / log 2."""
+    magic = splat_single(MAGIC_SINGLE)
+    return fma(peak, splat_single(LOG2_E), magic) - magic
+
+
+@inlined
+def _bases_of(peak):
+    """The `Base` of each lane."""
+    lowest = power_near(peak) - splat_single(REACH + 127.0)
+    return Base(lowest * splat_single(LOG_2), splat_single(MAGIC_SINGLE) - lowest)
+
+
+@inlined
+def is_large(peak):
+    """Whether a lane's maximum is too large, or infinite."""
+    return not max_lanes(maximum(peak, splat_single(0.0) - peak)) <= LARGEST
+
+
+@inlined
+def sums_of(z, room, rows, peak, below, out):
+    """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
+
+    They are relative to the power of two near each lane's ``peak``. Without ``below`` they are those of all
+    classes but the skipped ones, and are held as sums of two floats; the places of the results are asked for
+    meanwhile. With it they are those of the logits below the maxima in ``room.peaks``.
+    """
+    base = _bases_of(peak)
+    if rows.num_classes <= ACROSS:
+        return _sums_across(room, rows, base, below, out)
+    store_singles(room.floors, 0, base.floor)
+    store_singles(room.magics, 0, base.magic)
+    for i in range(SINGLES):
+        own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
+        room.sums[i] = _sum_along(z, room, rows, i, own, below, out)
+    return load(room.sums, 0), load(room.sums, WIDTH)
+
+
+class Running(NamedTuple):
+    """A sum of singles that loses nothing (Dekker's fast sum): it starts larger than what is added."""
+
+    total: Any
+    error: Any  # the rounding errors and the low parts
+
+
+START = 2.0 ** (REACH + 4)
+
+
+@inlined
+def _added(running, high, low, power):
+    """The sum and (high + low) power."""
+    new = fma(high, power, running.total)
+    error = fma(low, power, running.error + fma(high, power, running.total - new))
+    return Running(new, error)
+
+
+@inlined
+def _sums_across(room, rows, base, below, out):
+    a = b = splat(0.0)
+    total, peak, k = splat_single(START), load_singles(room.peaks, 0), 0
+    base_of_next = (rows.row + SINGLES) * rows.num_classes
+    while k < rows.num_classes:
+        end, running = min(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
+        while k < end:
+            x = load_singles(room.tile, k * SINGLES)
+            if below:
+                x = where_equal(x, peak, splat_single(-np.inf), x)
+            high, low, power = parts(x, base)
+            if not below:
+                ask_for(out, base_of_next + k * SINGLES)
+                store_singles(room.tile, k * SINGLES, high * power)
+                store_singles(room.lows, k * SINGLES, low * power)
+            running = _added(running, high, low, power)
+            k += 1
+        first, second = widened(running.error)
+        a, b, total = a + first, b + second, running.total
+    first, second = widened(total)
+    return first - splat(START) + a, second - splat(START) + b
+
+
+@inlined
+def _sum_along(z, room, rows, i, base, below, out):
+    """The sum of one row of up to `BLOCK` classes."""
+    running, minus = Running(splat_single(START), splat_single(0.0)), splat_single(-np.inf)
+    k, n, at, offset = 0, rows.num_classes, i * _stride(rows), _base_at(rows, i)
+    skipped, peak = -1 if below else room.skipped[i], splat_single(np.float64(room.peaks[i]))
+    full = n - n % SINGLES
+    stop = skipped - skipped % SINGLES if 0 <= skipped < full else full
+    while True:
+        while k < stop:
+            x = load_singles(z, offset + k)
+            if below:
+                x = where_equal(x, peak, minus, x)
+            high, low, power = parts(x, base)
+            if not below:
+                prefetch(z, offset + SINGLES * n + k)
+                ask_for(out, offset + k)
+                store_singles(room.tile, at + k, high * power)
+                store_singles(room.lows, at + k, low * power)
+            running = _added(running, high, low, power)
+            k += SINGLES
+        if k == n:
+            break
+        count = min(SINGLES, n - k)
+        x = load_first_singles(z, offset + k, count, -np.inf)
+        if below:
+            x = where_equal(x, peak, minus, x)
+        else:
+            x = where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x)
+        high, low, power = parts(x, base)
+        if not below:
+            store_singles(room.tile, at + k, high * power)
+            store_singles(room.lows, at + k, low * power)
+        running = _added(running, high, low, power)
+        k += count
+        stop = full
+    first, second = widened(running.total - splat_single(START))
+    first_low, second_low = widened(running.error)
+    return sum_lanes((first + first_low) + (second + second_low))
+
+
+@helper
+def sums_of_large(z, room, rows, peak, first, second):
+    """Take the sums of rows with large maxima relative to these, and their exponentials."""
+    store_singles(room.peaks, 0, peak)
+    store(room.sums, 0, first)
+    store(room.sums, WIDTH, second)
+    for i in range(SINGLES):
+        peak, total = np.float64(room.peaks[i]), 0.0
+        if abs(peak) <= LARGEST:
+            continue
+        shift = peak if peak > -np.inf else 0.0
+        for k in range(rows.num_classes):
+            if k == room.skipped[i]:
+                continue
+            at = i * _stride(rows) + k if rows.num_classes > ACROSS else k * SINGLES + i
+            e = math.exp(np.float64(z[_base_at(rows, i) + k]) - shift) * 2.0**REACH
+            room.tile[at] = e
+            room.lows[at] = e - np.float64(room.tile[at])
+            total += e
+        room.sums[i] = total
+    return load(room.sums, 0), load(room.sums, WIDTH)
+
+
+@inlined
+def units_of(n, peak):
+    """What brings sums relative to 2^n to exp(u - peak), of eight lanes."""
+    d = fma(n, splat(LOG_2_HIGH), splat(0.0) - peak) + n * splat(LOG_2_LOW)
+    return double(d, splat(0.0)) * splat(2.0**-REACH)
+
+
+# ---- results ----
+
+
+@inlined
+def two_floats(first, second):
+    """Two vectors of float64 as a sum of two singles."""
+    high = narrowed(first, second)
+    first_high, second_high = widened(high)
+    return high, narrowed(first - first_high, second - second_high)
+
+
+@inlined
+def write_scaled(room, rows, out, first, second):
+    """Write sixteen rows: what is held times a factor a row, rounded once."""
+    high, low = two_floats(first, second)
+    tile, lows = room.tile, room.lows
+    if rows.num_classes <= ACROSS:
+        for k in range(rows.num_classes):
+            e = load_singles(tile, k * SINGLES)
+            store_singles(
+                tile, k * SINGLES, fma(e, high, fma(load_singles(lows, k * SINGLES), high, e * low))
+            )
+        _scatter(out, rows, tile)
+        return
+    store_singles(room.floors, 0, high)
+    store_singles(room.magics, 0, low)
+    for i in range(rows.count):
+        f, f_low = splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i]))
+        at, offset, k, n = i * _stride(rows), _base_at(rows, i), 0, rows.num_classes
+        while k + SINGLES <= n:
+            e = load_singles(tile, at + k)
+            store_singles(out, offset + k, fma(e, f, fma(load_singles(lows, at + k), f, e * f_low)))
+            k += SINGLES
+        if k < n:
+            e = load_singles(tile, at + k)
+            value = fma(e, f, fma(load_singles(lows, at + k), f, e * f_low))
+            store_first_singles(out, offset + k, n - k, value)
+
+
+# ---- softmax, its logarithm, log-sum-exp ----
+
+
+@inlined
+def softmax_of_sixteen(z, out, room, rows):
+    """Softmax of sixteen rows."""
+    peak = peaks_of(z, room, rows)
+    first, second = sums_of(z, room, rows, peak, False, out)
+    if is_large(peak):
+        first, second = sums_of_large(z, room, rows, peak, first, second)
+    write_scaled(room, rows, out, splat(1.0) / first, splat(1.0) / second)
+
+
+@inlined
+def _log_normalisers(z, room, rows):
+    """Return the maxima of sixteen rows and log sum exp(z - max), in float64.
+
+    The maximum's own 1 is kept out of the sum. What is below it is relative to its own maximum, and keeps its
+    digits however little it is.
+    """
+    peak = peaks_of(z, room, rows)
+    store_singles(room.peaks, 0, peak)
+    below, ties = _below(z, room, rows, peak)
+    first, second = sums_of(z, room, rows, below, True, z)
+    first_peak, second_peak = widened(peak)
+    first_power, second_power = widened(power_near(below))
+    first_ties, second_ties = widened(ties)
+    first = first * units_of(first_power, first_peak) + first_ties
+    second = second * units_of(second_power, second_peak) + second_ties
+    if is_large(peak):
+        first, second = _rests_of_large(z, room, rows, first, second)
+    return first_peak, second_peak, log1p(first), log1p(second)
+
+
+@inlined
+def _below(z, room, rows, peak):
+    """Return each row's largest logit below its maximum, and how many more than one are at it."""
+    one, zero, minus = splat_single(1.0), splat_single(0.0), splat_single(-np.inf)
+    if rows.num_classes <= ACROSS:
+        below, ties = splat_single(-LARGEST), splat_single(-1.0)
+        for k in range(rows.num_classes):
+            x = load_singles(room.tile, k * SINGLES)
+            ties += where_equal(x, peak, one, zero)
+            below = maximum(where_equal(x, peak, minus, x), below)
+        return below, ties
+    for i in range(SINGLES):
+        own, k, offset = splat_single(np.float64(room.peaks[i])), 0, _base_at(rows, i)
+        below, ties = splat_single(-LARGEST), zero
+        while k < rows.num_classes:
+            x = load_first_singles(z, offset + k, min(SINGLES, rows.num_classes - k), np.nan)
+            ties += where_equal(x, own, one, zero)
+            below = maximum(where_equal(x, own, minus, x), below)
+            k += SINGLES
+        room.floors[i] = max_lanes(below)
+        room.magics[i] = sum_lanes(ties) - np.float32(1.0)
+    return load_singles(room.floors, 0), load_singles(room.magics, 0)
+
+
+@helper
+def _rests_of_large(z, room, rows, first, second):
+    """Sum the exponentials below large maxima, and those at them but one."""
+    store(room.sums, 0, first)
+    store(room.sums, WIDTH, second)
+    for i in range(SINGLES):
+        peak, rest = np.float64(room.peaks[i]), -1.0
+        if abs(peak) <= LARGEST:
+            continue
+        for k in range(rows.num_classes):
+            x = np.float64(z[_base_at(rows, i) + k])
+            rest += 1.0 if x == peak else math.exp(x - peak)
+        room.sums[i] = rest
+    return load(room.sums, 0), load(room.sums, WIDTH)
+
+
+@inlined
+def _of_finite(peak, x):
+    """x, and NaN where the maximum is +inf or nothing is above -inf: no distribution."""
+    nan = splat(np.nan)
+    return where_equal(peak, splat(np.inf), nan, where_equal(peak, splat(-np.inf), nan, x))
+
+
+@inlined
+def log_softmax_of_sixteen(z, out, room, rows):
+    """Log-softmax of sixteen rows."""
+    first_peak, second_peak, first, second = _log_normalisers(z, room, rows)
+    first, second = _of_finite(first_peak, first), _of_finite(second_peak, second)
+    if rows.num_classes <= ACROSS:
+        for k in range(rows.num_classes):
+            a, b = widened(load_singles(room.tile, k * SINGLES))
+            value = narrowed(a - first_peak - first, b - second_peak - second)
+            store_singles(room.tile, k * SINGLES, value)
+        _scatter(out, rows, room.tile)
+        return
+    store(room.sums, 0, first)
+    store(room.sums, WIDTH, second)
+    for i in range(rows.count):
+        m, minus = splat(np.float64(room.peaks[i])), splat(room.sums[i])
+        offset, k, n = _base_at(rows, i), 0, rows.num_classes
+        while k < n:
+            count = min(SINGLES, n - k)
+            a, b = widened(load_first_singles(z, offset + k, count, 0.0))
+            store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
+            k += SINGLES
+
+
+@inlined
+def logsumexp_of_sixteen(z, values, room, rows):
+    """Log-sum-exp of sixteen rows."""
+    first_peak, second_peak, first, second = _log_normalisers(z, room, rows)
+    # an infinite maximum is the result itself, where no NaN is beside it
+    store_first(values, rows.row, min(WIDTH, rows.count), first_peak + first)
+    if rows.count > WIDTH:
+        store_first(values, rows.row + WIDTH, rows.count - WIDTH, second_peak + second)
