@@ -130,6 +130,14 @@ class Compiled:
     def _path(self) -> _dispatch.Path:
         return _dispatch.choose(self.problem.num_classes)
 
+    @property
+    def _in_singles(self) -> bool:
+        """Whether the logits stay as they are and the target is one class: sixteen lanes will do."""
+        problem, spec = self.problem, self.problem.spec
+        as_they_are = problem.kept is None and not spec.acts_on_logits
+        one_class = problem.soft is None and not active(spec.smoothing)
+        return problem.logits.dtype == np.float32 and as_they_are and one_class
+
     # ---- what the loops take ----
 
     def _run(self, gradient: NDArray[Any] | None, values: Array, factor: float, kept: Array) -> None:
@@ -139,7 +147,8 @@ class Compiled:
             flat = (kept[some] if len(kept) else kept).reshape(-1)
             return (gradient is not None, values[some], flat, *common(some))
 
-        _dispatch.run(self._path, "cross_entropy", problem.logits, problem.axis, gradient, arguments)
+        path = _dispatch.choose(problem.num_classes, singles=self._in_singles)
+        _dispatch.run(path, "cross_entropy", problem.logits, problem.axis, gradient, arguments)
 
     def _backward(self, kept: Array, upstream: Array, gradient: NDArray[Any]) -> None:
         problem, (labels, ignore) = self.problem, self._labels()

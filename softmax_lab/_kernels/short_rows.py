@@ -17,9 +17,20 @@ from numba import types
 from .._rows import KEPT
 from .compiler import allocating, allocating_overload, called_overload, compiled, helper, inlined
 from .exponential import log1p
-from .long_rows import accumulate
+from .long_rows import accumulate, fill
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
-from .short_singles import Rows, log_softmax_of_sixteen, logsumexp_of_sixteen, room_of, softmax_of_sixteen
+from .short_singles import (
+    Rows,
+    are_of_two_floats,
+    halves_of,
+    log_softmax_of_sixteen,
+    logsumexp_of_sixteen,
+    room_of,
+    set_aside,
+    softmax_of_sixteen,
+    write_aside,
+    write_scaled,
+)
 from .simd import (
     SINGLES,
     WIDTH,
@@ -36,6 +47,7 @@ from .simd import (
 from .target import (
     Array,
     Spread,
+    TargetSums,
     less_target_of_rows,
     prior_of,
     row_numbers,
@@ -48,6 +60,7 @@ from .terms import SoftSums, Sums, Terms, are_plain, plain_terms, row_terms, sof
 from .transform import (
     Column,
     Labels,
+    Source,
     held_at,
     hold,
     is_shift,
@@ -568,6 +581,125 @@ def _gradients_again(source, smooth, given, rows, num_classes, peak, gradient):
         _component(source, smooth, given, column, relative(source, column, peak)[1], gradient)
 
 
+class Results(NamedTuple):
+    """Where the results of all rows go: see ``long_rows.cross_entropy``."""
+
+    out: Any
+    wanted: bool
+    values: Any
+    kept: Any
+
+
+class Given(NamedTuple):
+    """What is given beside the logits."""
+
+    labels: Any
+    ignore: int
+    weights: Any
+    fields: Any
+
+
+def _cross_entropy(z, results, given, transform, smooth, num_classes, start, stop):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_cross_entropy)
+def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, start, stop):
+    if takes_singles(z, transform) and isinstance(smooth, types.NoneType):
+
+        def in_sixteen_lanes(z, results, given, transform, smooth, num_classes, start, stop):
+            room = room_of(num_classes)
+            lookups = _lookups(given.weights.factor), _lookups(given.weights.factor)
+            for row in range(start, stop, SINGLES):
+                rows = Rows(row, min(SINGLES, stop - row), num_classes)
+                _loss_of_sixteen(z, results, given, room, lookups, rows)
+
+        return in_sixteen_lanes
+
+    def in_lanes(z, results, given, transform, smooth, num_classes, start, stop):
+        out, labels, ignore = results.out, given.labels, given.ignore
+        values, kept, weights, fields = results.values, results.kept, given.weights, given.fields
+        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+        held, zero = source.held, splat(0.0)
+        given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
+        lookups = _lookups(weights.factor)
+        targets = Labels(lookups.index, lookups.margin)
+        for row in range(start, stop, WIDTH):
+            rows = _rows_at(row, stop)
+            ignored, soft = _look_up(lookups, labels, ignore, smooth, weights, rows)
+            peak = _transformed(source, rows, num_classes, targets)
+            _gather_given(smooth, rows, num_classes, given)
+            target = target_sums_of_rows(smooth, given, source, rows, num_classes, peak)
+            log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak)) if soft else zero
+            summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
+            sums = _sums_of(source, summed, target, lookups, peak)
+            terms = _terms_of(source, sums, log_total, target, lookups, fields, soft)
+            if ignored:
+                terms = _without_ignored(lookups, terms)
+            store_strided(values, row, 1, rows.count, terms.value)
+            spread = _spread_of(sums, target, terms, soft)
+            if len(kept):
+                _keep(kept, rows, peak, terms, spread.prior, spread.given if soft else terms.at_target)
+            if not results.wanted:
+                continue
+            gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
+            _gradients(source, smooth, given, rows, num_classes, gradient)
+            _scatter(out, rows, num_classes, held)
+
+    return in_lanes
+
+
+@inlined
+def _loss_of_sixteen(z, results, given, room, lookups, rows):
+    """Value and gradient of sixteen rows: exponentials in sixteen lanes, their formula twice in eight."""
+    places = (
+        Column(rows.row, min(WIDTH, rows.count), 0),
+        # without a second half the last row takes its lanes, and what it writes is written twice
+        Column(rows.row + min(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0),
+    )
+    first_ignored, _ = _look_up(lookups[0], given.labels, given.ignore, None, given.weights, places[0])
+    second_ignored, _ = _look_up(lookups[1], given.labels, given.ignore, None, given.weights, places[1])
+    for i in range(WIDTH):
+        room.skipped[i], room.skipped[WIDTH + i] = lookups[0].index[i], lookups[1].index[i]
+    first, second = halves_of(z, results.out, room, rows)
+    a = _terms_of_half(z, results, given, first, lookups[0], places[0], first_ignored)
+    b = _terms_of_half(z, results, given, second, lookups[1], places[1], second_ignored)
+    if not results.wanted:
+        return
+    factors = a.alpha * first.unit, b.alpha * second.unit
+    store(room.factors, 0, factors[0])
+    store(room.factors, WIDTH, factors[1])
+    some_aside = not (are_of_two_floats(factors[0]) and are_of_two_floats(factors[1]))
+    if some_aside:
+        set_aside(room, rows)
+    write_scaled(room, rows, results.out, factors[0], factors[1])
+    if some_aside:
+        write_aside(room, rows, results.out)
+    store(room.factors, 0, a.at_target)
+    store(room.factors, WIDTH, b.at_target)
+    for i in range(rows.count):
+        base = (rows.row + i) * rows.num_classes
+        results.out[base + int(room.skipped[i])] = room.factors[i]
+        if (lookups[0].live[i] if i < WIDTH else lookups[1].live[i - WIDTH]) == 0.0:
+            fill(results.out, base, rows.num_classes, 0.0)
+
+
+@inlined
+def _terms_of_half(z, results, given, half, lookups, rows, ignored):
+    """The `Terms` of eight rows, whose values are written and kept."""
+    source = Source(None, z, None, None, None, None)
+    zero = splat(0.0)
+    nothing = TargetSums(zero, zero, zero, zero)
+    sums = _sums_of(source, Summed(half.others, half.d_y, zero), nothing, lookups, half.peak)
+    terms = _terms_of(source, sums, zero, nothing, lookups, given.fields, False)
+    if ignored:
+        terms = _without_ignored(lookups, terms)
+    store_strided(results.values, rows.row, 1, rows.count, terms.value)
+    if len(results.kept):
+        _keep(results.kept, rows, half.peak, terms, zero, terms.at_target)
+    return terms
+
+
 @compiled
 def cross_entropy(
     z,
@@ -586,33 +718,9 @@ def cross_entropy(
     stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    held, zero = source.held, splat(0.0)
-    given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
     weights, fields = row_numbers(numbers)
-    lookups = _lookups(weights.factor)
-    targets = Labels(lookups.index, lookups.margin)
-    for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        ignored, soft = _look_up(lookups, labels, ignore, smooth, weights, rows)
-        peak = _transformed(source, rows, num_classes, targets)
-        _gather_given(smooth, rows, num_classes, given)
-        target = target_sums_of_rows(smooth, given, source, rows, num_classes, peak)
-        log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak)) if soft else zero
-        summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
-        sums = _sums_of(source, summed, target, lookups, peak)
-        terms = _terms_of(source, sums, log_total, target, lookups, fields, soft)
-        if ignored:
-            terms = _without_ignored(lookups, terms)
-        store_strided(values, row, 1, rows.count, terms.value)
-        spread = _spread_of(sums, target, terms, soft)
-        if len(kept):
-            _keep(kept, rows, peak, terms, spread.prior, spread.given if soft else terms.at_target)
-        if not wanted:
-            continue
-        gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
-        _gradients(source, smooth, given, rows, num_classes, gradient)
-        _scatter(out, rows, num_classes, held)
+    given = Given(labels, ignore, weights, fields)
+    _cross_entropy(z, Results(out, wanted, values, kept), given, transform, smooth, num_classes, start, stop)
 
 
 @inlined

@@ -1,8 +1,8 @@
 """Short rows of float32 in sixteen lanes: softmax, its logarithm, log-sum-exp, and the sums of the loss.
 
 Sixteen rows go through together. Up to sixteen classes, each row has a lane: tiles are turned over on the
-way in and out. Beyond it the classes fill the lanes, and what a row alone would wait for (its maximum, its sum, its
-logarithm) is found for all rows before the next step begins.
+way in and out. Beyond it the classes fill the lanes, and what a row alone would wait for (its maximum, its
+sum, its logarithm) is found for all rows before the next step begins.
 
 The exponentials are those of ``singles``, relative to a power of two of each row's own. A row whose maximum
 is too large for them is worked on by itself, in float64, and joins the others before the results are written.
@@ -33,6 +33,7 @@ from .exponential import (
 from .simd import (
     SINGLES,
     WIDTH,
+    absolute,
     ask_for,
     fma,
     iota_singles,
@@ -55,10 +56,12 @@ from .simd import (
     store_some_quad,
     sum_lanes,
     where_equal,
+    where_less,
     widened,
 )
-from .singles import BLOCK
+from .singles import BLOCK, LARGEST_FACTOR, SMALLEST, is_of_two_floats
 
+ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
 BLOCK_OF_CLASSES = BLOCK // SINGLES
 
@@ -73,6 +76,9 @@ class Room(NamedTuple):
     magics: Any  # (16,)
     sums: Any  # (16,) in float64
     skipped: Any  # (16,) the class that is kept out of a row's sum, or -1
+    targets: Any  # (16,) the logit there
+    factors: Any  # (16,) in float64
+    aside: Any  # rows whose factor float32 does not hold
 
 
 class Rows(NamedTuple):
@@ -94,7 +100,10 @@ def room_of(num_classes):
         np.empty(SINGLES, np.float32),
         np.empty(SINGLES, np.float32),
         np.empty(SINGLES),
-        np.full(SINGLES, -1),
+        np.full(SINGLES, -1.0, np.float32),
+        np.empty(SINGLES, np.float32),
+        np.empty(SINGLES),
+        np.empty(SINGLES * num_classes, np.float32),
     )
 
 
@@ -141,33 +150,52 @@ def _scatter(out, rows, tile):
 
 
 @inlined
-def peaks_of(z, room, rows):
-    """Return the maxima of sixteen rows, without the skipped classes; up to sixteen classes fill the tile."""
+def peaks_of(z, room, rows, skipping):
+    """Return the maxima of sixteen rows, and where ``skipping`` the logits of the skipped classes.
+
+    Those take no part in the maxima. Up to sixteen classes fill the tile.
+    """
     if rows.num_classes > ACROSS:
         for i in range(SINGLES):
-            room.peaks[i] = _peak_along(z, _base_at(rows, i), rows.num_classes, room.skipped[i])
-        return load_singles(room.peaks, 0)
+            base = _base_at(rows, i)
+            room.peaks[i] = _peak_along(z, base, rows.num_classes, room.skipped[i], skipping)
+            if skipping:
+                room.targets[i] = z[base + int(room.skipped[i])]
+        return load_singles(room.peaks, 0), load_singles(room.targets, 0)
     _gather(z, rows, room.tile)
-    for i in range(SINGLES):
-        if room.skipped[i] >= 0:
-            room.tile[room.skipped[i] * SINGLES + i] = -np.inf
-    peak = splat_single(-np.inf)
+    peak = minus = target = splat_single(-np.inf)
+    skipped = load_singles(room.skipped, 0)
     for k in range(rows.num_classes):
-        peak = maximum(load_singles(room.tile, k * SINGLES), peak)
-    return peak
+        x = load_singles(room.tile, k * SINGLES)
+        if skipping:
+            here = splat_single(float(k))
+            target, x = where_equal(here, skipped, x, target), where_equal(here, skipped, minus, x)
+            store_singles(room.tile, k * SINGLES, x)
+        peak = maximum(x, peak)
+    return peak, target
 
 
 @inlined
-def _peak_along(z, base, n, skipped):
-    peak, minus, k = splat_single(-np.inf), splat_single(-np.inf), 0
-    full = n - n % SINGLES
-    while k < full:
+def _peak_along(z, base, n, skipped, skipping):
+    peak = minus = splat_single(-np.inf)
+    skipped, place, step, k = (
+        splat_single(np.float64(skipped)),
+        iota_singles(),
+        splat_single(float(SINGLES)),
+        0,
+    )
+    while k + SINGLES <= n:
         x = load_singles(z, base + k)
-        peak = maximum(where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x), peak)
+        if skipping:
+            x = where_equal(place, skipped, minus, x)
+            place = place + step
+        peak = maximum(x, peak)
         k += SINGLES
     if k < n:
         x = load_first_singles(z, base + k, n - k, -np.inf)
-        peak = maximum(where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x), peak)
+        if skipping:
+            x = where_equal(place, skipped, minus, x)
+        peak = maximum(x, peak)
     return max_lanes(peak)
 
 
@@ -195,21 +223,21 @@ def is_large(peak):
 
 
 @inlined
-def sums_of(z, room, rows, peak, below, out):
+def sums_of(z, room, rows, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
-    They are relative to the power of two near each lane's ``peak``. Without ``below`` they are those of all
-    classes but the skipped ones, and are held as sums of two floats; the places of the results are asked for
-    meanwhile. With it they are those of the logits below the maxima in ``room.peaks``.
+    They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
+    OTHERS but the skipped ones, or those BELOW the maxima in ``room.peaks``. All but the last are held as sums
+    of two floats, and the places of the results are asked for meanwhile.
     """
     base = _bases_of(peak)
     if rows.num_classes <= ACROSS:
-        return _sums_across(room, rows, base, below, out)
+        return _sums_across(room, rows, base, kind, out)
     store_singles(room.floors, 0, base.floor)
     store_singles(room.magics, 0, base.magic)
     for i in range(SINGLES):
         own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
-        room.sums[i] = _sum_along(z, room, rows, i, own, below, out)
+        room.sums[i] = _sum_along(z, room, rows, i, own, kind, out)
     return load(room.sums, 0), load(room.sums, WIDTH)
 
 
@@ -232,7 +260,7 @@ def _added(running, high, low, power):
 
 
 @inlined
-def _sums_across(room, rows, base, below, out):
+def _sums_across(room, rows, base, kind, out):
     a = b = splat(0.0)
     total, peak, k = splat_single(START), load_singles(room.peaks, 0), 0
     base_of_next = (rows.row + SINGLES) * rows.num_classes
@@ -240,10 +268,10 @@ def _sums_across(room, rows, base, below, out):
         end, running = min(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
         while k < end:
             x = load_singles(room.tile, k * SINGLES)
-            if below:
+            if kind == BELOW:
                 x = where_equal(x, peak, splat_single(-np.inf), x)
             high, low, power = parts(x, base)
-            if not below:
+            if kind != BELOW:
                 ask_for(out, base_of_next + k * SINGLES)
                 store_singles(room.tile, k * SINGLES, high * power)
                 store_singles(room.lows, k * SINGLES, low * power)
@@ -256,20 +284,22 @@ def _sums_across(room, rows, base, below, out):
 
 
 @inlined
-def _sum_along(z, room, rows, i, base, below, out):
+def _sum_along(z, room, rows, i, base, kind, out):
     """The sum of one row of up to `BLOCK` classes."""
     running, minus = Running(splat_single(START), splat_single(0.0)), splat_single(-np.inf)
     k, n, at, offset = 0, rows.num_classes, i * _stride(rows), _base_at(rows, i)
-    skipped, peak = -1 if below else room.skipped[i], splat_single(np.float64(room.peaks[i]))
-    full = n - n % SINGLES
-    stop = skipped - skipped % SINGLES if 0 <= skipped < full else full
+    peak, skipped = splat_single(np.float64(room.peaks[i])), splat_single(np.float64(room.skipped[i]))
+    place, step = iota_singles(), splat_single(float(SINGLES))
     while True:
-        while k < stop:
+        while k + SINGLES <= n:
             x = load_singles(z, offset + k)
-            if below:
+            if kind == BELOW:
                 x = where_equal(x, peak, minus, x)
+            elif kind == OTHERS:
+                x = where_equal(place, skipped, minus, x)
+                place = place + step
             high, low, power = parts(x, base)
-            if not below:
+            if kind != BELOW:
                 prefetch(z, offset + SINGLES * n + k)
                 ask_for(out, offset + k)
                 store_singles(room.tile, at + k, high * power)
@@ -280,17 +310,16 @@ def _sum_along(z, room, rows, i, base, below, out):
             break
         count = min(SINGLES, n - k)
         x = load_first_singles(z, offset + k, count, -np.inf)
-        if below:
+        if kind == BELOW:
             x = where_equal(x, peak, minus, x)
-        else:
-            x = where_equal(iota_singles(), splat_single(float(skipped - k)), minus, x)
+        elif kind == OTHERS:
+            x = where_equal(place, skipped, minus, x)
         high, low, power = parts(x, base)
-        if not below:
+        if kind != BELOW:
             store_singles(room.tile, at + k, high * power)
             store_singles(room.lows, at + k, low * power)
         running = _added(running, high, low, power)
         k += count
-        stop = full
     first, second = widened(running.total - splat_single(START))
     first_low, second_low = widened(running.error)
     return sum_lanes((first + first_low) + (second + second_low))
@@ -308,7 +337,7 @@ def sums_of_large(z, room, rows, peak, first, second):
             continue
         shift = peak if peak > -np.inf else 0.0
         for k in range(rows.num_classes):
-            if k == room.skipped[i]:
+            if k == int(room.skipped[i]):
                 continue
             at = i * _stride(rows) + k if rows.num_classes > ACROSS else k * SINGLES + i
             e = math.exp(np.float64(z[_base_at(rows, i) + k]) - shift) * 2.0**REACH
@@ -365,14 +394,90 @@ def write_scaled(room, rows, out, first, second):
             store_first_singles(out, offset + k, n - k, value)
 
 
+@helper
+def set_aside(room, rows):
+    """Set rows aside, worked on in float64, whose factor float32 does not hold."""
+    for i in range(rows.count):
+        factor = room.factors[i]
+        if factor == 0.0 or is_of_two_floats(factor):
+            continue
+        for k in range(rows.num_classes):
+            at = i * _stride(rows) + k if rows.num_classes > ACROSS else k * SINGLES + i
+            e = np.float64(room.tile[at]) + np.float64(room.lows[at])
+            room.aside[i * rows.num_classes + k] = e * factor
+
+
+@inlined
+def are_of_two_floats(factors):
+    """Whether ``is_of_two_floats`` holds in all lanes, or 0 or NaN."""
+    zero, one, size = splat(0.0), splat(1.0), absolute(factors)
+    small = where_less(size, splat(SMALLEST), where_less(zero, size, one, zero), zero)
+    return max_lanes(maximum(small, where_less(splat(LARGEST_FACTOR), size, one, zero))) == 0.0
+
+
+@helper
+def write_aside(room, rows, out):
+    """Write the rows that were set aside."""
+    for i in range(rows.count):
+        if room.factors[i] == 0.0 or is_of_two_floats(room.factors[i]):
+            continue
+        for k in range(rows.num_classes):
+            out[_base_at(rows, i) + k] = room.aside[i * rows.num_classes + k]
+
+
+# ---- the loss: what its formula needs of sixteen rows ----
+
+
+class Half(NamedTuple):
+    """What eight of the rows come to, in lanes of float64."""
+
+    others: Any  # the exponentials without the target's, relative to the maximum
+    d_y: Any  # the target's distance from it
+    peak: Any
+    unit: Any  # what brings held exponentials to exp(z - peak)
+
+
+@inlined
+def halves_of(z, out, room, rows):
+    """Return the two `Half` of sixteen rows whose targets are the skipped classes; exponentials are held.
+
+    The other classes' sum is relative to their own maximum. Where it is the row's, the rounding error of its
+    exponential is taken off, as in ``singles.excess_in_singles``.
+    """
+    own, target = peaks_of(z, room, rows, True)
+    peak, near = maximum(target, own), maximum(own, splat_single(-LARGEST))
+    first, second = sums_of(z, room, rows, near, OTHERS, out)
+    large = is_large(peak)
+    if large:
+        first, second = sums_of_large(z, room, rows, peak, first, second)
+    high, low, power = parts(near, _bases_of(near))
+    tops, top_lows = widened(high * power), widened(low * power)
+    powers, peaks, owns, targets = widened(power_near(near)), widened(peak), widened(own), widened(target)
+    a = _half(first, tops[0] + top_lows[0], powers[0], peaks[0], owns[0], targets[0], large)
+    b = _half(second, tops[1] + top_lows[1], powers[1], peaks[1], owns[1], targets[1], large)
+    return a, b
+
+
+@inlined
+def _half(total, top, power, peak, own, target, large):
+    zero, one = splat(0.0), splat(1.0)
+    unit = units_of(power, peak)
+    excess = where_less(target, own, top * unit - one, zero)
+    if large:
+        beyond = where_less(splat(LARGEST), absolute(peak), one, zero)
+        unit = where_equal(beyond, one, splat(2.0**-REACH), unit)
+        excess = where_equal(beyond, one, zero, excess)
+    return Half(total * unit - excess, target - peak, peak, unit)
+
+
 # ---- softmax, its logarithm, log-sum-exp ----
 
 
 @inlined
 def softmax_of_sixteen(z, out, room, rows):
     """Softmax of sixteen rows."""
-    peak = peaks_of(z, room, rows)
-    first, second = sums_of(z, room, rows, peak, False, out)
+    peak, _ = peaks_of(z, room, rows, False)
+    first, second = sums_of(z, room, rows, peak, ALL, out)
     if is_large(peak):
         first, second = sums_of_large(z, room, rows, peak, first, second)
     write_scaled(room, rows, out, splat(1.0) / first, splat(1.0) / second)
@@ -385,10 +490,10 @@ def _log_normalisers(z, room, rows):
     The maximum's own 1 is kept out of the sum. What is below it is relative to its own maximum, and keeps its
     digits however little it is.
     """
-    peak = peaks_of(z, room, rows)
+    peak, _ = peaks_of(z, room, rows, False)
     store_singles(room.peaks, 0, peak)
     below, ties = _below(z, room, rows, peak)
-    first, second = sums_of(z, room, rows, below, True, z)
+    first, second = sums_of(z, room, rows, below, BELOW, z)
     first_peak, second_peak = widened(peak)
     first_power, second_power = widened(power_near(below))
     first_ties, second_ties = widened(ties)

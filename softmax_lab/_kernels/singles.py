@@ -184,10 +184,13 @@ def until_line(out, offset, n, streaming):
     return min(n, to_boundary(out, offset)) if streaming else 0
 
 
+SMALLEST, LARGEST_FACTOR = 2.0**-100, 2.0**90
+
+
 @inlined
 def is_of_two_floats(factor):
     """Whether float32 has room for the factor, its rounding error and its products with what is held."""
-    return 2.0**-100 <= abs(factor) <= 2.0**90
+    return SMALLEST <= abs(factor) <= LARGEST_FACTOR
 
 
 @inlined
