@@ -227,8 +227,8 @@ def sums_of(z, room, rows, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
     They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
-    OTHERS but the skipped ones, or those BELOW the maxima in ``room.peaks``. All but the last are held as sums
-    of two floats, and the places of the results are asked for meanwhile.
+    OTHERS but the skipped ones, or those BELOW the maxima in ``room.peaks``. All but the last are held, as
+    sums of two floats, and the places of the results are asked for meanwhile.
     """
     base = _bases_of(peak)
     if rows.num_classes <= ACROSS:
