@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba import types
 from numba.core import caching
 from numba.extending import overload
 
 __all__ = [
+    "LOOPS",
     "allocating",
     "allocating_overload",
     "called_overload",
@@ -62,14 +64,27 @@ class _Cache(caching.FunctionCache):
 
 
 _IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
+# Nobody calls a helper from Python, or by its address: the two wrappers would be a third of all compiling.
+_HELPER = {**_IEEE, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
 # the work on a vector. So they must not return one, not even inside a tuple: the caller would release it.
-_BORROWING = {**_IEEE, "_nrt": False}
+_BORROWING = {**_HELPER, "_nrt": False}
+
+
+def _for_types(dispatcher: Any) -> Any:
+    """Have a helper compiled once for a type, and not again for each constant of it that a caller passes."""
+    fold = dispatcher._compiler.fold_argument_types
+
+    def fold_types(args: Any, kws: Any) -> Any:
+        return fold(tuple(types.unliteral(arg) for arg in args), kws)
+
+    dispatcher._compiler.fold_argument_types = fold_types
+    return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper into every loop that calls it."""
-    return numba.njit(forceinline=True, **_BORROWING)(function)
+    return _for_types(numba.njit(forceinline=True, **_BORROWING)(function))
 
 
 def helper(function: Callable[..., Any]) -> Any:
@@ -77,17 +92,17 @@ def helper(function: Callable[..., Any]) -> Any:
 
     It runs seldom, or long enough for the call not to count.
     """
-    return numba.njit(**_BORROWING)(function)
+    return _for_types(numba.njit(**_BORROWING)(function))
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile a helper that makes arrays of its own, or returns those that it is given."""
-    return numba.njit(**_IEEE)(function)
+    return _for_types(numba.njit(**_HELPER)(function))
 
 
 def allocating_overload(function: Callable[..., Any]) -> Any:
     """Choose an implementation by the arguments' types; it makes arrays of its own."""
-    return overload(function, jit_options=_IEEE)
+    return overload(function, jit_options=_HELPER)
 
 
 def called_overload(function: Callable[..., Any]) -> Any:
@@ -100,12 +115,17 @@ def inlined_overload(function: Callable[..., Any]) -> Any:
     return overload(function, jit_options={"forceinline": True, **_BORROWING})
 
 
+#: all loops, in the order of their definition: what has been compiled is asked of them
+LOOPS: list[Any] = []
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a loop, cached on disk.
 
     It runs without the interpreter's lock, so that rows can be shared between threads.
     """
     dispatcher = numba.njit(nogil=True, **_IEEE)(function)
+    LOOPS.append(dispatcher)
     try:
         dispatcher._cache = _Cache(dispatcher.py_func)
     except RuntimeError:  # no folder to write to

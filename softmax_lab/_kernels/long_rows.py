@@ -28,6 +28,7 @@ from .simd import (
     load,
     load_first,
     prefetch,
+    scratch,
     settle,
     splat,
     store,
@@ -322,7 +323,7 @@ def _scaled(source, chunk, out, factor, streaming):
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = source_of(transform, z, held_of(num_classes), None)
     whole = is_whole(source, num_classes)
     for row in range(start, stop):
@@ -371,7 +372,7 @@ def _logarithms(source, chunk, out, peak, log_total, streaming):
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = source_of(transform, z, held_of(num_classes), None)
     for row in range(start, stop):
         _ask_for_ends(out, row * num_classes, num_classes, streaming)
@@ -391,7 +392,7 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 
     ``out`` is not used.
     """
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = source_of(transform, z, held_of(num_classes), None)
     for row in range(start, stop):
         peak, log_total = _log_normaliser(source, peaks, sums, row, num_classes)
@@ -499,7 +500,7 @@ def _log_total(source, row, peak, total):
     """Return log S of a row with a given distribution; its exponentials stay where they are held."""
     if total >= 2.0 or total != total:
         return math.log1p(total - 1.0)
-    held = source.held if not is_whole(source, row.num_classes) else np.empty(row.num_classes)
+    held = source.held if not is_whole(source, row.num_classes) else scratch(row.num_classes)
     aside = Source(source.transform, source.z, held, source.lows, source.caps, None)
     return math.log1p(rest_of(aside, row.row, row.y, row.num_classes, peak))
 
@@ -556,7 +557,7 @@ def cross_entropy(
     return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
     and the row's w.
     """
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = source_of(transform, z, held_of(num_classes), None)
     whole = is_whole(source, num_classes)
     weights, fields = row_numbers(numbers)
@@ -576,7 +577,7 @@ def cross_entropy(
         others = total_of(source, peaks, sums, found.peak)
         w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
         shift = found.peak * inverse_temperature(source)
-        if soft:
+        if smooth is not None and soft:  # without it the branch is not compiled
             log_total = _log_total(source, row, found.peak, others)
             terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
         else:

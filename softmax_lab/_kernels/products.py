@@ -28,7 +28,7 @@ from .long_rows import (
     total_of,
 )
 from .relative import below, exp_below, inverse_temperature
-from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
+from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, scratch, splat, sum_lanes, where_equal
 from .target import (
     Array,
     Spread,
@@ -157,15 +157,15 @@ class Parts(NamedTuple):
 @allocating
 def _parts(chunks):
     return Parts(
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
     )
 
 
@@ -348,7 +348,7 @@ def _product_of(source, smooth, parts, found, row, weights, fields):
     merged = _merged(source, parts, found.peak, t_0)
     weight, scale = weight_of(weights, row.row, row.y, soft), scale_of(weights, row.row)
     shift = found.peak * inverse_temperature(source)
-    if soft:
+    if smooth is not None and soft:  # without it the branch is not compiled
         return _given_product(merged, eps, shift, t_0, weight, scale, fields)
     r_y = prior_of(smooth, row.y, merged.r_sum)
     r_d, r_tau = merged.r_d, merged.r_tau

@@ -25,6 +25,7 @@ from .simd import (
     load_strided,
     load_tile,
     maximum,
+    scratch,
     splat,
     store,
     store_strided,
@@ -171,11 +172,19 @@ def _probabilities(source, rows, num_classes, peak):
         hold(source.held, column, masked(source, column, held_at(source.held, column, 0.0) * factor, 0.0))
 
 
+@allocating
+def _no_labels():
+    """Return `Labels` that say of eight rows that they have no target."""
+    labels = Labels(scratch(WIDTH), scratch(WIDTH))
+    store(labels.index, 0, splat(-1.0))
+    return labels
+
+
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+    labels, held = _no_labels(), source.held
     for row in range(start, stop, WIDTH):
         rows = _rows_at(row, stop)
         peak = _transformed(source, rows, num_classes, labels)
@@ -215,8 +224,8 @@ def _logarithms(source, rows, num_classes, peak):
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+    labels, held = _no_labels(), source.held
     for row in range(start, stop, WIDTH):
         rows = _rows_at(row, stop)
         peak = _transformed(source, rows, num_classes, labels)
@@ -230,8 +239,8 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 
     ``out`` is not used.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-    labels = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH))
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+    labels = _no_labels()
     for row in range(start, stop, WIDTH):
         rows = _rows_at(row, stop)
         peak = _transformed(source, rows, num_classes, labels)
@@ -261,16 +270,24 @@ _LANES_OF_A_ROW = len(Sums._fields)
 @allocating
 def _lookups(factor):
     """Return room for them: weights of one, and one factor for all rows."""
-    return Lookups(
-        np.zeros(WIDTH),
-        np.empty(WIDTH),
-        np.ones(WIDTH),
-        np.zeros(WIDTH),
-        np.zeros(WIDTH),
-        np.ones(WIDTH),
-        np.full(WIDTH, factor),
-        np.empty(_LANES_OF_A_ROW * WIDTH),
+    lookups = Lookups(
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(_LANES_OF_A_ROW * WIDTH),
     )
+    zero, one = splat(0.0), splat(1.0)
+    store(lookups.index, 0, zero)
+    store(lookups.live, 0, one)
+    store(lookups.eps, 0, zero)
+    store(lookups.prior, 0, zero)
+    store(lookups.weights, 0, one)
+    store(lookups.scales, 0, splat(factor))
+    return lookups
 
 
 @inlined
@@ -366,9 +383,9 @@ def _sums_of(source, summed, target, lookups, peak):
 
 
 @inlined
-def _terms_of(source, sums, log_total, target, lookups, fields, soft):
+def _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft):
     """Return the `Terms` of eight rows."""
-    if soft:
+    if smooth is not None and soft:  # without it the branch is not compiled
         return _given_row_by_row(sums, log_total, target, lookups, fields)
     if not are_plain(fields):
         return _row_by_row(sums, lookups, fields)
@@ -519,9 +536,9 @@ def cross_entropy(
     stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
     held, zero = source.held, splat(0.0)
-    given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
+    given = scratch(len(held) if smoothing_of(smooth, 0)[1] else 0)
     weights, fields = row_numbers(numbers)
     lookups = _lookups(weights.factor)
     targets = Labels(lookups.index, lookups.margin)
@@ -531,10 +548,12 @@ def cross_entropy(
         peak = _transformed(source, rows, num_classes, targets)
         _gather_given(smooth, rows, num_classes, given)
         target = target_sums_of_rows(smooth, given, source, rows, num_classes, peak)
-        log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak)) if soft else zero
+        log_total = zero
+        if smooth is not None and soft:  # without it the branch is not compiled
+            log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak))
         summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
         sums = _sums_of(source, summed, target, lookups, peak)
-        terms = _terms_of(source, sums, log_total, target, lookups, fields, soft)
+        terms = _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft)
         if ignored:
             terms = _without_ignored(lookups, terms)
         store_strided(values, row, 1, rows.count, terms.value)
@@ -587,9 +606,9 @@ def cross_entropy_gradient(
 
     Arguments as in ``long_rows.cross_entropy_gradient``.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
     held, soft = source.held, smoothing_of(smooth, 0)[1]
-    given = np.empty(len(held) if soft else 0)
+    given = scratch(len(held) if soft else 0)
     lookups = _lookups(upstream[0])
     targets = Labels(lookups.index, lookups.margin)
     for row in range(start, stop, WIDTH):

@@ -18,7 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba.np.arrayobj import make_array, populate_array
 
 WIDTH = 8
 
@@ -153,10 +154,6 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-_add = _binary(lambda builder, a, b: builder.fadd(a, b))
-_div = _binary(lambda builder, a, b: builder.fdiv(a, b))
-_sub = _binary(lambda builder, a, b: builder.fsub(a, b))
-_mul = _binary(lambda builder, a, b: builder.fmul(a, b))
 maximum = _binary(_larger)
 fma = _ternary(_fused)
 scale_exponent = _binary(_shift_exponent)
@@ -171,23 +168,27 @@ sum_lanes = _unary(_in_order(lambda builder, a, b: builder.fadd(a, b)), types.fl
 max_lanes = _unary(_in_order(_larger), types.float64)
 
 
-def _overload_operator(function: Any, implementation: Any) -> None:
-    @overload(function)
-    def choose(a, b):
-        if a == lanes and b == lanes:
-            return lambda a, b: implementation(a, b)
-        return None
+def _define_operator(function: Any, emit: Callable[..., Any]) -> None:
+    """Let an operator of Python stand for an instruction; an ``overload`` would compile a function for it."""
+
+    @type_callable(function)
+    def choose(context):
+        return lambda a, b: lanes if a == lanes and b == lanes else None
+
+    @lower_builtin(function, Lanes, Lanes)
+    def lower(context, builder, signature, args):
+        return emit(builder, *args)
 
 
 _OPERATORS = {
-    operator.add: _add,
-    operator.iadd: _add,
-    operator.sub: _sub,
-    operator.mul: _mul,
-    operator.truediv: _div,
+    operator.add: lambda builder, a, b: builder.fadd(a, b),
+    operator.iadd: lambda builder, a, b: builder.fadd(a, b),
+    operator.sub: lambda builder, a, b: builder.fsub(a, b),
+    operator.mul: lambda builder, a, b: builder.fmul(a, b),
+    operator.truediv: lambda builder, a, b: builder.fdiv(a, b),
 }
-for _function, _implementation in _OPERATORS.items():
-    _overload_operator(_function, _implementation)
+for _function, _emit in _OPERATORS.items():
+    _define_operator(_function, _emit)
 
 
 @intrinsic
@@ -234,6 +235,27 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     data = context.make_array(array_type)(context, builder, array).data
     place = builder.gep(data, [offset])
     return place if of is None else builder.bitcast(place, of.as_pointer())
+
+
+@intrinsic
+def scratch(typingctx: Any, size: Any) -> Any:
+    """Return room for ``size`` float64 numbers: ``np.empty``, which alone compiles four functions."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        length = builder.mul(args[0], ir.Constant(_I64, 8))
+        block = context.nrt.meminfo_alloc_aligned(builder, size=length, align=32)
+        array = make_array(signature.return_type)(context, builder)
+        populate_array(
+            array,
+            data=builder.bitcast(context.nrt.meminfo_data(builder, block), _DOUBLE.as_pointer()),
+            shape=[args[0]],
+            strides=[ir.Constant(_I64, 8)],
+            itemsize=ir.Constant(_I64, 8),
+            meminfo=block,
+        )
+        return array._getvalue()
+
+    return types.float64[::1](types.int64), emit
 
 
 def _of(element: ir.Type) -> ir.VectorType:

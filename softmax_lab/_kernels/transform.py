@@ -38,6 +38,7 @@ from .simd import (
     load_first,
     max_lanes,
     maximum,
+    scratch,
     splat,
     store,
     store_first,
@@ -212,13 +213,13 @@ def source_of(transform, z, size, lane):
 @allocating_overload(source_of)
 def _source_of(transform, z, size, lane):
     if isinstance(transform, types.NoneType) or getattr(transform, "instance_class", None) is Shift:
-        return lambda transform, z, size, lane: Source(transform, z, np.empty(size), None, None, lane)
+        return lambda transform, z, size, lane: Source(transform, z, scratch(size), None, None, lane)
     if z.dtype == types.float64:
         return lambda transform, z, size, lane: Source(
-            transform, z, np.empty(size), np.empty(size), np.empty(size if transform.cap > 0.0 else 0), lane
+            transform, z, scratch(size), scratch(size), scratch(size if transform.cap > 0.0 else 0), lane
         )
     return lambda transform, z, size, lane: Source(
-        transform, z, np.empty(size), None, np.empty(size if transform.cap > 0.0 else 0), lane
+        transform, z, scratch(size), None, scratch(size if transform.cap > 0.0 else 0), lane
     )
 
 
