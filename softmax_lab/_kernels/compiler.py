@@ -16,6 +16,7 @@ from typing import Any
 import numba
 from numba import types
 from numba.core import caching
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import overload
 
 __all__ = [
@@ -63,7 +64,34 @@ class _Cache(caching.FunctionCache):
             super().save_overload(signature, data)
 
 
-_IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
+# What the loops have nothing for: closures, `with`, unrolled literals, array expressions, annotated listings.
+_UNUSED_PASSES = {
+    "AnnotateTypes",
+    "FindLiterallyCalls",
+    "InlineClosureLikes",
+    "InlineInlinables",
+    "InlineOverloads",
+    "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NopythonRewrites",
+    "RewriteDynamicRaises",
+    "WithLifting",
+}
+
+
+class _Compiler(CompilerBase):
+    """Numba's own passes but for those without work here, which take their time all the same."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [step for step in manager.passes if step[0].__name__ not in _UNUSED_PASSES]
+        manager.finalize()
+        return [manager]
+
+
+# a division by zero is an infinity or NaN, and no exception
+_IEEE = {"error_model": "numpy", "pipeline_class": _Compiler}
 # Nobody calls a helper from Python, or by its address: the two wrappers would be a third of all compiling.
 _HELPER = {**_IEEE, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than

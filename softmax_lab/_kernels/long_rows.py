@@ -25,6 +25,7 @@ from .relative import below, exp_below, inverse_temperature, log_relative, relat
 from .simd import (
     WIDTH,
     iota,
+    least,
     load,
     load_first,
     prefetch,
@@ -106,7 +107,7 @@ def chunk_of(source, row, c, num_classes):
     """The c-th chunk of a row."""
     first = c * CHUNK
     at = first if is_whole(source, num_classes) else 0
-    return Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), at)
+    return Classes(row, row * num_classes, first, least(CHUNK, num_classes - first), at)
 
 
 @inlined
@@ -136,7 +137,7 @@ def _shared_peak(source, row, y, num_classes):
         peak = -np.inf
         for first in range(0, num_classes, CHUNK):
             # each in the place of the one before
-            chunk = Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), 0)
+            chunk = Classes(row, row * num_classes, first, least(CHUNK, num_classes - first), 0)
             peak = max(peak, transformed(source, chunk, y))
         return peak
 
@@ -186,7 +187,7 @@ def exponentials(source, chunk, peak, y, keep):
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
-        count = min(WIDTH, n - k)
+        count = least(WIDTH, n - k)
         _, p = relative(source, inside(chunk, k, count), m)
         if keep:
             store_first(source.held, chunk.at + k, count, p)
@@ -241,7 +242,7 @@ def _below_peak(source, chunk, peak):
     a = error = ties = zero
     k = 0
     while k < chunk.count:
-        x, p = relative(source, inside(chunk, k, min(WIDTH, chunk.count - k)), m)
+        x, p = relative(source, inside(chunk, k, least(WIDTH, chunk.count - k)), m)
         ties += where_equal(x, m, one, zero)
         a, error = accumulate(source.z, a, error, where_equal(x, m, zero, p))
         k += WIDTH
@@ -267,7 +268,7 @@ def rest_of(source, row, y, num_classes, peak):
 @inlined
 def _until_line(out, offset, n, streaming):
     """How many entries come before the first whole line: they are not written past the caches."""
-    return min(n, to_boundary(out, offset)) if streaming else 0
+    return least(n, to_boundary(out, offset)) if streaming else 0
 
 
 @inlined
@@ -296,7 +297,7 @@ def fill(out, offset, n, value):
     v = splat(value)
     k = 0
     while k < n:
-        store_first(out, offset + k, min(WIDTH, n - k), v)
+        store_first(out, offset + k, least(WIDTH, n - k), v)
         k += WIDTH
 
 
@@ -314,7 +315,7 @@ def _scaled(source, chunk, out, factor, streaming):
             _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), value, 0.0), streaming)
             k += WIDTH
         else:
-            count = min(WIDTH, line - k if k < line else n - k)
+            count = least(WIDTH, line - k if k < line else n - k)
             value = load_first(source.held, chunk.at + k, count, 0.0) * f
             store_first(out, offset + k, count, masked(source, inside(chunk, k, count), value, 0.0))
             k += count
@@ -363,7 +364,7 @@ def _logarithms(source, chunk, out, peak, log_total, streaming):
             _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), x, -np.inf), streaming)
             k += WIDTH
         else:
-            count = min(WIDTH, line - k if k < line else n - k)
+            count = least(WIDTH, line - k if k < line else n - k)
             x = log_relative(source, inside(chunk, k, count), m, minus)
             store_first(out, offset + k, count, masked(source, inside(chunk, k, count), x, -np.inf))
             k += count
@@ -428,7 +429,7 @@ def _gradient(source, smooth, chunk, factor, gradient, out, streaming):
             _put(out, offset + k, through(source, classes, g), streaming)
             k += WIDTH
         else:
-            classes = inside(chunk, k, min(WIDTH, line - k if k < line else n - k))
+            classes = inside(chunk, k, least(WIDTH, line - k if k < line else n - k))
             g = load_first(source.held, chunk.at + k, classes.count, 0.0) * f
             g = less_target(smooth, classes, g, gradient.spread)
             g = where_equal(iota(), splat(float(y - k)), target, g)
@@ -640,6 +641,6 @@ def rescale(out, factor, start, stop):
         store(out, k + 3 * WIDTH, d * f)
         k += 4 * WIDTH
     while k < stop:
-        count = min(WIDTH, stop - k)
+        count = least(WIDTH, stop - k)
         store_some(out, k, count, load_some(out, k, count, 0.0) * f)
         k += WIDTH

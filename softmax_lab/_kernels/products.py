@@ -28,7 +28,20 @@ from .long_rows import (
     total_of,
 )
 from .relative import below, exp_below, inverse_temperature
-from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, scratch, splat, sum_lanes, where_equal
+from .simd import (
+    WIDTH,
+    entry,
+    fma,
+    iota,
+    least,
+    max_lanes,
+    maximum,
+    put,
+    scratch,
+    splat,
+    sum_lanes,
+    where_equal,
+)
 from .target import (
     Array,
     Spread,
@@ -98,7 +111,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         total = error = zero
         k = 0
         while k < n:
-            x = load_some(p, base + k, min(WIDTH, n - k), 0.0)
+            x = load_some(p, base + k, least(WIDTH, n - k), 0.0)
             peak, low = maximum(x, peak), maximum(zero - x, low)
             total, error = add(p, total, error, x)
             k += WIDTH
@@ -109,7 +122,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         total = error = zero
         k = 0
         while k < n:
-            count = min(WIDTH, n - k)
+            count = least(WIDTH, n - k)
             x = load_some(p, base + k, count, 0.0)
             away = load_some(tangents, base + k, count, 0.0) - top
             total, error = add(p, total, error, where_equal(x, zero, zero, x * away))
@@ -117,7 +130,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         mean = splat(sum_lanes(total) + sum_lanes(error))
         k = 0
         while k < n:
-            count = min(WIDTH, n - k)
+            count = least(WIDTH, n - k)
             centred = (load_some(tangents, base + k, count, 0.0) - top) - mean
             store_some(out, base + k, count, load_some(p, base + k, count, 0.0) * centred * m)
             k += WIDTH
@@ -130,7 +143,7 @@ def _index(source, chunk, peak):
     best = none
     k = 0
     while k < chunk.count:
-        x, _ = loaded(source, inside(chunk, k, min(WIDTH, chunk.count - k)), -np.inf)
+        x, _ = loaded(source, inside(chunk, k, least(WIDTH, chunk.count - k)), -np.inf)
         best = maximum(where_equal(x, m, splat(float(-k)) - iota(), none), best)
         k += WIDTH
     found = max_lanes(best)
@@ -186,7 +199,7 @@ def _moment(source, chunk, tangents, start):
     product = error = total = total_error = zero
     k = 0
     while k < chunk.count:
-        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        classes = inside(chunk, k, least(WIDTH, chunk.count - k))
         e = load_some(source.held, classes.at, classes.count, 0.0)
         t = tangent_at(source, classes, tangents) - t_0
         product, error = add(source.z, product, error, where_equal(e, zero, zero, e * t))
@@ -323,7 +336,7 @@ def _components(source, smooth, chunk, factor, product, tangents, out):
     a, b, g_a = splat(product.tilt), splat(product.constant), splat(product.alpha)
     k = 0
     while k < chunk.count:
-        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        classes = inside(chunk, k, least(WIDTH, chunk.count - k))
         e = load_some(source.held, classes.at, classes.count, 0.0) * f
         tau = (tangent_at(source, classes, tangents) - t_start) - m
         result = less_target(smooth, classes, e * fma(a, tau, b), product.spread)

@@ -21,6 +21,7 @@ from .long_rows import accumulate
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
+    least,
     load,
     load_strided,
     load_tile,
@@ -76,7 +77,7 @@ def _room(num_classes):
 @inlined
 def _rows_at(row, stop):
     """The first class of the eight rows from ``row`` on, or of those before ``stop``."""
-    return Column(row, min(WIDTH, stop - row), 0)
+    return Column(row, least(WIDTH, stop - row), 0)
 
 
 @inlined
@@ -91,7 +92,7 @@ def _gather(array, rows, num_classes, tile):
     base = rows.row * num_classes
     if rows.count == WIDTH:
         for k in range(0, num_classes, WIDTH):
-            load_tile(array, base + k, num_classes, min(WIDTH, num_classes - k), tile, k * WIDTH)
+            load_tile(array, base + k, num_classes, least(WIDTH, num_classes - k), tile, k * WIDTH)
     else:
         for k in range(num_classes):
             store(tile, k * WIDTH, load_strided(array, base + k, num_classes, rows.count))
@@ -103,7 +104,7 @@ def _scatter(out, rows, num_classes, tile):
     base = rows.row * num_classes
     if rows.count == WIDTH:
         for k in range(0, num_classes, WIDTH):
-            store_tile(out, base + k, num_classes, min(WIDTH, num_classes - k), tile, k * WIDTH)
+            store_tile(out, base + k, num_classes, least(WIDTH, num_classes - k), tile, k * WIDTH)
     else:
         for k in range(num_classes):
             store_strided(out, base + k, num_classes, rows.count, load(tile, k * WIDTH))
@@ -293,7 +294,7 @@ def _lookups(factor):
 @inlined
 def _label_at(lookups, labels, ignore, rows, i):
     """Look up the label of the i-th row; return the row and its label, 0 for an ignored one."""
-    row = rows.row + min(i, rows.count - 1)
+    row = rows.row + least(i, rows.count - 1)
     y = labels[row]
     lookups.live[i] = 1.0
     if y == ignore:

@@ -192,6 +192,16 @@ for _function, _emit in _OPERATORS.items():
 
 
 @intrinsic
+def least(typingctx: Any, a: Any, b: Any) -> Any:
+    """The smaller of two integers: ``min``, which compiles a function."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.icmp_signed("<", *args), *args)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
 def splat(typingctx: Any, x: Any) -> Any:
     """Eight copies of a number."""
 

@@ -34,6 +34,7 @@ from .simd import (
     flags,
     fma,
     iota,
+    least,
     load,
     load_first,
     max_lanes,
@@ -235,7 +236,7 @@ def window(transform, num_classes, chunk):
 def _window(transform, num_classes, chunk):
     if getattr(transform, "instance_class", None) is Shift:
         return lambda transform, num_classes, chunk: num_classes
-    return lambda transform, num_classes, chunk: min(num_classes, chunk)
+    return lambda transform, num_classes, chunk: least(num_classes, chunk)
 
 
 # ---- loads: a whole vector, or what is left of a row ----
@@ -320,7 +321,7 @@ def _transformed(source, chunk, y):
         peak = splat(-np.inf)
         k = 0
         while k < chunk.count:
-            x = transformed_at(source, inside(chunk, k, min(WIDTH, chunk.count - k)), y)
+            x = transformed_at(source, inside(chunk, k, least(WIDTH, chunk.count - k)), y)
             peak = maximum(x, peak)
             k += WIDTH
         return max_lanes(peak)
@@ -340,7 +341,7 @@ def _peak_of(z, base, n):
         d = maximum(load(z, base + k + 3 * WIDTH), d)
         k += 4 * WIDTH
     while k < n:
-        a = maximum(load_some(z, base + k, min(WIDTH, n - k), -np.inf), a)
+        a = maximum(load_some(z, base + k, least(WIDTH, n - k), -np.inf), a)
         k += WIDTH
     return max_lanes(maximum(maximum(a, b), maximum(c, d)))
 
@@ -355,7 +356,7 @@ def _peak_of_shifted(source, chunk):
         b = maximum(loaded(source, inside(chunk, k + WIDTH, WIDTH), -np.inf)[0], b)
         k += 2 * WIDTH
     while k < n:
-        a = maximum(loaded(source, inside(chunk, k, min(WIDTH, n - k)), -np.inf)[0], a)
+        a = maximum(loaded(source, inside(chunk, k, least(WIDTH, n - k)), -np.inf)[0], a)
         k += WIDTH
     return max_lanes(maximum(a, b))
 
@@ -483,7 +484,7 @@ def _choose_kept_at(source, place):
         def of_rows(source, place):
             mask, stride, lane = source.transform.mask, source.transform.mask_stride, source.lane
             for i in range(WIDTH):
-                lane[i] = 1.0 if mask[(place.row + min(i, place.count - 1)) * stride + place.k] else 0.0
+                lane[i] = 1.0 if mask[(place.row + least(i, place.count - 1)) * stride + place.k] else 0.0
             return load(lane, 0)
 
         return of_rows
