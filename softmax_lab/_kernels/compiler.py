@@ -75,7 +75,6 @@ _UNUSED_PASSES = {
     "LiteralUnroll",
     "MakeFunctionToJitFunction",
     "NopythonRewrites",
-    "RewriteDynamicRaises",
     "WithLifting",
 }
 
