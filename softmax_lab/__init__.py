@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import balance, losses
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
+from ._warm import warm
 from .calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum, softmax_vjp
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
 from .softmax import log_softmax, logsumexp, softmax
@@ -38,6 +39,7 @@ __all__ = [
     "softmax_jvp",
     "softmax_spectrum",
     "softmax_vjp",
+    "warm",
 ]
 
 # imported on first use: most of what they do needs packages that the base install lacks

@@ -1,4 +1,4 @@
-"""The command ``softmax-lab``: the audit from the shell.
+"""The command ``softmax-lab``: the audit from the shell, and compiling ahead.
 
 Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be
 carried out; 130: interrupted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import math
 import os
 import sys
@@ -16,13 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from . import _dispatch, losses
 from ._checks import FLOAT_DTYPES
 from ._extras import absent, missing
 from ._files import check_writable
 from ._version import __version__
+from ._warm import warm
 from .audit import CHECKS, adapters, report, run
 from .audit.run import NothingToAuditError
 from .audit.subject import FUNCTIONS
+from .spec import LossSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        return _list() if arguments.list else _audit(arguments, parser)
+        run_command: Callable[[argparse.Namespace, argparse.ArgumentParser], int] = arguments.command
+        return run_command(arguments, parser)
     except _CannotRunError as error:
         print(f"softmax-lab: error: {error}", file=sys.stderr)
         return 2
@@ -79,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"softmax-lab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_audit(commands)
+    _add_warm(commands)
+    return parser
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     audit = commands.add_parser(
         "audit",
         help="check implementations of softmax and cross-entropy against exact arithmetic",
@@ -118,7 +129,34 @@ def _parser() -> argparse.ArgumentParser:
             help=f"write the result as {kind.upper()}; - is standard output",
         )
     audit.add_argument("--quiet", action="store_true", help="print nothing but errors; the exit status tells")
-    return parser
+    audit.set_defaults(command=_audit)
+
+
+def _add_warm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    warm = commands.add_parser(
+        "warm",
+        help="compile ahead what first calls would wait for: for a container's build",
+        description="Compile ahead what first calls would wait for. It is kept beside the package, or where "
+        "NUMBA_CACHE_DIR says, and serves the kind of processor that it was compiled on.",
+        allow_abbrev=False,
+    )
+    warm.add_argument(
+        "--loss",
+        action="append",
+        choices=losses.REGISTRY,
+        metavar="NAME",
+        help=f"a loss to compile, of {', '.join(losses.REGISTRY)}; may be repeated (default: plain)",
+    )
+    warm.add_argument(
+        "--dtype",
+        action="append",
+        choices=FLOAT_DTYPES,
+        help="a type of logits; may be repeated (default: float32)",
+    )
+    warm.add_argument("--where", action="store_true", help="calls with a mask too")
+    warm.add_argument("--soft", action="store_true", help="target distributions too")
+    warm.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    warm.set_defaults(command=_warm)
 
 
 def _limit(text: str) -> float:
@@ -159,6 +197,8 @@ def _list() -> int:
 
 
 def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if arguments.list:
+        return _list()
     if not arguments.names:
         parser.error("audit: name at least one implementation, or use --list")
     targets = _targets(arguments)
@@ -167,6 +207,50 @@ def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         frame = _audited({name: _made(name) for name in arguments.names}, arguments)
     _write(frame, targets, arguments)
     return 0 if frame["ok"].all() else 1
+
+
+# classes of the losses that have an entry a class: short rows and long ones
+_CLASSES = (8, 32, 64, 1024)
+
+
+def _warm(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    place = _place_of_loops()
+    try:
+        warmed = warm(
+            [spec for name in arguments.loss or ["plain"] for spec in _examples(losses.REGISTRY[name])],
+            arguments.dtype or ["float32"],
+            where=arguments.where,
+            soft=arguments.soft,
+            progress=not arguments.quiet and not absent("tqdm"),
+        )
+    except ModuleNotFoundError as error:
+        raise _CannotRunError(error) from error
+    _place_of_loops()
+    if not arguments.quiet:
+        _say(f"{warmed.compiled} loops compiled, {warmed.ready} were there already: {place}")
+    return 0
+
+
+def _place_of_loops() -> str:
+    """Return where compiled loops are kept; a status of 0 would say that there are some."""
+    if _dispatch.choose(2) == "reference":
+        raise _CannotRunError("there is nothing to compile: Numba cannot be had, and NumPy does the work")
+    from ._kernels.compiler import LOOPS
+
+    place: str | None = LOOPS[0].stats.cache_path
+    if place is None:
+        raise _CannotRunError("no folder can be written for what is compiled: set NUMBA_CACHE_DIR")
+    return place
+
+
+def _examples(factory: Callable[..., LossSpec]) -> list[LossSpec]:
+    """Return specs of a named loss: one, or one for each number of classes."""
+    parameters = inspect.signature(factory).parameters
+    if "counts" in parameters:
+        return [factory(counts=range(1, classes + 1)) for classes in _CLASSES]
+    if "class_weight" in parameters:
+        return [factory(class_weight=[0.5, *[1.0] * (classes - 1)]) for classes in _CLASSES]
+    return [factory()]
 
 
 def _targets(arguments: argparse.Namespace) -> dict[str, str | TextIO]:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba import types
 from numba.core import caching
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import overload
 
 __all__ = [
+    "LOOPS",
     "allocating",
     "allocating_overload",
     "called_overload",
@@ -61,15 +64,54 @@ class _Cache(caching.FunctionCache):
             super().save_overload(signature, data)
 
 
-_IEEE = {"error_model": "numpy"}  # a division by zero is an infinity or NaN, and no exception
+# What the loops have nothing for: closures, `with`, unrolled literals, array expressions, annotated listings.
+_UNUSED_PASSES = {
+    "AnnotateTypes",
+    "FindLiterallyCalls",
+    "InlineClosureLikes",
+    "InlineInlinables",
+    "InlineOverloads",
+    "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NopythonRewrites",
+    "WithLifting",
+}
+
+
+class _Compiler(CompilerBase):
+    """Numba's own passes but for those without work here, which take their time all the same."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [step for step in manager.passes if step[0].__name__ not in _UNUSED_PASSES]
+        manager.finalize()
+        return [manager]
+
+
+# a division by zero is an infinity or NaN, and no exception
+_IEEE = {"error_model": "numpy", "pipeline_class": _Compiler}
+# Nobody calls a helper from Python, or by its address: the two wrappers would be a third of all compiling.
+_HELPER = {**_IEEE, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
 # the work on a vector. So they must not return one, not even inside a tuple: the caller would release it.
-_BORROWING = {**_IEEE, "_nrt": False}
+_BORROWING = {**_HELPER, "_nrt": False}
+
+
+def _for_types(dispatcher: Any) -> Any:
+    """Have a helper compiled once for a type, and not again for each constant of it that a caller passes."""
+    fold = dispatcher._compiler.fold_argument_types
+
+    def fold_types(args: Any, kws: Any) -> Any:
+        return fold(tuple(types.unliteral(arg) for arg in args), kws)
+
+    dispatcher._compiler.fold_argument_types = fold_types
+    return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper into every loop that calls it."""
-    return numba.njit(forceinline=True, **_BORROWING)(function)
+    return _for_types(numba.njit(forceinline=True, **_BORROWING)(function))
 
 
 def helper(function: Callable[..., Any]) -> Any:
@@ -77,17 +119,17 @@ def helper(function: Callable[..., Any]) -> Any:
 
     It runs seldom, or long enough for the call not to count.
     """
-    return numba.njit(**_BORROWING)(function)
+    return _for_types(numba.njit(**_BORROWING)(function))
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile a helper that makes arrays of its own, or returns those that it is given."""
-    return numba.njit(**_IEEE)(function)
+    return _for_types(numba.njit(**_HELPER)(function))
 
 
 def allocating_overload(function: Callable[..., Any]) -> Any:
     """Choose an implementation by the arguments' types; it makes arrays of its own."""
-    return overload(function, jit_options=_IEEE)
+    return overload(function, jit_options=_HELPER)
 
 
 def called_overload(function: Callable[..., Any]) -> Any:
@@ -100,12 +142,17 @@ def inlined_overload(function: Callable[..., Any]) -> Any:
     return overload(function, jit_options={"forceinline": True, **_BORROWING})
 
 
+#: all loops, in the order of their definition: what has been compiled is asked of them
+LOOPS: list[Any] = []
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a loop, cached on disk.
 
     It runs without the interpreter's lock, so that rows can be shared between threads.
     """
     dispatcher = numba.njit(nogil=True, **_IEEE)(function)
+    LOOPS.append(dispatcher)
     try:
         dispatcher._cache = _Cache(dispatcher.py_func)
     except RuntimeError:  # no folder to write to

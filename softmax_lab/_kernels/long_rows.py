@@ -20,14 +20,25 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .compiler import allocating, called_overload, compiled, helper, inlined, inlined_overload
+from .compiler import (
+    allocating,
+    allocating_overload,
+    called_overload,
+    compiled,
+    helper,
+    inlined,
+    inlined_overload,
+)
 from .exponential import LARGEST
 from .relative import below, exp_below, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
     iota,
+    least,
     load,
     prefetch,
+    scratch,
+    scratch_singles,
     settle,
     splat,
     store,
@@ -116,7 +127,7 @@ def chunk_of(source, row, c, num_classes):
     """The c-th chunk of a row."""
     first = c * CHUNK
     at = first if is_whole(source, num_classes) else 0
-    return Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), at)
+    return Classes(row, row * num_classes, first, least(CHUNK, num_classes - first), at)
 
 
 @inlined
@@ -146,7 +157,7 @@ def _shared_peak(source, row, y, num_classes):
         peak = -np.inf
         for first in range(0, num_classes, CHUNK):
             # each in the place of the one before
-            chunk = Classes(row, row * num_classes, first, min(CHUNK, num_classes - first), 0)
+            chunk = Classes(row, row * num_classes, first, least(CHUNK, num_classes - first), 0)
             peak = max(peak, transformed(source, chunk, y))
         return peak
 
@@ -211,7 +222,7 @@ def _sum_in_lanes(source, chunk, peak, y, keep):
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
-        count = min(WIDTH, n - k)
+        count = least(WIDTH, n - k)
         _, p = relative(source, inside(chunk, k, count), m)
         if keep:
             store_first(source.held, chunk.at + k, count, p)
@@ -352,7 +363,7 @@ def _below_peak(source, chunk, peak):
     a = error = ties = zero
     k = 0
     while k < chunk.count:
-        x, p = relative(source, inside(chunk, k, min(WIDTH, chunk.count - k)), m)
+        x, p = relative(source, inside(chunk, k, least(WIDTH, chunk.count - k)), m)
         ties += where_equal(x, m, one, zero)
         a, error = accumulate(source.z, a, error, where_equal(x, m, zero, p))
         k += WIDTH
@@ -440,7 +451,7 @@ def fill(out, offset, n, value):
     v = splat(value)
     k = 0
     while k < n:
-        store_first(out, offset + k, min(WIDTH, n - k), v)
+        store_first(out, offset + k, least(WIDTH, n - k), v)
         k += WIDTH
 
 
@@ -497,17 +508,17 @@ def _scaled_in_lanes(source, chunk, out, factor, streaming):
             _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), value, 0.0), streaming)
             k += WIDTH
         else:
-            count = min(WIDTH, line - k if k < line else n - k)
+            count = least(WIDTH, line - k if k < line else n - k)
             value = held_exponentials(source, chunk.at + k, count) * f
             store_first(out, offset + k, count, masked(source, inside(chunk, k, count), value, 0.0))
             k += count
 
 
 @inlined
-def _softmax_of_row(scratch, out, streaming, peaks, sums, row, num_classes):
-    whole, ahead = is_whole(scratch, num_classes), Ahead(out, not streaming)
+def _softmax_of_row(held_in, out, streaming, peaks, sums, row, num_classes):
+    whole, ahead = is_whole(held_in, num_classes), Ahead(out, not streaming)
     _ask_for_ends(out, row * num_classes, num_classes, streaming)
-    source = holding_in(scratch, None, out, streaming, row, num_classes)
+    source = holding_in(held_in, None, out, streaming, row, num_classes)
     peak = summed(source, peaks, sums, row, num_classes, whole, ahead)
     total = total_of(source, peaks, sums, peak)
     for c in range(len(peaks)):
@@ -522,10 +533,10 @@ def _softmax_of_row(scratch, out, streaming, peaks, sums, row, num_classes):
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
-    scratch = long_source_of(transform, z, held_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
+    source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
-        _softmax_of_row(scratch, out, streaming, peaks, sums, row, num_classes)
+        _softmax_of_row(source, out, streaming, peaks, sums, row, num_classes)
     settle()
 
 
@@ -572,7 +583,7 @@ def _logarithms(source, chunk, out, peak, log_total, streaming):
             _put(out, offset + k, masked(source, inside(chunk, k, WIDTH), x, -np.inf), streaming)
             k += WIDTH
         else:
-            count = min(WIDTH, line - k if k < line else n - k)
+            count = least(WIDTH, line - k if k < line else n - k)
             x = log_relative(source, inside(chunk, k, count), m, minus)
             store_first(out, offset + k, count, masked(source, inside(chunk, k, count), x, -np.inf))
             k += count
@@ -593,7 +604,7 @@ def _log_softmax_of_row(source, out, streaming, peaks, sums, row, num_classes):
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
         _log_softmax_of_row(source, out, streaming, peaks, sums, row, num_classes)
@@ -612,7 +623,7 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 
     ``out`` is not used.
     """
-    peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
+    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
     for row in range(start, stop):
         values[row] = _logsumexp_of_row(source, peaks, sums, row, num_classes)
@@ -666,7 +677,7 @@ def _gradient_in_lanes(source, smooth, chunk, factor, gradient, out, streaming):
             _put(out, offset + k, through(source, classes, g), streaming)
             k += WIDTH
         else:
-            classes = inside(chunk, k, min(WIDTH, line - k if k < line else n - k))
+            classes = inside(chunk, k, least(WIDTH, line - k if k < line else n - k))
             g = held_exponentials(source, classes.at, classes.count) * f
             g = less_target(smooth, classes, g, gradient.spread)
             g = where_equal(iota(), splat(float(y - k)), target, g)
@@ -743,11 +754,25 @@ class Room(NamedTuple):
     aside: Any  # as ``Source.held``, with given distributions
 
 
+def _aside(source, size):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_aside)
+def _choose_aside(source, size):
+    if in_singles(source):
+        return lambda source, size: scratch_singles(size)
+    return lambda source, size: scratch(size)
+
+
 @allocating
 def _room_of(source, smooth, num_classes):
     chunks = chunks_of(num_classes)
-    aside = np.empty(len(source.held) if smoothing_of(smooth, 0)[1] else 0, source.held.dtype)
-    return Room(np.empty(chunks), np.empty(chunks), aside)
+    return Room(
+        scratch(chunks),
+        scratch(chunks),
+        _aside(source, len(source.held) if smoothing_of(smooth, 0)[1] else 0),
+    )
 
 
 @helper
@@ -809,14 +834,14 @@ def _set_ignored(results, row, num_classes):
 
 
 @inlined
-def _loss_of_row(scratch, smooth, results, room, row, weights, fields):
+def _loss_of_row(held_in, smooth, results, room, row, weights, fields):
     out, streaming, num_classes = results.out, results.streaming, row.num_classes
     peaks, sums = room.peaks, room.sums
-    whole, ahead = is_whole(scratch, num_classes), Ahead(out, not streaming)
+    whole, ahead = is_whole(held_in, num_classes), Ahead(out, not streaming)
     _ask_for_ends(out, row.row * num_classes, num_classes, streaming)
-    source = scratch
+    source = held_in
     if results.wanted:
-        source = holding_in(scratch, smooth, out, streaming, row.row, num_classes)
+        source = holding_in(held_in, smooth, out, streaming, row.row, num_classes)
     eps, soft = smoothing_of(smooth, row.y)
     found = _walk(source, smooth, peaks, sums, row, results.wanted and whole, ahead)
     unit = unit_of(source, found.peak)
@@ -825,7 +850,7 @@ def _loss_of_row(scratch, smooth, results, room, row, weights, fields):
         others -= excess_at_peak(source, found.peak)
     w, scale = weight_of(weights, row.row, row.y, soft), scale_of(weights, row.row)
     shift = found.peak * inverse_temperature(source)
-    if soft:
+    if smooth is not None and soft:  # without it the branch is not compiled
         log_total = _log_total(source, row, found.peak, others, room.aside)
         terms = _given_terms(others, log_total, shift, eps, found.target, w, scale, fields)
     else:
@@ -938,6 +963,6 @@ def rescale(out, factor, start, stop):
         store(out, k + 3 * WIDTH, d * f)
         k += 4 * WIDTH
     while k < stop:
-        count = min(WIDTH, stop - k)
+        count = least(WIDTH, stop - k)
         store_some(out, k, count, load_some(out, k, count, 0.0) * f)
         k += WIDTH

@@ -28,7 +28,20 @@ from .long_rows import (
     total_of,
 )
 from .relative import below, exp_below, inverse_temperature
-from .simd import WIDTH, entry, fma, iota, max_lanes, maximum, put, splat, sum_lanes, where_equal
+from .simd import (
+    WIDTH,
+    entry,
+    fma,
+    iota,
+    least,
+    max_lanes,
+    maximum,
+    put,
+    scratch,
+    splat,
+    sum_lanes,
+    where_equal,
+)
 from .singles import Ahead
 from .target import (
     Array,
@@ -99,7 +112,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         total = error = zero
         k = 0
         while k < n:
-            x = load_some(p, base + k, min(WIDTH, n - k), 0.0)
+            x = load_some(p, base + k, least(WIDTH, n - k), 0.0)
             peak, low = maximum(x, peak), maximum(zero - x, low)
             total, error = add(p, total, error, x)
             k += WIDTH
@@ -110,7 +123,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         total = error = zero
         k = 0
         while k < n:
-            count = min(WIDTH, n - k)
+            count = least(WIDTH, n - k)
             x = load_some(p, base + k, count, 0.0)
             away = load_some(tangents, base + k, count, 0.0) - top
             total, error = add(p, total, error, where_equal(x, zero, zero, x * away))
@@ -118,7 +131,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
         mean = splat(sum_lanes(total) + sum_lanes(error))
         k = 0
         while k < n:
-            count = min(WIDTH, n - k)
+            count = least(WIDTH, n - k)
             centred = (load_some(tangents, base + k, count, 0.0) - top) - mean
             store_some(out, base + k, count, load_some(p, base + k, count, 0.0) * centred * m)
             k += WIDTH
@@ -131,7 +144,7 @@ def _index(source, chunk, peak):
     best = none
     k = 0
     while k < chunk.count:
-        x, _ = loaded(source, inside(chunk, k, min(WIDTH, chunk.count - k)), -np.inf)
+        x, _ = loaded(source, inside(chunk, k, least(WIDTH, chunk.count - k)), -np.inf)
         best = maximum(where_equal(x, m, splat(float(-k)) - iota(), none), best)
         k += WIDTH
     found = max_lanes(best)
@@ -158,15 +171,15 @@ class Parts(NamedTuple):
 @allocating
 def _parts(chunks):
     return Parts(
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
-        np.empty(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
+        scratch(chunks),
     )
 
 
@@ -187,7 +200,7 @@ def _moment(source, chunk, tangents, start):
     product = error = total = total_error = zero
     k = 0
     while k < chunk.count:
-        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        classes = inside(chunk, k, least(WIDTH, chunk.count - k))
         e = load_some(source.held, classes.at, classes.count, 0.0)
         t = tangent_at(source, classes, tangents) - t_0
         product, error = add(source.z, product, error, where_equal(e, zero, zero, e * t))
@@ -326,7 +339,7 @@ def _components(source, smooth, chunk, factor, product, tangents, out):
     a, b, g_a = splat(product.tilt), splat(product.constant), splat(product.alpha)
     k = 0
     while k < chunk.count:
-        classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+        classes = inside(chunk, k, least(WIDTH, chunk.count - k))
         e = load_some(source.held, classes.at, classes.count, 0.0) * f
         tau = (tangent_at(source, classes, tangents) - t_start) - m
         result = less_target(smooth, classes, e * fma(a, tau, b), product.spread)
@@ -351,7 +364,7 @@ def _product_of(source, smooth, parts, found, row, weights, fields):
     merged = _merged(source, parts, found.peak, t_0)
     weight, scale = weight_of(weights, row.row, row.y, soft), scale_of(weights, row.row)
     shift = found.peak * inverse_temperature(source)
-    if soft:
+    if smooth is not None and soft:  # without it the branch is not compiled
         return _given_product(merged, eps, shift, t_0, weight, scale, fields)
     r_y = prior_of(smooth, row.y, merged.r_sum)
     r_d, r_tau = merged.r_d, merged.r_tau

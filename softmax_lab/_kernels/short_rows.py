@@ -34,10 +34,12 @@ from .short_singles import (
 from .simd import (
     SINGLES,
     WIDTH,
+    least,
     load,
     load_strided,
     load_tile,
     maximum,
+    scratch,
     splat,
     store,
     store_strided,
@@ -92,7 +94,7 @@ def _room(num_classes):
 @inlined
 def _rows_at(row, stop):
     """The first class of the eight rows from ``row`` on, or of those before ``stop``."""
-    return Column(row, min(WIDTH, stop - row), 0)
+    return Column(row, least(WIDTH, stop - row), 0)
 
 
 @inlined
@@ -107,7 +109,7 @@ def _gather(array, rows, num_classes, tile):
     base = rows.row * num_classes
     if rows.count == WIDTH:
         for k in range(0, num_classes, WIDTH):
-            load_tile(array, base + k, num_classes, min(WIDTH, num_classes - k), tile, k * WIDTH)
+            load_tile(array, base + k, num_classes, least(WIDTH, num_classes - k), tile, k * WIDTH)
     else:
         for k in range(num_classes):
             store(tile, k * WIDTH, load_strided(array, base + k, num_classes, rows.count))
@@ -119,7 +121,7 @@ def _scatter(out, rows, num_classes, tile):
     base = rows.row * num_classes
     if rows.count == WIDTH:
         for k in range(0, num_classes, WIDTH):
-            store_tile(out, base + k, num_classes, min(WIDTH, num_classes - k), tile, k * WIDTH)
+            store_tile(out, base + k, num_classes, least(WIDTH, num_classes - k), tile, k * WIDTH)
     else:
         for k in range(num_classes):
             store_strided(out, base + k, num_classes, rows.count, load(tile, k * WIDTH))
@@ -188,6 +190,14 @@ def _probabilities(source, rows, num_classes, peak):
         hold(source.held, column, masked(source, column, held_at(source.held, column, 0.0) * factor, 0.0))
 
 
+@allocating
+def _no_labels():
+    """Return `Labels` that say of eight rows that they have no target."""
+    labels = Labels(scratch(WIDTH), scratch(WIDTH))
+    store(labels.index, 0, splat(-1.0))
+    return labels
+
+
 def _softmax(z, out, transform, num_classes, start, stop):
     raise NotImplementedError("compiled only")
 
@@ -199,13 +209,13 @@ def _choose_softmax(z, out, transform, num_classes, start, stop):
         def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
             room = room_of(num_classes)
             for row in range(start, stop, SINGLES):
-                softmax_of_sixteen(z, out, room, Rows(row, min(SINGLES, stop - row), num_classes))
+                softmax_of_sixteen(z, out, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, out, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-        labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        labels, held = _no_labels(), source.held
         for row in range(start, stop, WIDTH):
             rows = _rows_at(row, stop)
             peak = _transformed(source, rows, num_classes, labels)
@@ -261,13 +271,13 @@ def _choose_log_softmax(z, out, transform, num_classes, start, stop):
         def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
             room = room_of(num_classes)
             for row in range(start, stop, SINGLES):
-                log_softmax_of_sixteen(z, out, room, Rows(row, min(SINGLES, stop - row), num_classes))
+                log_softmax_of_sixteen(z, out, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, out, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-        labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
+        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        labels, held = _no_labels(), source.held
         for row in range(start, stop, WIDTH):
             rows = _rows_at(row, stop)
             peak = _transformed(source, rows, num_classes, labels)
@@ -294,13 +304,13 @@ def _choose_logsumexp(z, values, transform, num_classes, start, stop):
         def in_sixteen_lanes(z, values, transform, num_classes, start, stop):
             room = room_of(num_classes)
             for row in range(start, stop, SINGLES):
-                logsumexp_of_sixteen(z, values, room, Rows(row, min(SINGLES, stop - row), num_classes))
+                logsumexp_of_sixteen(z, values, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, values, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
-        labels = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH))
+        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        labels = _no_labels()
         for row in range(start, stop, WIDTH):
             rows = _rows_at(row, stop)
             peak = _transformed(source, rows, num_classes, labels)
@@ -341,22 +351,30 @@ _LANES_OF_A_ROW = len(Sums._fields)
 @allocating
 def _lookups(factor):
     """Return room for them: weights of one, and one factor for all rows."""
-    return Lookups(
-        np.zeros(WIDTH),
-        np.empty(WIDTH),
-        np.ones(WIDTH),
-        np.zeros(WIDTH),
-        np.zeros(WIDTH),
-        np.ones(WIDTH),
-        np.full(WIDTH, factor),
-        np.empty(_LANES_OF_A_ROW * WIDTH),
+    lookups = Lookups(
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(_LANES_OF_A_ROW * WIDTH),
     )
+    zero, one = splat(0.0), splat(1.0)
+    store(lookups.index, 0, zero)
+    store(lookups.live, 0, one)
+    store(lookups.eps, 0, zero)
+    store(lookups.prior, 0, zero)
+    store(lookups.weights, 0, one)
+    store(lookups.scales, 0, splat(factor))
+    return lookups
 
 
 @inlined
 def _label_at(lookups, labels, ignore, rows, i):
     """Look up the label of the i-th row; return the row and its label, 0 for an ignored one."""
-    row = rows.row + min(i, rows.count - 1)
+    row = rows.row + least(i, rows.count - 1)
     y = labels[row]
     lookups.live[i] = 1.0
     if y == ignore:
@@ -446,9 +464,9 @@ def _sums_of(source, summed, target, lookups, peak):
 
 
 @inlined
-def _terms_of(source, sums, log_total, target, lookups, fields, soft):
+def _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft):
     """Return the `Terms` of eight rows."""
-    if soft:
+    if smooth is not None and soft:  # without it the branch is not compiled
         return _given_row_by_row(sums, log_total, target, lookups, fields)
     if not are_plain(fields):
         return _row_by_row(sums, lookups, fields)
@@ -611,7 +629,7 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
             room = room_of(num_classes)
             lookups = _lookups(given.weights.factor), _lookups(given.weights.factor)
             for row in range(start, stop, SINGLES):
-                rows = Rows(row, min(SINGLES, stop - row), num_classes)
+                rows = Rows(row, least(SINGLES, stop - row), num_classes)
                 _loss_of_sixteen(z, results, given, room, lookups, rows)
 
         return in_sixteen_lanes
@@ -619,21 +637,23 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
     def in_lanes(z, results, given, transform, smooth, num_classes, start, stop):
         out, labels, ignore = results.out, given.labels, given.ignore
         values, kept, weights, fields = results.values, results.kept, given.weights, given.fields
-        source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
         held, zero = source.held, splat(0.0)
-        given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
+        target_rows = scratch(len(held) if smoothing_of(smooth, 0)[1] else 0)
         lookups = _lookups(weights.factor)
         targets = Labels(lookups.index, lookups.margin)
         for row in range(start, stop, WIDTH):
             rows = _rows_at(row, stop)
             ignored, soft = _look_up(lookups, labels, ignore, smooth, weights, rows)
             peak = _transformed(source, rows, num_classes, targets)
-            _gather_given(smooth, rows, num_classes, given)
-            target = target_sums_of_rows(smooth, given, source, rows, num_classes, peak)
-            log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak)) if soft else zero
+            _gather_given(smooth, rows, num_classes, target_rows)
+            target = target_sums_of_rows(smooth, target_rows, source, rows, num_classes, peak)
+            log_total = zero
+            if smooth is not None and soft:  # without it the branch is not compiled
+                log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak))
             summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
             sums = _sums_of(source, summed, target, lookups, peak)
-            terms = _terms_of(source, sums, log_total, target, lookups, fields, soft)
+            terms = _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft)
             if ignored:
                 terms = _without_ignored(lookups, terms)
             store_strided(values, row, 1, rows.count, terms.value)
@@ -643,7 +663,7 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
             if not results.wanted:
                 continue
             gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
-            _gradients(source, smooth, given, rows, num_classes, gradient)
+            _gradients(source, smooth, target_rows, rows, num_classes, gradient)
             _scatter(out, rows, num_classes, held)
 
     return in_lanes
@@ -653,9 +673,9 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
 def _loss_of_sixteen(z, results, given, room, lookups, rows):
     """Value and gradient of sixteen rows: exponentials in sixteen lanes, their formula twice in eight."""
     places = (
-        Column(rows.row, min(WIDTH, rows.count), 0),
+        Column(rows.row, least(WIDTH, rows.count), 0),
         # without a second half the last row takes its lanes, and what it writes is written twice
-        Column(rows.row + min(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0),
+        Column(rows.row + least(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0),
     )
     first_ignored, _ = _look_up(lookups[0], given.labels, given.ignore, None, given.weights, places[0])
     second_ignored, _ = _look_up(lookups[1], given.labels, given.ignore, None, given.weights, places[1])
@@ -691,7 +711,7 @@ def _terms_of_half(z, results, given, half, lookups, rows, ignored):
     zero = splat(0.0)
     nothing = TargetSums(zero, zero, zero, zero)
     sums = _sums_of(source, Summed(half.others, half.d_y, zero), nothing, lookups, half.peak)
-    terms = _terms_of(source, sums, zero, nothing, lookups, given.fields, False)
+    terms = _terms_of(source, None, sums, zero, nothing, lookups, given.fields, False)
     if ignored:
         terms = _without_ignored(lookups, terms)
     store_strided(results.values, rows.row, 1, rows.count, terms.value)
@@ -762,9 +782,9 @@ def cross_entropy_gradient(
 
     Arguments as in ``long_rows.cross_entropy_gradient``.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
     held, soft = source.held, smoothing_of(smooth, 0)[1]
-    given = np.empty(len(held) if soft else 0)
+    given = scratch(len(held) if soft else 0)
     lookups = _lookups(upstream[0])
     targets = Labels(lookups.index, lookups.margin)
     for row in range(start, stop, WIDTH):

@@ -37,6 +37,7 @@ from .simd import (
     ask_for,
     fma,
     iota_singles,
+    least,
     load,
     load_first_singles,
     load_quad,
@@ -46,6 +47,8 @@ from .simd import (
     maximum,
     narrowed,
     prefetch,
+    scratch,
+    scratch_singles,
     splat,
     splat_single,
     store,
@@ -93,24 +96,26 @@ class Rows(NamedTuple):
 def room_of(num_classes):
     """Return scratch for sixteen rows."""
     size = SINGLES * (num_classes + SINGLES)
+    skipped = scratch_singles(SINGLES)
+    store_singles(skipped, 0, splat_single(-1.0))
     return Room(
-        np.empty(size, np.float32),
-        np.empty(size, np.float32),
-        np.empty(SINGLES, np.float32),
-        np.empty(SINGLES, np.float32),
-        np.empty(SINGLES, np.float32),
-        np.empty(SINGLES),
-        np.full(SINGLES, -1.0, np.float32),
-        np.empty(SINGLES, np.float32),
-        np.empty(SINGLES),
-        np.empty(SINGLES * num_classes, np.float32),
+        scratch_singles(size),
+        scratch_singles(size),
+        scratch_singles(SINGLES),
+        scratch_singles(SINGLES),
+        scratch_singles(SINGLES),
+        scratch(SINGLES),
+        scratch_singles(SINGLES),
+        scratch_singles(SINGLES),
+        scratch(SINGLES),
+        scratch_singles(SINGLES * num_classes),
     )
 
 
 @inlined
 def _base_at(rows, i):
     """Where in memory a row starts."""
-    return (rows.row + min(i, rows.count - 1)) * rows.num_classes
+    return (rows.row + least(i, rows.count - 1)) * rows.num_classes
 
 
 @inlined
@@ -130,7 +135,7 @@ def _gather(array, rows, tile):
         load_some_quad(array, base, n, rows.count, n, tile, 0)
         return
     for k in range(0, n, 4):
-        first = min(k, n - 4)  # the last four overlap those before
+        first = least(k, n - 4)  # the last four overlap those before
         load_quad(array, base + first, n, rows.count, 4, tile, first * SINGLES)
 
 
@@ -142,7 +147,7 @@ def _scatter(out, rows, tile):
         store_some_quad(out, base, n, rows.count, n, tile, 0)
         return
     for k in range(0, n, 4):
-        first = min(k, n - 4)
+        first = least(k, n - 4)
         store_quad(out, base + first, n, rows.count, 4, tile, first * SINGLES)
 
 
@@ -265,7 +270,7 @@ def _sums_across(room, rows, base, kind, out):
     total, peak, k = splat_single(START), load_singles(room.peaks, 0), 0
     base_of_next = (rows.row + SINGLES) * rows.num_classes
     while k < rows.num_classes:
-        end, running = min(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
+        end, running = least(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
         while k < end:
             x = load_singles(room.tile, k * SINGLES)
             if kind == BELOW:
@@ -308,7 +313,7 @@ def _sum_along(z, room, rows, i, base, kind, out):
             k += SINGLES
         if k == n:
             break
-        count = min(SINGLES, n - k)
+        count = least(SINGLES, n - k)
         x = load_first_singles(z, offset + k, count, -np.inf)
         if kind == BELOW:
             x = where_equal(x, peak, minus, x)
@@ -519,7 +524,7 @@ def _below(z, room, rows, peak):
         own, k, offset = splat_single(np.float64(room.peaks[i])), 0, _base_at(rows, i)
         below, ties = splat_single(-LARGEST), zero
         while k < rows.num_classes:
-            x = load_first_singles(z, offset + k, min(SINGLES, rows.num_classes - k), np.nan)
+            x = load_first_singles(z, offset + k, least(SINGLES, rows.num_classes - k), np.nan)
             ties += where_equal(x, own, one, zero)
             below = maximum(where_equal(x, own, minus, x), below)
             k += SINGLES
@@ -569,7 +574,7 @@ def log_softmax_of_sixteen(z, out, room, rows):
         m, minus = splat(np.float64(room.peaks[i])), splat(room.sums[i])
         offset, k, n = _base_at(rows, i), 0, rows.num_classes
         while k < n:
-            count = min(SINGLES, n - k)
+            count = least(SINGLES, n - k)
             a, b = widened(load_first_singles(z, offset + k, count, 0.0))
             store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
             k += SINGLES
@@ -580,6 +585,6 @@ def logsumexp_of_sixteen(z, values, room, rows):
     """Log-sum-exp of sixteen rows."""
     first_peak, second_peak, first, second = _log_normalisers(z, room, rows)
     # an infinite maximum is the result itself, where no NaN is beside it
-    store_first(values, rows.row, min(WIDTH, rows.count), first_peak + first)
+    store_first(values, rows.row, least(WIDTH, rows.count), first_peak + first)
     if rows.count > WIDTH:
         store_first(values, rows.row + WIDTH, rows.count - WIDTH, second_peak + second)

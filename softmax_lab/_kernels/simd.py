@@ -18,7 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba.np.arrayobj import make_array, populate_array
 
 WIDTH = 8
 SINGLES = 16
@@ -183,10 +184,6 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-_add = _binary(lambda builder, a, b: builder.fadd(a, b))
-_div = _binary(lambda builder, a, b: builder.fdiv(a, b))
-_sub = _binary(lambda builder, a, b: builder.fsub(a, b))
-_mul = _binary(lambda builder, a, b: builder.fmul(a, b))
 maximum = _binary(_larger)
 fma = _ternary(_fused)
 scale_exponent = _binary(_shift_exponent, (lanes,))
@@ -202,23 +199,37 @@ sum_lanes = _reduction(_in_order(lambda builder, a, b: builder.fadd(a, b)))
 max_lanes = _reduction(_in_order(_larger))
 
 
-def _overload_operator(function: Any, implementation: Any) -> None:
-    @overload(function)
-    def choose(a, b):
-        if a in _KINDS and a == b:
-            return lambda a, b: implementation(a, b)
-        return None
+def _define_operator(function: Any, emit: Callable[..., Any]) -> None:
+    """Let an operator of Python stand for an instruction; an ``overload`` would compile a function for it."""
+
+    @type_callable(function)
+    def choose(context):
+        return lambda a, b: a if a in _KINDS and a == b else None
+
+    @lower_builtin(function, Lanes, Lanes)
+    def lower(context, builder, signature, args):
+        return emit(builder, *args)
 
 
 _OPERATORS = {
-    operator.add: _add,
-    operator.iadd: _add,
-    operator.sub: _sub,
-    operator.mul: _mul,
-    operator.truediv: _div,
+    operator.add: lambda builder, a, b: builder.fadd(a, b),
+    operator.iadd: lambda builder, a, b: builder.fadd(a, b),
+    operator.sub: lambda builder, a, b: builder.fsub(a, b),
+    operator.mul: lambda builder, a, b: builder.fmul(a, b),
+    operator.truediv: lambda builder, a, b: builder.fdiv(a, b),
 }
-for _function, _implementation in _OPERATORS.items():
-    _overload_operator(_function, _implementation)
+for _function, _emit in _OPERATORS.items():
+    _define_operator(_function, _emit)
+
+
+@intrinsic
+def least(typingctx: Any, a: Any, b: Any) -> Any:
+    """The smaller of two integers: ``min``, which compiles a function."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.icmp_signed("<", *args), *args)
+
+    return types.int64(types.int64, types.int64), emit
 
 
 @intrinsic
@@ -316,6 +327,32 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     data = context.make_array(array_type)(context, builder, array).data
     place = builder.gep(data, [offset])
     return place if of is None else builder.bitcast(place, of.as_pointer())
+
+
+def _scratch(entry: types.Type, element: ir.Type, size: int) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, count: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            length = builder.mul(args[0], ir.Constant(_I64, size))
+            block = context.nrt.meminfo_alloc_aligned(builder, size=length, align=64)
+            array = make_array(signature.return_type)(context, builder)
+            populate_array(
+                array,
+                data=builder.bitcast(context.nrt.meminfo_data(builder, block), element.as_pointer()),
+                shape=[args[0]],
+                strides=[ir.Constant(_I64, size)],
+                itemsize=ir.Constant(_I64, size),
+                meminfo=block,
+            )
+            return array._getvalue()
+
+        return entry[::1](types.int64), emit
+
+    return operation
+
+
+# room for so many numbers: ``np.empty``, which alone compiles four functions
+scratch, scratch_singles = _scratch(types.float64, _DOUBLE, 8), _scratch(types.float32, _FLOAT, 4)
 
 
 def _of(element: ir.Type) -> ir.VectorType:

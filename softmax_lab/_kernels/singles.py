@@ -25,6 +25,7 @@ from .simd import (
     fma,
     iota,
     iota_singles,
+    least,
     load_first,
     load_first_singles,
     load_singles,
@@ -80,7 +81,7 @@ def _sum(source, chunk, base, y, keep, ahead):
     stop = y - y % SINGLES if 0 <= y < full else full
     while True:
         while k < stop:
-            end, error = min(k + BLOCK, stop), zero
+            end, error = least(k + BLOCK, stop), zero
             while k < end:
                 prefetch(source.z, offset_of(chunk) + n + k)
                 high, low, power = parts(load_singles(source.z, offset_of(chunk) + k), base)
@@ -98,7 +99,7 @@ def _sum(source, chunk, base, y, keep, ahead):
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
-        count = min(SINGLES, n - k)
+        count = least(SINGLES, n - k)
         here, z = (
             splat_single(float(y - k)),
             load_first_singles(source.z, offset_of(chunk) + k, count, -np.inf),
@@ -123,7 +124,7 @@ def _sum_of_large(source, chunk, peak, y, keep):
     m, zero, scale = splat(peak), splat(0.0), splat(2.0**REACH)
     total, k = zero, 0
     while k < chunk.count:
-        count = min(WIDTH, chunk.count - k)
+        count = least(WIDTH, chunk.count - k)
         p = relative(source, inside(chunk, k, count), m)[1] * scale
         if keep:
             store_first(source.held, chunk.at + k, count, p)
@@ -170,9 +171,9 @@ def index_in_singles(z, base, n, x):
     found, m, k = splat(0.0), splat(x), 0
     while k < n:
         at = splat(float(k)) + iota()
-        found = where_equal(load_some(z, base + k, min(WIDTH, n - k), 0.0), m, at, found)
+        found = where_equal(load_some(z, base + k, least(WIDTH, n - k), 0.0), m, at, found)
         k += WIDTH
-    return min(int(max_lanes(found)), n - 1)
+    return least(int(max_lanes(found)), n - 1)
 
 
 # ---- results, on the way out ----
@@ -181,7 +182,7 @@ def index_in_singles(z, base, n, x):
 @inlined
 def until_line(out, offset, n, streaming):
     """How many entries come before the first whole line: they are not written past the caches."""
-    return min(n, to_boundary(out, offset)) if streaming else 0
+    return least(n, to_boundary(out, offset)) if streaming else 0
 
 
 SMALLEST, LARGEST_FACTOR = 2.0**-100, 2.0**90
@@ -245,8 +246,8 @@ def _seldom(k, line, stop, full, n):
     They are those before the first whole line, the vector with entry y, or the last ones.
     """
     if k < line:
-        return min(SINGLES, line - k), stop
-    return min(SINGLES, n - k), full
+        return least(SINGLES, line - k), stop
+    return least(SINGLES, n - k), full
 
 
 @inlined

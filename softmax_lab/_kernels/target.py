@@ -19,7 +19,7 @@ from .._rows import read_only
 from ..spec import LossSpec, active
 from .compiler import allocating, called_overload, helper, inlined, inlined_overload
 from .relative import difference, log_relative
-from .simd import WIDTH, fma, iota, maximum, splat, sum_lanes, where_equal
+from .simd import WIDTH, fma, iota, least, maximum, splat, sum_lanes, where_equal
 from .terms import ValueFields
 from .transform import (
     Column,
@@ -256,7 +256,7 @@ def _tangent_under_prior(smooth, source, chunk, tangents, start):
         by_prior = splat(0.0)
         k = 0
         while k < chunk.count:
-            classes = inside(chunk, k, min(WIDTH, chunk.count - k))
+            classes = inside(chunk, k, least(WIDTH, chunk.count - k))
             by_prior += prior_at(source, classes, smooth.prior) * (
                 tangent_at(source, classes, tangents) - splat(start)
             )

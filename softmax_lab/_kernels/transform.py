@@ -36,12 +36,15 @@ from .simd import (
     fma,
     iota,
     iota_singles,
+    least,
     load,
     load_first,
     load_first_singles,
     load_singles,
     max_lanes,
     maximum,
+    scratch,
+    scratch_singles,
     splat,
     splat_single,
     store,
@@ -233,7 +236,7 @@ def _long_source_of(transform, z, size):
 
         def in_sixteen_lanes(transform, z, size):
             room = size if size <= HELD_IN_SINGLES else CHUNK
-            return Source(transform, z, np.empty(room, np.float32), np.empty(room, np.float32), None, None)
+            return Source(transform, z, scratch_singles(room), scratch_singles(room), None, None)
 
         return in_sixteen_lanes
     return lambda transform, z, size: source_of(transform, z, size, None)
@@ -247,13 +250,13 @@ def source_of(transform, z, size, lane):
 @allocating_overload(source_of)
 def _source_of(transform, z, size, lane):
     if isinstance(transform, types.NoneType) or getattr(transform, "instance_class", None) is Shift:
-        return lambda transform, z, size, lane: Source(transform, z, np.empty(size), None, None, lane)
+        return lambda transform, z, size, lane: Source(transform, z, scratch(size), None, None, lane)
     if z.dtype == types.float64:
         return lambda transform, z, size, lane: Source(
-            transform, z, np.empty(size), np.empty(size), np.empty(size if transform.cap > 0.0 else 0), lane
+            transform, z, scratch(size), scratch(size), scratch(size if transform.cap > 0.0 else 0), lane
         )
     return lambda transform, z, size, lane: Source(
-        transform, z, np.empty(size), None, np.empty(size if transform.cap > 0.0 else 0), lane
+        transform, z, scratch(size), None, scratch(size if transform.cap > 0.0 else 0), lane
     )
 
 
@@ -269,7 +272,7 @@ def window(transform, num_classes, chunk):
 def _window(transform, num_classes, chunk):
     if getattr(transform, "instance_class", None) is Shift:
         return lambda transform, num_classes, chunk: num_classes
-    return lambda transform, num_classes, chunk: min(num_classes, chunk)
+    return lambda transform, num_classes, chunk: least(num_classes, chunk)
 
 
 # ---- loads: a whole vector, or what is left of a row ----
@@ -354,7 +357,7 @@ def _transformed(source, chunk, y):
         peak = splat(-np.inf)
         k = 0
         while k < chunk.count:
-            x = transformed_at(source, inside(chunk, k, min(WIDTH, chunk.count - k)), y)
+            x = transformed_at(source, inside(chunk, k, least(WIDTH, chunk.count - k)), y)
             peak = maximum(x, peak)
             k += WIDTH
         return max_lanes(peak)
@@ -385,7 +388,7 @@ def _peak_in_singles(z, base, n):
         d = maximum(load_singles(z, base + k + 3 * SINGLES), d)
         k += 4 * SINGLES
     while k < n:
-        a = maximum(load_first_singles(z, base + k, min(SINGLES, n - k), -np.inf), a)
+        a = maximum(load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf), a)
         k += SINGLES
     return np.float64(max_lanes(maximum(maximum(a, b), maximum(c, d))))
 
@@ -409,7 +412,7 @@ def _peak_without(source, chunk, y, skipped):
         if not 0 <= k < n:
             return _peak_of(source.z, base, n)
         first = k - k % SINGLES
-        count = min(SINGLES, n - first)
+        count = least(SINGLES, n - first)
         x = load_first_singles(source.z, base + first, count, -np.inf)
         x = where_equal(iota_singles(), splat_single(float(k - first)), splat_single(-np.inf), x)
         around = np.float64(max_lanes(maximum(x, splat_single(-np.inf))))
@@ -430,7 +433,7 @@ def _peak_in_lanes(z, base, n):
         d = maximum(load(z, base + k + 3 * WIDTH), d)
         k += 4 * WIDTH
     while k < n:
-        a = maximum(load_some(z, base + k, min(WIDTH, n - k), -np.inf), a)
+        a = maximum(load_some(z, base + k, least(WIDTH, n - k), -np.inf), a)
         k += WIDTH
     return max_lanes(maximum(maximum(a, b), maximum(c, d)))
 
@@ -445,7 +448,7 @@ def _peak_of_shifted(source, chunk):
         b = maximum(loaded(source, inside(chunk, k + WIDTH, WIDTH), -np.inf)[0], b)
         k += 2 * WIDTH
     while k < n:
-        a = maximum(loaded(source, inside(chunk, k, min(WIDTH, n - k)), -np.inf)[0], a)
+        a = maximum(loaded(source, inside(chunk, k, least(WIDTH, n - k)), -np.inf)[0], a)
         k += WIDTH
     return max_lanes(maximum(a, b))
 
@@ -573,7 +576,7 @@ def _choose_kept_at(source, place):
         def of_rows(source, place):
             mask, stride, lane = source.transform.mask, source.transform.mask_stride, source.lane
             for i in range(WIDTH):
-                lane[i] = 1.0 if mask[(place.row + min(i, place.count - 1)) * stride + place.k] else 0.0
+                lane[i] = 1.0 if mask[(place.row + least(i, place.count - 1)) * stride + place.k] else 0.0
             return load(lane, 0)
 
         return of_rows
