@@ -67,25 +67,25 @@ MOST_CLASSES = 48
 
 
 @inlined
-def _room(num_classes):
+def room_of(num_classes):
     """Entries of a buffer for eight rows, in whole tiles."""
     return (num_classes + WIDTH - 1) // WIDTH * WIDTH * WIDTH
 
 
 @inlined
-def _rows_at(row, stop):
+def rows_at(row, stop):
     """The first class of the eight rows from ``row`` on, or of those before ``stop``."""
     return Column(row, min(WIDTH, stop - row), 0)
 
 
 @inlined
-def _class_of(rows, k):
+def class_of(rows, k):
     """A class of eight rows."""
     return Column(rows.row, rows.count, k)
 
 
 @inlined
-def _gather(array, rows, num_classes, tile):
+def gather(array, rows, num_classes, tile):
     """Copy eight rows to ``tile``, eight entries a class."""
     base = rows.row * num_classes
     if rows.count == WIDTH:
@@ -97,7 +97,7 @@ def _gather(array, rows, num_classes, tile):
 
 
 @inlined
-def _scatter(out, rows, num_classes, tile):
+def scatter(out, rows, num_classes, tile):
     """Write eight rows from ``tile``."""
     base = rows.row * num_classes
     if rows.count == WIDTH:
@@ -109,9 +109,9 @@ def _scatter(out, rows, num_classes, tile):
 
 
 @inlined
-def _transformed(source, rows, num_classes, labels):
+def transformed_rows(source, rows, num_classes, labels):
     """Bring eight rows to the scratch array as u T, and return their maxima."""
-    _gather(source.z, rows, num_classes, source.held)
+    gather(source.z, rows, num_classes, source.held)
     _transform(source, rows, num_classes, labels)
     return _peak(source, rows, num_classes)
 
@@ -126,7 +126,7 @@ def _choose_transform(source, rows, num_classes, labels):
 
         def add_bias(source, rows, num_classes, labels):
             for k in range(num_classes):
-                column = _class_of(rows, k)
+                column = class_of(rows, k)
                 hold(
                     source.held,
                     column,
@@ -140,7 +140,7 @@ def _choose_transform(source, rows, num_classes, labels):
     def transform(source, rows, num_classes, labels):
         look_up_margins(source, labels)
         for k in range(num_classes):
-            transformed_at(source, _class_of(rows, k), labels)
+            transformed_at(source, class_of(rows, k), labels)
 
     return transform
 
@@ -149,7 +149,7 @@ def _choose_transform(source, rows, num_classes, labels):
 def _peak(source, rows, num_classes):
     peak = splat(-np.inf)
     for k in range(num_classes):
-        peak = maximum(held_at(source.held, _class_of(rows, k), 0.0), peak)
+        peak = maximum(held_at(source.held, class_of(rows, k), 0.0), peak)
     return peak
 
 
@@ -161,26 +161,26 @@ def _probabilities(source, rows, num_classes, peak):
     """Hold the softmax of eight rows."""
     total = error = splat(0.0)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _, e = relative(source, column, peak)
         hold(source.held, column, e)
         total, error = accumulate(source.z, total, error, e)
     factor = splat(1.0) / (total + error)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         hold(source.held, column, masked(source, column, held_at(source.held, column, 0.0) * factor, 0.0))
 
 
 @compiled
 def softmax(z, out, streaming, transform, num_classes, start, stop):
     """Softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), np.empty(WIDTH))
     labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
+        rows = rows_at(row, stop)
+        peak = transformed_rows(source, rows, num_classes, labels)
         _probabilities(source, rows, num_classes, peak)
-        _scatter(out, rows, num_classes, held)
+        scatter(out, rows, num_classes, held)
 
 
 @inlined
@@ -189,7 +189,7 @@ def _log_normaliser(source, rows, num_classes, peak):
     zero, one = splat(0.0), splat(1.0)
     rest = error = ties = zero
     for k in range(num_classes):
-        x, e = relative(source, _class_of(rows, k), peak)
+        x, e = relative(source, class_of(rows, k), peak)
         ties += where_equal(x, peak, one, zero)
         rest, error = accumulate(source.z, rest, error, where_equal(x, peak, zero, e))
     return log1p((rest + error) + (ties - one))
@@ -207,7 +207,7 @@ def _logarithms(source, rows, num_classes, peak):
     """Hold the log-softmax of eight rows."""
     log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak))
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         x = log_relative(source, column, peak, log_total)
         hold(source.held, column, masked(source, column, x, -np.inf))
 
@@ -215,13 +215,13 @@ def _logarithms(source, rows, num_classes, peak):
 @compiled
 def log_softmax(z, out, streaming, transform, num_classes, start, stop):
     """Log-softmax of rows start ... stop - 1 of the flat array z to out, which may be z."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), np.empty(WIDTH))
     labels, held = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH)), source.held
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
+        rows = rows_at(row, stop)
+        peak = transformed_rows(source, rows, num_classes, labels)
         _logarithms(source, rows, num_classes, peak)
-        _scatter(out, rows, num_classes, held)
+        scatter(out, rows, num_classes, held)
 
 
 @compiled
@@ -230,11 +230,11 @@ def logsumexp(z, out, streaming, values, transform, num_classes, start, stop):
 
     ``out`` is not used.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), np.empty(WIDTH))
     labels = Labels(np.full(WIDTH, -1.0), np.empty(WIDTH))
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        peak = _transformed(source, rows, num_classes, labels)
+        rows = rows_at(row, stop)
+        peak = transformed_rows(source, rows, num_classes, labels)
         # an infinite peak is the result itself, where no NaN is beside it
         store_strided(values, row, 1, rows.count, peak + _log_normaliser(source, rows, num_classes, peak))
 
@@ -259,7 +259,7 @@ _LANES_OF_A_ROW = len(Sums._fields)
 
 
 @allocating
-def _lookups(factor):
+def lookups_of(factor):
     """Return room for them: weights of one, and one factor for all rows."""
     return Lookups(
         np.zeros(WIDTH),
@@ -286,7 +286,7 @@ def _label_at(lookups, labels, ignore, rows, i):
 
 
 @inlined
-def _look_up(lookups, labels, ignore, smooth, weights, rows):
+def look_up(lookups, labels, ignore, smooth, weights, rows):
     """Look up what eight rows need; return whether one is ignored, and whether distributions are given."""
     ignored, soft = False, False
     for i in range(WIDTH):
@@ -301,19 +301,19 @@ def _look_up(lookups, labels, ignore, smooth, weights, rows):
     return ignored, soft
 
 
-def _gather_given(smooth, rows, num_classes, given):
+def gather_given(smooth, rows, num_classes, given):
     """Copy the given distributions of eight rows to ``given``, where there are any."""
     raise NotImplementedError("compiled only")
 
 
-@called_overload(_gather_given)
+@called_overload(gather_given)
 def _choose_gather_given(smooth, rows, num_classes, given):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, rows, num_classes, given: None
 
     def copy(smooth, rows, num_classes, given):
         if len(smooth.rows):
-            _gather(smooth.rows, rows, num_classes, given)
+            gather(smooth.rows, rows, num_classes, given)
 
     return copy
 
@@ -330,7 +330,7 @@ class Summed(NamedTuple):
 
 
 @inlined
-def _targets(lookups, soft):
+def targets_of(lookups, soft):
     """The targets in lanes, or -1 for none: with given distributions."""
     return splat(-1.0) if soft else load(lookups.index, 0)
 
@@ -340,7 +340,7 @@ def _summed(source, rows, num_classes, peak, y):
     """Hold the exponentials of eight rows, and sum them without the classes in the lanes ``y``."""
     others = error = d_y = low_y = zero = splat(0.0)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         x, low = loaded(source, column, 0.0)
         d, low = difference(source, x, low, peak)
         e = exponential(source.z, d, low)
@@ -386,7 +386,7 @@ def _without_ignored(lookups, terms):
 
 
 @inlined
-def _lay_out(room, numbers):
+def lay_out(room, numbers):
     """Lay lanes out as numbers: for a formula with powers, which no vector instruction has."""
     for i in range(len(numbers)):
         store(room, i * WIDTH, numbers[i])
@@ -410,7 +410,7 @@ def _set_terms(room, i, terms):
 def _row_by_row(sums, lookups, fields):
     """Return the `Terms` of eight rows, one by one."""
     room = lookups.room
-    _lay_out(room, sums)
+    lay_out(room, sums)
     for i in range(WIDTH):
         eps = lookups.eps[i]
         row = Sums(
@@ -432,7 +432,7 @@ def _given_row_by_row(sums, log_total, target, lookups, fields):
     zero, one, eps, room = splat(0.0), splat(1.0), sums.eps, lookups.room
     s_sum = (one - eps) * target.t_sum + eps
     s_d = where_equal(eps, one, zero, (one - eps) * target.t_d) + where_equal(eps, zero, zero, eps * sums.r_d)
-    _lay_out(room, SoftSums(sums.others, log_total, sums.shift, s_sum, s_d))
+    lay_out(room, SoftSums(sums.others, log_total, sums.shift, s_sum, s_d))
     for i in range(WIDTH):
         row = SoftSums(
             room[i], room[WIDTH + i], room[2 * WIDTH + i], room[3 * WIDTH + i], room[4 * WIDTH + i]
@@ -471,7 +471,7 @@ class Gradient(NamedTuple):
 @inlined
 def _gradient_of(lookups, alpha, spread, at_target, soft, ignored):
     live = load(lookups.live, 0)
-    return Gradient(alpha, spread, at_target, _targets(lookups, soft), live, ignored)
+    return Gradient(alpha, spread, at_target, targets_of(lookups, soft), live, ignored)
 
 
 @inlined
@@ -489,7 +489,7 @@ def _component(source, smooth, given, column, e, gradient):
 def _gradients(source, smooth, given, rows, num_classes, gradient):
     """Hold the gradients of eight rows in place of their exponentials."""
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _component(source, smooth, given, column, held_at(source.held, column, 0.0), gradient)
 
 
@@ -497,7 +497,7 @@ def _gradients(source, smooth, given, rows, num_classes, gradient):
 def _gradients_again(source, smooth, given, rows, num_classes, peak, gradient):
     """Hold the gradients of eight rows in place of u T."""
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _component(source, smooth, given, column, relative(source, column, peak)[1], gradient)
 
 
@@ -519,20 +519,20 @@ def cross_entropy(
     stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), np.empty(WIDTH))
     held, zero = source.held, splat(0.0)
     given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
     weights, fields = row_numbers(numbers)
-    lookups = _lookups(weights.factor)
+    lookups = lookups_of(weights.factor)
     targets = Labels(lookups.index, lookups.margin)
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
-        ignored, soft = _look_up(lookups, labels, ignore, smooth, weights, rows)
-        peak = _transformed(source, rows, num_classes, targets)
-        _gather_given(smooth, rows, num_classes, given)
+        rows = rows_at(row, stop)
+        ignored, soft = look_up(lookups, labels, ignore, smooth, weights, rows)
+        peak = transformed_rows(source, rows, num_classes, targets)
+        gather_given(smooth, rows, num_classes, given)
         target = target_sums_of_rows(smooth, given, source, rows, num_classes, peak)
         log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak)) if soft else zero
-        summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
+        summed = _summed(source, rows, num_classes, peak, targets_of(lookups, soft))
         sums = _sums_of(source, summed, target, lookups, peak)
         terms = _terms_of(source, sums, log_total, target, lookups, fields, soft)
         if ignored:
@@ -545,7 +545,7 @@ def cross_entropy(
             continue
         gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
         _gradients(source, smooth, given, rows, num_classes, gradient)
-        _scatter(out, rows, num_classes, held)
+        scatter(out, rows, num_classes, held)
 
 
 @inlined
@@ -587,16 +587,16 @@ def cross_entropy_gradient(
 
     Arguments as in ``long_rows.cross_entropy_gradient``.
     """
-    source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), np.empty(WIDTH))
     held, soft = source.held, smoothing_of(smooth, 0)[1]
     given = np.empty(len(held) if soft else 0)
-    lookups = _lookups(upstream[0])
+    lookups = lookups_of(upstream[0])
     targets = Labels(lookups.index, lookups.margin)
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
+        rows = rows_at(row, stop)
         ignored = _look_up_again(lookups, labels, ignore, upstream, rows)
-        _transformed(source, rows, num_classes, targets)
-        _gather_given(smooth, rows, num_classes, given)
+        transformed_rows(source, rows, num_classes, targets)
+        gather_given(smooth, rows, num_classes, given)
         peak, gradient = _kept_gradient(kept, rows, lookups, soft, ignored)
         _gradients_again(source, smooth, given, rows, num_classes, peak, gradient)
-        _scatter(out, rows, num_classes, held)
+        scatter(out, rows, num_classes, held)
