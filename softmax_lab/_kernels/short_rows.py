@@ -42,7 +42,7 @@ from .target import (
     target_sums_of_rows,
     weight_of,
 )
-from .terms import SoftSums, Sums, Terms, are_plain, plain_terms, row_terms, soft_terms
+from .terms import SoftSums, Sums, Terms, are_plain, family_terms, plain_terms, soft_terms
 from .transform import (
     Column,
     Labels,
@@ -255,7 +255,7 @@ class Lookups(NamedTuple):
     room: Array  # to lay lanes out as numbers
 
 
-_LANES_OF_A_ROW = len(Sums._fields)
+_LANES_OF_A_ROW = len(SoftSums._fields)
 
 
 @allocating
@@ -370,10 +370,11 @@ def _terms_of(source, sums, log_total, target, lookups, fields, soft):
     """Return the `Terms` of eight rows."""
     if soft:
         return _given_row_by_row(sums, log_total, target, lookups, fields)
-    if not are_plain(fields):
-        return _row_by_row(sums, lookups, fields)
     e_y = exponential(source.z, sums.d_y, sums.low)
-    return plain_terms(sums, e_y, load(lookups.weights, 0), load(lookups.scales, 0), fields.gate)
+    weight, scale = load(lookups.weights, 0), load(lookups.scales, 0)
+    if not are_plain(fields):
+        return family_terms(sums, e_y, weight, scale, fields)
+    return plain_terms(sums, e_y, weight, scale, fields.gate)
 
 
 @inlined
@@ -387,7 +388,7 @@ def _without_ignored(lookups, terms):
 
 @inlined
 def lay_out(room, numbers):
-    """Lay lanes out as numbers: for a formula with powers, which no vector instruction has."""
+    """Lay lanes out as numbers: for a formula that takes a row at a time."""
     for i in range(len(numbers)):
         store(room, i * WIDTH, numbers[i])
 
@@ -404,26 +405,6 @@ def _collected(room):
 def _set_terms(room, i, terms):
     for n in range(len(terms)):
         room[n * WIDTH + i] = terms[n]
-
-
-@helper
-def _row_by_row(sums, lookups, fields):
-    """Return the `Terms` of eight rows, one by one."""
-    room = lookups.room
-    lay_out(room, sums)
-    for i in range(WIDTH):
-        eps = lookups.eps[i]
-        row = Sums(
-            room[i],
-            room[WIDTH + i],
-            room[2 * WIDTH + i],
-            room[3 * WIDTH + i],
-            eps,
-            room[5 * WIDTH + i] if eps != 0.0 else 0.0,
-            room[6 * WIDTH + i] if eps != 0.0 else 0.0,
-        )
-        _set_terms(room, i, row_terms(row, lookups.weights[i], lookups.scales[i], fields))
-    return _collected(room)
 
 
 @helper

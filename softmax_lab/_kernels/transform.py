@@ -685,14 +685,17 @@ def _curvature(source, classes, t, g):
         return lambda source, classes, t, g: splat(0.0)
 
     def of_the_cap(source, classes, t, g):
-        return g * t * _bend_of_cap(source, classes) if source.transform.cap > 0.0 else splat(0.0)
+        if source.transform.cap > 0.0:
+            z = load_some(source.z, offset_of(classes), classes.count, 0.0)
+            return g * t * bend_of_cap(z, source.transform.cap)
+        return splat(0.0)
 
     return of_the_cap
 
 
 @inlined
-def _bend_of_cap(source, classes):
+def bend_of_cap(z, cap):
     """d^2 u / dz^2 over du/dz of a soft cap: -2 tanh(z / c) / c."""
-    c = splat(source.transform.cap)
-    t, _, _ = tanh(load_some(source.z, offset_of(classes), classes.count, 0.0) / c)
+    c = splat(cap)
+    t, _, _ = tanh(z / c)
     return splat(-2.0) * t / c
