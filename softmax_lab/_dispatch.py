@@ -22,7 +22,7 @@ from ._threads import share
 
 __all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
 
-Path = Literal["short", "long", "short_products", "products", "reference"]
+Path = Literal["short", "long", "short_products", "products", "shards", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -42,6 +42,7 @@ class Kernels(NamedTuple):
     long: Any
     products: Any
     short_products: Any
+    shards: Any
     transform: Any
     target: Any
 
@@ -71,12 +72,12 @@ def kernels() -> Kernels | None:
         # for a debugger or a profile: the loops have no form without the compiler
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
-        from ._kernels import long_rows, products, short_products, short_rows, target, transform
+        from ._kernels import long_rows, products, shards, short_products, short_rows, target, transform
     # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
     except Exception as error:
         _give_up(error)
         return None
-    return Kernels(short_rows, long_rows, products, short_products, transform, target)
+    return Kernels(short_rows, long_rows, products, short_products, shards, transform, target)
 
 
 def _give_up(error: Exception) -> None:

@@ -473,7 +473,7 @@ class Found(NamedTuple):
 
 
 @inlined
-def _walk(source, smooth, peaks, sums, row, keep):
+def walk(source, smooth, peaks, sums, row, keep):
     """Fill the maxima and the sums of a row's chunks, and return what is `Found`.
 
     With ``keep`` the exponentials are held.
@@ -572,7 +572,7 @@ def cross_entropy(
         _ask_for_ends(out, n * num_classes, num_classes, streaming)
         eps, soft = smoothing_of(smooth, y)
         row = Row(n, num_classes, y, -1 if soft else y)
-        found = _walk(source, smooth, peaks, sums, row, wanted and whole)
+        found = walk(source, smooth, peaks, sums, row, wanted and whole)
         others = total_of(source, peaks, sums, found.peak)
         w, scale = weight_of(weights, n, y, soft), scale_of(weights, n)
         shift = found.peak * inverse_temperature(source)
