@@ -93,10 +93,10 @@ def gradient(
     if not _is_for_loops(spec, z, label) or (upstream is not None and is_batched(upstream)):
         return False
     labels, fields = _labels(own, label, live), _fields(own, spec, z)
-    kept, weight = np.empty((len(z), KEPT)), 0.0
-    columns = (factors.peak, factors.alpha, factors.beta * _share(own, spec), factors.at_target, weight)
+    kept = np.zeros((len(z), KEPT))  # the weight, which comes last, is not asked for
+    columns = (factors.peak, factors.alpha, factors.beta * _share(own, spec), factors.at_target)
     for i, column in enumerate(columns):
-        kept[:, i] = column
+        kept[:, i] = as_array(column)
     scale = np.ones(1) if upstream is None else as_array(upstream.double().contiguous())
     per_row, kept, scale = len(scale) > 1, read_only(kept), read_only(scale)
 
