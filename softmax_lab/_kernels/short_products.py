@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiler import compiled, inlined, inlined_overload
+from .compiler import compiled, inlined
 from .exponential import log1p
 from .long_rows import accumulate
 from .products import add
@@ -52,12 +52,12 @@ from .terms import (
 )
 from .transform import (
     Labels,
-    bend_of_cap,
+    curvature_of_rows,
     held_at,
     hold,
+    is_bent,
     loaded,
     masked,
-    slope_is_one,
     slopes,
     source_of,
     through,
@@ -70,7 +70,7 @@ class Tiles(NamedTuple):
     """Scratch for eight rows, eight entries a class."""
 
     tangents: Any  # in u
-    logits: Any  # as they are given, where a soft cap's curvature asks for them
+    logits: Any  # as they are given, where u is bent
     given: Any  # distributions, where there are any
 
 
@@ -154,7 +154,7 @@ class Product(NamedTuple):
 
     terms: ProductTerms
     spread: Spread  # what multiplies the targets' entries in the product
-    # the gradient, which a soft cap's curvature multiplies
+    # the gradient, which the curvature of u multiplies
     alpha: Any
     gradient_spread: Spread
     gradient_at_target: Any
@@ -192,25 +192,6 @@ def _given_product_of(found, lookups, fields):
     return Product(product, none, product.tilt, own, zero)
 
 
-def _curved(source, column, logits, t, g):
-    """What a soft cap's curvature adds to a product: dL/du d^2u/dz^2 over du/dz, times the tangent in u."""
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(_curved)
-def _choose_curved(source, column, logits, t, g):
-    if slope_is_one(source):
-        return lambda source, column, logits, t, g: splat(0.0)
-
-    def of_the_cap(source, column, logits, t, g):
-        if len(logits) == 0:
-            return splat(0.0)
-        bend = bend_of_cap(held_at(logits, column, 0.0), source.transform.cap)
-        return masked(source, column, g * t * bend, 0.0)
-
-    return of_the_cap
-
-
 @inlined
 def _components(source, smooth, rows, num_classes, tiles, found, product, y):
     """Hold the products of eight rows in place of their exponentials."""
@@ -223,7 +204,7 @@ def _components(source, smooth, rows, num_classes, tiles, found, product, y):
         x = through(source, column, where_equal(here, y, terms.at_target, x))
         g = less_target_of_rows(smooth, tiles.given, column, e * product.alpha, product.gradient_spread)
         g = where_equal(here, y, product.gradient_at_target, g)
-        hold(source.held, column, x + _curved(source, column, tiles.logits, t, g))
+        hold(source.held, column, x + curvature_of_rows(source, column, tiles.logits, t, g))
 
 
 @inlined
@@ -235,17 +216,6 @@ def _without_ignored(source, rows, num_classes, lookups):
         hold(source.held, column, where_equal(live, zero, zero, held_at(source.held, column, 0.0)))
 
 
-def _is_capped(source):
-    raise NotImplementedError("compiled only")
-
-
-@inlined_overload(_is_capped)
-def _choose_is_capped(source):
-    if slope_is_one(source):
-        return lambda source: False
-    return lambda source: source.transform.cap > 0.0
-
-
 @compiled
 def cross_entropy_hvp(
     z, out, streaming, tangents, labels, ignore, numbers, transform, smooth, num_classes, start, stop
@@ -253,7 +223,7 @@ def cross_entropy_hvp(
     """Hessian times tangent of rows start ... stop - 1: arguments as in ``products.cross_entropy_hvp``."""
     size, soft = room_of(num_classes), smoothing_of(smooth, 0)[1]
     source = source_of(transform, z, size, np.empty(WIDTH))
-    bent = _is_capped(source)
+    bent = is_bent(source)
     tiles = Tiles(np.empty(size), np.empty(size if bent else 0), np.empty(size if soft else 0))
     weights, fields = row_numbers(numbers)
     lookups = lookups_of(weights.factor)

@@ -39,10 +39,10 @@ class Together:
             return tensor.copy_(self.answers[step])
         if all(len(words) > step for words in self.said):
             self.answers.append(combine(torch.stack([words[step] for words in self.said])))
-        raise Waiting
+        raise WaitingError
 
 
-class Waiting(Exception):
+class WaitingError(Exception):
     """A rank waits for the others."""
 
 
@@ -78,7 +78,7 @@ def by_all(z: Tensor, label: Tensor, spec: LossSpec, sizes: tuple[int, ...], loo
             with has_loops(loops[rank]):
                 try:
                     value, _ = shards.kernel(shard, spec, columns_of_rank, label, True)
-                except Waiting:
+                except WaitingError:
                     continue
             values.append(value)
             parts.append(columns_of_rank)
@@ -142,6 +142,22 @@ def test_every_type_of_logits(name: str, dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_ranks_of_many_columns(dtype: torch.dtype) -> None:
+    """Several chunks a row, and one that is not full; the target in any of them."""
+    rng, sizes = np.random.default_rng(1), (5000, 20, 2100)
+    classes = sum(sizes)
+    spec = LossSpec(smoothing=0.1, z_loss=1e-3, gamma=1.5, bias=rng.normal(size=classes))
+    z = torch.from_numpy(rng.normal(0, 3, (8, classes))).to(dtype)
+    label = torch.tensor([0, 2047, 2048, 4999, 5000, 5019, 5020, classes - 1])
+    [wanted, *_], gradient = by_all(z.double(), label, spec, sizes, [False] * 3)
+    for loops in mixtures(3):
+        [value, *_], found = by_all(z, label, spec, sizes, loops)
+        bar = 1e-11 if dtype == torch.float64 else 3e-7
+        np.testing.assert_allclose(value, wanted, rtol=bar)
+        np.testing.assert_allclose(found.double(), gradient, rtol=bar, atol=bar * 1e-2)
+
+
 def test_which_rows_the_loops_take(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     real = _dispatch.run
@@ -176,7 +192,9 @@ def test_a_label_of_another_rank_and_one_that_does_not_count() -> None:
     assert bool((~here & live).any())
     peak, e = z[:, 2:5].amax(1), torch.exp(z[:, 2:5] - z[:, 2:5].amax(1, keepdim=True))
     target = torch.where(here, label - 2, 0)
-    others = torch.where(torch.isnan(e), 0.0, e).sum(1) - torch.where(here, e.gather(1, target[:, None])[:, 0], 0)
+    others = torch.where(torch.isnan(e), 0.0, e).sum(1) - torch.where(
+        here, e.gather(1, target[:, None])[:, 0], 0
+    )
     some = live & torch.isfinite(peak)
     np.testing.assert_array_equal(part.peak[some], peak[some])
     np.testing.assert_allclose(part.others[some], others[some], atol=1e-15)
