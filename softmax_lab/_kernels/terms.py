@@ -322,12 +322,12 @@ def lane_terms(sums, e_y, weight, scale, fields):
     cross = _smoothed_lanes(sharp, log_total, sums)
     factor, pull, beta = weight * scale, one, eps
     o, q_y = others / total, e_y / total
-    slope, phi = focal_lanes(o, fields.gamma)
+    slope, phi = _focal_lanes(o, fields.gamma)
     if fields.poly != 0.0:
         rest = _smoothed_excess_lanes(o, sharp, log_total, sums)
         cross, pull = fma(splat(1.0 + fields.poly), o, rest), _pulled_lanes(o, q_y, rest, phi, slope, fields)
     elif fields.gamma != 0.0:
-        pull = phi + times_or_zero(splat(fields.gamma) * slope * q_y, cross)
+        pull = phi + _times_or_zero(splat(fields.gamma) * slope * q_y, cross)
     if fields.gamma != 0.0:
         cross, beta = phi * cross, phi * eps
     value, base, beta = factor * cross, factor * pull / total, factor * beta
@@ -371,14 +371,14 @@ def _smoothed_lanes(sharp, log_total, sums):
 
 
 @inlined
-def times_or_zero(a, x):
+def _times_or_zero(a, x):
     """a x of eight rows, and 0 where a is 0: a limit, where x may be infinite."""
     zero = splat(0.0)
     return where_equal(a, zero, zero, a * x)
 
 
 @inlined
-def focal_lanes(o, gamma):
+def _focal_lanes(o, gamma):
     """Return o^(gamma - 1) and o^gamma of eight rows; 0 where o is 0. Without gamma they are not used."""
     zero, one = splat(0.0), splat(1.0)
     if gamma == 0.0:
@@ -417,7 +417,7 @@ def _pulled_lanes(o, q_y, rest, phi, slope, fields):
     pull = phi * where_less(q_y, splat(0.5), near, fma(splat(-tilt), o, splat(end)))
     if gamma == 0.0:
         return pull
-    return pull + times_or_zero(splat(gamma) * slope * q_y, rest)
+    return pull + _times_or_zero(splat(gamma) * slope * q_y, rest)
 
 
 @inlined
@@ -440,13 +440,13 @@ def lane_product_terms(sums, e_y, tangent, weight, scale, fields):
     total = sums.others + e_y
     o, q_y = sums.others / total, e_y / total
     sharp, log_total = _cross_lanes(sums, e_y)
-    slope, phi = focal_lanes(o, fields.gamma)
+    slope, phi = _focal_lanes(o, fields.gamma)
     steep, pull, turn, d_phi = splat(fields.gamma) * slope, one, zero, zero
     if fields.gamma != 0.0:
-        q_cross = times_or_zero(q_y, _smoothed_lanes(sharp, log_total, sums))
+        q_cross = _times_or_zero(q_y, _smoothed_lanes(sharp, log_total, sums))
         d_cross = zero - ((one - eps) * tau_y + eps * tangent.r_tau)
-        pull, d_phi = phi + times_or_zero(steep, q_cross), zero - steep * q_y * tau_y
-        curve = splat(fields.gamma - 1.0) * q_y * over_or_zero(q_cross, o) - q_cross
+        pull, d_phi = phi + _times_or_zero(steep, q_cross), zero - steep * q_y * tau_y
+        curve = splat(fields.gamma - 1.0) * q_y * _over_or_zero(q_cross, o) - q_cross
         turn = d_phi - steep * (curve * tau_y - q_y * d_cross)
     if fields.poly != 0.0:
         rest = _smoothed_excess_lanes(o, sharp, log_total, sums)
@@ -474,7 +474,7 @@ def family_product_terms(sums, e_y, tangent, weight, scale, fields):
 
 
 @inlined
-def over_or_zero(x, o):
+def _over_or_zero(x, o):
     """x / o of eight rows, and 0 where o is 0."""
     zero = splat(0.0)
     return where_equal(o, zero, zero, x / o)
@@ -488,7 +488,7 @@ def _turned_lanes(o, q_y, rest, phi, steep, eps, tangent, fields):
     if gamma == 0.0:
         return turn
     first = rest - splat(1.0 + kappa) * (splat(1.0) + splat(gamma) * q_y)
-    first = first - splat(gamma - 1.0) * q_y * over_or_zero(rest, o)
+    first = first - splat(gamma - 1.0) * q_y * _over_or_zero(rest, o)
     return turn + steep * (first * tau_y + eps * (tau_y - tangent.r_tau))
 
 
