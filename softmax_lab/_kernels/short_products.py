@@ -238,7 +238,7 @@ def cross_entropy_hvp(
             gather(z, rows, num_classes, tiles.logits)
         _hold_tangents(source, rows, num_classes, tiles.tangents)
         found = _found(source, smooth, rows, num_classes, peak, tiles, lookups, soft)
-        if soft:
+        if smooth is not None and soft:  # without it the branch is not compiled
             product = _given_product_of(found, lookups, fields)
         else:
             product = _product_of(found, lookups, fields, bent)
