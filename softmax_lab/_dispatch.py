@@ -1,8 +1,8 @@
 """Which loop works on a call, and on which rows.
 
-The ways are the compiled loops over short rows, those over long rows, the products, and the NumPy reference.
-Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where Numba is
-there and fails, NumPy takes over too, and one warning says so.
+The ways are the compiled loops over short rows, those over long rows, the products of either, and the NumPy
+reference. Numba may be missing, or be told not to compile: then NumPy does the work, as was asked for. Where
+Numba is there and fails, NumPy takes over too, and one warning says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ._threads import share
 
 __all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
 
-Path = Literal["short", "long", "products", "reference"]
+Path = Literal["short", "long", "short_products", "products", "shards", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -41,6 +41,8 @@ class Kernels(NamedTuple):
     short: Any
     long: Any
     products: Any
+    short_products: Any
+    shards: Any
     transform: Any
     target: Any
 
@@ -70,12 +72,12 @@ def kernels() -> Kernels | None:
         # for a debugger or a profile: the loops have no form without the compiler
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
-        from ._kernels import long_rows, products, short_rows, target, transform
+        from ._kernels import long_rows, products, shards, short_products, short_rows, target, transform
     # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
     except Exception as error:
         _give_up(error)
         return None
-    return Kernels(short_rows, long_rows, products, transform, target)
+    return Kernels(short_rows, long_rows, products, short_products, shards, transform, target)
 
 
 def _give_up(error: Exception) -> None:
@@ -110,18 +112,19 @@ def falls_back(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 def choose(num_classes: int, *, product: bool = False, singles: bool = False) -> Path:
-    """Return the loop for rows of a number of classes.
+    """Return the loop for rows of a number of classes: their loss, or its product with the Hessian.
 
-    Products with a derivative have one for every length. ``singles`` says that sixteen lanes of float32 will
-    do: then longer rows are worked on side by side.
+    ``singles`` says that sixteen lanes of float32 will do: then longer rows are worked on side by side.
     """
     loops = kernels()
     if loops is None or _State.failed:
         return "reference"
+    short = num_classes <= loops.short.MOST_CLASSES
     if product:
-        return "products"
-    most = loops.short.MOST_IN_SINGLES if singles else loops.short.MOST_CLASSES
-    return "short" if num_classes <= most else "long"
+        return "short_products" if short else "products"
+    if singles:
+        short = num_classes <= loops.short.MOST_IN_SINGLES
+    return "short" if short else "long"
 
 
 def _call(loop: Callable[..., None], *arguments: Any) -> None:

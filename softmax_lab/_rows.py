@@ -20,6 +20,11 @@ from ._twofloat import Array, divide, finite_or_zero, row_sum, small_or_zero, tw
 #: a given distribution's entries), and its weight w.
 KEPT = 5
 
+#: Numbers that are found of a row's part, where its classes are spread over processes: the maximum of u T,
+#: the sum of the exponentials relative to it without the target's, u T at the target, and the prior's sum
+#: r_k d_k and sum r_k.
+PART = 5
+
 _BLOCK = 1 << 16  # entries a block: 512 KiB of float64, so that its temporaries stay in a core's L2 cache
 
 

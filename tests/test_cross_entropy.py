@@ -98,6 +98,20 @@ def test_polyloss_at_its_end_keeps_the_digits_of_confident_rows(gap: float, gamm
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 5.0])
+@pytest.mark.parametrize("gap", [1e-3, 1.0, 12.0, 40.0, 138.0])
+def test_a_power_of_a_confident_row_keeps_its_digits(gap: float, gamma: float) -> None:
+    """A factor of o^gamma has gamma times the relative error of o, and no more: its logarithm is large."""
+    spec, row, tangent = LossSpec(gamma=gamma), np.array([gap, 0.0, -1.0]), np.array([1.0, -2.0, 0.5])
+    value, gradient = sl.cross_entropy_grad(row, 0, spec)
+    bar = BAR * (1 + gamma)
+    assert exact.ulp_error(value, [exact.cross_entropy(row, 0, spec)]).max() <= bar
+    assert exact.ulp_error(gradient, exact.cross_entropy_grad(row, 0, spec)).max() <= bar
+    product = sl.cross_entropy_hvp(row, 0, tangent, spec)
+    expected = np.array([float(x) for x in exact.cross_entropy_hvp(row, 0, tangent, spec)])
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-14 * (1 + gamma) * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("poly", [-1.0, 2.0])

@@ -57,6 +57,21 @@ def test_the_number_of_classes_chooses_the_loop(
     assert taken == [(path, loop) for loop in loops]
 
 
+@pytest.mark.parametrize(
+    ("k", "path"), [(1, "short_products"), (MOST, "short_products"), (MOST + 1, "products")]
+)
+def test_products_have_loops_of_their_own(taken: list[tuple[str, str]], k: int, path: str) -> None:
+    z, p = np.zeros((3, k)), np.full((3, k), 1 / k)
+    sl.cross_entropy_hvp(z, [0, -100, 0], z, LossSpec(smoothing=0.1, gamma=1.0, z_loss=0.1, softcap=5.0))
+    sl.cross_entropy_hvp(z, p, z)
+    sl.softmax_jvp(p, z)
+    assert taken == [
+        (path, "cross_entropy_hvp"),
+        (path, "cross_entropy_hvp"),
+        ("products", "softmax_product"),
+    ]
+
+
 def test_nothing_is_left_to_the_reference(taken: list[tuple[str, str]]) -> None:
     z = np.zeros((3, 4))
     sl.softmax(z, where=np.ones(4, bool))
@@ -80,7 +95,7 @@ SIZES = [(64, 3), (5000, 10), (300, MOST), (300, MOST + 1), (200, 1000), (9, 40_
 @pytest.mark.parametrize(("n", "k"), SIZES)
 def test_no_bit_depends_on_threads_or_batch(n: int, k: int, dtype: str) -> None:
     z = np.random.default_rng(n).normal(0, 4, (n, k)).astype(dtype)
-    y = np.arange(n) % k
+    y, t = np.arange(n) % k, np.cos(z)
     before = sl.get_num_threads()
     try:
         results = []
@@ -92,6 +107,7 @@ def test_no_bit_depends_on_threads_or_batch(n: int, k: int, dtype: str) -> None:
                     sl.log_softmax(z),
                     sl.softmax(z),
                     sl.logsumexp(z),
+                    sl.cross_entropy_hvp(z, y, t, reduction="none"),
                 )
             )
     finally:
@@ -103,6 +119,8 @@ def test_no_bit_depends_on_threads_or_batch(n: int, k: int, dtype: str) -> None:
     value, gradient = sl.cross_entropy_grad(z[order], y[order], reduction="none")
     np.testing.assert_array_equal(value, results[0][0][order])
     np.testing.assert_array_equal(gradient, results[0][1][order])
+    product = sl.cross_entropy_hvp(z[order], y[order], t[order], reduction="none")
+    np.testing.assert_array_equal(product, results[0][5][order])
 
 
 def test_many_python_threads_at_once() -> None:
@@ -184,13 +202,18 @@ def test_out_may_be_the_logits(k: int) -> None:
         y = np.arange(500) % k
         _, expected = sl.cross_entropy_grad(z, y)
         logs, probs = sl.log_softmax(z), sl.softmax(z)
-        a, b, c = z.copy(), z.copy(), z.copy()
+        products = sl.cross_entropy_hvp(z, y, np.cos(z))
+        a, b, c, d, t = z.copy(), z.copy(), z.copy(), z.copy(), np.cos(z)
         sl.cross_entropy_grad(a, y, out=a)
         sl.softmax(b, out=b)
         sl.log_softmax(c, out=c)
+        sl.cross_entropy_hvp(d, y, t, out=d)
+        sl.cross_entropy_hvp(z, y, t, out=t)
         np.testing.assert_array_equal(a, expected)
         np.testing.assert_array_equal(b, probs)
         np.testing.assert_array_equal(c, logs)
+        np.testing.assert_array_equal(d, products)
+        np.testing.assert_array_equal(t, products)
 
 
 CODE = "import softmax_lab as sl; print(round(float(sl.softmax([1.0, 0.0])[0]), 3))"

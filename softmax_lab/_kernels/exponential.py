@@ -1,4 +1,4 @@
-r"""exp, log1p and tanh on eight lanes, for what a row of softmax needs.
+r"""exp, log1p, powers and tanh on eight lanes, for what a row of softmax needs.
 
 The exponential takes arguments at most 0 that come from a row's shift.
 
@@ -245,6 +245,40 @@ def two_product(a, b):
     p = a * b
     error = fma(a, b, splat(0.0) - p)
     return p, where_ordered(error, error, error, splat(0.0))
+
+
+@inlined
+def log(x):
+    """log x of normal x > 0 as a sum of two floats, within 2^-56 of the result; NaN stays NaN.
+
+    The mantissa is (1 + s) / (1 - s), with s as two floats. Of 2 atanh(s) = 2 s + s^3 A(s^2) the second
+    summand is at most a hundredth.
+    """
+    n, f = exponent(x), mantissa(x) - splat(1.0)
+    b = splat(2.0) + f
+    b_low = f - (b - splat(2.0))
+    s = f / b
+    s_low = (fma(splat(0.0) - s, b, f) - s * b_low) / b
+    w = s * s
+    a = splat(A[0])
+    for c in A[1:]:
+        a = fma(a, w, splat(c))
+    # n times the high part is exact, and no smaller than 2 s where it is not 0
+    high, error = two_sum(n * splat(LOG_2_HIGH), splat(2.0) * s)
+    low = error + fma(n, splat(LOG_2_LOW), fma(s * w, a, splat(2.0) * s_low))
+    total = high + low
+    return where_ordered(x, x, total, x), low - (total - high)
+
+
+@inlined
+def power(x, p, p_low):
+    """x^(p + p_low) of 0 < x <= 1, for a result in the range of normal numbers, else 0.
+
+    The logarithm and the exponent are two floats: in one the error of p log x would be that of the result.
+    """
+    high, low = log(x)
+    d, error = two_product(high, p)
+    return double(d, fma(low, p, fma(high, p_low, error)))
 
 
 @inlined

@@ -723,7 +723,7 @@ class Found(NamedTuple):
 
 
 @inlined
-def _walk(source, smooth, peaks, sums, row, keep, ahead):
+def walk(source, smooth, peaks, sums, row, keep, ahead):
     """Fill the maxima and the sums of a row's chunks, and return what is `Found`.
 
     With ``keep`` the exponentials are held.
@@ -843,7 +843,7 @@ def _loss_of_row(held_in, smooth, results, room, row, weights, fields):
     if results.wanted:
         source = holding_in(held_in, smooth, out, streaming, row.row, num_classes)
     eps, soft = smoothing_of(smooth, row.y)
-    found = _walk(source, smooth, peaks, sums, row, results.wanted and whole, ahead)
+    found = walk(source, smooth, peaks, sums, row, results.wanted and whole, ahead)
     unit = unit_of(source, found.peak)
     others = unit * total_of(source, peaks, sums, found.peak)
     if others < 2.0 and (soft or found.u_y < found.peak):

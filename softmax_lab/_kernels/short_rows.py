@@ -25,7 +25,7 @@ from .short_singles import (
     halves_of,
     log_softmax_of_sixteen,
     logsumexp_of_sixteen,
-    room_of,
+    room_in_singles,
     set_aside,
     softmax_of_sixteen,
     write_aside,
@@ -58,7 +58,7 @@ from .target import (
     target_sums_of_rows,
     weight_of,
 )
-from .terms import SoftSums, Sums, Terms, are_plain, plain_terms, row_terms, soft_terms
+from .terms import SoftSums, Sums, Terms, are_plain, family_terms, plain_terms, soft_terms
 from .transform import (
     Column,
     Labels,
@@ -86,25 +86,25 @@ MOST_IN_SINGLES = 128  # the same in sixteen lanes
 
 
 @inlined
-def _room(num_classes):
+def room_of(num_classes):
     """Entries of a buffer for eight rows, in whole tiles."""
     return (num_classes + WIDTH - 1) // WIDTH * WIDTH * WIDTH
 
 
 @inlined
-def _rows_at(row, stop):
+def rows_at(row, stop):
     """The first class of the eight rows from ``row`` on, or of those before ``stop``."""
     return Column(row, least(WIDTH, stop - row), 0)
 
 
 @inlined
-def _class_of(rows, k):
+def class_of(rows, k):
     """A class of eight rows."""
     return Column(rows.row, rows.count, k)
 
 
 @inlined
-def _gather(array, rows, num_classes, tile):
+def gather(array, rows, num_classes, tile):
     """Copy eight rows to ``tile``, eight entries a class."""
     base = rows.row * num_classes
     if rows.count == WIDTH:
@@ -116,7 +116,7 @@ def _gather(array, rows, num_classes, tile):
 
 
 @inlined
-def _scatter(out, rows, num_classes, tile):
+def scatter(out, rows, num_classes, tile):
     """Write eight rows from ``tile``."""
     base = rows.row * num_classes
     if rows.count == WIDTH:
@@ -128,9 +128,9 @@ def _scatter(out, rows, num_classes, tile):
 
 
 @inlined
-def _transformed(source, rows, num_classes, labels):
+def transformed_rows(source, rows, num_classes, labels):
     """Bring eight rows to the scratch array as u T, and return their maxima."""
-    _gather(source.z, rows, num_classes, source.held)
+    gather(source.z, rows, num_classes, source.held)
     _transform(source, rows, num_classes, labels)
     return _peak(source, rows, num_classes)
 
@@ -145,7 +145,7 @@ def _choose_transform(source, rows, num_classes, labels):
 
         def add_bias(source, rows, num_classes, labels):
             for k in range(num_classes):
-                column = _class_of(rows, k)
+                column = class_of(rows, k)
                 hold(
                     source.held,
                     column,
@@ -159,7 +159,7 @@ def _choose_transform(source, rows, num_classes, labels):
     def transform(source, rows, num_classes, labels):
         look_up_margins(source, labels)
         for k in range(num_classes):
-            transformed_at(source, _class_of(rows, k), labels)
+            transformed_at(source, class_of(rows, k), labels)
 
     return transform
 
@@ -168,7 +168,7 @@ def _choose_transform(source, rows, num_classes, labels):
 def _peak(source, rows, num_classes):
     peak = splat(-np.inf)
     for k in range(num_classes):
-        peak = maximum(held_at(source.held, _class_of(rows, k), 0.0), peak)
+        peak = maximum(held_at(source.held, class_of(rows, k), 0.0), peak)
     return peak
 
 
@@ -180,13 +180,13 @@ def _probabilities(source, rows, num_classes, peak):
     """Hold the softmax of eight rows."""
     total = error = splat(0.0)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _, e = relative(source, column, peak)
         hold(source.held, column, e)
         total, error = accumulate(source.z, total, error, e)
     factor = splat(1.0) / (total + error)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         hold(source.held, column, masked(source, column, held_at(source.held, column, 0.0) * factor, 0.0))
 
 
@@ -207,20 +207,20 @@ def _choose_softmax(z, out, transform, num_classes, start, stop):
     if takes_singles(z, transform):
 
         def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
-            room = room_of(num_classes)
+            room = room_in_singles(num_classes)
             for row in range(start, stop, SINGLES):
                 softmax_of_sixteen(z, out, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, out, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        source = source_of(transform, z, room_of(num_classes), scratch(WIDTH))
         labels, held = _no_labels(), source.held
         for row in range(start, stop, WIDTH):
-            rows = _rows_at(row, stop)
-            peak = _transformed(source, rows, num_classes, labels)
+            rows = rows_at(row, stop)
+            peak = transformed_rows(source, rows, num_classes, labels)
             _probabilities(source, rows, num_classes, peak)
-            _scatter(out, rows, num_classes, held)
+            scatter(out, rows, num_classes, held)
 
     return in_lanes
 
@@ -237,7 +237,7 @@ def _log_normaliser(source, rows, num_classes, peak):
     zero, one = splat(0.0), splat(1.0)
     rest = error = ties = zero
     for k in range(num_classes):
-        x, e = relative(source, _class_of(rows, k), peak)
+        x, e = relative(source, class_of(rows, k), peak)
         ties += where_equal(x, peak, one, zero)
         rest, error = accumulate(source.z, rest, error, where_equal(x, peak, zero, e))
     return log1p((rest + error) + (ties - one))
@@ -255,7 +255,7 @@ def _logarithms(source, rows, num_classes, peak):
     """Hold the log-softmax of eight rows."""
     log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak))
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         x = log_relative(source, column, peak, log_total)
         hold(source.held, column, masked(source, column, x, -np.inf))
 
@@ -269,20 +269,20 @@ def _choose_log_softmax(z, out, transform, num_classes, start, stop):
     if takes_singles(z, transform):
 
         def in_sixteen_lanes(z, out, transform, num_classes, start, stop):
-            room = room_of(num_classes)
+            room = room_in_singles(num_classes)
             for row in range(start, stop, SINGLES):
                 log_softmax_of_sixteen(z, out, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, out, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        source = source_of(transform, z, room_of(num_classes), scratch(WIDTH))
         labels, held = _no_labels(), source.held
         for row in range(start, stop, WIDTH):
-            rows = _rows_at(row, stop)
-            peak = _transformed(source, rows, num_classes, labels)
+            rows = rows_at(row, stop)
+            peak = transformed_rows(source, rows, num_classes, labels)
             _logarithms(source, rows, num_classes, peak)
-            _scatter(out, rows, num_classes, held)
+            scatter(out, rows, num_classes, held)
 
     return in_lanes
 
@@ -302,18 +302,18 @@ def _choose_logsumexp(z, values, transform, num_classes, start, stop):
     if takes_singles(z, transform):
 
         def in_sixteen_lanes(z, values, transform, num_classes, start, stop):
-            room = room_of(num_classes)
+            room = room_in_singles(num_classes)
             for row in range(start, stop, SINGLES):
                 logsumexp_of_sixteen(z, values, room, Rows(row, least(SINGLES, stop - row), num_classes))
 
         return in_sixteen_lanes
 
     def in_lanes(z, values, transform, num_classes, start, stop):
-        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        source = source_of(transform, z, room_of(num_classes), scratch(WIDTH))
         labels = _no_labels()
         for row in range(start, stop, WIDTH):
-            rows = _rows_at(row, stop)
-            peak = _transformed(source, rows, num_classes, labels)
+            rows = rows_at(row, stop)
+            peak = transformed_rows(source, rows, num_classes, labels)
             # an infinite peak is the result itself, where no NaN is beside it
             store_strided(values, row, 1, rows.count, peak + _log_normaliser(source, rows, num_classes, peak))
 
@@ -345,11 +345,11 @@ class Lookups(NamedTuple):
     room: Array  # to lay lanes out as numbers
 
 
-_LANES_OF_A_ROW = len(Sums._fields)
+_LANES_OF_A_ROW = len(SoftSums._fields)
 
 
 @allocating
-def _lookups(factor):
+def lookups_of(factor):
     """Return room for them: weights of one, and one factor for all rows."""
     lookups = Lookups(
         scratch(WIDTH),
@@ -384,7 +384,7 @@ def _label_at(lookups, labels, ignore, rows, i):
 
 
 @inlined
-def _look_up(lookups, labels, ignore, smooth, weights, rows):
+def look_up(lookups, labels, ignore, smooth, weights, rows):
     """Look up what eight rows need; return whether one is ignored, and whether distributions are given."""
     ignored, soft = False, False
     for i in range(WIDTH):
@@ -399,19 +399,19 @@ def _look_up(lookups, labels, ignore, smooth, weights, rows):
     return ignored, soft
 
 
-def _gather_given(smooth, rows, num_classes, given):
+def gather_given(smooth, rows, num_classes, given):
     """Copy the given distributions of eight rows to ``given``, where there are any."""
     raise NotImplementedError("compiled only")
 
 
-@called_overload(_gather_given)
+@called_overload(gather_given)
 def _choose_gather_given(smooth, rows, num_classes, given):
     if isinstance(smooth, types.NoneType):
         return lambda smooth, rows, num_classes, given: None
 
     def copy(smooth, rows, num_classes, given):
         if len(smooth.rows):
-            _gather(smooth.rows, rows, num_classes, given)
+            gather(smooth.rows, rows, num_classes, given)
 
     return copy
 
@@ -428,7 +428,7 @@ class Summed(NamedTuple):
 
 
 @inlined
-def _targets(lookups, soft):
+def targets_of(lookups, soft):
     """The targets in lanes, or -1 for none: with given distributions."""
     return splat(-1.0) if soft else load(lookups.index, 0)
 
@@ -438,7 +438,7 @@ def _summed(source, rows, num_classes, peak, y):
     """Hold the exponentials of eight rows, and sum them without the classes in the lanes ``y``."""
     others = error = d_y = low_y = zero = splat(0.0)
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         x, low = loaded(source, column, 0.0)
         d, low = difference(source, x, low, peak)
         e = exponential(source.z, d, low)
@@ -468,10 +468,11 @@ def _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft):
     """Return the `Terms` of eight rows."""
     if smooth is not None and soft:  # without it the branch is not compiled
         return _given_row_by_row(sums, log_total, target, lookups, fields)
-    if not are_plain(fields):
-        return _row_by_row(sums, lookups, fields)
     e_y = exponential(source.z, sums.d_y, sums.low)
-    return plain_terms(sums, e_y, load(lookups.weights, 0), load(lookups.scales, 0), fields.gate)
+    weight, scale = load(lookups.weights, 0), load(lookups.scales, 0)
+    if not are_plain(fields):
+        return family_terms(sums, e_y, weight, scale, fields)
+    return plain_terms(sums, e_y, weight, scale, fields.gate)
 
 
 @inlined
@@ -484,8 +485,8 @@ def _without_ignored(lookups, terms):
 
 
 @inlined
-def _lay_out(room, numbers):
-    """Lay lanes out as numbers: for a formula with powers, which no vector instruction has."""
+def lay_out(room, numbers):
+    """Lay lanes out as numbers: for a formula that takes a row at a time."""
     for i in range(len(numbers)):
         store(room, i * WIDTH, numbers[i])
 
@@ -505,32 +506,12 @@ def _set_terms(room, i, terms):
 
 
 @helper
-def _row_by_row(sums, lookups, fields):
-    """Return the `Terms` of eight rows, one by one."""
-    room = lookups.room
-    _lay_out(room, sums)
-    for i in range(WIDTH):
-        eps = lookups.eps[i]
-        row = Sums(
-            room[i],
-            room[WIDTH + i],
-            room[2 * WIDTH + i],
-            room[3 * WIDTH + i],
-            eps,
-            room[5 * WIDTH + i] if eps != 0.0 else 0.0,
-            room[6 * WIDTH + i] if eps != 0.0 else 0.0,
-        )
-        _set_terms(room, i, row_terms(row, lookups.weights[i], lookups.scales[i], fields))
-    return _collected(room)
-
-
-@helper
 def _given_row_by_row(sums, log_total, target, lookups, fields):
     """Return the `Terms` of eight rows with given distributions, one by one: nothing is at a target."""
     zero, one, eps, room = splat(0.0), splat(1.0), sums.eps, lookups.room
     s_sum = (one - eps) * target.t_sum + eps
     s_d = where_equal(eps, one, zero, (one - eps) * target.t_d) + where_equal(eps, zero, zero, eps * sums.r_d)
-    _lay_out(room, SoftSums(sums.others, log_total, sums.shift, s_sum, s_d))
+    lay_out(room, SoftSums(sums.others, log_total, sums.shift, s_sum, s_d))
     for i in range(WIDTH):
         row = SoftSums(
             room[i], room[WIDTH + i], room[2 * WIDTH + i], room[3 * WIDTH + i], room[4 * WIDTH + i]
@@ -569,7 +550,7 @@ class Gradient(NamedTuple):
 @inlined
 def _gradient_of(lookups, alpha, spread, at_target, soft, ignored):
     live = load(lookups.live, 0)
-    return Gradient(alpha, spread, at_target, _targets(lookups, soft), live, ignored)
+    return Gradient(alpha, spread, at_target, targets_of(lookups, soft), live, ignored)
 
 
 @inlined
@@ -587,7 +568,7 @@ def _component(source, smooth, given, column, e, gradient):
 def _gradients(source, smooth, given, rows, num_classes, gradient):
     """Hold the gradients of eight rows in place of their exponentials."""
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _component(source, smooth, given, column, held_at(source.held, column, 0.0), gradient)
 
 
@@ -595,7 +576,7 @@ def _gradients(source, smooth, given, rows, num_classes, gradient):
 def _gradients_again(source, smooth, given, rows, num_classes, peak, gradient):
     """Hold the gradients of eight rows in place of u T."""
     for k in range(num_classes):
-        column = _class_of(rows, k)
+        column = class_of(rows, k)
         _component(source, smooth, given, column, relative(source, column, peak)[1], gradient)
 
 
@@ -626,8 +607,8 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
     if takes_singles(z, transform) and isinstance(smooth, types.NoneType):
 
         def in_sixteen_lanes(z, results, given, transform, smooth, num_classes, start, stop):
-            room = room_of(num_classes)
-            lookups = _lookups(given.weights.factor), _lookups(given.weights.factor)
+            room = room_in_singles(num_classes)
+            lookups = lookups_of(given.weights.factor), lookups_of(given.weights.factor)
             for row in range(start, stop, SINGLES):
                 rows = Rows(row, least(SINGLES, stop - row), num_classes)
                 _loss_of_sixteen(z, results, given, room, lookups, rows)
@@ -637,21 +618,21 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
     def in_lanes(z, results, given, transform, smooth, num_classes, start, stop):
         out, labels, ignore = results.out, given.labels, given.ignore
         values, kept, weights, fields = results.values, results.kept, given.weights, given.fields
-        source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+        source = source_of(transform, z, room_of(num_classes), scratch(WIDTH))
         held, zero = source.held, splat(0.0)
         target_rows = scratch(len(held) if smoothing_of(smooth, 0)[1] else 0)
-        lookups = _lookups(weights.factor)
+        lookups = lookups_of(weights.factor)
         targets = Labels(lookups.index, lookups.margin)
         for row in range(start, stop, WIDTH):
-            rows = _rows_at(row, stop)
-            ignored, soft = _look_up(lookups, labels, ignore, smooth, weights, rows)
-            peak = _transformed(source, rows, num_classes, targets)
-            _gather_given(smooth, rows, num_classes, target_rows)
+            rows = rows_at(row, stop)
+            ignored, soft = look_up(lookups, labels, ignore, smooth, weights, rows)
+            peak = transformed_rows(source, rows, num_classes, targets)
+            gather_given(smooth, rows, num_classes, target_rows)
             target = target_sums_of_rows(smooth, target_rows, source, rows, num_classes, peak)
             log_total = zero
             if smooth is not None and soft:  # without it the branch is not compiled
                 log_total = _of_finite(peak, _log_normaliser(source, rows, num_classes, peak))
-            summed = _summed(source, rows, num_classes, peak, _targets(lookups, soft))
+            summed = _summed(source, rows, num_classes, peak, targets_of(lookups, soft))
             sums = _sums_of(source, summed, target, lookups, peak)
             terms = _terms_of(source, smooth, sums, log_total, target, lookups, fields, soft)
             if ignored:
@@ -664,7 +645,7 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
                 continue
             gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
             _gradients(source, smooth, target_rows, rows, num_classes, gradient)
-            _scatter(out, rows, num_classes, held)
+            scatter(out, rows, num_classes, held)
 
     return in_lanes
 
@@ -677,8 +658,8 @@ def _loss_of_sixteen(z, results, given, room, lookups, rows):
         # without a second half the last row takes its lanes, and what it writes is written twice
         Column(rows.row + least(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0),
     )
-    first_ignored, _ = _look_up(lookups[0], given.labels, given.ignore, None, given.weights, places[0])
-    second_ignored, _ = _look_up(lookups[1], given.labels, given.ignore, None, given.weights, places[1])
+    first_ignored, _ = look_up(lookups[0], given.labels, given.ignore, None, given.weights, places[0])
+    second_ignored, _ = look_up(lookups[1], given.labels, given.ignore, None, given.weights, places[1])
     for i in range(WIDTH):
         room.skipped[i], room.skipped[WIDTH + i] = lookups[0].index[i], lookups[1].index[i]
     first, second = halves_of(z, results.out, room, rows)
@@ -782,16 +763,16 @@ def cross_entropy_gradient(
 
     Arguments as in ``long_rows.cross_entropy_gradient``.
     """
-    source = source_of(transform, z, _room(num_classes), scratch(WIDTH))
+    source = source_of(transform, z, room_of(num_classes), scratch(WIDTH))
     held, soft = source.held, smoothing_of(smooth, 0)[1]
     given = scratch(len(held) if soft else 0)
-    lookups = _lookups(upstream[0])
+    lookups = lookups_of(upstream[0])
     targets = Labels(lookups.index, lookups.margin)
     for row in range(start, stop, WIDTH):
-        rows = _rows_at(row, stop)
+        rows = rows_at(row, stop)
         ignored = _look_up_again(lookups, labels, ignore, upstream, rows)
-        _transformed(source, rows, num_classes, targets)
-        _gather_given(smooth, rows, num_classes, given)
+        transformed_rows(source, rows, num_classes, targets)
+        gather_given(smooth, rows, num_classes, given)
         peak, gradient = _kept_gradient(kept, rows, lookups, soft, ignored)
         _gradients_again(source, smooth, given, rows, num_classes, peak, gradient)
-        _scatter(out, rows, num_classes, held)
+        scatter(out, rows, num_classes, held)

@@ -93,7 +93,7 @@ class Rows(NamedTuple):
 
 
 @allocating
-def room_of(num_classes):
+def room_in_singles(num_classes):
     """Return scratch for sixteen rows."""
     size = SINGLES * (num_classes + SINGLES)
     skipped = scratch_singles(SINGLES)

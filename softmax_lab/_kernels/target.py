@@ -266,6 +266,27 @@ def _tangent_under_prior(smooth, source, chunk, tangents, start):
     return total
 
 
+def tangent_under_prior_of_rows(smooth, source, rows, num_classes, start, tangents):
+    """Return sum r_k (t_k - start) of eight rows; ``tangents`` holds those in u, eight entries a class."""
+    raise NotImplementedError("compiled only")
+
+
+@called_overload(tangent_under_prior_of_rows)
+def _tangent_under_prior_of_rows(smooth, source, rows, num_classes, start, tangents):
+    if isinstance(smooth, types.NoneType):
+        return lambda smooth, source, rows, num_classes, start, tangents: splat(0.0)
+
+    def total(smooth, source, rows, num_classes, start, tangents):
+        by_prior = splat(0.0)
+        for k in range(num_classes):
+            column = Column(rows.row, rows.count, k)
+            r = masked(source, column, per_class(smooth.prior, column), 0.0)
+            by_prior += r * (held_at(tangents, column, 0.0) - start)
+        return by_prior
+
+    return total
+
+
 @inlined
 def tangent_at(source, classes, tangents):
     """The tangent in u of up to eight classes: t du/dz, 0 where the class takes no part."""

@@ -32,8 +32,8 @@ where a, b and beta are again numbers a row (``product_terms``).
 At kappa = -1 the first order of C cancels, and that of P. ``excess`` and ``pulled`` compute what is left, and
 take no difference.
 
-``plain_terms`` is ``row_terms`` for eight rows at once, without the fields that act on a row's number. Powers
-have no vector instruction.
+``lane_terms`` is ``row_terms`` for eight rows at once. With the neutral fields of ``plain_terms`` it shrinks,
+as a loop is compiled, to what plain cross-entropy needs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ import math
 from typing import Any, NamedTuple
 
 from .compiler import helper, inlined
-from .exponential import double, log1p
-from .simd import splat, where_equal, where_less
+from .exponential import double, log1p, power
+from .simd import fma, splat, where_equal, where_less
 
 
 class ValueFields(NamedTuple):
@@ -234,39 +234,6 @@ def row_terms(sums, weight, scale, fields):
     return Terms(scale * value, alpha, beta, at_target, weight)
 
 
-@inlined
-def plain_terms(sums, e_y, weight, scale, gate):
-    """Return the `Terms` of eight rows with ``are_plain`` fields, as ``row_terms`` does of one.
-
-    ``e_y`` is exp(d_y + low), of the caller's own exponential. ``weight`` and ``scale`` are lanes.
-    """
-    zero, one = splat(0.0), splat(1.0)
-    others, eps = sums.others, sums.eps
-    total = others + e_y
-    at_top = where_equal(sums.d_y, zero, one, zero)
-    log_x = log1p(where_equal(at_top, one, others / e_y, (others - one) + e_y))
-    value = where_equal(at_top, one, log_x, (log_x - sums.low) - sums.d_y)
-    if gate != 0.0:
-        weight = _gated_lanes(weight, value, gate)
-    smoothed = log_x + where_equal(at_top, one, sums.low, zero) - sums.r_d
-    sharp = where_equal(eps, one, zero, (one - eps) * value)
-    value = sharp + where_equal(eps, zero, zero, eps * smoothed)
-    factor = weight * scale
-    alpha, beta = factor / total, factor * eps
-    at_target = where_equal(eps, zero, zero, beta * (one - sums.r_y)) - alpha * others
-    return Terms(factor * value, alpha, beta, at_target, weight)
-
-
-@inlined
-def _gated_lanes(log_weight, cross, gate):
-    """w = W^(q_y^g) of eight rows: see ``gated``."""
-    zero = splat(0.0)
-    fit = double(splat(-gate) * cross, zero)
-    # beyond e^709 there is no number; a weight so large is its own trouble
-    exponent = where_less(splat(709.0), fit * log_weight, splat(709.0), fit * log_weight)
-    return double(where_equal(fit, zero, zero, exponent), zero)
-
-
 @helper
 def soft_terms(sums, weight, scale, fields):
     """Return the `SoftTerms` of a row with a given distribution."""
@@ -336,3 +303,204 @@ def soft_product_terms(sums, mu, weight, scale, fields):
     push = part(2.0 * fields.z_loss, sums.shift + sums.log_total)
     tilt = scale * (weight * sums.s_sum + push) / sums.total
     return ProductTerms(tilt, scale * part(2.0 * fields.z_loss, mu) / sums.total, 0.0, 0.0)
+
+
+# ---- the same for eight rows at once ----
+
+
+@inlined
+def lane_terms(sums, e_y, weight, scale, fields):
+    """Return the `Terms` of eight rows with a class index, as ``row_terms`` does of one.
+
+    ``e_y`` is exp(d_y + low), of the caller's own exponential. ``weight`` and ``scale`` are lanes.
+    """
+    zero, one = splat(0.0), splat(1.0)
+    others, eps, total = sums.others, sums.eps, sums.others + e_y
+    sharp, log_total = _cross_lanes(sums, e_y)
+    if fields.gate != 0.0:
+        weight = _gated_lanes(weight, sharp, fields.gate)
+    cross = _smoothed_lanes(sharp, log_total, sums)
+    factor, pull, beta = weight * scale, one, eps
+    o, q_y = others / total, e_y / total
+    slope, phi = _focal_lanes(o, fields.gamma)
+    if fields.poly != 0.0:
+        rest = _smoothed_excess_lanes(o, sharp, log_total, sums)
+        cross, pull = fma(splat(1.0 + fields.poly), o, rest), _pulled_lanes(o, q_y, rest, phi, slope, fields)
+    elif fields.gamma != 0.0:
+        pull = phi + _times_or_zero(splat(fields.gamma) * slope * q_y, cross)
+    if fields.gamma != 0.0:
+        cross, beta = phi * cross, phi * eps
+    value, base, beta = factor * cross, factor * pull / total, factor * beta
+    at_target = where_equal(eps, zero, zero, beta * (one - sums.r_y)) - base * others
+    if fields.z_loss == 0.0:
+        return Terms(value, base, beta, at_target, weight)
+    lse = sums.shift + log_total
+    push = splat(fields.z_loss) * lse * scale
+    value, push = value + push * lse, push + push
+    return Terms(value, base + push / total, beta, at_target + push * q_y, weight)
+
+
+@inlined
+def plain_terms(sums, e_y, weight, scale, gate):
+    """Return the `Terms` of eight rows with ``are_plain`` fields."""
+    return lane_terms(sums, e_y, weight, scale, ValueFields(gate, 0.0, 0.0, 0.0))
+
+
+@helper
+def family_terms(sums, e_y, weight, scale, fields):
+    """Return the `Terms` of eight rows with any fields: not copied into the loop, which plain rows need."""
+    return lane_terms(sums, e_y, weight, scale, fields)
+
+
+@inlined
+def _cross_lanes(sums, e_y):
+    """Return -log q_y and log S of eight rows: see ``cross_of``."""
+    zero, one, others = splat(0.0), splat(1.0), sums.others
+    at_top = where_equal(sums.d_y, zero, one, zero)
+    log_x = log1p(where_equal(at_top, one, others / e_y, (others - one) + e_y))
+    cross = where_equal(at_top, one, log_x, (log_x - sums.low) - sums.d_y)
+    return cross, log_x + where_equal(at_top, one, sums.low, zero)
+
+
+@inlined
+def _smoothed_lanes(sharp, log_total, sums):
+    """(1 - eps) (-log q_y) + eps (log S - R) of eight rows, where 0 inf = 0."""
+    zero, one, eps = splat(0.0), splat(1.0), sums.eps
+    sharp = where_equal(eps, one, zero, (one - eps) * sharp)
+    return sharp + where_equal(eps, zero, zero, eps * (log_total - sums.r_d))
+
+
+@inlined
+def _times_or_zero(a, x):
+    """a x of eight rows, and 0 where a is 0: a limit, where x may be infinite."""
+    zero = splat(0.0)
+    return where_equal(a, zero, zero, a * x)
+
+
+@inlined
+def _focal_lanes(o, gamma):
+    """Return o^(gamma - 1) and o^gamma of eight rows; 0 where o is 0. Without gamma they are not used."""
+    zero, one = splat(0.0), splat(1.0)
+    if gamma == 0.0:
+        return zero, one
+    p, p_low = two_difference(gamma, 1.0)
+    slope = where_equal(o, zero, zero, power(o, splat(p), splat(p_low)))
+    return slope, o * slope
+
+
+@inlined
+def _excess_lanes(o, cross):
+    """-log(1 - o) - o of eight rows: see ``excess``."""
+    one, two = splat(1.0), splat(2.0)
+    x = o / (two - o)
+    square, series = x * x, splat(0.0)
+    for coefficient in ARTANH:
+        series = fma(series, square, splat(coefficient))
+    small = two * square * (one / (one + x) + x * series)
+    return where_less(o, splat(0.5), small, cross - o)
+
+
+@inlined
+def _smoothed_excess_lanes(o, cross, log_total, sums):
+    """C - (1 + kappa) o of eight rows: see ``smoothed_excess``."""
+    zero, one, eps = splat(0.0), splat(1.0), sums.eps
+    rest = where_equal(eps, one, zero, (one - eps) * _excess_lanes(o, cross))
+    return rest + where_equal(eps, zero, zero, eps * ((log_total - sums.r_d) - o))
+
+
+@inlined
+def _pulled_lanes(o, q_y, rest, phi, slope, fields):
+    """P of eight rows with kappa != 0: see ``pulled``."""
+    gamma, kappa = fields.gamma, fields.poly
+    tilt, end = gamma + (1.0 + gamma) * kappa, (1.0 + gamma) * (1.0 + kappa)
+    near = fma(splat(tilt), q_y, splat(1.0))
+    pull = phi * where_less(q_y, splat(0.5), near, fma(splat(-tilt), o, splat(end)))
+    if gamma == 0.0:
+        return pull
+    return pull + _times_or_zero(splat(gamma) * slope * q_y, rest)
+
+
+@inlined
+def _gated_lanes(log_weight, cross, gate):
+    """w = W^(q_y^g) of eight rows: see ``gated``."""
+    zero = splat(0.0)
+    fit = double(splat(-gate) * cross, zero)
+    # beyond e^709 there is no number; a weight so large is its own trouble
+    exponent = where_less(splat(709.0), fit * log_weight, splat(709.0), fit * log_weight)
+    return double(where_equal(fit, zero, zero, exponent), zero)
+
+
+@inlined
+def lane_product_terms(sums, e_y, tangent, weight, scale, fields):
+    """Return the `ProductTerms` of eight rows with a class index, as ``product_terms`` does of one.
+
+    The prior's sums are 0 in the lanes of rows that are not smoothed.
+    """
+    zero, one, eps, tau_y = splat(0.0), splat(1.0), sums.eps, tangent.tau_y
+    total = sums.others + e_y
+    o, q_y = sums.others / total, e_y / total
+    sharp, log_total = _cross_lanes(sums, e_y)
+    slope, phi = _focal_lanes(o, fields.gamma)
+    steep, pull, turn, d_phi = splat(fields.gamma) * slope, one, zero, zero
+    if fields.gamma != 0.0:
+        q_cross = _times_or_zero(q_y, _smoothed_lanes(sharp, log_total, sums))
+        d_cross = zero - ((one - eps) * tau_y + eps * tangent.r_tau)
+        pull, d_phi = phi + _times_or_zero(steep, q_cross), zero - steep * q_y * tau_y
+        curve = splat(fields.gamma - 1.0) * q_y * _over_or_zero(q_cross, o) - q_cross
+        turn = d_phi - steep * (curve * tau_y - q_y * d_cross)
+    if fields.poly != 0.0:
+        rest = _smoothed_excess_lanes(o, sharp, log_total, sums)
+        pull = _pulled_lanes(o, q_y, rest, phi, slope, fields)
+        turn = q_y * _turned_lanes(o, q_y, rest, phi, steep, eps, tangent, fields)
+    straight, constant = weight * pull, zero
+    if fields.z_loss != 0.0:
+        straight = straight + splat(2.0 * fields.z_loss) * (sums.shift + log_total)
+        constant = splat(2.0 * fields.z_loss) * tangent.mu
+    tilt, beta, factor = weight * turn, weight * d_phi * eps, scale / total
+    at_target = q_y * (straight * tau_y + constant) - tilt * o + beta * (one - sums.r_y)
+    return ProductTerms(factor * straight, factor * (tilt + constant), scale * beta, scale * at_target)
+
+
+@inlined
+def plain_product_terms(sums, e_y, tangent, weight, scale):
+    """Return the `ProductTerms` of eight rows with ``are_plain`` fields."""
+    return lane_product_terms(sums, e_y, tangent, weight, scale, ValueFields(0.0, 0.0, 0.0, 0.0))
+
+
+@helper
+def family_product_terms(sums, e_y, tangent, weight, scale, fields):
+    """Return the `ProductTerms` of eight rows with any fields: see ``family_terms``."""
+    return lane_product_terms(sums, e_y, tangent, weight, scale, fields)
+
+
+@inlined
+def _over_or_zero(x, o):
+    """x / o of eight rows, and 0 where o is 0."""
+    zero = splat(0.0)
+    return where_equal(o, zero, zero, x / o)
+
+
+@inlined
+def _turned_lanes(o, q_y, rest, phi, steep, eps, tangent, fields):
+    """What ``turned`` returns, of eight rows; ``steep`` is gamma o^(gamma - 1)."""
+    gamma, kappa, tau_y = fields.gamma, fields.poly, tangent.tau_y
+    turn = splat((2.0 * gamma + 1.0) * kappa) * phi * tau_y
+    if gamma == 0.0:
+        return turn
+    first = rest - splat(1.0 + kappa) * (splat(1.0) + splat(gamma) * q_y)
+    first = first - splat(gamma - 1.0) * q_y * _over_or_zero(rest, o)
+    return turn + steep * (first * tau_y + eps * (tau_y - tangent.r_tau))
+
+
+@inlined
+def lane_soft_product_terms(sums, mu, weight, scale, fields):
+    """Return the `ProductTerms` of eight rows with given distributions: see ``soft_product_terms``.
+
+    The first of them is also the gradient's alpha.
+    """
+    zero, factor, straight = splat(0.0), scale / sums.total, weight * sums.s_sum
+    if fields.z_loss == 0.0:
+        return ProductTerms(factor * straight, zero, zero, zero)
+    twice = splat(2.0 * fields.z_loss)
+    straight = straight + twice * (sums.shift + sums.log_total)
+    return ProductTerms(factor * straight, factor * (twice * mu), zero, zero)

@@ -7,8 +7,8 @@ needs. With a `Shift`, the log-prior of Balanced Softmax and its relatives, they
 Long and short rows share what is here. Eight logits are either `Classes`, some classes of one row, or a
 `Column`, one class of eight rows. A new field that is read by class changes this file and no other kernel:
 `Transform` and ``transform_of`` hold it, ``transformed_at`` applies it, ``slopes`` and ``through`` are its
-first derivative, ``curvature`` is its second. One that is read by label has room in `Labels` too, which
-``short_rows`` makes.
+first derivative, ``is_bent``, ``curvature`` and ``curvature_of_rows`` its second. One that is read by label
+has room in `Labels` too, which ``short_rows`` makes.
 
 The temperature divides after the shift by the maximum, where z / T could overflow. Of float64 logits each
 step's rounding error is carried along (``low``). Narrower ones are exact in float64, with digits to spare.
@@ -768,6 +768,18 @@ def _masked(source, place, x, fill):
     return where_kept
 
 
+def is_bent(source):
+    """Whether u has a second derivative."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(is_bent)
+def _is_bent(source):
+    if slope_is_one(source):
+        return lambda source: False
+    return lambda source: source.transform.cap > 0.0
+
+
 def curvature(source, classes, t, g):
     """What the curvature of u adds to a product, before the slope: dL/du d^2u/dz^2 t over du/dz."""
     raise NotImplementedError("compiled only")
@@ -779,14 +791,39 @@ def _curvature(source, classes, t, g):
         return lambda source, classes, t, g: splat(0.0)
 
     def of_the_cap(source, classes, t, g):
-        return g * t * _bend_of_cap(source, classes) if source.transform.cap > 0.0 else splat(0.0)
+        if source.transform.cap > 0.0:
+            z = load_some(source.z, offset_of(classes), classes.count, 0.0)
+            return g * t * _bend_of_cap(z, source.transform.cap)
+        return splat(0.0)
+
+    return of_the_cap
+
+
+def curvature_of_rows(source, column, logits, t, g):
+    """What the curvature of u adds to the products of eight rows, behind the slope; ``t`` are tangents in u.
+
+    ``logits`` holds those that are given, eight entries a class, where u ``is_bent``.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(curvature_of_rows)
+def _curvature_of_rows(source, column, logits, t, g):
+    if slope_is_one(source):
+        return lambda source, column, logits, t, g: splat(0.0)
+
+    def of_the_cap(source, column, logits, t, g):
+        if source.transform.cap > 0.0:
+            bend = _bend_of_cap(held_at(logits, column, 0.0), source.transform.cap)
+            return masked(source, column, g * t * bend, 0.0)
+        return splat(0.0)
 
     return of_the_cap
 
 
 @inlined
-def _bend_of_cap(source, classes):
+def _bend_of_cap(z, cap):
     """d^2 u / dz^2 over du/dz of a soft cap: -2 tanh(z / c) / c."""
-    c = splat(source.transform.cap)
-    t, _, _ = tanh(load_some(source.z, offset_of(classes), classes.count, 0.0) / c)
+    c = splat(cap)
+    t, _, _ = tanh(z / c)
     return splat(-2.0) * t / c

@@ -19,7 +19,8 @@ and the hidden gradient that come back. With u as in :mod:`softmax_lab.spec` and
 R is summed only where there is smoothing; a uniform prior is 1/K. The rest of the family needs no other sum
 over classes (:func:`.terms.row_terms`), so every rank goes on alone: weights, gate, focal factor, z-loss
 and the gradient of its own columns. E is summed without the target, which keeps the true 1 - q_y of a
-confident row whichever rank holds the target.
+confident row whichever rank holds the target. On a CPU the compiled loops do what is done to single logits:
+one walk over them for the sums (of float64 the maximum is found first), and one for the gradient.
 
 ========================  ===============================================  ==============================
 call                      forward, N rows that count                       backward

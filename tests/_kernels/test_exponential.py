@@ -1,7 +1,8 @@
-"""exp and log1p of the lanes against the oracle, and their coefficients against the recipe."""
+"""exp, log1p, log and powers of the lanes against the oracle, and their coefficients against the recipe."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -84,6 +85,64 @@ def test_log1p_within_an_ulp() -> None:
     with mpmath.workdps(exact.DIGITS):
         expected = [mpmath.log1p(mpmath.mpf(float(v))) for v in x]
     assert exact.ulp_error(out, expected).max() <= 1.0
+
+
+@numba.njit
+def _log(x: Any, high: Any, low: Any) -> None:
+    for k in range(0, len(x), 8):
+        a, b = exponential.log(simd.load(x, k))
+        simd.store(high, k, a)
+        simd.store(low, k, b)
+
+
+@numba.njit
+def _power(x: Any, p: float, p_low: float, out: Any) -> None:
+    for k in range(0, len(x), 8):
+        simd.store(out, k, exponential.power(simd.load(x, k), simd.splat(p), simd.splat(p_low)))
+
+
+def _between_0_and_1() -> np.ndarray:
+    """Of every size, near 1, and where the mantissa changes its exponent."""
+    rng = np.random.default_rng(3)
+    half = np.sqrt(0.5) * (1 + rng.uniform(-1e-9, 1e-9, 200))
+    ends = [2.0**-1022, 0.5, 1.0, 1e-60]
+    return np.concatenate(
+        [10.0 ** rng.uniform(-307, 0, 400), 1 - 10.0 ** rng.uniform(-16, 0, 396), half, ends]
+    )
+
+
+def test_log_is_a_two_float() -> None:
+    x = _between_0_and_1()
+    high, low = np.empty_like(x), np.empty_like(x)
+    _log(x, high, low)
+    with mpmath.workdps(60):
+        for v, a, b in zip(x, high, low, strict=True):
+            exact_log = mpmath.log(mpmath.mpf(float(v)))
+            assert abs(mpmath.mpf(float(a)) + float(b) - exact_log) <= abs(exact_log) * mpmath.mpf(2) ** -56
+            assert abs(b) <= np.spacing(abs(a)) / 2
+    _log(np.full(8, np.nan), high, low)
+    assert np.isnan(high[:8]).all()
+
+
+@pytest.mark.parametrize("gamma", [5e-324, 0.1, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0])
+def test_power_within_two_ulp(gamma: float) -> None:
+    """Also for a power below 0, and one of whose digits a float loses some."""
+    x, out = _between_0_and_1(), np.empty(1000)
+    p = gamma - 1.0
+    p_low = float(Fraction(gamma) - 1 - Fraction(p))
+    _power(x, p, p_low, out)
+    with mpmath.workdps(exact.DIGITS):
+        expected = [mpmath.mpf(float(v)) ** (mpmath.mpf(gamma) - 1) for v in x]
+    normal = np.array([float(e) for e in expected]) >= np.finfo(float).tiny
+    errors = exact.ulp_error(out[normal], [e for e, some in zip(expected, normal, strict=True) if some])
+    assert errors.max() <= 2.0
+    assert (out[~normal] <= np.finfo(float).tiny).all()
+
+
+def test_the_power_of_nan_is_nan() -> None:
+    out = np.empty(8)
+    _power(np.full(8, np.nan), 0.5, 0.0, out)
+    assert np.isnan(out).all()
 
 
 @numba.njit

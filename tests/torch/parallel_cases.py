@@ -417,6 +417,18 @@ def same_as_one_process(place: Place) -> None:
         close(found, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
 
 
+def compiled_loops_on_some(place: Place) -> None:
+    """Ranks with the compiled loops and ranks without understand each other."""
+    with mock.patch.object(_dispatch, "kernels", LOOPS if place.rank % 2 == 0 else lambda: None):
+        for name in ("plain", "everything"):
+            check_logits(place, problem(), INDEX_SPECS[name], "mean")
+            check_linear(place, problem(seed=1), INDEX_SPECS[name], "none")
+
+
+#: the loops, where they are not put aside
+LOOPS = _dispatch.kernels
+
+
 CASES: dict[str, Callable[[Place], None]] = {
     **{f"family: {name}": family(i, spec, soft=False) for i, (name, spec) in enumerate(INDEX_SPECS.items())},
     **{
@@ -438,6 +450,7 @@ CASES: dict[str, Callable[[Place], None]] = {
             bad_labels,
             different_arguments,
             same_as_one_process,
+            compiled_loops_on_some,
         )
     },
 }

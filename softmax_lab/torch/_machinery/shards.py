@@ -1,11 +1,14 @@
 """Rows whose columns are spread over ranks: the sums over all classes, and the gradient of a rank's own.
 
 The method stands in :mod:`softmax_lab.torch.parallel`, the formula of a row in
-:mod:`softmax_lab.torch._formula.terms`.
+:mod:`softmax_lab.torch._formula.terms`. What is done to single logits is plain torch here, and that of
+:mod:`.columns` where the compiled loops know how. Maxima are those of u T: the shift comes before the
+division by the temperature.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +18,8 @@ from ...spec import LossSpec, active
 from .._base.tensors import loss_dtype
 from .._formula import terms
 from .._formula.fields import SpecTensors, shard, spec_tensors
-from .._formula.rows import Transformed, transformed
+from .._formula.rows import Transformed, before_temperature, over
+from . import columns
 from .agreement import Shard
 from .chunks import blocks
 from .layer import once_differentiable
@@ -29,7 +33,7 @@ class Spread(NamedTuple):
     dL/du_k = alpha q_k - beta r_k, or with a distribution alpha q_k - beta s_k.
     """
 
-    peak: Tensor  # M
+    peak: Tensor  # M T
     total: Tensor  # S
     alpha: Tensor
     beta: Tensor
@@ -49,7 +53,7 @@ class ShardedRows(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, target: Tensor, live: Tensor, spec: LossSpec, own: Shard
     ) -> tuple[Tensor, Tensor]:
-        values, weights, spread = _found(own, spec, z, target)
+        values, weights, spread = _found(own, spec, z, target, live)
         ctx.own, ctx.spec = own, spec
         ctx.save_for_backward(z, target, live, *spread)
         weights = torch.where(live, weights, 0.0)
@@ -61,10 +65,12 @@ class ShardedRows(torch.autograd.Function):
         z, target, live, *saved = ctx.saved_tensors
         with torch.no_grad():
             gradient = torch.empty_like(z)
-            for block in blocks(z):
-                spread = Spread(*(each[block] for each in saved))
-                rows = _gradient(ctx.own, ctx.spec, z[block], target[block], spread) * upstream[block, None]
-                gradient[block] = torch.where(live[block, None], rows, 0.0)
+            spread = Spread(*saved)
+            if not _by_loops(ctx.own, ctx.spec, z, target, live, spread, upstream, gradient):
+                for block in blocks(z):
+                    of_block = Spread(*(each[block] for each in spread))
+                    rows = _gradient(ctx.own, ctx.spec, z[block], target[block], of_block)
+                    gradient[block] = torch.where(live[block, None], rows * upstream[block, None], 0.0)
         return (*once_differentiable([gradient], upstream, z), None, None, None, None)
 
 
@@ -73,29 +79,58 @@ def kernel(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, gradient: bool
 
     With ``gradient`` leave in ``z`` the gradient of each row's own value.
     """
-    values, weights, spread = _found(own, spec, z, target)
-    if gradient:
+    values, weights, spread = _found(own, spec, z, target, None)
+    if gradient and not _by_loops(own, spec, z, target, None, spread, None, z):
         for block in blocks(z):
             of_block = Spread(*(each[block] for each in spread))
             z[block] = _gradient(own, spec, z[block], target[block], of_block)
     return values, weights
 
 
-def _found(own: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> _Found:
+def _by_loops(
+    own: Shard,
+    spec: LossSpec,
+    z: Tensor,
+    target: Tensor,
+    live: Tensor | None,
+    spread: Spread,
+    upstream: Tensor | None,
+    out: Tensor,
+) -> bool:
+    """Write the gradient times ``upstream`` to ``out``, and return True, where the loops can."""
+    alpha = spread.alpha / spread.total
+    factors = columns.Factors(spread.peak, alpha, spread.beta, spread.at_target)
+    return columns.gradient(own, spec, z, target, live, factors, upstream, out)
+
+
+def _found(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, live: Tensor | None) -> _Found:
     """Return what is known of rows after the two all-reduces, which are here."""
+    part = columns.part_of(own, spec, z, target, live)
+    # a NaN may get lost here; the sums bring it to every rank
+    peak = own.max(_peaks(own, spec, z, target) if part is None else part.peak.clone())
+    if part is not None:
+        return _finish(own, spec, target, peak, own.sum(columns.relative_to(own, spec, part, target, peak)))
     soft = target.is_floating_point()
-    peak = torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device)
     sums = peak.new_zeros((6 if soft else 3 if active(spec.smoothing) else 2, len(z)))
-    on = list(blocks(z)) if z.shape[1] else []  # a rank without classes has nothing to add
-    for block in on:
-        u = _transformed(own, spec, z[block], target[block]).u if spec.acts_on_logits else z[block]
-        peak[block] = u.amax(1)
-    peak = own.max(peak)  # a NaN may get lost here; the sums bring it to every rank
-    for block in on:
+    for block in _blocks(z):
         add = _soft_sums if soft else _sums
         sums[:, block] = add(own, spec, z[block], target[block], peak[block])
     sums = own.sum(sums)
     return _soft_finish(spec, peak, sums) if soft else _finish(own, spec, target, peak, sums)
+
+
+def _blocks(z: Tensor) -> Iterator[slice]:
+    """Yield the blocks of rows; none on a rank without classes, which has nothing to add."""
+    yield from blocks(z) if z.shape[1] else ()
+
+
+def _peaks(own: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> Tensor:
+    """Return the largest u T of this rank's columns, (n,)."""
+    peak = torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device)
+    for block in _blocks(z):
+        u = _transformed(own, spec, z[block], target[block]).u if spec.acts_on_logits else z[block]
+        peak[block] = u.amax(1)
+    return peak
 
 
 def _fields(own: Shard, spec: LossSpec, z: Tensor) -> tuple[torch.dtype, SpecTensors]:
@@ -105,22 +140,27 @@ def _fields(own: Shard, spec: LossSpec, z: Tensor) -> tuple[torch.dtype, SpecTen
 
 
 def _transformed(own: Shard, spec: LossSpec, z: Tensor, target: Tensor) -> Transformed:
-    """Return u and du/dz of this rank's columns (n, K_r)."""
+    """Return u T of this rank's columns (n, K_r), and its derivative in z."""
     dtype, fields = _fields(own, spec, z)
     label = None if target.is_floating_point() else target
-    return transformed(z.to(dtype), fields, label, first=own.first)
+    return before_temperature(z.to(dtype), fields, label, first=own.first)
+
+
+def _below(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, peak: Tensor) -> Transformed:
+    """Return u - M of this rank's columns (n, K_r), and du/dz."""
+    u, slope = _transformed(own, spec, z, target)
+    temperature = _fields(own, spec, z)[1].temperature
+    return Transformed(over(u - peak.to(u.dtype)[:, None], temperature), slope / temperature)
 
 
 def _gradient(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, spread: Spread) -> Tensor:
     """Return dL/dz of this rank's columns (n, K_r)."""
     if not z.shape[1]:
         return z
-    u, slope = _transformed(own, spec, z, target)
+    d, slope = _below(own, spec, z, target, spread.peak)
     of_e = spread.alpha / spread.total
-    peak, of_e, beta, at_target = (
-        each.to(u.dtype)[:, None] for each in (spread.peak, of_e, spread.beta, spread.at_target)
-    )
-    gradient = of_e * torch.exp(u - peak)
+    of_e, beta, at_target = (each.to(d.dtype)[:, None] for each in (of_e, spread.beta, spread.at_target))
+    gradient = of_e * torch.exp(d)
     if target.is_floating_point():
         return (gradient - beta * _smoothed(own, spec, target)) * slope
     if active(spec.smoothing):
@@ -134,8 +174,7 @@ def _gradient(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, spread: Spr
 
 def _sums(own: Shard, spec: LossSpec, z: Tensor, label: Tensor, peak: Tensor) -> Tensor:
     """Return this rank's part of E, d_y and, with smoothing, R: (2 or 3, n)."""
-    d = _transformed(own, spec, z, label).u
-    d = d - peak.to(d.dtype)[:, None]
+    d = _below(own, spec, z, label, peak).u
     column, here = _column(own, label)
     at_label = d.gather(1, column)
     e = torch.exp(d)
@@ -151,8 +190,8 @@ def _finish(own: Shard, spec: LossSpec, label: Tensor, peak: Tensor, sums: Tenso
     e_y = torch.exp(d_y)
     total = others + e_y
     log_total = torch.log1p(torch.where(d_y == 0, others, (others - 1.0) + e_y))
-    log_q_y, lse = d_y - log_total, peak + log_total
     fields = spec_tensors(spec, label.device, torch.float64)
+    log_q_y, lse = d_y - log_total, over(peak, fields.temperature) + log_total
     weight = torch.zeros_like(peak) + terms.class_weights(fields, label, torch.exp(log_q_y))
     prior_log_q = sums[2] - log_total if len(sums) > 2 else None
     known = terms.Sums(log_q_y, others / total, lse, prior_log_q, own.num_classes)
@@ -179,8 +218,7 @@ def _soft_sums(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, peak: Tens
     First the number of ranks whose largest logit is M, and the sum of the other exponentials: their 1 stays
     out of the logarithm. Then sum s_k d_k, sum s_k, sum t_k W_k, sum t_k.
     """
-    d = _transformed(own, spec, z, target).u
-    d = d - peak.to(d.dtype)[:, None]
+    d = _below(own, spec, z, target, peak).u
     top = d.argmax(1, keepdim=True)
     at_top, e = d.gather(1, top) == 0, torch.exp(d)
     rest = e.scatter(1, top, torch.where(at_top, 0.0, e.gather(1, top))).sum(1)
@@ -195,8 +233,9 @@ def _soft_finish(spec: LossSpec, peak: Tensor, sums: Tensor) -> _Found:
     tops, rest, expected, mass, weighted, whole = sums
     log_total = torch.log1p((tops - 1.0) + rest)
     weight = terms.mean_weight(weighted, whole)
-    known = terms.SoftSums(mass * log_total - expected, mass, peak + log_total)
-    row = terms.soft_terms(spec_tensors(spec, peak.device, torch.float64), known, weight)
+    fields = spec_tensors(spec, peak.device, torch.float64)
+    lse = over(peak, fields.temperature) + log_total
+    row = terms.soft_terms(fields, terms.SoftSums(mass * log_total - expected, mass, lse), weight)
     return _Found(row.value, weight, Spread(peak, tops + rest, row.alpha, row.beta, torch.zeros_like(weight)))
 
 
