@@ -4,6 +4,8 @@ Its argument is a difference d = x - max(x) <= 0. It is tried on every float32 i
 of 2^-24 there (all differences of two float16 are among them), and on the difference of every pair of
 bfloat16. A difference of two float32 can have more digits than a float32, so it is also tried on 2^30
 differences of random pairs. Below -104 all count as 0.
+
+The sixteen lanes of float32 take the logit itself. They are tried on every float32 that they are used for.
 """
 
 from __future__ import annotations
@@ -64,6 +66,44 @@ def check_exponentials(d: Array) -> dict[str, Tally]:
         with mpmath.workprec(200):
             misrounded += not is_nearest(np.float32(e[i]), mpmath.exp(mpmath.mpf(float(d[i]))))
     return {"exp": Tally(count, count, misrounded, 0, worst, repr(float(where)))}
+
+
+@njit(nogil=True)
+def _exponentials_in_singles(z: Any, e: Any, d: Any) -> None:
+    """Exponentials of whole vectors in sixteen lanes, and what they are relative to the power near each."""
+    for k in range(0, len(z), simd.SINGLES):
+        peak = max(z[k], z[k + simd.SINGLES - 1])
+        x = simd.load_singles(z, k)  # type: ignore[call-arg]
+        high, low, power = exponential.parts(x, exponential.base_of(peak))
+        highs, lows = simd.widened(high * power), simd.widened(low * power)  # type: ignore[call-arg]
+        scale = simd.splat(2.0**-exponential.REACH)  # type: ignore[call-arg]
+        simd.store(e, k, (highs[0] + lows[0]) * scale)  # type: ignore[call-arg]
+        simd.store(e, k + simd.WIDTH, (highs[1] + lows[1]) * scale)  # type: ignore[call-arg]
+        n = exponential.power_near(peak)
+        for i in range(k, k + simd.SINGLES):
+            d[i] = (np.float64(z[i]) - n * exponential.LOG_2_HIGH) - n * exponential.LOG_2_LOW
+
+
+def check_singles(z: Array) -> dict[str, Tally]:
+    """Compare the exponentials in sixteen lanes with the C library's; ``z`` are whole vectors of float32."""
+    e, d, unsure = np.empty(len(z)), np.empty(len(z)), np.empty(len(z), np.int64)
+    _exponentials_in_singles(z, e, d)
+    misrounded, worst, where, found = _compare(d, e, unsure)
+    for i in unsure[:found]:
+        with mpmath.workprec(200):
+            misrounded += not is_nearest(np.float32(e[i]), mpmath.exp(mpmath.mpf(float(d[i]))))
+    return {"exp in sixteen lanes": Tally(len(z), len(z), misrounded, 0, worst, repr(float(where)))}
+
+
+_LARGEST_BITS = int(np.float32(exponential.LARGEST).view(np.uint32))
+
+
+def _every_logit(piece: int) -> Array:
+    """Float32 numbers from 0 upwards and from -0 downwards, by their bits, in whole vectors."""
+    half = pieces_of(_LARGEST_BITS)
+    start, sign = (piece % half) * PIECE, piece // half
+    bits = np.arange(start, min(start + PIECE, _LARGEST_BITS), dtype=np.uint32)
+    return (bits | np.uint32(sign << 31)).view(np.float32)
 
 
 def _float32(piece: int) -> Array:
@@ -130,4 +170,11 @@ EXPONENTIALS: dict[str, Check] = {
         "every pair of bfloat16", pieces_of(_BFLOAT16_COUNT, _PEAKS), _bfloat16_differences
     ),
     "float32 differences": _exponential("random pairs of float32", 1024, _float32_differences),
+    "float32 in sixteen lanes": Check(
+        "exponential",
+        "every float32 between -8192 and 8192",
+        "relative",
+        2 * pieces_of(_LARGEST_BITS),
+        lambda piece: check_singles(_every_logit(piece)),
+    ),
 }

@@ -24,6 +24,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._extras import load
 from .compiler import inlined
 from .simd import (
@@ -140,6 +142,25 @@ def coefficients(degree: int, terms: int) -> list[float]:
             return (mpmath.exp(r) - mpmath.fsum(r**k / mpmath.factorial(k) for k in range(terms))) / r**terms
 
         return [float(c) for c in mpmath.chebyfit(rest, [-half, half], degree + 1)]
+
+
+def single_coefficients(degree: int) -> list[float]:
+    """Fit (e^r - 1 - r) / r^2 so that the largest error of e^r, relative to it, is least; |r| <= log(2)/2.
+
+    The highest power comes first. Lawson's iteration weighs the points by their errors (C. L. Lawson, 1961).
+    """
+    half = LOG_2 / 2 * 1.0005
+    r = half * np.cos(np.linspace(0, np.pi, 4000))  # an even number: 0 is not among them
+    matters = r**2 / np.exp(r)
+    powers, wanted = np.vander(r, degree + 1) * matters[:, None], (np.expm1(r) - r) / np.exp(r)
+    weights = np.ones_like(r)
+    for _ in range(400):
+        root = np.sqrt(weights)
+        found = np.linalg.lstsq(powers * root[:, None], wanted * root, rcond=None)[0]
+        error = np.abs(powers @ found - wanted)
+        weights *= error / error.max() + 1e-9
+        weights /= weights.sum()
+    return [float(np.float32(c)) for c in found]
 
 
 @inlined

@@ -105,7 +105,7 @@ def room_in_singles(num_classes):
         scratch_singles(SINGLES),
         scratch_singles(SINGLES),
         scratch(SINGLES),
-        scratch_singles(SINGLES),
+        skipped,
         scratch_singles(SINGLES),
         scratch(SINGLES),
         scratch_singles(SINGLES * num_classes),
@@ -337,10 +337,10 @@ def sums_of_large(z, room, rows, peak, first, second):
     store(room.sums, 0, first)
     store(room.sums, WIDTH, second)
     for i in range(SINGLES):
-        peak, total = np.float64(room.peaks[i]), 0.0
-        if abs(peak) <= LARGEST:
+        own, total = np.float64(room.peaks[i]), 0.0
+        if abs(own) <= LARGEST:
             continue
-        shift = peak if peak > -np.inf else 0.0
+        shift = own if own > -np.inf else 0.0
         for k in range(rows.num_classes):
             if k == int(room.skipped[i]):
                 continue

@@ -10,7 +10,8 @@ import numpy as np
 
 from experiments.exhaustive import CHECKS, exponential
 
-EXPONENTIALS = [name for name, check in CHECKS.items() if check.part == "exponential"]
+SINGLES = "float32 in sixteen lanes"
+EXPONENTIALS = [name for name, check in CHECKS.items() if check.part == "exponential" and name != SINGLES]
 
 
 @pytest.mark.parametrize("name", EXPONENTIALS)
@@ -20,6 +21,27 @@ def test_a_piece_of_each_exponential(name: str) -> None:
     assert found.worst < 2.0**-33
     d = float(found.where)
     assert exponential.LOWEST <= d <= 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_a_piece_in_sixteen_lanes(share: float) -> None:
+    check = CHECKS[SINGLES]
+    found = check.run(int(check.pieces * share))["exp in sixteen lanes"]
+    assert found.arguments > 0
+    assert found.worst < 2.0**-25.5
+
+
+def test_every_logit_of_sixteen_lanes_is_met() -> None:
+    pieces = CHECKS[SINGLES].pieces
+    ends = [
+        exponential._every_logit(piece)[[0, -1]] for piece in (0, pieces // 2 - 1, pieces // 2, pieces - 1)
+    ]
+    assert ends[0][0] == 0
+    assert ends[2][0] == 0
+    assert np.signbit(ends[2][0])
+    assert ends[1][1] == np.nextafter(np.float32(8192), np.float32(0)) == -ends[3][1]
+    following = exponential._every_logit(1)[0]
+    assert following == np.nextafter(ends[0][1], np.float32(np.inf))
 
 
 @pytest.mark.parametrize("make", [exponential._float32, exponential._float16_grid])
