@@ -17,12 +17,12 @@ from ._rows import KEPT, read_only
 from ._twofloat import Array
 from .spec import acting_on, active
 
-__all__ = ["Compiled"]
+__all__ = ["NOTHING_KEPT", "Compiled"]
 
 _NONE = read_only(np.zeros(0))  # every row's is 1
 #: the numbers that the row's formula takes, in the table's order
 _OF_VALUE = attrgetter(*acting_on("value"))
-_NOTHING_KEPT = np.zeros((0, KEPT))  # a loop need not say what its rows came to
+NOTHING_KEPT = np.zeros((0, KEPT))  # a loop need not say what its rows came to
 
 
 class Compiled:
@@ -84,6 +84,11 @@ class Compiled:
         return problem.factor(kept[:, -1])
 
     @property
+    def taken(self) -> tuple[Any, ...]:
+        """What a loop takes of all rows: labels and the ignored one, numbers, transform, smoothing."""
+        return self._common(1.0)(slice(None))
+
+    @property
     def _is_late(self) -> bool:
         """Whether the divisor is known only after the last row: that of a mean over gated weights."""
         return self.problem.reduction == "mean" and self.problem.gated
@@ -96,7 +101,7 @@ class Compiled:
         precision is rounded once, and takes that pass.
         """
         if not self._is_late:
-            self._run(gradient, values, self.factor, _NOTHING_KEPT)
+            self._run(gradient, values, self.factor, NOTHING_KEPT)
             return
         if gradient is not None and gradient.itemsize < 4:
             values[:], kept = self.forward()

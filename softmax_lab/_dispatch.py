@@ -18,15 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._rows import read_only
-from ._threads import share
+from ._threads import WORTH_SHARING, share
 
-__all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
+__all__ = [
+    "LoopError",
+    "Path",
+    "choose",
+    "falls_back",
+    "is_plain",
+    "kernels",
+    "rescale",
+    "run",
+    "run_plain",
+]
 
 Path = Literal["short", "long", "products", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
+_PLAIN = frozenset(_NATIVE)
 
 # Results larger than a last-level cache are written past it, where rows are long: at the ends of short ones
 # more is lost than won.
@@ -167,16 +178,7 @@ def run(
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
     if _in_place(rows) and (written is None or _in_place(written)):
-        source = read_only(as_stored(rows).reshape(-1))
-        target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
-        large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
-        streaming = large and not np.may_share_memory(source, target)
-        given = arguments(slice(None))
-        share(
-            lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
-            source.size // num_classes,
-            num_classes,
-        )
+        _run_in_place(loop, rows, written, arguments(slice(None)))
         return
 
     def work(first: int, last: int) -> None:
@@ -199,6 +201,46 @@ def run(
 
     pieces = list(_pieces(rows.shape))
     share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+
+
+def run_plain(
+    path: Path, name: str, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
+) -> None:
+    """Run a compiled loop over rows that :func:`run` would leave in place: those of :func:`is_plain` arrays.
+
+    ``given`` is what it needs beside them, for all rows.
+    """
+    loops = kernels()
+    assert loops is not None
+    _run_in_place(getattr(getattr(loops, path), name), logits, result, given)
+
+
+def is_plain(array: Any) -> bool:
+    """Whether an array is NumPy's own, float32 or float64, with one row after the other in memory."""
+    if type(array) is not np.ndarray or array.dtype not in _PLAIN or array.ndim == 0:
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned and array.size > 0
+
+
+def _run_in_place(
+    loop: Callable[..., None], rows: NDArray[Any], written: NDArray[Any] | None, given: tuple[Any, ...]
+) -> None:
+    num_classes = rows.shape[-1]
+    source = as_stored(rows).reshape(-1)
+    source.flags.writeable = False  # as of all that the loops only read: this view is nobody else's
+    target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
+    num_rows = source.size // num_classes
+    if source.size < WORTH_SHARING:
+        _call(loop, source, target, False, *given, num_classes, 0, num_rows)
+        return
+    large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
+    streaming = large and not np.may_share_memory(source, target)
+    share(
+        lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
+        num_rows,
+        num_classes,
+    )
 
 
 def rescale(result: NDArray[Any], factor: float) -> None:

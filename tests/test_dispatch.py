@@ -32,13 +32,16 @@ MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Record (path, loop) of every compiled call."""
     calls: list[tuple[str, str]] = []
-    real = _dispatch.run
 
-    def run(path: Any, name: str, *arguments: Any) -> None:
-        calls.append((path, name))
-        real(path, name, *arguments)
+    def recorded(real: Any) -> Any:
+        def run(path: Any, name: str, *arguments: Any) -> None:
+            calls.append((path, name))
+            real(path, name, *arguments)
 
-    monkeypatch.setattr(_dispatch, "run", run)
+        return run
+
+    for way in ("run", "run_plain"):
+        monkeypatch.setattr(_dispatch, way, recorded(getattr(_dispatch, way)))
     return calls
 
 
