@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
@@ -21,6 +22,7 @@ from ._rows import read_only
 from ._threads import WORTH_SHARING, share
 
 __all__ = [
+    "Loop",
     "LoopError",
     "Path",
     "choose",
@@ -29,7 +31,6 @@ __all__ = [
     "kernels",
     "rescale",
     "run",
-    "run_plain",
 ]
 
 Path = Literal["short", "long", "products", "reference"]
@@ -203,16 +204,34 @@ def run(
     share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
 
 
-def run_plain(
-    path: Path, name: str, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
-) -> None:
-    """Run a compiled loop over rows that :func:`run` would leave in place: those of :func:`is_plain` arrays.
+class Loop:
+    """A compiled loop for plain arrays of one type (:func:`is_plain`), held by its machine code.
 
-    ``given`` is what it needs beside them, for all rows.
+    The dispatcher of a compiled function looks up its code by the types of its arguments, at every call, and
+    that takes as long as the work on some twenty short rows. Here all calls have arguments of the same types,
+    and it is asked once. So many rows that several threads share them go the way of :func:`run`.
     """
-    loops = kernels()
-    assert loops is not None
-    _run_in_place(getattr(getattr(loops, path), name), logits, result, given)
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._code: Callable[..., None] | None = None
+
+    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> None:
+        """Run over all rows; ``given`` is what the loop needs beside them, for all."""
+        if self._code is None or logits.size >= WORTH_SHARING:
+            self._by_dispatcher(logits, result, given)
+            return
+        source, num_classes = logits.reshape(-1), logits.shape[-1]
+        target = source if result is None else result.reshape(-1)  # where nothing is written
+        self._code(source, target, False, *given, num_classes, 0, source.size // num_classes)
+
+    def _by_dispatcher(
+        self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
+    ) -> None:
+        loop = getattr(getattr(kernels(), self.path), self.name)
+        arguments = _run_in_place(loop, logits, result, given)
+        with suppress(AttributeError, KeyError):  # another Numba may keep it elsewhere: then as before
+            self._code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
 
 
 def is_plain(array: Any) -> bool:
@@ -225,15 +244,17 @@ def is_plain(array: Any) -> bool:
 
 def _run_in_place(
     loop: Callable[..., None], rows: NDArray[Any], written: NDArray[Any] | None, given: tuple[Any, ...]
-) -> None:
+) -> tuple[Any, ...]:
+    """Run a loop over all rows, and return arguments that it has been called with."""
     num_classes = rows.shape[-1]
     source = as_stored(rows).reshape(-1)
     source.flags.writeable = False  # as of all that the loops only read: this view is nobody else's
     target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
     num_rows = source.size // num_classes
+    arguments = source, target, False, *given, num_classes, 0, num_rows
     if source.size < WORTH_SHARING:
-        _call(loop, source, target, False, *given, num_classes, 0, num_rows)
-        return
+        _call(loop, *arguments)
+        return arguments
     large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
     streaming = large and not np.may_share_memory(source, target)
     share(
@@ -241,6 +262,7 @@ def _run_in_place(
         num_rows,
         num_classes,
     )
+    return arguments
 
 
 def rescale(result: NDArray[Any], factor: float) -> None:

@@ -8,7 +8,7 @@ way, which says what is wrong. Numbers and the order of operations are the ordin
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,30 @@ from numpy.typing import NDArray
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
 from ._compiled import NOTHING_KEPT, Compiled
-from ._problem import prepare, reduced
+from ._problem import Problem, prepare, reduced
 from ._twofloat import Array
 from .spec import LossSpec
 
 __all__ = ["evaluate", "mapped"]
 
-_INDEX = np.dtype(np.int64)
+_INDEX, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _KEPT = NOTHING_KEPT.reshape(-1)
 _MOST_PLANS = 64  # of a spec: one for each type and number of classes
+_largest, _sum = np.maximum.reduce, np.add.reduce
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a loop takes of a spec, whatever the rows hold."""
 
-    weights: Array  # by class
-    rest: tuple[Any, ...]  # of the numbers, what comes after the factor
-    transform: Any
-    smooth: Any
-    class_weight: float | Array
-    waits: bool  # whether the divisor of a mean is known only after the last row
+    def __init__(self, problem: Problem) -> None:
+        (weights, _, *rest), transform, smooth = Compiled(problem).taken[2:]
+        self.weights: Array = weights  # by class
+        self.rest = tuple(rest)  # of the numbers, what comes after the factor
+        self.transform, self.smooth = transform, smooth
+        self.class_weight: Any = problem.spec.class_weight
+        #: whether the divisor of a mean is known only after the last row
+        self.waits = problem.gated
+        self.loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
 
 
 def evaluate(
@@ -69,28 +73,29 @@ def evaluate(
         return None
     num_rows, num_classes = logits.shape
     live = _live(target, num_classes, ignore_index)
-    path = _dispatch.choose(num_classes)
-    if live is None or path == "reference":
+    if live is None or _dispatch.choose(num_classes) == "reference":
         return None
     plan = _plan(spec, logits.dtype, num_classes)
     if plan is None:
         return None
     factor = 1.0
     if reduction == "mean":
-        if plan.waits or (live != num_rows and type(plan.class_weight) is not float):
-            return None
         weight = plan.class_weight
-        total = live * weight if type(weight) is float else float(np.add.reduce(weight[target]))  # type: ignore[index]
+        if type(weight) is float and not plan.waits:
+            total = live * weight
+        elif live == num_rows and not plan.waits:
+            total = float(_sum(weight[target]))
+        else:
+            return None
         factor = 1.0 / total if total else 0.0
-    values, gradient = np.empty(num_rows), out
-    if wanted and out is None:
-        gradient = np.empty(logits.shape, logits.dtype)
+    values = np.empty(num_rows)
+    gradient = np.empty(logits.shape, logits.dtype) if wanted and out is None else out
     labels = target.view()
-    labels.flags.writeable = False
+    labels.flags.writeable = False  # as of all that the loops only read
     numbers = (plan.weights, factor, *plan.rest)
     given = (wanted, values, _KEPT, labels, ignore_index, numbers, plan.transform, plan.smooth)
     try:
-        _dispatch.run_plain(path, "cross_entropy", logits, gradient, given)
+        plan.loop(logits, gradient, given)
     except _dispatch.LoopError:  # nothing has been written
         return None
     return reduced(values, logits.dtype, reduction, factor, empty), gradient
@@ -111,14 +116,18 @@ def mapped(name: str, logits: Any, axis: Any, temperature: Any, where: Any, out:
     path = _dispatch.choose(logits.shape[-1])
     if path == "reference":
         return None
+    loop = _MAPS.get((name, path, logits.dtype))
+    if loop is None:
+        loop = _MAPS[name, path, logits.dtype] = _dispatch.Loop(path, name)
     result: NDArray[Any] = np.empty(logits.shape, logits.dtype) if out is None else out
     try:
-        _dispatch.run_plain(path, name, logits, result, _NO_TRANSFORM)
+        loop(logits, result, _NO_TRANSFORM)
     except _dispatch.LoopError:
         return None
     return result
 
 
+_MAPS: dict[tuple[str, _dispatch.Path, np.dtype[Any]], _dispatch.Loop] = {}
 _NO_TRANSFORM = (None,)
 
 
@@ -134,7 +143,7 @@ def _is_apart(out: Any, logits: NDArray[Any]) -> bool:
 def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int | None:
     """Return how many rows count; None where a label is out of range."""
     # a negative label, read without its sign, is beyond all classes: one look finds both
-    if target.view(np.uint64).max() < num_classes:
+    if _largest(target.view(_UNSIGNED)) < num_classes:
         if 0 <= ignore_index < num_classes:
             return len(target) - int(np.count_nonzero(target == ignore_index))
         return len(target)
@@ -142,7 +151,7 @@ def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int
         return None
     ignored = target == ignore_index
     others = target[~ignored]
-    fit = len(others) == 0 or others.view(np.uint64).max() < num_classes
+    fit = len(others) == 0 or _largest(others.view(_UNSIGNED)) < num_classes
     return len(others) if fit else None
 
 
@@ -168,7 +177,4 @@ def _made(spec: LossSpec, dtype: np.dtype[Any], num_classes: int) -> Plan | None
     """Make a plan from what the ordinary way prepares of a row; None where it refuses, or needs care."""
     if not spec.is_moderate or spec.num_classes not in (None, num_classes):
         return None
-    problem = prepare(np.zeros((1, num_classes), dtype), np.zeros(1, _INDEX), spec)
-    (weights, _, *rest), transform, smooth = Compiled(problem).taken[2:]
-    weight = problem.spec.class_weight
-    return Plan(weights, tuple(rest), transform, smooth, weight, problem.gated)  # type: ignore[arg-type]
+    return Plan(prepare(np.zeros((1, num_classes), dtype), np.zeros(1, _INDEX), spec))

@@ -33,15 +33,18 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Record (path, loop) of every compiled call."""
     calls: list[tuple[str, str]] = []
 
-    def recorded(real: Any) -> Any:
-        def run(path: Any, name: str, *arguments: Any) -> None:
-            calls.append((path, name))
-            real(path, name, *arguments)
+    real, held = _dispatch.run, _dispatch.Loop.__call__
 
-        return run
+    def run(path: Any, name: str, *arguments: Any) -> None:
+        calls.append((path, name))
+        real(path, name, *arguments)
 
-    for way in ("run", "run_plain"):
-        monkeypatch.setattr(_dispatch, way, recorded(getattr(_dispatch, way)))
+    def call(loop: Any, *arguments: Any) -> None:
+        calls.append((loop.path, loop.name))
+        held(loop, *arguments)
+
+    monkeypatch.setattr(_dispatch, "run", run)
+    monkeypatch.setattr(_dispatch.Loop, "__call__", call)
     return calls
 
 

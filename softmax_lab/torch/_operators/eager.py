@@ -7,23 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import _plain
+from ...spec import LossSpec
 from .._base.autograd import (
+    are_ordinary,
     below_autograd,
     graph_is_kept,
     is_batched,
     is_concrete,
+    is_overheard,
     is_transformed,
     saved_tensors_are_watched,
 )
 from .._base.options import Options
-from .._base.tensors import PLAIN_TYPES
+from .._base.tensors import PLAIN_TYPES, as_tensor
 from .._formula import losses
+from .._formula.fields import packed
 from . import gpu
 from .derivatives import backward_derivative, factor_beside, save_backward, scaled
 from .loss import backward_elsewhere, backward_on_cpu, backward_on_gpu, hvp_elsewhere
 from .schema import OPS, TENSORS, Arguments, parsed
 
-__all__ = ["CrossEntropy", "Later", "may_overwrite"]
+__all__ = ["CrossEntropy", "Later", "at_once", "may_overwrite"]
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -49,6 +54,76 @@ class CrossEntropy(torch.autograd.Function):
             product = _hvp(logits, tangent, (*arguments, *ctx.options))
             result = product if result is None else result + product
         return result, None
+
+
+def at_once(logits: Tensor, target: Tensor, spec: LossSpec, options: Options) -> Tensor | None:
+    """Return the loss of a plain call, straight from the loop; None where it is not, or where it is wrong.
+
+    Nothing has been checked yet. A plain call has ordinary tensors, and nobody else to hear of it; what it
+    needs beyond that, the NumPy package says (:mod:`softmax_lab._plain`).
+    """
+    if torch.compiler.is_compiling() or not isinstance(logits, Tensor) or not isinstance(target, Tensor):
+        return None
+    if is_overheard() or not are_ordinary(logits, target) or logits.dtype not in _AT_ONCE:
+        return None
+    wanted = logits.requires_grad and torch.is_grad_enabled()
+    reduction, empty, ignore_index, dim, _ = options
+    found = _plain.evaluate(
+        (logits.detach() if logits.requires_grad else logits).numpy(),
+        target.numpy(),
+        spec,
+        reduction,  # type: ignore[arg-type]
+        ignore_index,
+        dim,
+        empty,  # type: ignore[arg-type]
+        wanted=wanted,
+    )
+    if found is None:
+        return None
+    if not wanted:
+        return as_tensor(found[0])
+    value: Tensor = _apply(logits, target, found, spec, options)
+    return value
+
+
+_AT_ONCE = (torch.float32, torch.float64)
+
+
+class AtOnce(torch.autograd.Function):
+    """A plain call's loss, whose gradient has been made with it, as a node of the graph.
+
+    What is needed where a graph is made of the gradient, too, is made then.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, found: Any, spec: LossSpec, options: Options
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.spec, ctx.options = spec, options
+        ctx.save_for_backward(logits, torch.from_numpy(found[1]), target)
+        return as_tensor(found[0])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None) -> Any:
+        logits, gradient, target = ctx.saved_tensors
+        if upstream is None:
+            return _NO_GRADIENT
+        if torch.is_grad_enabled():
+            arguments = (target, *packed(ctx.spec, logits), None, *ctx.options)
+            with torch._C._DisableFuncTorch():  # the upstream gradient alone may be mapped
+                _, gradient = CrossEntropy.apply(logits, arguments)  # type: ignore[no-untyped-call]
+        if graph_is_kept() or is_transformed() or is_batched(upstream) or torch.is_grad_enabled():
+            return scaled(gradient, upstream, ctx.options), None, None, None, None
+        own = gradient.detach()
+        if not _is_one(upstream):
+            own.mul_(factor_beside(gradient, upstream, ctx.options))
+        return own, None, None, None, None
+
+
+_NO_GRADIENT = (None,) * 5
+# torch's own ``apply`` first asks for transforms, and unwraps what they have left behind: there are none
+_apply = super(torch.autograd.Function, AtOnce).apply
 
 
 class Later(torch.autograd.Function):
