@@ -23,6 +23,7 @@ from .spec import LossSpec
 __all__ = ["evaluate", "mapped"]
 
 _INDEX, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _KEPT = NOTHING_KEPT.reshape(-1)
 _MOST_PLANS = 64  # of a spec: one for each type and number of classes
 _largest, _sum = np.maximum.reduce, np.add.reduce
@@ -64,6 +65,7 @@ def evaluate(
         and len(target) == len(logits)
         and type(spec) is LossSpec
         and type(ignore_index) is int
+        and _LOWEST <= ignore_index <= _HIGHEST
         and type(axis) is int
         and (axis == -1 or axis == 1)
         and reduction in _checks.REDUCTIONS
@@ -147,8 +149,6 @@ def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int
         if 0 <= ignore_index < num_classes:
             return len(target) - int(np.count_nonzero(target == ignore_index))
         return len(target)
-    if not -(2**63) <= ignore_index < 2**63:
-        return None
     ignored = target == ignore_index
     others = target[~ignored]
     fit = len(others) == 0 or _largest(others.view(_UNSIGNED)) < num_classes

@@ -124,6 +124,13 @@ def test_a_label_out_of_range_is_named_before_anything_is_written(label: int, ig
     assert (out == 7.0).all()
 
 
+def test_an_ignored_label_beyond_64_bits_is_refused() -> None:
+    z, y = batch(9)
+    for label in (2**63, -(2**63) - 1):
+        with pytest.raises(ValueError, match="ignore_index must be an integer of 64 bits"):
+            sl.cross_entropy_grad(z, y, ignore_index=label)
+
+
 def test_out_is_written_wherever_it_lies() -> None:
     z, y = batch(20)
     _, expected = ordinary(z, y)
