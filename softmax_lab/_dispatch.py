@@ -134,14 +134,14 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
     return "short" if num_classes <= loops.short.MOST_CLASSES else "long"
 
 
-def _call(loop: Callable[..., None], *arguments: Any) -> None:
+def _call(loop: Callable[..., Any], *arguments: Any) -> Any:
     """Call a loop whose last arguments are its first row and the one after its last.
 
     A loop that does not compile raises :class:`LoopError`: it fails on no rows, too. Any other error is the
     caller's.
     """
     try:
-        loop(*arguments)
+        return loop(*arguments)
     except Exception as error:
         try:
             loop(*arguments[:-2], 0, 0)
@@ -214,24 +214,27 @@ class Loop:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
-        self._code: Callable[..., None] | None = None
+        self._code: Callable[..., Any] | None = None
 
-    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> None:
-        """Run over all rows; ``given`` is what the loop needs beside them, for all."""
+    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> Any:
+        """Run over all rows; ``given`` is what the loop needs beside them, for all.
+
+        Return what the loop does; of rows that are shared, nothing.
+        """
         if self._code is None or logits.size >= WORTH_SHARING:
-            self._by_dispatcher(logits, result, given)
-            return
+            return self._by_dispatcher(logits, result, given)
         source, num_classes = logits.reshape(-1), logits.shape[-1]
         target = source if result is None else result.reshape(-1)  # where nothing is written
-        self._code(source, target, False, *given, num_classes, 0, source.size // num_classes)
+        return self._code(source, target, False, *given, num_classes, 0, source.size // num_classes)
 
     def _by_dispatcher(
         self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
-    ) -> None:
+    ) -> Any:
         loop = getattr(getattr(kernels(), self.path), self.name)
-        arguments = _run_in_place(loop, logits, result, given)
+        arguments, returned = _run_in_place(loop, logits, result, given)
         with suppress(AttributeError, KeyError):  # another Numba may keep it elsewhere: then as before
             self._code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
+        return returned
 
 
 def is_plain(array: Any) -> bool:
@@ -244,8 +247,11 @@ def is_plain(array: Any) -> bool:
 
 def _run_in_place(
     loop: Callable[..., None], rows: NDArray[Any], written: NDArray[Any] | None, given: tuple[Any, ...]
-) -> tuple[Any, ...]:
-    """Run a loop over all rows, and return arguments that it has been called with."""
+) -> tuple[tuple[Any, ...], Any]:
+    """Run a loop over all rows.
+
+    Return arguments that it has been called with, and what it returned where it was called once.
+    """
     num_classes = rows.shape[-1]
     source = as_stored(rows).reshape(-1)
     source.flags.writeable = False  # as of all that the loops only read: this view is nobody else's
@@ -253,8 +259,7 @@ def _run_in_place(
     num_rows = source.size // num_classes
     arguments = source, target, False, *given, num_classes, 0, num_rows
     if source.size < WORTH_SHARING:
-        _call(loop, *arguments)
-        return arguments
+        return arguments, _call(loop, *arguments)
     large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
     streaming = large and not np.may_share_memory(source, target)
     share(
@@ -262,7 +267,7 @@ def _run_in_place(
         num_rows,
         num_classes,
     )
-    return arguments
+    return arguments, None
 
 
 def rescale(result: NDArray[Any], factor: float) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from . import _checks, _dispatch
 from ._checks import Empty, Reduction
 from ._compiled import NOTHING_KEPT, Compiled
-from ._problem import Problem, prepare, reduced
+from ._problem import Problem, prepare, reduced, rounded
+from ._threads import WORTH_SHARING
 from ._twofloat import Array
 from .spec import LossSpec
 
@@ -26,7 +27,6 @@ _INDEX, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _KEPT = NOTHING_KEPT.reshape(-1)
 _MOST_PLANS = 64  # of a spec: one for each type and number of classes
-_largest, _sum = np.maximum.reduce, np.add.reduce
 
 
 class Plan:
@@ -40,7 +40,23 @@ class Plan:
         self.class_weight: Any = problem.spec.class_weight
         #: whether the divisor of a mean is known only after the last row
         self.waits = problem.gated
-        self.loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
+        self._loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
+
+    def run(
+        self,
+        logits: NDArray[Any],
+        target: NDArray[np.int64],
+        gradient: NDArray[Any] | None,
+        values: Array,
+        ignore_index: int,
+        factor: float,
+    ) -> Any:
+        """Fill the values, and the gradient where there is one; return what the loop does."""
+        labels = target.view()
+        labels.flags.writeable = False  # as of all that the loops only read
+        numbers, wanted = (self.weights, factor, *self.rest), gradient is not None
+        given = (wanted, values, _KEPT, labels, ignore_index, numbers, self.transform, self.smooth)
+        return self._loop(logits, gradient, given)
 
 
 def evaluate(
@@ -73,34 +89,72 @@ def evaluate(
         and (out is None or _is_apart(out, logits))
     ):
         return None
-    num_rows, num_classes = logits.shape
-    live = _live(target, num_classes, ignore_index)
-    if live is None or _dispatch.choose(num_classes) == "reference":
+    if _dispatch.choose(logits.shape[1]) == "reference":
         return None
-    plan = _plan(spec, logits.dtype, num_classes)
-    if plan is None:
+    plan = _plan(spec, logits.dtype, logits.shape[1])
+    if plan is None or (plan.waits and reduction == "mean"):
         return None
-    factor = 1.0
+    if out is None and wanted:
+        out = np.empty(logits.shape, logits.dtype)
+    try:
+        if logits.size < WORTH_SHARING and (reduction != "mean" or type(plan.class_weight) is float):
+            value = _all_at_once(plan, logits, target, out, reduction, ignore_index, empty)
+            if value is not None:
+                return value, out
+        value = _with_a_look(plan, logits, target, out, reduction, ignore_index, empty)
+    except _dispatch.LoopError:  # nothing has been written
+        return None
+    return None if value is None else (value, out)
+
+
+def _all_at_once(
+    plan: Plan,
+    logits: NDArray[Any],
+    target: NDArray[np.int64],
+    gradient: NDArray[Any] | None,
+    reduction: Reduction,
+    ignore_index: int,
+    empty: Empty,
+) -> Any:
+    """Let the loop look at the labels first, and sum the values.
+
+    None says that a row has no class: nothing has been written.
+    """
+    num_rows = len(target)
+    total = num_rows * plan.class_weight if reduction == "mean" else 1.0
+    factor = 1.0 / total if total else 0.0
+    values = np.empty(num_rows + 1)
+    if plan.run(logits, target, gradient, values, ignore_index, factor) >= 0:
+        return None
+    if reduction == "none":
+        return reduced(values[:-1], logits.dtype, reduction, factor, empty)
+    return rounded(values.item(num_rows), logits.dtype, reduction, factor, empty)
+
+
+def _with_a_look(
+    plan: Plan,
+    logits: NDArray[Any],
+    target: NDArray[np.int64],
+    gradient: NDArray[Any] | None,
+    reduction: Reduction,
+    ignore_index: int,
+    empty: Empty,
+) -> Any:
+    """Look at the labels before; None where one is out of range, or would have to be looked up."""
+    live, factor = _live(target, logits.shape[1], ignore_index), 1.0
+    if live is None:
+        return None
     if reduction == "mean":
-        weight = plan.class_weight
-        if type(weight) is float and not plan.waits:
-            total = live * weight
-        elif live == num_rows and not plan.waits:
-            total = float(_sum(weight[target]))
+        if type(plan.class_weight) is float:
+            total = live * plan.class_weight
+        elif live == len(target):
+            total = float(np.add.reduce(plan.class_weight[target]))
         else:
             return None
         factor = 1.0 / total if total else 0.0
-    values = np.empty(num_rows)
-    gradient = np.empty(logits.shape, logits.dtype) if wanted and out is None else out
-    labels = target.view()
-    labels.flags.writeable = False  # as of all that the loops only read
-    numbers = (plan.weights, factor, *plan.rest)
-    given = (wanted, values, _KEPT, labels, ignore_index, numbers, plan.transform, plan.smooth)
-    try:
-        plan.loop(logits, gradient, given)
-    except _dispatch.LoopError:  # nothing has been written
-        return None
-    return reduced(values, logits.dtype, reduction, factor, empty), gradient
+    values = np.empty(len(target))
+    plan.run(logits, target, gradient, values, ignore_index, factor)
+    return reduced(values, logits.dtype, reduction, factor, empty)
 
 
 def mapped(name: str, logits: Any, axis: Any, temperature: Any, where: Any, out: Any) -> NDArray[Any] | None:
@@ -145,13 +199,13 @@ def _is_apart(out: Any, logits: NDArray[Any]) -> bool:
 def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int | None:
     """Return how many rows count; None where a label is out of range."""
     # a negative label, read without its sign, is beyond all classes: one look finds both
-    if _largest(target.view(_UNSIGNED)) < num_classes:
+    if target.view(_UNSIGNED).max() < num_classes:
         if 0 <= ignore_index < num_classes:
             return len(target) - int(np.count_nonzero(target == ignore_index))
         return len(target)
     ignored = target == ignore_index
     others = target[~ignored]
-    fit = len(others) == 0 or _largest(others.view(_UNSIGNED)) < num_classes
+    fit = len(others) == 0 or others.view(_UNSIGNED).max() < num_classes
     return len(others) if fit else None
 
 

@@ -16,7 +16,7 @@ from ._rows import as_rows, blocks, detached
 from ._twofloat import Array, round_once, row_sum
 from .spec import LossSpec, active
 
-__all__ = ["Problem", "power_of_two", "prepare", "reduced"]
+__all__ = ["Problem", "power_of_two", "prepare", "reduced", "rounded"]
 
 _LARGE = 1e38  # within the range of float32
 _NARROW, _WIDE = np.dtype(np.float32), np.dtype(np.float64)
@@ -112,12 +112,16 @@ def reduced(values: Array, dtype: np.dtype[Any], reduction: Reduction, factor: f
 
     They carry the factor already; that of a mean over no weight is 0.
     """
-    wide = _WIDE if dtype == np.float64 else _NARROW
     if reduction == "none":
-        return round_once(values, wide)
-    total = (
-        math.nan if reduction == "mean" and factor == 0 and empty == "nan" else float(np.add.reduce(values))
-    )
+        return round_once(values, _WIDE if dtype == np.float64 else _NARROW)
+    return rounded(float(np.add.reduce(values)), dtype, reduction, factor, empty)
+
+
+def rounded(total: float, dtype: np.dtype[Any], reduction: Reduction, factor: float, empty: Empty) -> Any:
+    """Return the sum of row values in the loss's type for the logits'; a mean over no weight by rule."""
+    wide = _WIDE if dtype == np.float64 else _NARROW
+    if factor == 0 and reduction == "mean" and empty == "nan":
+        total = math.nan
     if abs(total) < _LARGE:
         # round_once guards against what cannot happen here, and takes as long as a small kernel
         return wide.type(total)

@@ -39,9 +39,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         calls.append((path, name))
         real(path, name, *arguments)
 
-    def call(loop: Any, *arguments: Any) -> None:
+    def call(loop: Any, *arguments: Any) -> Any:
         calls.append((loop.path, loop.name))
-        held(loop, *arguments)
+        return held(loop, *arguments)
 
     monkeypatch.setattr(_dispatch, "run", run)
     monkeypatch.setattr(_dispatch.Loop, "__call__", call)

@@ -20,6 +20,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
+from .batch import first_without_class, is_asked, sum_of
 from .compiler import allocating, called_overload, compiled, helper, inlined, inlined_overload
 from .relative import below, exp_below, inverse_temperature, log_relative, relative
 from .simd import (
@@ -555,7 +556,15 @@ def cross_entropy(
     which costs less to hand over. ``transform`` and ``smooth`` are what ``transform_of`` and ``smooth_of``
     return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
     and the row's w.
+
+    Where ``values`` has one entry more than there are labels, all rows are this call's, and the entry gets
+    the sum of the values. Then nothing is written where a label is no class, or is ``ignore``: the first such
+    row is returned. Else -1 is.
     """
+    asked = is_asked(values, labels)
+    wrong = first_without_class(labels, ignore, num_classes) if asked else -1
+    if wrong >= 0:
+        return wrong
     peaks, sums = np.empty(chunks_of(num_classes)), np.empty(chunks_of(num_classes))
     source = source_of(transform, z, held_of(num_classes), None)
     whole = is_whole(source, num_classes)
@@ -595,6 +604,9 @@ def cross_entropy(
             factor = exp_below(source, peaks[c], found.peak) * terms.alpha
             _gradient(source, smooth, chunk, factor, gradient, out, streaming)
     settle()
+    if asked:
+        values[stop] = sum_of(values, stop)
+    return -1
 
 
 @compiled

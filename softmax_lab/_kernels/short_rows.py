@@ -15,6 +15,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
+from .batch import first_without_class, is_asked, sum_of
 from .compiler import allocating, called_overload, compiled, helper, inlined
 from .exponential import log1p
 from .long_rows import accumulate
@@ -519,6 +520,10 @@ def cross_entropy(
     stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
+    asked = is_asked(values, labels)
+    wrong = first_without_class(labels, ignore, num_classes) if asked else -1
+    if wrong >= 0:
+        return wrong
     source = source_of(transform, z, _room(num_classes), np.empty(WIDTH))
     held, zero = source.held, splat(0.0)
     given = np.empty(len(held) if smoothing_of(smooth, 0)[1] else 0)
@@ -546,6 +551,9 @@ def cross_entropy(
         gradient = _gradient_of(lookups, terms.alpha, spread, terms.at_target, soft, ignored)
         _gradients(source, smooth, given, rows, num_classes, gradient)
         _scatter(out, rows, num_classes, held)
+    if asked:
+        values[stop] = sum_of(values, stop)
+    return -1
 
 
 @inlined

@@ -44,13 +44,17 @@ with outside_of_modes():
     _ORDINARY = _keys(torch.empty(0, device="cpu"))
 
 
-def are_ordinary(*tensors: Tensor) -> bool:
-    """Whether the tensors have memory on the CPU, and torch has nothing to do but to look there.
+def are_ordinary(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have memory on the CPU, and torch has nothing to do but to look there.
 
     That is not so of meta, sparse, wrapped, batched, inference, negated and zero tensors, and of subclasses.
     """
-    return _ORDINARY is not None and all(
-        type(tensor) in PLAIN_TYPES and _keys(tensor) == _ORDINARY for tensor in tensors
+    return (
+        type(one) in PLAIN_TYPES
+        and type(other) in PLAIN_TYPES
+        and _ORDINARY is not None
+        and _keys(one) == _ORDINARY
+        and _keys(other) == _ORDINARY
     )
 
 

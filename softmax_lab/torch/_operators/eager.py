@@ -62,9 +62,9 @@ def at_once(logits: Tensor, target: Tensor, spec: LossSpec, options: Options) ->
     Nothing has been checked yet. A plain call has ordinary tensors, and nobody else to hear of it; what it
     needs beyond that, the NumPy package says (:mod:`softmax_lab._plain`).
     """
-    if torch.compiler.is_compiling() or not isinstance(logits, Tensor) or not isinstance(target, Tensor):
+    if torch.compiler.is_compiling() or is_overheard() or not are_ordinary(logits, target):
         return None
-    if is_overheard() or not are_ordinary(logits, target) or logits.dtype not in _AT_ONCE:
+    if logits.dtype not in _AT_ONCE or target.dtype is not torch.int64:
         return None
     wanted = logits.requires_grad and torch.is_grad_enabled()
     reduction, empty, ignore_index, dim, _ = options
@@ -99,29 +99,37 @@ class AtOnce(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, found: Any, spec: LossSpec, options: Options
     ) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.spec, ctx.options = spec, options
-        ctx.save_for_backward(logits, torch.from_numpy(found[1]), target)
+        ctx.save_for_backward(logits, torch.from_numpy(found[1]))
+        ctx.given = target, target._version, spec, options
         return as_tensor(found[0])
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None) -> Any:
-        logits, gradient, target = ctx.saved_tensors
-        if upstream is None:
-            return _NO_GRADIENT
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        logits, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():
-            arguments = (target, *packed(ctx.spec, logits), None, *ctx.options)
-            with torch._C._DisableFuncTorch():  # the upstream gradient alone may be mapped
-                _, gradient = CrossEntropy.apply(logits, arguments)  # type: ignore[no-untyped-call]
-        if graph_is_kept() or is_transformed() or is_batched(upstream) or torch.is_grad_enabled():
-            return scaled(gradient, upstream, ctx.options), None, None, None, None
-        own = gradient.detach()
+            return _with_graph(logits, upstream, *ctx.given), None, None, None, None
+        if graph_is_kept() or is_transformed() or is_batched(upstream):
+            return scaled(gradient, upstream, ctx.given[-1]), None, None, None, None
         if not _is_one(upstream):
-            own.mul_(factor_beside(gradient, upstream, ctx.options))
-        return own, None, None, None, None
+            gradient.mul_(factor_beside(gradient, upstream, ctx.given[-1]))
+        return gradient, None, None, None, None
 
 
-_NO_GRADIENT = (None,) * 5
+def _with_graph(
+    logits: Tensor, upstream: Tensor, target: Tensor, version: int, spec: LossSpec, options: Options
+) -> Tensor:
+    """Return the gradient times ``upstream``, made again by the node that knows its derivative."""
+    if target._version != version:
+        raise RuntimeError(
+            "the target of a loss has been modified by an inplace operation, and the second derivative needs "
+            "it"
+        )
+    arguments = (target, *packed(spec, logits), None, *options)
+    with torch._C._DisableFuncTorch():  # the upstream gradient alone may be mapped
+        _, gradient = CrossEntropy.apply(logits, arguments)  # type: ignore[no-untyped-call]
+    return scaled(gradient, upstream, options)
+
+
 # torch's own ``apply`` first asks for transforms, and unwraps what they have left behind: there are none
 _apply = super(torch.autograd.Function, AtOnce).apply
 
