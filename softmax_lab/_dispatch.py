@@ -134,14 +134,14 @@ def choose(num_classes: int, *, product: bool = False) -> Path:
     return "short" if num_classes <= loops.short.MOST_CLASSES else "long"
 
 
-def _call(loop: Callable[..., Any], *arguments: Any) -> Any:
+def _call(loop: Callable[..., Any], *arguments: Any) -> None:
     """Call a loop whose last arguments are its first row and the one after its last.
 
     A loop that does not compile raises :class:`LoopError`: it fails on no rows, too. Any other error is the
     caller's.
     """
     try:
-        return loop(*arguments)
+        loop(*arguments)
     except Exception as error:
         try:
             loop(*arguments[:-2], 0, 0)
@@ -214,27 +214,25 @@ class Loop:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
-        self._code: Callable[..., Any] | None = None
+        #: what takes a loop's arguments, once it is known
+        self.code: Callable[..., Any] | None = None
 
-    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> Any:
-        """Run over all rows; ``given`` is what the loop needs beside them, for all.
-
-        Return what the loop does; of rows that are shared, nothing.
-        """
-        if self._code is None or logits.size >= WORTH_SHARING:
-            return self._by_dispatcher(logits, result, given)
+    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> None:
+        """Run over all rows; ``given`` is what the loop needs beside them, for all."""
+        if self.code is None or logits.size >= WORTH_SHARING:
+            self._by_dispatcher(logits, result, given)
+            return
         source, num_classes = logits.reshape(-1), logits.shape[-1]
         target = source if result is None else result.reshape(-1)  # where nothing is written
-        return self._code(source, target, False, *given, num_classes, 0, source.size // num_classes)
+        self.code(source, target, False, *given, num_classes, 0, source.size // num_classes)
 
     def _by_dispatcher(
         self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
-    ) -> Any:
+    ) -> None:
         loop = getattr(getattr(kernels(), self.path), self.name)
-        arguments, returned = _run_in_place(loop, logits, result, given)
+        arguments = _run_in_place(loop, logits, result, given)
         with suppress(AttributeError, KeyError):  # another Numba may keep it elsewhere: then as before
-            self._code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
-        return returned
+            self.code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
 
 
 def is_plain(array: Any) -> bool:
@@ -247,11 +245,8 @@ def is_plain(array: Any) -> bool:
 
 def _run_in_place(
     loop: Callable[..., None], rows: NDArray[Any], written: NDArray[Any] | None, given: tuple[Any, ...]
-) -> tuple[tuple[Any, ...], Any]:
-    """Run a loop over all rows.
-
-    Return arguments that it has been called with, and what it returned where it was called once.
-    """
+) -> tuple[Any, ...]:
+    """Run a loop over all rows, and return arguments that it has been called with."""
     num_classes = rows.shape[-1]
     source = as_stored(rows).reshape(-1)
     source.flags.writeable = False  # as of all that the loops only read: this view is nobody else's
@@ -259,7 +254,8 @@ def _run_in_place(
     num_rows = source.size // num_classes
     arguments = source, target, False, *given, num_classes, 0, num_rows
     if source.size < WORTH_SHARING:
-        return arguments, _call(loop, *arguments)
+        _call(loop, *arguments)
+        return arguments
     large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
     streaming = large and not np.may_share_memory(source, target)
     share(
@@ -267,7 +263,7 @@ def _run_in_place(
         num_rows,
         num_classes,
     )
-    return arguments, None
+    return arguments
 
 
 def rescale(result: NDArray[Any], factor: float) -> None:

@@ -40,23 +40,9 @@ class Plan:
         self.class_weight: Any = problem.spec.class_weight
         #: whether the divisor of a mean is known only after the last row
         self.waits = problem.gated
-        self._loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
-
-    def run(
-        self,
-        logits: NDArray[Any],
-        target: NDArray[np.int64],
-        gradient: NDArray[Any] | None,
-        values: Array,
-        ignore_index: int,
-        factor: float,
-    ) -> Any:
-        """Fill the values, and the gradient where there is one; return what the loop does."""
-        labels = target.view()
-        labels.flags.writeable = False  # as of all that the loops only read
-        numbers, wanted = (self.weights, factor, *self.rest), gradient is not None
-        given = (wanted, values, _KEPT, labels, ignore_index, numbers, self.transform, self.smooth)
-        return self._loop(logits, gradient, given)
+        #: and whether it is known before the labels are
+        self.is_even = type(self.class_weight) is float and not self.waits
+        self.loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
 
 
 def evaluate(
@@ -77,8 +63,9 @@ def evaluate(
         and logits.ndim == 2
         and type(target) is np.ndarray
         and target.dtype == _INDEX
-        and target.ndim == 1
-        and len(target) == len(logits)
+        and target.shape == logits.shape[:1]
+        and target.flags.c_contiguous
+        and target.flags.aligned
         and type(spec) is LossSpec
         and type(ignore_index) is int
         and _LOWEST <= ignore_index <= _HIGHEST
@@ -89,46 +76,31 @@ def evaluate(
         and (out is None or _is_apart(out, logits))
     ):
         return None
-    if _dispatch.choose(logits.shape[1]) == "reference":
-        return None
-    plan = _plan(spec, logits.dtype, logits.shape[1])
-    if plan is None or (plan.waits and reduction == "mean"):
+    num_rows, num_classes = logits.shape
+    plan = _plan(spec, logits.dtype, num_classes)
+    if plan is None or _dispatch.choose(num_classes) == "reference":
         return None
     if out is None and wanted:
         out = np.empty(logits.shape, logits.dtype)
-    try:
-        if logits.size < WORTH_SHARING and (reduction != "mean" or type(plan.class_weight) is float):
-            value = _all_at_once(plan, logits, target, out, reduction, ignore_index, empty)
-            if value is not None:
-                return value, out
-        value = _with_a_look(plan, logits, target, out, reduction, ignore_index, empty)
-    except _dispatch.LoopError:  # nothing has been written
-        return None
-    return None if value is None else (value, out)
-
-
-def _all_at_once(
-    plan: Plan,
-    logits: NDArray[Any],
-    target: NDArray[np.int64],
-    gradient: NDArray[Any] | None,
-    reduction: Reduction,
-    ignore_index: int,
-    empty: Empty,
-) -> Any:
-    """Let the loop look at the labels first, and sum the values.
-
-    None says that a row has no class: nothing has been written.
-    """
-    num_rows = len(target)
-    total = num_rows * plan.class_weight if reduction == "mean" else 1.0
-    factor = 1.0 / total if total else 0.0
-    values = np.empty(num_rows + 1)
-    if plan.run(logits, target, gradient, values, ignore_index, factor) >= 0:
-        return None
+    code, factor = plan.loop.code, 1.0
+    if code is None or logits.size >= WORTH_SHARING or (reduction == "mean" and not plan.is_even):
+        return _with_a_look(plan, logits, target, out, reduction, ignore_index, empty)
+    # the loop looks at the labels first, and sums the values. What follows is all in one place: where other
+    # work has been done in between, as in training, a call of a small function costs a microsecond
+    if reduction == "mean":
+        total = num_rows * plan.class_weight
+        factor = 1.0 / total if total else 0.0
+    values, source = np.empty(num_rows + 1), logits.reshape(-1)
+    wrong = code(
+        *(source, source if out is None else out.reshape(-1), False, wanted, values, _KEPT, target),
+        *(ignore_index, (plan.weights, factor, *plan.rest), plan.transform, plan.smooth),
+        *(num_classes, 0, num_rows),
+    )
+    if wrong >= 0:  # a row has no class, and nothing has been written
+        return _with_a_look(plan, logits, target, out, reduction, ignore_index, empty)
     if reduction == "none":
-        return reduced(values[:-1], logits.dtype, reduction, factor, empty)
-    return rounded(values.item(num_rows), logits.dtype, reduction, factor, empty)
+        return reduced(values[:-1], logits.dtype, reduction, factor, empty), out
+    return rounded(values.item(num_rows), logits.dtype, reduction, factor, empty), out
 
 
 def _with_a_look(
@@ -139,22 +111,27 @@ def _with_a_look(
     reduction: Reduction,
     ignore_index: int,
     empty: Empty,
-) -> Any:
+) -> tuple[Any, NDArray[Any] | None] | None:
     """Look at the labels before; None where one is out of range, or would have to be looked up."""
     live, factor = _live(target, logits.shape[1], ignore_index), 1.0
     if live is None:
         return None
     if reduction == "mean":
-        if type(plan.class_weight) is float:
+        if plan.is_even:
             total = live * plan.class_weight
-        elif live == len(target):
+        elif live == len(target) and not plan.waits:
             total = float(np.add.reduce(plan.class_weight[target]))
         else:
             return None
         factor = 1.0 / total if total else 0.0
-    values = np.empty(len(target))
-    plan.run(logits, target, gradient, values, ignore_index, factor)
-    return reduced(values, logits.dtype, reduction, factor, empty)
+    values, labels, numbers = np.empty(len(target)), target.view(), (plan.weights, factor, *plan.rest)
+    labels.flags.writeable = False  # as of all that the loops only read
+    given = gradient is not None, values, _KEPT, labels, ignore_index, numbers, plan.transform, plan.smooth
+    try:
+        plan.loop(logits, gradient, given)
+    except _dispatch.LoopError:  # nothing has been written
+        return None
+    return reduced(values, logits.dtype, reduction, factor, empty), gradient
 
 
 def mapped(name: str, logits: Any, axis: Any, temperature: Any, where: Any, out: Any) -> NDArray[Any] | None:

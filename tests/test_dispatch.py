@@ -39,9 +39,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         calls.append((path, name))
         real(path, name, *arguments)
 
-    def call(loop: Any, *arguments: Any) -> Any:
+    def call(loop: Any, *arguments: Any) -> None:
         calls.append((loop.path, loop.name))
-        return held(loop, *arguments)
+        held(loop, *arguments)
 
     monkeypatch.setattr(_dispatch, "run", run)
     monkeypatch.setattr(_dispatch.Loop, "__call__", call)

@@ -189,6 +189,7 @@ def test_the_callers_arrays_stay_writeable() -> None:
         lambda z, y: (np.asfortranarray(z), y),
         lambda z, y: (z[:, ::2], y // 2),
         lambda z, y: (z[None], y[None]),
+        lambda z, y: (z[::2].copy(), y[::2]),
         lambda z, y: (z, y.astype(np.uint8)),
         lambda z, y: (z, list(y)),
         lambda z, y: (z.tolist(), y),
@@ -207,6 +208,17 @@ def test_odd_addresses_are_left_alone() -> None:
     odd = np.frombuffer(b"\0" + z.tobytes(), np.uint8)[1:].view(np.float32).reshape(z.shape)
     assert odd.flags.aligned or plain(odd, y) is None
     same(sl.cross_entropy_grad(odd, y), ordinary(z, y))
+    labels = np.frombuffer(b"\0" + y.tobytes(), np.uint8)[1:].view(np.int64)
+    assert labels.flags.aligned or plain(z, labels) is None
+    same(sl.cross_entropy_grad(z, labels), ordinary(z, y))
+
+
+def test_labels_that_are_not_side_by_side() -> None:
+    z, y = batch(12)
+    sl.cross_entropy_grad(z, y)
+    for labels in (y[::-1], np.stack([y, y - 9], axis=1)[:, 0]):
+        assert plain(z, labels) is None
+        same(sl.cross_entropy_grad(z, labels), ordinary(z, labels))
 
 
 def test_the_reference_is_asked_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

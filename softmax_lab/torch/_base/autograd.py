@@ -64,12 +64,12 @@ def is_overheard() -> bool:
     A mode is, a trace, a transform, a level of forward mode, and a hook on what is saved.
     """
     return bool(
-        _dispatch_modes()
-        or _function_modes()
-        or is_transformed()
-        or has_forward_mode()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or saved_tensors_are_watched()
+        _function_modes()
+        or _dispatch_modes()
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._is_tracing()
+        or _top_hooks(False) is not None
     )
 
 
