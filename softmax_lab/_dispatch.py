@@ -231,6 +231,8 @@ class Loop:
     ) -> None:
         loop = getattr(getattr(kernels(), self.path), self.name)
         arguments = _run_in_place(loop, logits, result, given)
+        if self.code is not None:
+            return
         with suppress(AttributeError, KeyError):  # another Numba may keep it elsewhere: then as before
             self.code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
 
