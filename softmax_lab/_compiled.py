@@ -107,7 +107,7 @@ class Compiled:
             values[:], kept = self.forward()
             self._backward(kept, np.ones(1), gradient)
             return
-        kept, at_first = np.empty((self.problem.num_rows, KEPT)), self._below_one
+        kept, at_first = np.empty((self.problem.num_rows, KEPT)), self.below_one
         self._run(gradient, values, at_first, kept)
         ratio = self._divide(kept) / at_first
         values *= ratio
@@ -121,7 +121,7 @@ class Compiled:
         return self.factor
 
     @property
-    def _below_one(self) -> float:
+    def below_one(self) -> float:
         """A power of two that takes every row's weight below one.
 
         No gradient overflows by it, and none is rounded by it.

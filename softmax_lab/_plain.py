@@ -17,6 +17,7 @@ from . import _checks, _dispatch
 from ._checks import Empty, Reduction
 from ._compiled import NOTHING_KEPT, Compiled
 from ._problem import Problem, prepare, reduced, rounded
+from ._rows import KEPT
 from ._threads import WORTH_SHARING
 from ._twofloat import Array
 from .spec import LossSpec
@@ -33,13 +34,15 @@ class Plan:
     """What a loop takes of a spec, whatever the rows hold."""
 
     def __init__(self, problem: Problem) -> None:
-        (weights, _, *rest), transform, smooth = Compiled(problem).taken[2:]
+        compiled = Compiled(problem)
+        (weights, _, *rest), transform, smooth = compiled.taken[2:]
         self.weights: Array = weights  # by class
         self.rest = tuple(rest)  # of the numbers, what comes after the factor
         self.transform, self.smooth = transform, smooth
         self.class_weight: Any = problem.spec.class_weight
         #: whether the divisor of a mean is known only after the last row
         self.waits = problem.gated
+        self.below_one = compiled.below_one if self.waits else 1.0  # what stands in for it until then
         #: and whether it is known before the labels are
         self.is_even = type(self.class_weight) is float and not self.waits
         self.loop = _dispatch.Loop(_dispatch.choose(problem.num_classes), "cross_entropy")
@@ -77,8 +80,10 @@ def evaluate(
     ):
         return None
     num_rows, num_classes = logits.shape
+    if _dispatch.choose(num_classes) == "reference":
+        return None
     plan = _plan(spec, logits.dtype, num_classes)
-    if plan is None or _dispatch.choose(num_classes) == "reference":
+    if plan is None:
         return None
     if out is None and wanted:
         out = np.empty(logits.shape, logits.dtype)
@@ -116,21 +121,30 @@ def _with_a_look(
     live, factor = _live(target, logits.shape[1], ignore_index), 1.0
     if live is None:
         return None
-    if reduction == "mean":
+    waits, kept = reduction == "mean" and plan.waits, _KEPT
+    if waits:
+        factor, kept = plan.below_one, np.empty(len(target) * KEPT)
+    elif reduction == "mean":
         if plan.is_even:
             total = live * plan.class_weight
-        elif live == len(target) and not plan.waits:
+        elif live == len(target):
             total = float(np.add.reduce(plan.class_weight[target]))
         else:
             return None
         factor = 1.0 / total if total else 0.0
     values, labels, numbers = np.empty(len(target)), target.view(), (plan.weights, factor, *plan.rest)
     labels.flags.writeable = False  # as of all that the loops only read
-    given = gradient is not None, values, _KEPT, labels, ignore_index, numbers, plan.transform, plan.smooth
+    given = gradient is not None, values, kept, labels, ignore_index, numbers, plan.transform, plan.smooth
     try:
         plan.loop(logits, gradient, given)
     except _dispatch.LoopError:  # nothing has been written
         return None
+    if waits:
+        total = float(np.nansum(kept[KEPT - 1 :: KEPT]))
+        factor = 1.0 / total if total else 0.0
+        values *= factor / plan.below_one
+        if gradient is not None:
+            _dispatch.rescale(gradient, factor / plan.below_one)
     return reduced(values, logits.dtype, reduction, factor, empty), gradient
 
 
