@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import softmax_lab as sl
-from softmax_lab import LossSpec, _dispatch, _plain
+from softmax_lab import LossSpec, _dispatch, _plain, _problem
 
 from .specs import INDEX_SPECS, K
 
@@ -27,7 +27,7 @@ def batch(n: int, k: int = K, dtype: str = "float32") -> tuple[Any, Any]:
 
 def plain(z: Any, y: Any, spec: LossSpec = LossSpec(), **options: Any) -> Any:
     """Return what the plain way makes of a call, None where it leaves the call alone."""
-    given = {"reduction": "mean", "ignore_index": -100, "axis": -1, "empty": "nan"} | options
+    given: dict[str, Any] = {"reduction": "mean", "ignore_index": -100, "axis": -1, "empty": "nan"} | options
     return _plain.evaluate(z, y, spec, wanted=True, **given)
 
 
@@ -45,7 +45,7 @@ def same(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize("name", INDEX_SPECS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_spec_has_the_ordinary_ways_bits(name: str, reduction: str, dtype: str) -> None:
+def test_every_spec_has_the_ordinary_ways_bits(name: str, reduction: Any, dtype: str) -> None:
     spec = INDEX_SPECS[name]
     z, y = batch(37, dtype=dtype)
     taken = plain(z, y, spec, reduction=reduction)
@@ -99,6 +99,7 @@ def test_every_size_on_every_number_of_threads(n: int, k: int, dtype: str, threa
 def test_values_beyond_numbers() -> None:
     z = np.array([[np.inf, 0, 1], [-np.inf, 0, 1], [np.nan, 0, 1], [3e38, -3e38, 0]], np.float32)
     for y in (np.array([0, 0, 0, 1]), np.array([1, 1, 1, 0])):
+        reduction: Any
         for reduction in REDUCTIONS:
             assert plain(z, y, reduction=reduction) is not None
             expected = ordinary(z, y, reduction=reduction)
@@ -232,7 +233,7 @@ def test_a_plan_is_made_once_for_each_spec_type_and_number_of_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[Any] = []
-    real = _plain.prepare
+    real = _problem.prepare
 
     def counted(*given: Any, **options: Any) -> Any:
         made.append(given[0].dtype.name)

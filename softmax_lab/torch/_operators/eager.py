@@ -82,7 +82,7 @@ def at_once(logits: Tensor, target: Tensor, spec: LossSpec, options: Options) ->
         return None
     if not wanted:
         return as_tensor(found[0])
-    value: Tensor = _apply(logits, target, found, spec, options)
+    value: Tensor = _apply(logits, target, found, spec, options)  # type: ignore[no-untyped-call]
     return value
 
 
