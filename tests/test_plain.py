@@ -82,7 +82,9 @@ def test_a_batch_without_a_row_that_counts(empty: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (1, 3), (300, 10), (9000, 10), (40, 3000), (3, 150_000)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(1, 1), (1, 3), (300, 10), (6001, 10), (9000, 10), (40, 3000), (3, 150_000)]
+)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_every_size_on_every_number_of_threads(n: int, k: int, dtype: str, threads: int) -> None:
     z, y = batch(n, k, dtype)
@@ -249,6 +251,16 @@ def test_a_plan_is_made_once_for_each_spec_type_and_number_of_classes(
     for k in range(1, 200):
         sl.cross_entropy(*batch(4, k), spec)
     assert len(spec.__dict__["_plans"]) <= 64
+
+
+def test_a_plan_holds_the_machine_code_of_its_loop() -> None:
+    spec = LossSpec(gamma=1.0)
+    sl.cross_entropy(*batch(4), spec)
+    (plan,) = spec.__dict__["_plans"].values()
+    assert plan.loop.code in [
+        compiled.entry_point
+        for compiled in _dispatch.kernels().short.cross_entropy.overloads.values()  # type: ignore[union-attr]
+    ]
 
 
 def test_plans_are_no_part_of_a_spec() -> None:
