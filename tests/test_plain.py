@@ -263,6 +263,29 @@ def test_a_plan_holds_the_machine_code_of_its_loop() -> None:
     ]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mean_behind_a_gate_is_one_pass_over_the_rows(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    z, y = batch(9, dtype=dtype)
+    spec = LossSpec(class_weight=np.arange(1.0, K + 1), gate=2.0)
+    calls: list[str] = []
+    run, rescale = _dispatch.Loop.__call__, _dispatch.rescale
+
+    def counted_run(loop: Any, *arguments: Any) -> None:
+        calls.append(loop.name)
+        run(loop, *arguments)
+
+    def counted_rescale(*arguments: Any) -> None:
+        calls.append("rescale")
+        rescale(*arguments)
+
+    monkeypatch.setattr(_dispatch.Loop, "__call__", counted_run)
+    monkeypatch.setattr(_dispatch, "rescale", counted_rescale)
+    for _ in range(2):
+        sl.cross_entropy_grad(z, y, spec)
+        sl.cross_entropy(z, y, spec)
+    assert calls == 2 * ["cross_entropy", "rescale", "cross_entropy"]
+
+
 def test_plans_are_no_part_of_a_spec() -> None:
     z, y = batch(4)
     spec, other = LossSpec(gamma=1.0), LossSpec(gamma=1.0)
