@@ -17,12 +17,12 @@ from ._rows import KEPT, read_only
 from ._twofloat import Array
 from .spec import acting_on, active
 
-__all__ = ["Compiled"]
+__all__ = ["NOTHING_KEPT", "Compiled"]
 
 _NONE = read_only(np.zeros(0))  # every row's is 1
 #: the numbers that the row's formula takes, in the table's order
 _OF_VALUE = attrgetter(*acting_on("value"))
-_NOTHING_KEPT = np.zeros((0, KEPT))  # a loop need not say what its rows came to
+NOTHING_KEPT = np.zeros((0, KEPT))  # a loop need not say what its rows came to
 
 
 class Compiled:
@@ -84,6 +84,11 @@ class Compiled:
         return problem.factor(kept[:, -1])
 
     @property
+    def taken(self) -> tuple[Any, ...]:
+        """What a loop takes of all rows: labels and the ignored one, numbers, transform, smoothing."""
+        return self._common(1.0)(slice(None))
+
+    @property
     def _is_late(self) -> bool:
         """Whether the divisor is known only after the last row: that of a mean over gated weights."""
         return self.problem.reduction == "mean" and self.problem.gated
@@ -96,13 +101,13 @@ class Compiled:
         precision is rounded once, and takes that pass.
         """
         if not self._is_late:
-            self._run(gradient, values, self.factor, _NOTHING_KEPT)
+            self._run(gradient, values, self.factor, NOTHING_KEPT)
             return
         if gradient is not None and gradient.itemsize < 4:
             values[:], kept = self.forward()
             self._backward(kept, np.ones(1), gradient)
             return
-        kept, at_first = np.empty((self.problem.num_rows, KEPT)), self._below_one
+        kept, at_first = np.empty((self.problem.num_rows, KEPT)), self.below_one
         self._run(gradient, values, at_first, kept)
         ratio = self._divide(kept) / at_first
         values *= ratio
@@ -116,7 +121,7 @@ class Compiled:
         return self.factor
 
     @property
-    def _below_one(self) -> float:
+    def below_one(self) -> float:
         """A power of two that takes every row's weight below one.
 
         No gradient overflows by it, and none is rounded by it.
@@ -127,8 +132,9 @@ class Compiled:
         return 2.0 ** -math.frexp(largest)[1]
 
     @property
-    def _path(self) -> _dispatch.Path:
-        return _dispatch.choose(self.problem.num_classes)
+    def path(self) -> _dispatch.Path:
+        """The loop for value and gradient."""
+        return _dispatch.choose(self.problem.num_classes, singles=self._in_singles)
 
     @property
     def _in_singles(self) -> bool:
@@ -147,8 +153,7 @@ class Compiled:
             flat = (kept[some] if len(kept) else kept).reshape(-1)
             return (gradient is not None, values[some], flat, *common(some))
 
-        path = _dispatch.choose(problem.num_classes, singles=self._in_singles)
-        _dispatch.run(path, "cross_entropy", problem.logits, problem.axis, gradient, arguments)
+        _dispatch.run(self.path, "cross_entropy", problem.logits, problem.axis, gradient, arguments)
 
     def _backward(self, kept: Array, upstream: Array, gradient: NDArray[Any]) -> None:
         problem, (labels, ignore) = self.problem, self._labels()
@@ -159,7 +164,8 @@ class Compiled:
             factors = upstream[some] if per_row else upstream
             return (kept[some].reshape(-1), factors, labels[some], ignore, *fields(some))
 
-        _dispatch.run(self._path, "cross_entropy_gradient", problem.logits, problem.axis, gradient, arguments)
+        path = _dispatch.choose(problem.num_classes)
+        _dispatch.run(path, "cross_entropy_gradient", problem.logits, problem.axis, gradient, arguments)
 
     def _common(self, factor: float) -> Callable[[slice], tuple[Any, ...]]:
         """Return what gives, for a slice of rows, what every loop takes, all multiplied by ``factor``."""

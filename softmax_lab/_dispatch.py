@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
@@ -18,15 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._rows import read_only
-from ._threads import share
+from ._threads import WORTH_SHARING, share
 
-__all__ = ["LoopError", "Path", "choose", "falls_back", "kernels", "rescale", "run"]
+__all__ = [
+    "Loop",
+    "LoopError",
+    "Path",
+    "choose",
+    "falls_back",
+    "is_plain",
+    "kernels",
+    "rescale",
+    "run",
+]
 
 Path = Literal["short", "long", "short_products", "products", "shards", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
+_PLAIN = frozenset(_NATIVE)
 
 # Results larger than a last-level cache are written past it, where rows are long: at the ends of short ones
 # more is lost than won.
@@ -127,7 +139,7 @@ def choose(num_classes: int, *, product: bool = False, singles: bool = False) ->
     return "short" if short else "long"
 
 
-def _call(loop: Callable[..., None], *arguments: Any) -> None:
+def _call(loop: Callable[..., Any], *arguments: Any) -> None:
     """Call a loop whose last arguments are its first row and the one after its last.
 
     A loop that does not compile raises :class:`LoopError`: it fails on no rows, too. Any other error is the
@@ -172,17 +184,7 @@ def run(
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
     if _in_place(rows) and (written is None or _in_place(written)):
-        source = read_only(as_stored(rows).reshape(-1))
-        target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
-        large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
-        streaming = large and not np.may_share_memory(source, target)
-        given = arguments(slice(None))
-        share(
-            lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
-            source.size // num_classes,
-            num_classes,
-            whole=8 if path == "short" else 1,
-        )
+        _run_in_place(loop, rows, written, arguments(slice(None)), whole=_whole(path))
         return
 
     def work(first: int, last: int) -> None:
@@ -205,6 +207,84 @@ def run(
 
     pieces = list(_pieces(rows.shape))
     share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+
+
+class Loop:
+    """A compiled loop for plain arrays of one type (:func:`is_plain`), held by its machine code.
+
+    The dispatcher of a compiled function looks up its code by the types of its arguments, at every call, and
+    that takes as long as the work on some twenty short rows. Here all calls have arguments of the same types,
+    and it is asked once. So many rows that several threads share them go the way of :func:`run`.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        #: what takes a loop's arguments, once it is known
+        self.code: Callable[..., Any] | None = None
+
+    def __call__(self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]) -> None:
+        """Run over all rows; ``given`` is what the loop needs beside them, for all."""
+        if self.code is None or logits.size >= WORTH_SHARING:
+            self._by_dispatcher(logits, result, given)
+            return
+        source, num_classes = logits.reshape(-1), logits.shape[-1]
+        target = source if result is None else result.reshape(-1)  # where nothing is written
+        self.code(source, target, False, *given, num_classes, 0, source.size // num_classes)
+
+    def _by_dispatcher(
+        self, logits: NDArray[Any], result: NDArray[Any] | None, given: tuple[Any, ...]
+    ) -> None:
+        loop = getattr(getattr(kernels(), self.path), self.name)
+        arguments = _run_in_place(loop, logits, result, given, whole=_whole(self.path))
+        if self.code is not None:
+            return
+        with suppress(AttributeError, KeyError):  # another Numba may keep it elsewhere: then as before
+            self.code = loop.overloads[tuple(map(loop.typeof_pyval, arguments))].entry_point
+
+
+def is_plain(array: Any) -> bool:
+    """Whether an array is NumPy's own, float32 or float64, with one row after the other in memory."""
+    if type(array) is not np.ndarray or array.dtype not in _PLAIN or array.ndim == 0:
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned and array.size > 0
+
+
+def _run_in_place(
+    loop: Callable[..., None],
+    rows: NDArray[Any],
+    written: NDArray[Any] | None,
+    given: tuple[Any, ...],
+    *,
+    whole: int,
+) -> tuple[Any, ...]:
+    """Run a loop over all rows, and return arguments that it has been called with.
+
+    Threads share the rows in parts that begin at multiples of ``whole``.
+    """
+    num_classes = rows.shape[-1]
+    source = as_stored(rows).reshape(-1)
+    source.flags.writeable = False  # as of all that the loops only read: this view is nobody else's
+    target = np.empty(0, source.dtype) if written is None else as_stored(written).reshape(-1)
+    num_rows = source.size // num_classes
+    arguments = source, target, False, *given, num_classes, 0, num_rows
+    if source.size < WORTH_SHARING:
+        _call(loop, *arguments)
+        return arguments
+    large = target.nbytes >= _STREAMED and num_classes * target.itemsize >= _STREAMED_ROW
+    streaming = large and not np.may_share_memory(source, target)
+    share(
+        lambda start, stop: _call(loop, source, target, streaming, *given, num_classes, start, stop),
+        num_rows,
+        num_classes,
+        whole,
+    )
+    return arguments
+
+
+def _whole(path: Path) -> int:
+    """Return how many rows a loop takes at a time."""
+    return 16 if path.startswith("short") else 1
 
 
 def rescale(result: NDArray[Any], factor: float) -> None:

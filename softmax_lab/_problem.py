@@ -16,9 +16,10 @@ from ._rows import as_rows, blocks, detached
 from ._twofloat import Array, round_once, row_sum
 from .spec import LossSpec, active
 
-__all__ = ["Problem", "power_of_two", "prepare"]
+__all__ = ["Problem", "power_of_two", "prepare", "reduced", "rounded"]
 
 _LARGE = 1e38  # within the range of float32
+_NARROW, _WIDE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -96,22 +97,35 @@ class Problem:
 
     def reduce(self, values: Array, factor: float) -> Any:
         """Reduce row values, which carry the factor already."""
-        dtype = np.dtype(np.float64 if self.logits.dtype == np.float64 else np.float32)
-        if self.reduction == "none":
-            shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-            return round_once(values, dtype).reshape(shape)[()]
         with np.errstate(invalid="ignore"):  # inf - inf, of targets that nobody looked at
-            total = float(values.sum())
-        if self.reduction == "mean" and factor == 0 and self.empty == "nan":
-            total = np.nan
-        if abs(total) < _LARGE:
-            # round_once guards against what cannot happen here, and takes as long as a small kernel
-            return dtype.type(total)
-        return round_once(np.asarray(total), dtype)[()]
+            result = reduced(values, self.logits.dtype, self.reduction, factor, self.empty)
+        shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return result.reshape(shape)[()] if self.reduction == "none" else result
 
     def output(self, out: NDArray[Any] | None) -> NDArray[Any]:
         """Return the array for a derivative, of the logits' shape and type: a new one, or ``out``."""
         return _checks.output(out, self.shape, self.logits.dtype)
+
+
+def reduced(values: Array, dtype: np.dtype[Any], reduction: Reduction, factor: float, empty: Empty) -> Any:
+    """Return row values as a call returns them: their sum, or each, in the loss's type for the logits'.
+
+    They carry the factor already; that of a mean over no weight is 0.
+    """
+    if reduction == "none":
+        return round_once(values, _WIDE if dtype == np.float64 else _NARROW)
+    return rounded(float(np.add.reduce(values)), dtype, reduction, factor, empty)
+
+
+def rounded(total: float, dtype: np.dtype[Any], reduction: Reduction, factor: float, empty: Empty) -> Any:
+    """Return the sum of row values in the loss's type for the logits'; a mean over no weight by rule."""
+    wide = _WIDE if dtype == np.float64 else _NARROW
+    if factor == 0 and reduction == "mean" and empty == "nan":
+        total = math.nan
+    if abs(total) < _LARGE:
+        # round_once guards against what cannot happen here, and takes as long as a small kernel
+        return wide.type(total)
+    return round_once(np.asarray(total), wide)[()]
 
 
 def prepare(

@@ -18,13 +18,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from . import _checks
 
-__all__ = ["Team", "get_num_threads", "set_num_threads", "share", "use_team"]
+__all__ = ["WORTH_SHARING", "Team", "get_num_threads", "set_num_threads", "share", "use_team"]
 
 #: a team calls a function on each of a number of threads, this one among them, or on fewer; it returns when
 #: all have returned
 Team = Callable[[Callable[[], None], int], None]
 
 _SMALLEST = 1 << 15  # entries worth a hand-over to another thread: about 20 microseconds of work
+WORTH_SHARING = 2 * _SMALLEST  #: fewer entries are one thread's
 _PARTS_A_THREAD = 4  # a thread that was held up leaves its remaining parts to the others
 
 

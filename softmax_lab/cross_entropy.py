@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _dispatch
+from . import _checks, _dispatch, _plain
 from ._checks import Empty, Reduction
 from ._compiled import Compiled
 from ._problem import Problem, prepare
@@ -84,6 +84,10 @@ def cross_entropy(
     --------
     cross_entropy_grad : the value together with its gradient, in one pass.
     """
+    if sample_weight is None and where is None:
+        found = _plain.evaluate(logits, target, spec, reduction, ignore_index, axis, empty, wanted=False)
+        if found is not None:
+            return found[0]
     problem = prepare(
         logits,
         target,
@@ -131,6 +135,14 @@ def cross_entropy_grad(
     >>> gradient
     array([[-4.24835426e-18,  4.24835426e-18]])
     """
+    if sample_weight is None and where is None:
+        found = _plain.evaluate(
+            logits, target, spec, reduction, ignore_index, axis, empty, wanted=True, out=out
+        )
+        if found is not None:
+            value, gradient = found
+            assert gradient is not None
+            return value, gradient
     problem = prepare(
         logits,
         target,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _dispatch
+from . import _checks, _dispatch, _plain
 from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp
 from ._twofloat import Array, round_once
 
@@ -72,7 +72,8 @@ def softmax(
     P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
     IMA J. Numer. Anal. 41 (2021).
     """
-    return _map_rows("softmax", logits, axis, temperature, where, out)
+    result = _plain.mapped("softmax", logits, axis, temperature, where, out)
+    return _map_rows("softmax", logits, axis, temperature, where, out) if result is None else result
 
 
 def log_softmax(
@@ -99,7 +100,8 @@ def log_softmax(
     --------
     softmax : the probabilities themselves.
     """
-    return _map_rows("log_softmax", logits, axis, temperature, where, out)
+    result = _plain.mapped("log_softmax", logits, axis, temperature, where, out)
+    return _map_rows("log_softmax", logits, axis, temperature, where, out) if result is None else result
 
 
 def logsumexp(

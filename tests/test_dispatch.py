@@ -32,13 +32,19 @@ MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Record (path, loop) of every compiled call."""
     calls: list[tuple[str, str]] = []
-    real = _dispatch.run
+
+    real, held = _dispatch.run, _dispatch.Loop.__call__
 
     def run(path: Any, name: str, *arguments: Any) -> None:
         calls.append((path, name))
         real(path, name, *arguments)
 
+    def call(loop: Any, *arguments: Any) -> None:
+        calls.append((loop.path, loop.name))
+        held(loop, *arguments)
+
     monkeypatch.setattr(_dispatch, "run", run)
+    monkeypatch.setattr(_dispatch.Loop, "__call__", call)
     return calls
 
 

@@ -85,7 +85,7 @@ def step_call(network: str, shape: tuple[int, ...], classes: int, *, watched: bo
     layer = model[-1]
     assert isinstance(layer, nn.Linear)
     if watched:
-        slt.GradientMonitor(loss, classifier=layer)
+        slt.GradientMonitor(loss, classifier=layer, every=1)
 
     def run() -> None:
         optimizer.zero_grad()

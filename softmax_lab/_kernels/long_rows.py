@@ -20,6 +20,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
+from .batch import first_without_class, is_asked, sum_of
 from .compiler import (
     allocating,
     allocating_overload,
@@ -897,7 +898,15 @@ def cross_entropy(
     which costs less to hand over. ``transform`` and ``smooth`` are what ``transform_of`` and ``smooth_of``
     return. Where ``kept`` is not empty it gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs,
     and the row's w.
+
+    Where ``values`` has one entry more than there are labels, all rows are this call's, and the entry gets
+    the sum of the values. Then nothing is written where a label is no class, or is ``ignore``: the first such
+    row is returned. Else -1 is.
     """
+    asked = is_asked(values, labels)
+    wrong = first_without_class(labels, ignore, num_classes) if asked else -1
+    if wrong >= 0:
+        return wrong
     source = long_source_of(transform, z, held_of(num_classes))
     room = _room_of(source, smooth, num_classes)
     weights, fields = row_numbers(numbers)
@@ -910,6 +919,9 @@ def cross_entropy(
         row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
         _loss_of_row(source, smooth, results, room, row, weights, fields)
     settle()
+    if asked:
+        values[stop] = sum_of(values, stop)
+    return -1
 
 
 @inlined

@@ -15,6 +15,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
+from .batch import first_without_class, is_asked, sum_of
 from .compiler import allocating, allocating_overload, called_overload, compiled, helper, inlined
 from .exponential import log1p
 from .long_rows import accumulate, fill
@@ -719,9 +720,16 @@ def cross_entropy(
     stop,
 ):
     """Value and gradient of rows start ... stop - 1: arguments as in ``long_rows.cross_entropy``."""
+    asked = is_asked(values, labels)
+    wrong = first_without_class(labels, ignore, num_classes) if asked else -1
+    if wrong >= 0:
+        return wrong
     weights, fields = row_numbers(numbers)
     given = Given(labels, ignore, weights, fields)
     _cross_entropy(z, Results(out, wanted, values, kept), given, transform, smooth, num_classes, start, stop)
+    if asked:
+        values[stop] = sum_of(values, stop)
+    return -1
 
 
 @inlined

@@ -111,7 +111,12 @@ def cross_entropy(
     softmax_lab.torch.functional.cross_entropy : torch's own signature and semantics.
     softmax_lab.torch.SoftmaxLoss : the same as a module.
     """
-    options = checks.loss(logits, target, spec, sample_weight, Options(reduction, empty, ignore_index, dim))
+    options = Options(reduction, empty, ignore_index, dim)
+    if sample_weight is None and not inplace:
+        value = calls.at_once(logits, target, spec, options)
+        if value is not None:
+            return value
+    options = checks.loss(logits, target, spec, sample_weight, options)
     if validate and logits.device.type != "cpu":
         checks.labels(target, logits.shape[options.dim], options.ignore_index)
     return calls.loss(logits, target, spec, sample_weight, options, inplace=inplace)

@@ -8,6 +8,7 @@ are to be differentiated, ...) is torch's own function's work, and so is every e
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,10 @@ def cross_entropy(
     --------
     softmax_lab.torch.cross_entropy : any member of the loss family, whose class weights multiply whole rows.
     """
+    if weight is None and size_average is None and reduce is None:
+        value = _at_once(input, target, ignore_index, reduction, label_smoothing)
+        if value is not None:
+            return value
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
     ignored, smoothing = _integer(ignore_index), _smoothing(label_smoothing)
@@ -106,6 +111,23 @@ def cross_entropy(
         spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else _PLAIN
         value = calls.loss(input, target, spec, None, options)
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
+
+
+def _at_once(
+    z: Tensor, target: Tensor, ignore_index: Any, reduction: str, label_smoothing: Any
+) -> Tensor | None:
+    """Return the loss of a plain call, of float32 or float64 in two dimensions; None where it is another."""
+    if torch.compiler.is_compiling():
+        return None
+    if type(label_smoothing) is not float or not 0.0 <= label_smoothing <= 1.0:
+        return None
+    spec = _smoothing_alone(label_smoothing) if label_smoothing else _PLAIN
+    return calls.at_once(z, target, spec, Options(reduction, "nan", ignore_index, 1, signed=True))
+
+
+@lru_cache
+def _smoothing_alone(smoothing: float) -> LossSpec:
+    return LossSpec(smoothing=smoothing)
 
 
 def _has_kernel(z: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:

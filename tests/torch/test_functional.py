@@ -300,7 +300,16 @@ def test_which_calls_are_torchs_own_work(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append("ours")
         return original(*args, **kwargs)
 
+    at_once = calls.at_once
+
+    def counted_at_once(*args: Any) -> Tensor | None:
+        value = at_once(*args)
+        if value is not None:
+            seen.append("ours")
+        return value
+
     monkeypatch.setattr(calls, "loss", counted)
+    monkeypatch.setattr(calls, "at_once", counted_at_once)
     z, y = _logits(4, 3), torch.tensor([0, 1, 2, 0])
     ours: list[tuple[Any, ...]] = [
         (z, y),

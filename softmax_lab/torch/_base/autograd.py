@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .tensors import PLAIN_TYPES
+from .tensors import PLAIN_TYPES, outside_of_modes
 
 __all__ = [
+    "are_ordinary",
     "below_autograd",
     "graph_is_kept",
     "has_forward_mode",
     "is_batched",
     "is_concrete",
+    "is_overheard",
     "is_recomputation",
     "is_transformed",
     "saved_tensors_are_watched",
@@ -34,6 +36,41 @@ _legacy_batch: Callable[[Tensor], bool] = getattr(
 _top_hooks: Callable[[bool], Any] = getattr(
     torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: True
 )
+_dispatch_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+_function_modes: Callable[[], int] = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
+_keys: Callable[[Tensor], Any] = getattr(torch._C, "_dispatch_keys", lambda _: None)
+with outside_of_modes():
+    #: what torch's dispatcher does with a tensor that has memory on the CPU, and with no other
+    _ORDINARY = _keys(torch.empty(0, device="cpu"))
+
+
+def are_ordinary(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have memory on the CPU, and torch has nothing to do but to look there.
+
+    That is not so of meta, sparse, wrapped, batched, inference, negated and zero tensors, and of subclasses.
+    """
+    return (
+        type(one) in PLAIN_TYPES
+        and type(other) in PLAIN_TYPES
+        and _ORDINARY is not None
+        and _keys(one) == _ORDINARY
+        and _keys(other) == _ORDINARY
+    )
+
+
+def is_overheard() -> bool:
+    """Whether anything but autograd's backward pass is to hear of a call.
+
+    A mode is, a trace, a transform, a level of forward mode, and a hook on what is saved.
+    """
+    return bool(
+        _function_modes()
+        or _dispatch_modes()
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._is_tracing()
+        or _top_hooks(False) is not None
+    )
 
 
 def graph_is_kept() -> bool:

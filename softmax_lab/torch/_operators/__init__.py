@@ -1,7 +1,10 @@
 r"""Registered operators, and the autograd of eager mode.
 
-Three ways lead through here. No one mechanism of torch gives every kind of derivative.
+Four ways lead through here. No one mechanism of torch gives every kind of derivative.
 
+- **A plain loss on the CPU** that nobody else is to hear of, which is most training: an ``autograd.Function``
+  beside the loop itself, and no operator (``at_once`` in :mod:`.eager`). The dispatcher of registered
+  operators costs more than the loss of a small batch.
 - **Eager mode**: an ``autograd.Function`` around the operator (:mod:`.eager`). The function knows when the
   gradient of the forward pass is its own to give away, and when the logits' memory may be written over.
 - **The compiler**: the operator itself, with its registered derivative (:mod:`.derivatives`).

@@ -14,10 +14,10 @@ from .._base.tensors import FLOATS, HALF
 from .._formula import losses, maps
 from .._formula.fields import SpecTensors, fields_of, packed
 from . import maps as _map_operators  # noqa: F401 it defines them
-from .eager import CrossEntropy, Later, may_overwrite
+from .eager import CrossEntropy, Later, at_once, may_overwrite
 from .schema import OPS
 
-__all__ = ["log_softmax", "loss", "needs_whole_logits", "softmax"]
+__all__ = ["at_once", "log_softmax", "loss", "needs_whole_logits", "softmax"]
 
 #: types of a target that every kernel knows; others are widened
 _TARGETS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

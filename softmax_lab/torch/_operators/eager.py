@@ -7,23 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import _plain
+from ...spec import LossSpec
 from .._base.autograd import (
+    are_ordinary,
     below_autograd,
     graph_is_kept,
     is_batched,
     is_concrete,
+    is_overheard,
     is_transformed,
     saved_tensors_are_watched,
 )
 from .._base.options import Options
-from .._base.tensors import PLAIN_TYPES
+from .._base.tensors import PLAIN_TYPES, as_tensor
 from .._formula import losses
+from .._formula.fields import packed
 from . import gpu
 from .derivatives import backward_derivative, factor_beside, save_backward, scaled
 from .loss import backward_elsewhere, backward_on_cpu, backward_on_gpu, hvp_elsewhere
 from .schema import OPS, TENSORS, Arguments, parsed
 
-__all__ = ["CrossEntropy", "Later", "may_overwrite"]
+__all__ = ["CrossEntropy", "Later", "at_once", "may_overwrite"]
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -49,6 +54,84 @@ class CrossEntropy(torch.autograd.Function):
             product = _hvp(logits, tangent, (*arguments, *ctx.options))
             result = product if result is None else result + product
         return result, None
+
+
+def at_once(logits: Tensor, target: Tensor, spec: LossSpec, options: Options) -> Tensor | None:
+    """Return the loss of a plain call, straight from the loop; None where it is not, or where it is wrong.
+
+    Nothing has been checked yet. A plain call has ordinary tensors, and nobody else to hear of it; what it
+    needs beyond that, the NumPy package says (:mod:`softmax_lab._plain`).
+    """
+    if torch.compiler.is_compiling() or is_overheard() or not are_ordinary(logits, target):
+        return None
+    if logits.dtype not in _AT_ONCE or target.dtype is not torch.int64:
+        return None
+    wanted = logits.requires_grad and torch.is_grad_enabled()
+    reduction, empty, ignore_index, dim, _ = options
+    found = _plain.evaluate(
+        logits.numpy(force=True),  # which looks at no history, and copies nothing that lies on the CPU
+        target.numpy(),
+        spec,
+        reduction,  # type: ignore[arg-type]
+        ignore_index,
+        dim,
+        empty,  # type: ignore[arg-type]
+        wanted=wanted,
+    )
+    if found is None:
+        return None
+    if not wanted:
+        return as_tensor(found[0])
+    value: Tensor = _apply(logits, target, found, spec, options)  # type: ignore[no-untyped-call]
+    return value
+
+
+_AT_ONCE = (torch.float32, torch.float64)
+
+
+class AtOnce(torch.autograd.Function):
+    """A plain call's loss, whose gradient has been made with it, as a node of the graph.
+
+    What is needed where a graph is made of the gradient, too, is made then.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, found: Any, spec: LossSpec, options: Options
+    ) -> Tensor:
+        ctx.save_for_backward(logits, torch.from_numpy(found[1]))
+        ctx.given = target, target._version, spec, options
+        return as_tensor(found[0])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        logits, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _with_graph(logits, upstream, *ctx.given), None, None, None, None
+        if graph_is_kept() or is_transformed() or is_batched(upstream):
+            return scaled(gradient, upstream, ctx.given[-1]), None, None, None, None
+        if not _is_one(upstream):
+            gradient.mul_(factor_beside(gradient, upstream, ctx.given[-1]))
+        return gradient, None, None, None, None
+
+
+def _with_graph(
+    logits: Tensor, upstream: Tensor, target: Tensor, version: int, spec: LossSpec, options: Options
+) -> Tensor:
+    """Return the gradient times ``upstream``, made again by the node that knows its derivative."""
+    if target._version != version:
+        raise RuntimeError(
+            "the target of a loss has been modified by an inplace operation, and the second derivative needs "
+            "it"
+        )
+    arguments = (target, *packed(spec, logits), None, *options)
+    with torch._C._DisableFuncTorch():  # the upstream gradient alone may be mapped
+        _, gradient = CrossEntropy.apply(logits, arguments)  # type: ignore[no-untyped-call]
+    return scaled(gradient, upstream, options)
+
+
+# torch's own ``apply`` first asks for transforms, and unwraps what they have left behind: there are none
+_apply = super(torch.autograd.Function, AtOnce).apply
 
 
 class Later(torch.autograd.Function):

@@ -163,6 +163,10 @@ class GradientBalancedLoss(SoftmaxLoss):
 
         Arguments as in :func:`softmax_lab.torch.cross_entropy`, targets as class indices.
         """
+        if sample_weight is None and not self._gathers and not distributed():
+            value = calls.at_once(logits, target, self._spec, self.options)
+            if value is not None:
+                return value
         options = self._check(logits, target, sample_weight)
         fields = self._gathered(logits, target) if self._gathers else self._fields
         # a spec that is fixed keeps its tensors from call to call

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["GradientMonitor"]
 
 
+_ALL_OF, _SAMPLED = 50, 20  # by default: the first steps, and which of the later ones
+
+
 class _Batch(NamedTuple):
     """A batch as rows."""
 
@@ -74,8 +77,10 @@ class GradientMonitor:
         The last layer, for ``weight_norm``; of a model by default its last linear layer.
     momentum : float
         Of the moving average over the steps, in [0, 1); 0: every step by itself.
-    every : int
-        Measure each ``every``-th step; the others cost nothing.
+    every : int, optional
+        Measure each ``every``-th step; the others cost nothing. By default the monitor samples by itself: it
+        measures the first 50 steps, and each twentieth from there on. Beside a step of two milliseconds a
+        measurement is felt.
     accumulation : int
         Batches a step.
     saturated : float
@@ -121,7 +126,7 @@ class GradientMonitor:
         *,
         classifier: nn.Linear | None = None,
         momentum: float = 0.9,
-        every: int = 1,
+        every: int | None = None,
         accumulation: int = 1,
         saturated: float = 0.99,
         group: Any = None,
@@ -129,7 +134,7 @@ class GradientMonitor:
         self.momentum = numpy_checks.number("momentum", momentum, low=0.0, high=1.0)
         if self.momentum == 1:
             raise ValueError("momentum must be < 1 (at 1 nothing new would ever count); got 1.0")
-        self.every = numpy_checks.whole("every", every, low=1)
+        self.every = None if every is None else numpy_checks.whole("every", every, low=1)
         self.accumulation = numpy_checks.whole("accumulation", accumulation, low=1)
         self.saturated = numpy_checks.number("saturated", saturated, low=0.0, high=1.0)
         self.group = group
@@ -206,7 +211,9 @@ class GradientMonitor:
 
     @property
     def _measures(self) -> bool:
-        return self.step % self.every == 0
+        # which steps these are depends on their number alone: all processes must measure the same
+        every = self.every or (1 if self.step < _ALL_OF else _SAMPLED)
+        return self.step % every == 0
 
     @torch.no_grad()
     def update(

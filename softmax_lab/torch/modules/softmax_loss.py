@@ -83,6 +83,10 @@ class SoftmaxLoss(Stateful):
 
     def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss; arguments as in :func:`softmax_lab.torch.cross_entropy`."""
+        if sample_weight is None:
+            value = calls.at_once(logits, target, self._spec, self.options)
+            if value is not None:
+                return value
         options = checks.loss(logits, target, self._spec, sample_weight, self.options)
         spec = _on(logits.device, self._fields) if torch.compiler.is_compiling() else self._spec
         return calls.loss(logits, target, spec, sample_weight, options)

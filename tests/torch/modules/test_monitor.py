@@ -183,6 +183,16 @@ def test_the_moving_average_weighs_steps_and_divides_last() -> None:
     np.testing.assert_allclose(monitor.latest["count"], count / weights.sum(), rtol=1e-10)
 
 
+def test_by_default_the_later_steps_are_sampled() -> None:
+    z, y = torch.zeros(2, K, requires_grad=True), torch.tensor([0, 1])
+    monitor, whole = slt.GradientMonitor(), slt.GradientMonitor(every=1)
+    for _ in range(105):
+        monitor.update(z, y)
+        whole.update(z, y)
+    assert monitor.frame()["step"].unique().tolist() == [*range(50), 60, 80, 100]
+    assert whole.frame()["step"].unique().tolist() == list(range(105))
+
+
 def test_every_nth_step_and_a_restart() -> None:
     layer, loss = layers()
     with slt.GradientMonitor(loss, classifier=layer, every=2) as monitor:
