@@ -26,6 +26,7 @@ pytest.importorskip("numba", reason="without Numba there is only the reference")
 
 PACKAGE = Path(sl.__file__).parent
 MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
+MOST_IN_SINGLES = _dispatch.kernels().short.MOST_IN_SINGLES  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -49,18 +50,21 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("k", "path"), [(1, "short"), (MOST, "short"), (MOST + 1, "long"), (5000, "long")])
-def test_the_number_of_classes_chooses_the_loop(
-    taken: list[tuple[str, str]], dtype: str, k: int, path: str
-) -> None:
+@pytest.mark.parametrize("k", [1, MOST, MOST + 1, MOST_IN_SINGLES, MOST_IN_SINGLES + 1, 5000])
+def test_the_number_of_classes_chooses_the_loop(taken: list[tuple[str, str]], dtype: str, k: int) -> None:
     z = np.zeros((3, k), dtype)
     sl.softmax(z)
     sl.log_softmax(z.T, axis=0)  # strided
     sl.logsumexp(z)
-    sl.cross_entropy(z, [0, 0, 0], LossSpec(smoothing=0.1, class_weight=np.ones(k), gamma=1.0, z_loss=0.1))
     sl.cross_entropy_grad(z, [0, -100, 0])
-    loops = ["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy"]
-    assert taken == [(path, loop) for loop in loops]
+    plain = "short" if k <= (MOST_IN_SINGLES if dtype == "float32" else MOST) else "long"
+    assert taken == [(plain, loop) for loop in ("softmax", "log_softmax", "logsumexp", "cross_entropy")]
+    taken.clear()
+    sl.softmax(z, temperature=2.0)
+    sl.logsumexp(z, where=np.arange(k) < 1)
+    sl.cross_entropy(z, [0, 0, 0], LossSpec(smoothing=0.1, class_weight=np.ones(k), gamma=1.0, z_loss=0.1))
+    path = "short" if k <= MOST else "long"
+    assert taken == [(path, loop) for loop in ("softmax", "logsumexp", "cross_entropy")]
 
 
 @pytest.mark.parametrize(
