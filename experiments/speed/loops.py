@@ -17,18 +17,24 @@ __all__ = ["CONSTANTS", "LISTINGS", "constant", "listing", "polynomial_error", "
 LISTINGS = {
     "exponent": ("softmax_lab._kernels.simd", "_shift_exponent"),
     "exponential": ("softmax_lab._kernels.exponential", "single"),
-    "chunk": ("softmax_lab._kernels.long_rows", "exponentials"),
-    "rows": ("softmax_lab._kernels.long_rows", "softmax"),
+    "chunk": ("softmax_lab._kernels.long_rows", "_sum_in_lanes"),
+    "rows": ("softmax_lab._kernels.long_rows", "_softmax_of_row"),
+    "parts": ("softmax_lab._kernels.exponential", "parts"),
     "target": ("softmax_lab._kernels.terms", "cross_of"),
     "row": ("softmax_lab._kernels.terms", "row_terms"),
 }
 #: what it says of their sizes: name -> module
 CONSTANTS = {
     "WIDTH": "softmax_lab._kernels.simd",
-    "CHUNK": "softmax_lab._kernels.long_rows",
+    "SINGLES": "softmax_lab._kernels.simd",
+    "CHUNK": "softmax_lab._kernels.transform",
     "HELD": "softmax_lab._kernels.transform",
+    "HELD_IN_SINGLES": "softmax_lab._kernels.transform",
     "_STREAMED": "softmax_lab._dispatch",
     "MOST_CLASSES": "softmax_lab._kernels.short_rows",
+    "MOST_IN_SINGLES": "softmax_lab._kernels.short_rows",
+    "ACROSS": "softmax_lab._kernels.short_singles",
+    "LARGEST": "softmax_lab._kernels.exponential",
     "LOG2_E": "softmax_lab._kernels.exponential",
     "LOG_2": "softmax_lab._kernels.exponential",
     "MAGIC": "softmax_lab._kernels.exponential",

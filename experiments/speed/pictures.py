@@ -243,9 +243,9 @@ def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Fi
             label=TASKS[task],
         )
     for name, words in {
-        "MOST_CLASSES": "rows\nas lanes",
+        "MOST_IN_SINGLES": "rows side\nby side",
         "CHUNK": "one\nchunk",
-        "HELD": "held\nwhole",
+        "HELD_IN_SINGLES": "held\nwhole",
     }.items():
         right.axvline(constant(name) + 0.5, color="black", linewidth=0.9, linestyle=":")
         place = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points"}
