@@ -24,6 +24,8 @@ from softmax_lab._kernels import exponential, simd
 
 from .tally import PIECE, UNSURE, Array, Check, Tally, is_nearest, pieces_of
 
+_simd: Any = simd  # its functions have the compiler's arguments
+
 LOWEST = -104.0  # exp of it is below half the smallest float32
 
 
@@ -71,16 +73,16 @@ def check_exponentials(d: Array) -> dict[str, Tally]:
 @njit(nogil=True)
 def _exponentials_in_singles(z: Any, e: Any, d: Any) -> None:
     """Exponentials of whole vectors in sixteen lanes, and what they are relative to the power near each."""
-    for k in range(0, len(z), simd.SINGLES):
-        peak = max(z[k], z[k + simd.SINGLES - 1])
-        x = simd.load_singles(z, k)  # type: ignore[call-arg]
+    for k in range(0, len(z), _simd.SINGLES):
+        peak = max(z[k], z[k + _simd.SINGLES - 1])
+        x = _simd.load_singles(z, k)
         high, low, power = exponential.parts(x, exponential.base_of(peak))
-        highs, lows = simd.widened(high * power), simd.widened(low * power)  # type: ignore[call-arg]
-        scale = simd.splat(2.0**-exponential.REACH)  # type: ignore[call-arg]
-        simd.store(e, k, (highs[0] + lows[0]) * scale)  # type: ignore[call-arg]
-        simd.store(e, k + simd.WIDTH, (highs[1] + lows[1]) * scale)  # type: ignore[call-arg]
+        highs, lows = _simd.widened(high * power), _simd.widened(low * power)
+        scale = _simd.splat(2.0**-exponential.REACH)
+        _simd.store(e, k, (highs[0] + lows[0]) * scale)
+        _simd.store(e, k + _simd.WIDTH, (highs[1] + lows[1]) * scale)
         n = exponential.power_near(peak)
-        for i in range(k, k + simd.SINGLES):
+        for i in range(k, k + _simd.SINGLES):
             d[i] = (np.float64(z[i]) - n * exponential.LOG_2_HIGH) - n * exponential.LOG_2_LOW
 
 

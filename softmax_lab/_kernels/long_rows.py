@@ -742,7 +742,7 @@ def walk(source, smooth, peaks, sums, row, keep, ahead):
         if peaks[c] > peak:  # all that is relative to the maximum so far moves to the new one
             target, peak = _moved(source, target, peak, peaks[c]), peaks[c]
         target = _with_chunk(target, own, below(source, start_at, 0.0, reference(peak))[0])
-    if u_y > peak:  # where it was kept out of the maxima
+    if 0 <= row.skipped < row.num_classes and u_y > peak:  # it was kept out of the maxima
         target, peak = _moved(source, target, peak, u_y), u_y
     return Found(peak, u_y, low_y, target)
 
