@@ -29,6 +29,7 @@ from . import _checks
 __all__ = [
     "FIELDS",
     "MAX_BIAS_MATRIX",
+    "PLAIN",
     "Field",
     "LossSpec",
     "acting_on",
@@ -358,3 +359,7 @@ def _check_whole(name: str, array: NDArray[np.float64]) -> None:
             raise ValueError(f"a bias matrix must be square, (K, K); got shape {array.shape}")
         if array.shape[0] > MAX_BIAS_MATRIX:
             raise ValueError(f"a bias matrix must have K <= {MAX_BIAS_MATRIX} classes; got {array.shape[0]}")
+
+
+#: plain softmax cross-entropy: nothing but this object need be compared to know that a spec is it
+PLAIN = LossSpec()

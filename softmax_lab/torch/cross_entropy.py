@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._checks import Empty, Reduction
-from ..spec import LossSpec
+from ..spec import PLAIN, LossSpec
 from ._base import checks
 from ._base.options import Options
 from ._operators import calls
@@ -16,7 +16,7 @@ __all__ = ["cross_entropy"]
 def cross_entropy(
     logits: Tensor,
     target: Tensor,
-    spec: LossSpec = LossSpec(),
+    spec: LossSpec = PLAIN,
     *,
     reduction: Reduction = "mean",
     sample_weight: Tensor | None = None,

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy as _torch_cross_entropy
 from torch.nn.functional import log_softmax as _torch_log_softmax
 from torch.nn.functional import softmax as _torch_softmax
 
-from ..spec import LossSpec
+from ..spec import PLAIN, LossSpec
 from ._base.labels import checked, labels_of
 from ._base.options import Options
 from ._base.tensors import FLOATS, autocast_dtype, exact_dtype, is_dense, loss_dtype
@@ -30,7 +30,6 @@ from ._operators import calls
 
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
-_PLAIN = LossSpec()
 _NO_INTEGERS = (*FLOATS, torch.bool, torch.complex32, torch.complex64, torch.complex128)
 
 
@@ -103,12 +102,12 @@ def cross_entropy(
     options = Options(reduction, "nan", ignore_index, 1 if input.ndim > 1 else 0, signed=True)
     if target.is_floating_point():
         value = calls.loss(
-            input, _smoothed(target, weight, label_smoothing, options.dim), _PLAIN, None, options
+            input, _smoothed(target, weight, label_smoothing, options.dim), PLAIN, None, options
         )
     elif weight is not None:
         value = _weighted(input, target, weight, label_smoothing, options)
     else:
-        spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else _PLAIN
+        spec = SpecTensors(smoothing=label_smoothing) if label_smoothing else PLAIN
         value = calls.loss(input, target, spec, None, options)
     return value.to(input.dtype) if autocast_dtype(input.device.type) is None else value
 
@@ -116,13 +115,16 @@ def cross_entropy(
 def _at_once(
     z: Tensor, target: Tensor, ignore_index: Any, reduction: str, label_smoothing: Any
 ) -> Tensor | None:
-    """Return the loss of a plain call, of float32 or float64 in two dimensions; None where it is another."""
+    """Return the loss of a plain call in two dimensions; None where the call is another."""
     if torch.compiler.is_compiling():
         return None
     if type(label_smoothing) is not float or not 0.0 <= label_smoothing <= 1.0:
         return None
-    spec = _smoothing_alone(label_smoothing) if label_smoothing else _PLAIN
-    return calls.at_once(z, target, spec, Options(reduction, "nan", ignore_index, 1, signed=True))
+    spec = _smoothing_alone(label_smoothing) if label_smoothing else PLAIN
+    value = calls.at_once(z, target, spec, Options(reduction, "nan", ignore_index, 1, signed=True))
+    if value is None or value.dtype == z.dtype or autocast_dtype(z.device.type) is not None:
+        return value
+    return value.to(z.dtype)
 
 
 @lru_cache
@@ -238,7 +240,7 @@ def _weighted_sum(
     share = torch.where(counts, _beside(weight, z, dim) * (label_smoothing / z.shape[dim]), 0.0)
     s = share.scatter_add(dim, label.unsqueeze(dim), own.unsqueeze(dim))
     # a row that does not count may hold anything: zeros keep NaN times 0 out of its gradient
-    return calls.loss(torch.where(counts, z, 0.0), s, _PLAIN, None, options)
+    return calls.loss(torch.where(counts, z, 0.0), s, PLAIN, None, options)
 
 
 def softmax(

@@ -6,6 +6,7 @@ Where a torch does not have a name, the answer is the careful one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from .tensors import PLAIN_TYPES, outside_of_modes
 
 __all__ = [
     "are_ordinary",
+    "are_ordinary_on_gpu",
     "below_autograd",
     "graph_is_kept",
     "has_forward_mode",
@@ -55,6 +57,20 @@ def are_ordinary(one: Tensor, other: Tensor) -> bool:
         and _ORDINARY is not None
         and _keys(one) == _ORDINARY
         and _keys(other) == _ORDINARY
+    )
+
+
+@cache
+def _ordinary_on_gpu() -> Any:
+    with outside_of_modes():
+        return _keys(torch.empty(0, device="cuda"))
+
+
+def are_ordinary_on_gpu(*tensors: Tensor) -> bool:
+    """Whether tensors have memory on a GPU, and torch has nothing to do but to look there."""
+    return all(
+        type(tensor) in PLAIN_TYPES and tensor.is_cuda and _keys(tensor) == _ordinary_on_gpu()
+        for tensor in tensors
     )
 
 

@@ -13,14 +13,25 @@ from .._base.options import Options
 from .._base.tensors import FLOATS, HALF
 from .._formula import losses, maps
 from .._formula.fields import SpecTensors, fields_of, packed
+from . import eager, eager_on_gpu
 from . import maps as _map_operators  # noqa: F401 it defines them
-from .eager import CrossEntropy, Later, at_once, may_overwrite
+from .eager import CrossEntropy, Later, may_overwrite
 from .schema import OPS
 
 __all__ = ["at_once", "log_softmax", "loss", "needs_whole_logits", "softmax"]
 
 #: types of a target that every kernel knows; others are widened
 _TARGETS = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def at_once(logits: Tensor, target: Tensor, spec: LossSpec, options: Options) -> Tensor | None:
+    """Return the loss of a plain call, straight from the loop or the kernel; None where the call is another.
+
+    Nothing has been checked yet, and what is wrong is not plain.
+    """
+    on_gpu = isinstance(logits, Tensor) and logits.is_cuda
+    make = eager_on_gpu.at_once if on_gpu else eager.at_once
+    return make(logits, target, spec, options)
 
 
 def loss(
@@ -63,6 +74,10 @@ def loss(
 
 def softmax(z: Tensor, temperature: float, dim: int) -> Tensor:
     """Return the softmax of checked arguments."""
+    if z.is_cuda:
+        found = eager_on_gpu.map_at_once("softmax", z, temperature, dim)
+        if found is not None:
+            return found
     if _plain_only():
         return maps.softmax(z, dim, temperature)
     result: Tensor = OPS.softmax(z, _number(temperature), dim)
@@ -71,6 +86,10 @@ def softmax(z: Tensor, temperature: float, dim: int) -> Tensor:
 
 def log_softmax(z: Tensor, temperature: float, dim: int) -> Tensor:
     """Return the log-softmax of checked arguments."""
+    if z.is_cuda:
+        found = eager_on_gpu.map_at_once("log_softmax", z, temperature, dim)
+        if found is not None:
+            return found
     if _plain_only():
         return maps.log_softmax(z, dim, temperature)
     result: Tensor = OPS.log_softmax(z, _number(temperature), dim)

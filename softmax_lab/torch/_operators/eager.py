@@ -28,7 +28,7 @@ from .derivatives import backward_derivative, factor_beside, save_backward, scal
 from .loss import backward_elsewhere, backward_on_cpu, backward_on_gpu, hvp_elsewhere
 from .schema import OPS, TENSORS, Arguments, parsed
 
-__all__ = ["CrossEntropy", "Later", "at_once", "may_overwrite"]
+__all__ = ["CrossEntropy", "Later", "at_once", "may_overwrite", "with_graph"]
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -107,7 +107,7 @@ class AtOnce(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> Any:
         logits, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _with_graph(logits, upstream, *ctx.given), None, None, None, None
+            return with_graph(logits, upstream, *ctx.given), None, None, None, None
         if graph_is_kept() or is_transformed() or is_batched(upstream):
             return scaled(gradient, upstream, ctx.given[-1]), None, None, None, None
         if not _is_one(upstream):
@@ -115,7 +115,7 @@ class AtOnce(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
-def _with_graph(
+def with_graph(
     logits: Tensor, upstream: Tensor, target: Tensor, version: int, spec: LossSpec, options: Options
 ) -> Tensor:
     """Return the gradient times ``upstream``, made again by the node that knows its derivative."""

@@ -16,7 +16,18 @@ from .._base.options import Options
 from .._formula.fields import SpecTensors
 from .launch import as_rows
 
-__all__ = ["Field", "Matrix", "Prepared", "Targets", "Weights", "field", "prepare", "spec_argument"]
+__all__ = [
+    "Field",
+    "Matrix",
+    "Prepared",
+    "Targets",
+    "Weights",
+    "field",
+    "is_neutral",
+    "matrix",
+    "prepare",
+    "spec_argument",
+]
 
 
 class Field(NamedTuple):
@@ -75,6 +86,14 @@ def field(value: float | Tensor | None, neutral: float | None) -> Field:
     return Field(None if value is None else float(value), None, tl.constexpr(int(value != neutral)))
 
 
+def is_neutral(spec: SpecTensors) -> bool:
+    """Whether a spec is that of the plain loss."""
+    return all(
+        not isinstance(value, Tensor) and value == FIELDS[name].neutral
+        for name, value in zip(spec._fields, spec, strict=True)
+    )
+
+
 def spec_argument(spec: SpecTensors) -> Any:
     """Return the spec as a kernel takes it: the same names, a :class:`Field` each."""
     fields = (field(getattr(spec, name), FIELDS[name].neutral) for name in spec._fields)
@@ -84,10 +103,10 @@ def spec_argument(spec: SpecTensors) -> Any:
 def prepare(
     logits: Tensor, target: Tensor, spec: SpecTensors, sample_weight: Tensor | None, options: Options
 ) -> Prepared:
-    """Bring checked arguments into rows; copy only what has no neighbouring classes."""
+    """Bring checked arguments into rows; copy only what has no neighbouring classes, and rows' numbers."""
     soft = target.is_floating_point()
-    rows = as_rows(target, options.dim) if soft else target.reshape(-1)
-    weights = None if sample_weight is None else sample_weight.reshape(-1)
+    rows = as_rows(target, options.dim) if soft else target.reshape(-1).contiguous()
+    weights = None if sample_weight is None else sample_weight.reshape(-1).contiguous()
     if spec.prior is not None:  # given by hand it may not sum to one
         spec = spec._replace(prior=spec.prior / spec.prior.sum())
     return Prepared(as_rows(logits, options.dim), rows, weights, spec, soft)

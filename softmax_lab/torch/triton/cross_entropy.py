@@ -21,7 +21,8 @@ from .._base.labels import labels_of
 from .._base.options import Options
 from .._base.tensors import loss_dtype
 from .._formula.fields import SpecTensors
-from .arguments import Prepared, Weights, matrix, prepare, spec_argument
+from . import plain
+from .arguments import Prepared, Weights, is_neutral, matrix, prepare, spec_argument
 from .launch import from_rows, launch
 from .terms import factor_of, own_of, row_terms, soft_terms, sums_of
 from .tiles import (
@@ -334,7 +335,7 @@ def gradient(
         matrix(result),
         matrix(p.z),
         kept,
-        upstream.reshape(-1),
+        upstream.reshape(-1).contiguous(),  # what is expanded has no entry a row
         int(upstream.ndim > 0),
         p.targets(options.ignore_index),
         spec_argument(p.spec),
@@ -348,6 +349,8 @@ def rows_in_place(z: Tensor, target: Tensor, spec: SpecTensors, gradient: bool) 
     Where ``gradient`` is set, the gradient of each row's own value takes the place of z.
     """
     p = prepare(z, target, spec, None, Options(reduction="none"))
+    if gradient and not p.soft and is_neutral(spec) and plain.takes(z.shape[1], z.device):
+        return plain.values_in_place(z, p.target), p.target.ne(-100).float()
     kept = _new_kept(p)
     values = _run(p, -100, kept=kept, gradient=z if gradient else None)
     return values, kept[:, -1]

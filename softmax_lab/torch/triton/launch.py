@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from functools import lru_cache
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
-from .plan import Plan, plan
+from .plan import Held, Plan, plan
 
-__all__ = ["OPTIONS", "as_rows", "from_rows", "launch"]
+__all__ = ["OPTIONS", "as_rows", "from_rows", "is_interpreted", "launch", "programs_at_once", "run"]
 
 #: assertions are on (a label out of range); integers may overflow, as the bits of an exponent do; products
 #: and sums may be fused: the error-free differences have none
@@ -35,6 +37,69 @@ def launch(kernel: Any, rows: Tensor, *arguments: Any, **constants: Any) -> None
     if n == 0:
         return
     how: Plan = plan(k)
-    constants |= {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole}
-    with torch.cuda.device(rows.device) if rows.is_cuda else contextlib.nullcontext():
-        kernel[how.grid(n)](*arguments, n, k, **constants, num_warps=how.warps, **OPTIONS)
+    constants |= {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole, "num_warps": how.warps}
+    with _on(rows):
+        kernel[how.grid(n)](*arguments, n, k, **constants, **OPTIONS)
+
+
+def run(
+    kernel: Any,
+    rows: Tensor,
+    programs: int,
+    arguments: tuple[Any, ...],
+    constants: tuple[Any, ...],
+    **options: Any,
+) -> None:
+    """Run a kernel of flat arguments, on the device of ``rows`` and its current stream.
+
+    What Triton looks at before a launch takes longer than a small kernel does. It depends on types,
+    alignments and divisibility alone: a kernel that was compiled for the same is launched again without.
+    """
+    device = rows.device.index
+    key = (kernel, device, constants, tuple([_kind(value) for value in arguments]))
+    ready = _READY.get(key)
+    if ready is None:
+        with _on(rows):
+            ready = kernel[(programs,)](*arguments, *constants, **OPTIONS | {"debug": False} | options)
+        if type(ready).__name__ == "CompiledKernel":  # the interpreter has none
+            _READY[key] = ready
+    elif device == torch.cuda.current_device():
+        ready[programs, 1, 1](*arguments, *constants)
+    else:
+        with _on(rows):
+            ready[programs, 1, 1](*arguments, *constants)
+
+
+#: what was compiled, by all that the compiler looks at
+_READY: dict[tuple[Any, ...], Any] = {}
+
+
+def _kind(value: Any) -> Any:
+    """Return what the compiler sees of an argument."""
+    kind = type(value)
+    if kind is int:
+        # 1, what a multiple of 16 is, and how wide the integer is
+        return value if value in (0, 1) else (value % 16 == 0, -(2**31) <= value < 2**31)
+    if value is None or kind is float:
+        return kind
+    return value.dtype, value.data_ptr() % 16
+
+
+def _on(rows: Tensor) -> Any:
+    index = rows.device.index
+    if index is None or index == torch.cuda.current_device():
+        return contextlib.nullcontext()
+    return torch.cuda.device(index)
+
+
+def is_interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels: one program after the other, on the CPU."""
+    return bool(triton.knobs.runtime.interpret)
+
+
+@lru_cache
+def programs_at_once(device: torch.device, how: Held) -> int:
+    """Return how many programs of a kernel a device surely runs at once."""
+    if device.type != "cuda":
+        return 2 * how.segments
+    return how.resident * int(torch.cuda.get_device_properties(device).multi_processor_count)

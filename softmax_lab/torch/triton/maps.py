@@ -10,19 +10,13 @@ from torch import Tensor
 from .arguments import field, matrix
 from .elementary import exp_and_expm1, log1p
 from .launch import as_rows, from_rows, launch
+from .plain import inverse_of, map_rows, takes
 from .tiles import exponentials, load, nothing_yet, online, rows_of, store, tile_at, totals
 
 __all__ = ["log_softmax", "log_softmax_vjp", "softmax", "softmax_vjp"]
 
 
 # ---- on the device ----
-
-
-@triton.jit
-def probability(d, e, rest, LOG):
-    """Return p or, where LOG, log p of a tile; ``rest`` is S - 1 of each row."""
-    log_total, inverse = log1p(rest), tl.div_rn(tl.full(rest.shape, 1.0, tl.float32), 1.0 + rest)
-    return d - log_total[:, None] if LOG else e * inverse[:, None]
 
 
 @triton.jit
@@ -37,29 +31,21 @@ def map_kernel(
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """softmax or, where LOG, log-softmax of rows (n, K)."""
+    """softmax or, where LOG, log-softmax of rows (n, K) that are too long to be read once."""
     CARRY: tl.constexpr = logits.entries.dtype.element_ty == tl.float32
     rows = rows_of(n, k, ROWS)
-    if WHOLE:
-        tile = tile_at(0, rows, BLOCK)
+    so_far = nothing_yet(ROWS, BLOCK)
+    for start in range(0, k, BLOCK):
+        u = load(logits, rows, tile_at(start, rows, BLOCK), -float("inf"))
+        so_far = online(u, so_far, temperature, CARRY)
+    ties, below = totals(so_far)
+    rest = below + (ties - 1.0)
+    last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
+    for start in range(0, k, BLOCK):
+        tile = tile_at(last - start, rows, BLOCK)  # what was read last is still in the cache
         u = load(logits, rows, tile, -float("inf"))
-        d, e = exponentials(u, tl.max(u, 1), temperature, CARRY)
-        top = d == 0.0
-        rest = tl.sum(tl.where(top, 0.0, e), 1) + (tl.sum(tl.where(top, 1.0, 0.0), 1) - 1.0)
-        store(out, rows, tile, probability(d, e, rest, LOG))
-    else:
-        so_far = nothing_yet(ROWS, BLOCK)
-        for start in range(0, k, BLOCK):
-            u = load(logits, rows, tile_at(start, rows, BLOCK), -float("inf"))
-            so_far = online(u, so_far, temperature, CARRY)
-        ties, below = totals(so_far)
-        rest = below + (ties - 1.0)
-        last = (tl.cdiv(k, BLOCK) - 1) * BLOCK
-        for start in range(0, k, BLOCK):
-            tile = tile_at(last - start, rows, BLOCK)  # what was read last is still in the cache
-            u = load(logits, rows, tile, -float("inf"))
-            d, e = exponentials(u, so_far.peak, temperature, CARRY)
-            store(out, rows, tile, probability(d, e, rest, LOG))
+        d, e = exponentials(u, so_far.peak, temperature, CARRY)
+        store(out, rows, tile, d - log1p(rest)[:, None] if LOG else e * inverse_of(rest)[:, None])
 
 
 @triton.jit
@@ -158,6 +144,8 @@ def log_softmax_vjp_kernel(
 
 
 def _map(z: Tensor, dim: int, temperature: float, *, log: bool) -> Tensor:
+    if takes(z.shape[dim], z.device):
+        return map_rows(z, dim, temperature, log=log)
     rows = as_rows(z, dim)
     out = torch.empty(rows.shape, dtype=z.dtype, device=z.device)
     launch(map_kernel, rows, matrix(out), matrix(rows), field(temperature, 1.0), LOG=log)

@@ -35,6 +35,6 @@ def rescale_(gradient: Tensor, upstream: Tensor) -> Tensor:
     Nothing is read back from the device.
     """
     rows = gradient.view(-1, gradient.shape[-1])
-    factors = upstream.reshape(-1)
+    factors = upstream.reshape(-1).contiguous()  # what is expanded has no entry a row
     launch(rescale_kernel, rows, matrix(rows), factors, int(upstream.ndim > 0))
     return gradient

@@ -26,6 +26,7 @@ __all__ = [
     "Tile",
     "at_label",
     "exponentials",
+    "exponentials_from",
     "finite_or_zero",
     "gradient_by_u",
     "less_target",
@@ -33,6 +34,7 @@ __all__ = [
     "logit_of",
     "nothing_yet",
     "online",
+    "pair_sums",
     "part_at",
     "relative",
     "rows_of",
@@ -45,6 +47,9 @@ __all__ = [
     "totals",
     "transformed",
 ]
+
+
+_INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 
 class Rows(NamedTuple):
@@ -268,6 +273,23 @@ def logit_of(u, rows, tile):
     return tl.max(tl.where(tile.cols[None, :] == rows.label[:, None], u, -float("inf")), 1)
 
 
+# ---- sums ----
+
+
+@triton.jit
+def add_pairs(a, b, c, d):
+    return a + c, b + d
+
+
+@triton.jit
+def pair_sums(one, other, axis: tl.constexpr):
+    """Return two sums along an axis, for which the threads that share it meet once."""
+    # the interpreter would take the pairs one by one
+    return (
+        (tl.sum(one, axis), tl.sum(other, axis)) if _INTERPRETED else tl.reduce((one, other), axis, add_pairs)
+    )
+
+
 # ---- exponentials ----
 
 
@@ -286,11 +308,17 @@ def exponentials(u, peak, temperature, CARRY):
 
     Where ``CARRY``, exp(d) has the rounding error of the difference too: at -80 that is forty ulp of it.
     """
-    d = u - peak[:, None]
+    return exponentials_from(u, peak[:, None], temperature, CARRY)
+
+
+@triton.jit
+def exponentials_from(u, base, temperature, CARRY):
+    """The same relative to a base of any shape that u has, or broadcasts to."""
+    d = u - base
     low = tl.zeros_like(d)
     if CARRY:
         t = d - u
-        low = (u - (d - t)) - (peak[:, None] + t)
+        low = (u - (d - t)) - (base + t)
     if temperature.MODE:
         d, low = d / temperature.number, low / temperature.number
     e = exp(d)

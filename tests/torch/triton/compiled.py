@@ -24,10 +24,10 @@ from triton.compiler import ASTSource
 
 from softmax_lab import LossSpec
 from softmax_lab.torch._formula.fields import spec_tensors
-from softmax_lab.torch.triton import cross_entropy, maps, product, rescale
+from softmax_lab.torch.triton import cross_entropy, maps, plain, product, rescale
 from softmax_lab.torch.triton.arguments import Targets, Weights, field, matrix, spec_argument
 from softmax_lab.torch.triton.launch import OPTIONS
-from softmax_lab.torch.triton.plan import plan
+from softmax_lab.torch.triton.plan import held, plan
 
 TYPES = {
     torch.float16: "*fp16",
@@ -35,6 +35,7 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float64: "*fp64",
     torch.int64: "*i64",
+    torch.int32: "*i32",
 }
 PER_CLASS = np.full(3, 0.5)
 PRIOR = np.full(3, 1 / 3)
@@ -51,6 +52,7 @@ EVERY = LossSpec(
     z_loss=1e-3,
     softcap=20.0,
 )
+KINDS = {"softmax": plain.SOFTMAX, "log_softmax": plain.LOG_SOFTMAX, "loss": plain.LOSS}
 SOFT = LossSpec(smoothing=0.1, prior=PRIOR, class_weight=PER_CLASS)
 PLAIN = LossSpec()
 
@@ -90,18 +92,18 @@ def map_arguments(dtype: torch.dtype, temperature: Any) -> dict[str, Any]:
 
 def calls(dtype: torch.dtype) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Return the kernels to compile with their arguments."""
-    plain, every = loss_arguments(PLAIN, dtype), loss_arguments(EVERY, dtype)
-    kept = plain | {"gradient": None, "kept": memory(torch.float32, 7, 5)}
+    neutral, every = loss_arguments(PLAIN, dtype), loss_arguments(EVERY, dtype)
+    kept = neutral | {"gradient": None, "kept": memory(torch.float32, 7, 5)}
     backward = {"kept": kept["kept"]}
     vjp = map_arguments(dtype, 1.0)
     return {
-        "loss": (cross_entropy.loss_kernel, plain),
+        "loss": (cross_entropy.loss_kernel, neutral),
         "loss, every field": (cross_entropy.loss_kernel, every),
         "loss, distributions": (cross_entropy.loss_kernel, loss_arguments(SOFT, dtype, soft=True)),
         "loss, value and what is kept": (cross_entropy.loss_kernel, kept),
-        "gradient": (cross_entropy.gradient_kernel, plain | backward),
+        "gradient": (cross_entropy.gradient_kernel, neutral | backward),
         "gradient, every field": (cross_entropy.gradient_kernel, every | backward),
-        "product": (product.product_kernel, plain),
+        "product": (product.product_kernel, neutral),
         "product, every field": (product.product_kernel, every),
         "softmax": (maps.map_kernel, map_arguments(dtype, field(1.0, 1.0)) | {"LOG": tl.constexpr(False)}),
         "log_softmax": (maps.map_kernel, map_arguments(dtype, field(0.7, 1.0)) | {"LOG": tl.constexpr(True)}),
@@ -126,14 +128,49 @@ def described(value: Any, path: tuple[int, ...], constants: dict[tuple[int, ...]
 def compiled(kernel: Any, arguments: dict[str, Any], num_classes: int, capability: int) -> Any:
     """Return the compiled kernel for rows of so many classes."""
     how = plan(num_classes)
-    constants: dict[tuple[int, ...], Any] = {}
     cut = {"ROWS": how.rows, "BLOCK": how.block, "WHOLE": how.whole}
+    return built(kernel, arguments, cut, capability, num_warps=how.warps)
+
+
+def held_kernel(kind: int, dtype: torch.dtype, num_classes: int, capability: int) -> Any:
+    """Return the compiled kernel that reads rows of so many classes once."""
+    how = held(num_classes)
+    assert how is not None
+    is_loss = kind == plain.LOSS
+    arguments = {
+        "out": memory(dtype, 7, 3),
+        "out_stride": 3,
+        "shares": memory(torch.float32, 7, 2) if is_loss else None,
+        "entries": memory(dtype, 7, 3),
+        "stride": 3,
+        "labels": memory(torch.int64, 7) if is_loss else None,
+        "divisor": memory(torch.int64) if is_loss else None,
+        "upstream": None,
+        "per_row": 0,
+        "parts": memory(torch.float32, 7, 2, 2),
+        "arrived": memory(torch.int32, 7),
+        "divide_by": 1.0,
+        "ignore_index": -100,
+    }
+    cut = {"KIND": kind, "SCALED": 0, "COUNT": 0, "AGAIN": False, "ROWS": how.rows, "BLOCK": how.block}
+    if how.segments == 1:
+        return built(plain.whole_kernel, arguments, cut, capability, num_warps=how.warps)
+    cut |= {"SEGMENTS": how.segments, "WIDE": triton.next_power_of_2(how.segments), "PHASE": 0}
+    together = {"num_warps": how.warps, "maxnreg": how.registers, "launch_cooperative_grid": True}
+    return built(plain.shared_kernel, arguments, cut, capability, **together)
+
+
+def built(
+    kernel: Any, arguments: dict[str, Any], cut: dict[str, Any], capability: int, **options: Any
+) -> Any:
+    """Return the kernel compiled for such arguments."""
+    constants: dict[tuple[int, ...], Any] = {}
     given = arguments | {"n": 7, "k": 3} | {name: tl.constexpr(value) for name, value in cut.items()}
     signature = {name: described(given[name], (i,), constants) for i, name in enumerate(kernel.arg_names)}
     return triton.compile(
         ASTSource(kernel, signature, constants),
         target=GPUTarget("cuda", capability, 32),
-        options=OPTIONS | {"num_warps": how.warps},
+        options=OPTIONS | options,
     )
 
 
@@ -157,5 +194,11 @@ if __name__ == "__main__":
         for name, (kernel, arguments) in calls(dtype).items()
         if dtype == torch.float32 or name in ("loss", "softmax")
         for k in (64, 4096, 16384, 131072)
+    }
+    result |= {
+        f"read once, {name}, {TYPES[dtype][1:]}, {k}": usage(held_kernel(kind, dtype, k, int(sys.argv[1])))
+        for dtype in (torch.float32, torch.bfloat16)
+        for name, kind in KINDS.items()
+        for k in (64, 4096, 131072)
     }
     print(json.dumps(result))
