@@ -234,23 +234,26 @@ def log_loss(z: Row, target: int, spec: LossSpec = LossSpec()) -> LogLoss:
         return LogLoss(others, u[target], mpmath.log(loss), slope, gradient)
 
 
-def _omega(target: Sequence[int], spec: LossSpec, sample_weight: Sequence[float] | None) -> list[Number]:
+def row_weights(
+    target: Iterable[int], spec: LossSpec = LossSpec(), sample_weight: Iterable[float] | None = None
+) -> list[Number]:
     """omega_i = W_y * sample_weight_i."""
-    factors = [1.0] * len(target) if sample_weight is None else sample_weight
-    return [_at(spec.class_weight, y) * mpmath.mpf(float(f)) for y, f in zip(target, factors, strict=True)]
+    labels = list(target)
+    factors = [1.0] * len(labels) if sample_weight is None else sample_weight
+    return [_at(spec.class_weight, y) * mpmath.mpf(float(f)) for y, f in zip(labels, factors, strict=True)]
 
 
 def log_cross_entropy(
-    rows: Sequence[Row],
-    target: Sequence[int],
+    rows: Iterable[Row],
+    target: Iterable[int],
     spec: LossSpec = LossSpec(),
     *,
     reduction: str = "mean",
-    sample_weight: Sequence[float] | None = None,
+    sample_weight: Iterable[float] | None = None,
 ) -> Any:
-    """log(sum_i omega_i l_i / sum_i omega_i), or with "sum" no divisor, or with "none" each log(omega_i l_i)."""
+    """log(sum_i omega_i l_i / sum_i omega_i); no divisor with "sum", each log(omega_i l_i) with "none"."""
     with mpmath.workdps(DIGITS):
-        omega = _omega(target, spec, sample_weight)
+        omega = row_weights(target, spec, sample_weight)
         weighted = [
             w * mpmath.exp(log_loss(z, y, spec).value) for w, z, y in zip(omega, rows, target, strict=True)
         ]
@@ -261,16 +264,16 @@ def log_cross_entropy(
 
 
 def log_cross_entropy_grad(
-    rows: Sequence[Row],
-    target: Sequence[int],
+    rows: Iterable[Row],
+    target: Iterable[int],
     spec: LossSpec = LossSpec(),
     *,
     reduction: str = "mean",
-    sample_weight: Sequence[float] | None = None,
+    sample_weight: Iterable[float] | None = None,
 ) -> list[list[Number]]:
-    """Return the gradient: of each row's own value with "none", else times omega_i l_i / sum_j omega_j l_j."""
+    """Return the gradient: that of each row's own value, but for "none" times its share of the sum."""
     with mpmath.workdps(DIGITS):
-        omega = _omega(target, spec, sample_weight)
+        omega = row_weights(target, spec, sample_weight)
         found = [log_loss(z, y, spec) for z, y in zip(rows, target, strict=True)]
         weighted = [w * mpmath.exp(row.value) for w, row in zip(omega, found, strict=True)]
         total = mpmath.fsum(weighted)
@@ -282,13 +285,13 @@ def log_cross_entropy_grad(
 
 
 def log_cross_entropy_hvp(
-    rows: Sequence[Row],
-    target: Sequence[int],
-    tangent: Sequence[Row],
+    rows: Iterable[Row],
+    target: Iterable[int],
+    tangent: Iterable[Row],
     spec: LossSpec = LossSpec(),
     *,
     reduction: str = "mean",
-    sample_weight: Sequence[float] | None = None,
+    sample_weight: Iterable[float] | None = None,
 ) -> list[list[Number]]:
     """Return the gradient's central difference along ``tangent``, as :func:`cross_entropy_hvp` does."""
     with mpmath.workdps(DIGITS):

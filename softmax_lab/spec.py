@@ -33,8 +33,9 @@ __all__ = [
     "LossSpec",
     "acting_on",
     "active",
-    "refused_by_log",
     "needing_labels",
+    "refuse_in_log",
+    "refused_by_log",
 ]
 
 MAX_BIAS_MATRIX = 8192  # classes: a K x K float64 bias beyond this is over half a gigabyte
@@ -289,15 +290,24 @@ def refused_by_log(spec: LossSpec, *, traced: bool = False) -> tuple[str, ...]:
     """
     found = []
     for name, field in FIELDS.items():
-        value = getattr(spec, name)
-        on = (
-            value is not None
-            if field.neutral is None
-            else ((traced and getattr(value, "ndim", 0) > 0) or active(value, field.neutral))
-        )
-        if on and not field.in_log:
+        value, neutral = getattr(spec, name), field.neutral
+        if field.in_log or value is None:
+            continue
+        if neutral is None or (traced and getattr(value, "ndim", 0) > 0) or active(value, neutral):
             found.append(name)
     return tuple(found)
+
+
+def refuse_in_log(spec: LossSpec, is_distribution: bool, *, traced: bool = False) -> None:
+    """Refuse what the log of the mean loss does not take, all with one message."""
+    refused = refused_by_log(spec, traced=traced)
+    if refused or is_distribution:
+        found = [*refused, *(["a distribution per row"] if is_distribution else [])]
+        taken = ", ".join(name for name, field in FIELDS.items() if field.in_log)
+        raise ValueError(
+            f"the log of the mean loss takes class indices and the fields {taken}: others bound the loss "
+            f"away from zero, or act on the loss itself; got {', '.join(found)}"
+        )
 
 
 def active(value: ArrayLike, neutral: float = 0.0) -> bool:

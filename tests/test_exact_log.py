@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmax_lab import LossSpec, exact
+from softmax_lab import exact
 from softmax_lab.spec import refused_by_log
 
 from .specs import INDEX_SPECS, K
