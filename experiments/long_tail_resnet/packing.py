@@ -30,9 +30,7 @@ class Images(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def long_tailed_counts(
-    rho: float, classes: int = CLASSES, largest: int = LARGEST
-) -> NDArray[np.int64]:
+def long_tailed_counts(rho: float, classes: int = CLASSES, largest: int = LARGEST) -> NDArray[np.int64]:
     """Return the images of each class: ``largest`` rho^(-c / (K - 1)), rounded down as Cao et al. (2019) do.
 
     At rho 100 that makes 10,847 for CIFAR-100, the number that published results have.
@@ -87,7 +85,9 @@ def _pixels(file: bytes) -> Pixels:
 
 def write(path: Path, images: Images, *, progress: bool = True) -> None:
     """Write images as strips."""
-    strips = list(tqdm(_strips(images.pixels), desc=f"packing {path.name}", unit="strip", disable=not progress))
+    strips = list(
+        tqdm(_strips(images.pixels), desc=f"packing {path.name}", unit="strip", disable=not progress)
+    )
     np.savez(
         path,
         strips=np.frombuffer(b"".join(strips), np.uint8),

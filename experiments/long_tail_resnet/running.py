@@ -86,14 +86,13 @@ def train_together(
             with on_its_stream(run):
                 if looked_at:
                     found.append(run.look())
-                run.end_epoch()
-        wait_for(device)
+        wait_for(device)  # before a graph is given up
+        for run in runs:
+            run.end_epoch()
         if looked_at:
             seconds.append(time.perf_counter() - start)
         watch(1)
-    return [
-        Trained(found, seconds, run.mode) for run, found in zip(runs, seen, strict=True)
-    ]
+    return [Trained(found, seconds, run.mode) for run, found in zip(runs, seen, strict=True)]
 
 
 def fitting_epochs(
@@ -101,7 +100,7 @@ def fitting_epochs(
 ) -> int:
     """Return the epochs, in tens and at most 200, for which so many groups fit into a budget in seconds.
 
-    A few steps of the first group are timed. What they take with its preparation counts.
+    An epoch of the first group is timed. What it takes with its preparation counts.
     """
     begun = time.perf_counter()
     runs = [Run(config, data, device) for config in configs]
@@ -109,16 +108,17 @@ def fitting_epochs(
     forward(runs, runs[0].chunk)
     wait_for(device)
     start = time.perf_counter()
-    most = min(3, runs[0].batches // runs[0].chunk - 1)
-    forward(runs, max(1, most) * runs[0].chunk)
+    begin(runs, 0, device)
+    forward(runs, runs[0].batches)
     wait_for(device)
-    step = (time.perf_counter() - start) / (max(1, most) * runs[0].chunk)
+    epoch = time.perf_counter() - start
     setup = start - begun
-    epoch = 1.1 * step * runs[0].batches  # with what is drawn and looked at
-    found = int((budget - setup * (1 + groups)) / (groups * epoch)) // 10 * 10
+    left = budget - (time.perf_counter() - begun) - groups * setup
+    found = int(left / (groups * 1.1 * epoch)) // 10 * 10  # a tenth more, with what is looked at
     tqdm.write(
-        f"{1000 * step:.2f} ms a step of {len(runs)} runs at once ({runs[0].mode}), {setup:.1f} s to prepare; "
-        f"{max(10, min(200, found))} epochs for {groups} x {len(runs)} runs in {budget:.0f} s"
+        f"{1000 * epoch / runs[0].batches:.2f} ms a step of {len(runs)} runs at once ({runs[0].mode}), "
+        f"{setup:.1f} s to prepare; {max(10, min(200, found))} epochs for {groups} x {len(runs)} runs in "
+        f"{budget:.0f} s"
     )
     return max(10, min(200, found))
 
@@ -159,4 +159,6 @@ def run_all(
                 "when": machine.now(),
             }
             append(path, rows_of(config, trained.seen, trained.seconds, data.counts, about))
-        tqdm.write(f"{len(group)} runs of {group[0].epochs} epochs: {found[0].seconds[-1]:.1f} s, {found[0].mode}")
+        tqdm.write(
+            f"{len(group)} runs of {group[0].epochs} epochs: {found[0].seconds[-1]:.1f} s, {found[0].mode}"
+        )

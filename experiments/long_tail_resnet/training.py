@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import softmax_lab.torch as slt
 from experiments import graphs
 from experiments.long_tail.losses import COSINE, Context, make_loss
 from experiments.long_tail.networks import make_network
@@ -68,7 +69,9 @@ class Run:
         channels, classes = data.train.shape[-1], len(data.counts)
         self.network = make_network("resnet32", channels, classes, cosine=config.loss in COSINE)
         _prepare(self.network, device)
-        self.loss = make_loss(config.loss, Context(data.counts, config.epochs)).to(device)
+        loss = make_loss(config.loss, Context(data.counts, config.epochs)).to(device)
+        assert isinstance(loss, slt.SoftmaxLoss)  # as all losses of the study are
+        self.loss = loss
         self.used = list(self.network.parameters())
         #: float32 weights: the convolutions' own are bfloat16
         self.weights = [weight.detach().float() if _is_low(weight) else weight for weight in self.used]
@@ -112,7 +115,7 @@ class Run:
 
     def end_epoch(self) -> None:
         """Tell a loss with a schedule; where that changes it, the next epoch captures its steps again."""
-        if hasattr(self.loss, "step"):
+        if isinstance(self.loss, slt.DeferredReweighting):
             before = self.loss.spec
             self.loss.step()
             self.advance = self.advance if self.loss.spec == before else None

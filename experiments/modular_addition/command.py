@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             PROTOCOLS[name],
             share=share if name == "p113" else PROTOCOLS[name].share,
             steps=options.steps or PROTOCOLS[name].steps,
+            rates=tuple(options.rates) if options.rates else PROTOCOLS[name].rates,
         )
         for name in options.protocol
         for share in (options.share if name == "p113" else [0.0])
@@ -60,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         help=", ".join(LOSSES),
     )
     parser.add_argument("--steps", type=int, default=0, help="instead of the protocol's")
+    parser.add_argument(
+        "--rates", nargs="+", type=float, help="instead of the protocol's; a single one is not tried first"
+    )
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -114,7 +114,7 @@ class Adam:
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         self.time += 1.0
-        corrections = [1.0 - beta**self.time for beta in BETAS]
+        corrections = [-torch.expm1(self.time * math.log(beta)) for beta in BETAS]  # 1 - beta^t
         if self.decay:
             self.weights.mul_((1.0 - self.rate * self.decay).float())
         self.first.lerp_(gradient, 1.0 - BETAS[0])

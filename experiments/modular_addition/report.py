@@ -81,7 +81,7 @@ def accuracy_table(table: pd.DataFrame, setting: tuple[object, ...]) -> pd.DataF
 
 
 def steps_to_solve(rows: pd.DataFrame) -> float:
-    """Return the median over seeds of the first step from `SOLVED` on; infinite where half never get there."""
+    """Return the median over seeds of the first step from `SOLVED` on; infinite where half have none."""
     first = [
         own.loc[own["test_accuracy"] >= SOLVED, "step"].min() for _, own in rows.groupby("seed", sort=True)
     ]

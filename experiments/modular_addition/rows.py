@@ -76,4 +76,4 @@ def _area(found: Found, place: int) -> float:
     column = MEASURES.index("test_accuracy")
     steps, heights = [0, *found.steps], [0.0, *found.values[:, place, column].tolist()]
     pieces = zip(steps, steps[1:], heights, heights[1:], strict=False)
-    return sum((end - begin) * (low + high) / 2 for begin, end, low, high in pieces) / steps[-1]
+    return float(sum((end - begin) * (low + high) / 2 for begin, end, low, high in pieces)) / steps[-1]

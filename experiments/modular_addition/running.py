@@ -29,10 +29,16 @@ class Job(NamedTuple):
 
 
 def jobs(protocols: Iterable[Protocol], losses: Iterable[str]) -> list[Job]:
-    """Return the jobs in their order: protocol by protocol, and a loss's rates right before its seeds."""
+    """Return the jobs in their order: protocol by protocol, and a loss's rates right before its seeds.
+
+    A single rate is not tried.
+    """
     names = list(losses)
     return [
-        Job(protocol, loss, part) for protocol in protocols for loss in names for part in ("tune", "final")
+        Job(protocol, loss, part)
+        for protocol in protocols
+        for loss in names
+        for part in (("tune", "final") if len(protocol.rates) > 1 else ("final",))
     ]
 
 
@@ -82,7 +88,8 @@ def run(job: Job, path: Path, *, device: torch.device, bar: tqdm[None]) -> bool:
     if job.part == "tune":
         models = [(seed, rate) for rate in job.protocol.rates for seed in job.protocol.tuning_seeds]
     else:
-        rate = chosen_rate(finished(rows, {**named, "part": "tune"}))
+        (rate, *others) = job.protocol.rates
+        rate = chosen_rate(finished(rows, {**named, "part": "tune"})) if others else rate
         models = [(seed, rate) for seed in job.protocol.final_seeds]
     bar.set_description(f"{job.protocol.name} {job.protocol.share:.0%} {job.loss}, {job.part}")
     bar.reset(total=job.protocol.steps)
