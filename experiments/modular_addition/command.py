@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the jobs; return 0 also where the limit left some undone, and say which."""
+    """Run the jobs and say what is left; return 1 where some failed, and 0 where only the limit left some."""
     options = _parser().parse_args(arguments)
     protocols = [
         replace(
@@ -38,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit=options.limit,
         progress=not options.quiet,
     )
-    for job in left:
+    for job in left.undone:
         print(f"not done: {job.protocol.name} {job.protocol.share:g} {job.loss} {job.part}", file=sys.stderr)
-    return 0
+    for job, why in left.failed:
+        print(f"failed: {job.protocol.name} {job.loss} {job.part}\n{why}", file=sys.stderr)
+    return 1 if left.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:

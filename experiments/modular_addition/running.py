@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from .protocols import Protocol
 from .rows import RESULTS, Row, append, finished, identity, read, rows_of
 from .training import train
 
-__all__ = ["Job", "chosen_rate", "jobs", "run_all"]
+__all__ = ["Job", "Left", "chosen_rate", "jobs", "run_all"]
 
 
 class Job(NamedTuple):
@@ -26,6 +27,13 @@ class Job(NamedTuple):
     protocol: Protocol
     loss: str
     part: str  # "tune" or "final"
+
+
+class Left(NamedTuple):
+    """Jobs that the limit left undone, and those that failed with what was said."""
+
+    undone: list[Job]
+    failed: list[tuple[Job, str]]
 
 
 def jobs(protocols: Iterable[Protocol], losses: Iterable[str]) -> list[Job]:
@@ -43,7 +51,13 @@ def jobs(protocols: Iterable[Protocol], losses: Iterable[str]) -> list[Job]:
 
 
 def chosen_rate(rows: Iterable[Row]) -> float:
-    """Return the rate with the best mean test accuracy at the end of the tuning rows; of equals by area."""
+    """Return the rate with the best mean test accuracy at the end of the tuning rows; of equals by area.
+
+    Raises
+    ------
+    ValueError
+        Where there are no tuning rows.
+    """
     by_rate: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         by_rate.setdefault(row["lr"], []).append((float(row["test_accuracy"]), float(row["area"])))
@@ -52,6 +66,8 @@ def chosen_rate(rows: Iterable[Row]) -> float:
         accuracy, area = (sum(each) / len(each) for each in zip(*by_rate[rate], strict=True))
         return accuracy, area
 
+    if not by_rate:
+        raise ValueError("there are no tuning rows to choose a learning rate by")
     return float(max(by_rate, key=score))
 
 
@@ -62,21 +78,25 @@ def run_all(
     device: torch.device,
     limit: float = float("inf"),
     progress: bool = True,
-) -> list[Job]:
-    """Run the jobs that are not stored yet; return those that the limit in seconds left undone.
+) -> Left:
+    """Run the jobs that are not stored yet, each whatever became of the others; return what is left.
 
-    A job starts where the time that one like it took still fits.
+    A job starts where the time that one like it took still fits into the limit in seconds.
     """
     begin, took = time.perf_counter(), dict[tuple[str, str], float]()
+    failed: list[tuple[Job, str]] = []
     with tqdm(total=0, unit="step", smoothing=0.1, disable=not progress) as bar:
         for place, job in enumerate(todo):
             expected = took.get((job.protocol.name, job.part), 0.0)
             since = time.perf_counter()
             if since - begin + expected > limit:
-                return list(todo[place:])
-            if run(job, path, device=device, bar=bar):
-                took[job.protocol.name, job.part] = time.perf_counter() - since
-    return []
+                return Left(list(todo[place:]), failed)
+            try:
+                if run(job, path, device=device, bar=bar):
+                    took[job.protocol.name, job.part] = time.perf_counter() - since
+            except Exception:
+                failed.append((job, traceback.format_exc()))
+    return Left([], failed)
 
 
 def run(job: Job, path: Path, *, device: torch.device, bar: tqdm[None]) -> bool:

@@ -30,3 +30,13 @@ def test_what_a_limit_leaves_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "not done: p59 0.8 exact tune" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ma.main(["--only", "no_such_loss"])
+
+
+def test_what_failed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(ma.PROTOCOLS, "p59", replace(TOY, rates=(1e-3,)))
+    monkeypatch.setitem(ma.LOSSES, "torch", ma.LOSSES["torch"]._replace(dtype="no such type", loss=None))
+    given = ["--protocol", "p59", "--only", "torch", "--device", "cpu", "--quiet"]
+    assert ma.main([*given, "--out", str(tmp_path / "rows.csv")]) == 1
+    assert "failed: p59 torch final\nTraceback" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from experiments import modular_addition as ma
 from experiments.modular_addition import running
@@ -32,9 +33,9 @@ def test_jobs_go_on_where_they_were(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("exact", "tune"),
         ("exact", "final"),
     ]
-    assert ma.run_all(todo[:2], path, device=CPU, progress=False) == []
+    assert ma.run_all(todo[:2], path, device=CPU, progress=False) == ([], [])
     first = path.read_text(encoding="utf-8")
-    assert ma.run_all(todo, path, device=CPU, progress=False) == []
+    assert ma.run_all(todo, path, device=CPU, progress=False) == ([], [])
     assert path.read_text(encoding="utf-8").startswith(first)
     rows = ma.read(path)
     assert {row["loss"] for row in rows} == {"torch", "exact"}
@@ -42,6 +43,19 @@ def test_jobs_go_on_where_they_were(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {row["lr"] for row in final} <= {"0.001", "0.01"}
     assert len(final) == 2 * 2 * len(TOY.evaluations)
     assert capsys.readouterr().out.count("s of steps, eager") == 4
+
+
+def test_a_job_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(ma.LOSSES, "exact", ma.LOSSES["exact"]._replace(loss=broken))
+    left = ma.run_all(ma.jobs([TOY], ["exact", "torch"]), tmp_path / "rows.csv", device=CPU, progress=False)
+    assert left.undone == []
+    assert [(job.loss, job.part) for job, _ in left.failed] == [("exact", "tune"), ("exact", "final")]
+    assert "no such kernel" in left.failed[0][1]
+    assert "no tuning rows" in left.failed[1][1]
+    assert {row["loss"] for row in ma.read(tmp_path / "rows.csv")} == {"torch"}
 
 
 def test_a_single_rate_is_not_tried(tmp_path: Path) -> None:
@@ -53,5 +67,5 @@ def test_a_single_rate_is_not_tried(tmp_path: Path) -> None:
 
 def test_a_limit_leaves_jobs_undone(tmp_path: Path) -> None:
     todo = ma.jobs([TOY], ["torch"])
-    assert ma.run_all(todo, tmp_path / "rows.csv", device=CPU, limit=0.0, progress=False) == todo
+    assert ma.run_all(todo, tmp_path / "rows.csv", device=CPU, limit=0.0, progress=False) == (todo, [])
     assert ma.read(tmp_path / "rows.csv") == []
