@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import modular_addition as ma
 from tests.experiments.modular_addition.toy import TOY
@@ -36,7 +37,9 @@ def test_what_failed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(ma.PROTOCOLS, "p59", replace(TOY, rates=(1e-3,)))
-    monkeypatch.setitem(ma.LOSSES, "torch", ma.LOSSES["torch"]._replace(dtype="no such type", loss=None))
+    monkeypatch.setitem(
+        ma.LOSSES, "torch", ma.LOSSES["torch"]._replace(loss=torch.cdist)
+    )  # not of these shapes
     given = ["--protocol", "p59", "--only", "torch", "--device", "cpu", "--quiet"]
     assert ma.main([*given, "--out", str(tmp_path / "rows.csv")]) == 1
     assert "failed: p59 torch final\nTraceback" in capsys.readouterr().err
