@@ -22,7 +22,7 @@ from .._base.options import Options
 from .._base.tensors import loss_dtype
 from .._formula.fields import SpecTensors
 from .arguments import Prepared, Weights, matrix, prepare, spec_argument
-from .launch import from_rows, launch
+from .launch import from_rows, launch, one_a_row
 from .terms import factor_of, own_of, row_terms, soft_terms, sums_of
 from .tiles import (
     exponentials,
@@ -334,7 +334,7 @@ def gradient(
         matrix(result),
         matrix(p.z),
         kept,
-        upstream.reshape(-1),
+        one_a_row(upstream),
         int(upstream.ndim > 0),
         p.targets(options.ignore_index),
         spec_argument(p.spec),
