@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmax_lab import LossSpec, exact
+from softmax_lab._ulp import float_format
 from softmax_lab.spec import refused_by_log
 
 from .specs import INDEX_SPECS
@@ -104,10 +105,10 @@ def relative_errors(found: Array, expected: list[list[Any]]) -> Array:
 
     What is below the smallest normal number of the type may be flushed to 0.
     """
-    form, errors = np.finfo(found.dtype), []
+    form, errors = float_format(found.dtype), []
     for row, exacts in zip(np.asarray(found, dtype=np.float64), expected, strict=True):
         high, low = exact.two_floats(exacts)
-        distance = np.maximum(np.abs((row - high) - low) - float(form.smallest_normal), 0.0)
+        distance = np.maximum(np.abs((row - high) - low) - form.smallest, 0.0)
         distance = np.where(high == row, 0.0, distance)
         largest = np.abs(high).max()
         errors.append(float(distance.max() / (largest if largest else 1.0)))
