@@ -15,7 +15,7 @@ With "none" D is the row's own h' v.t, and a = -h' (1 - r) (v.t) is computed wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,15 @@ class LogReference:
             high[block], low[block] = row.terms.high, row.terms.low
         return high, low
 
-    def gradient(self, rho: Array, out: NDArray[Any] | None) -> NDArray[Any]:
-        """Return the gradient in the logits' shape, each row times its share."""
-        return self._written(((b, row.gradient(rho[b])) for b, row in self._rows()), out)
+    def logs_and_gradient(
+        self, out: NDArray[Any] | None
+    ) -> tuple[tuple[Array, Array], Callable[[Array], NDArray[Any]]]:
+        """Return what :meth:`logs` returns, and what gives the gradient once the rows' shares are known."""
+
+        def gradient(rho: Array) -> NDArray[Any]:
+            return self._written(((b, row.gradient(rho[b])) for b, row in self._rows()), out)
+
+        return self.logs(), gradient
 
     def product(self, tangents: NDArray[Any], rho: Array, out: NDArray[Any] | None) -> NDArray[Any]:
         """Return the Hessian times ``tangents``, both in the logits' shape."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, _dispatch
 from ._checks import Empty, Reduction
+from ._log_compiled import LogCompiled
 from ._log_reference import LogReference
 from ._log_rows import is_distribution, shares_of
 from ._problem import Problem, prepare
@@ -102,7 +103,7 @@ def log_cross_entropy(
         axis=axis,
         empty=empty,
     )
-    return shares_of(problem, *_work(problem).logs()).value
+    return _value(problem)
 
 
 def log_cross_entropy_grad(
@@ -156,9 +157,7 @@ def log_cross_entropy_grad(
         empty=empty,
         out=out,
     )
-    work = _work(problem)
-    found = shares_of(problem, *work.logs())
-    return found.value, work.gradient(found.rho, out)
+    return _value_and_gradient(problem, out)
 
 
 def log_cross_entropy_hvp(
@@ -201,9 +200,7 @@ def log_cross_entropy_hvp(
     t = _checks.floating("tangent", tangent)
     if t.shape != problem.shape:
         raise ValueError(f"tangent must have the logits' shape {problem.shape}; got {t.shape}")
-    work = _work(problem)
-    rho = shares_of(problem, *work.logs()).rho
-    return work.product(detached(t, out), rho, out)
+    return _product(problem, detached(t, out), out)
 
 
 def _prepared(logits: ArrayLike, target: ArrayLike, spec: LossSpec, **options: Any) -> Problem:
@@ -215,5 +212,28 @@ def _prepared(logits: ArrayLike, target: ArrayLike, spec: LossSpec, **options: A
     return problem
 
 
-def _work(problem: Problem) -> LogReference:
-    return LogReference(problem)
+# ---- each is done again by the reference where its loop does not compile ----
+
+
+@_dispatch.falls_back
+def _value(problem: Problem) -> Any:
+    return shares_of(problem, *_work(problem).logs()).value
+
+
+@_dispatch.falls_back
+def _value_and_gradient(problem: Problem, out: NDArray[Any] | None) -> tuple[Any, NDArray[Any]]:
+    logs, gradient = _work(problem).logs_and_gradient(out)
+    found = shares_of(problem, *logs)
+    return found.value, gradient(found.rho)
+
+
+@_dispatch.falls_back
+def _product(problem: Problem, tangents: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
+    work = _work(problem)
+    return work.product(tangents, shares_of(problem, *work.logs()).rho, out)
+
+
+def _work(problem: Problem) -> LogCompiled | LogReference:
+    """Return who does the work: at the ends of the fields' domains the reference."""
+    by_reference = _dispatch.choose(problem.num_classes) == "reference" or not problem.spec.is_moderate
+    return LogReference(problem) if by_reference else LogCompiled(problem)
