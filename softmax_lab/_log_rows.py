@@ -17,13 +17,17 @@ Rows are summed in an order that depends on their number alone.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _dispatch
 from ._problem import Problem, reduced, rounded
+from ._rows import read_only
 from ._twofloat import Array, finite_or_zero, row_sum, two_sum
+from .spec import active
 
 __all__ = ["LogTerms", "Shares", "log_terms", "shares_of"]
 
@@ -76,28 +80,36 @@ class Shares(NamedTuple):
 def shares_of(problem: Problem, high: Array, low: Array) -> Shares:
     """Reduce the logarithms of the rows' losses, (N,) as two-floats."""
     log_omega = _log_omega(problem)
-    counts = log_omega > -np.inf
-    with np.errstate(invalid="ignore"):
-        values, error = two_sum(high, log_omega)
-    values = np.where(counts, values, -np.inf)
-    error = np.where(counts & np.isfinite(values), error + low, 0.0)
+    if log_omega is None:
+        values, error = high, low
+        if not problem.live.all():
+            values, error = np.where(problem.live, high, -np.inf), np.where(problem.live, low, 0.0)
+    else:
+        counts = log_omega > -np.inf
+        with np.errstate(invalid="ignore"):
+            values, error = two_sum(high, log_omega)
+        values = np.where(counts, values, -np.inf)
+        error = np.where(counts & np.isfinite(values), error + low, 0.0)
     if problem.reduction == "none":
         rows = reduced(values + error, problem.logits.dtype, "none", 1.0, problem.empty)
         shape = problem.shape[: problem.axis] + problem.shape[problem.axis + 1 :]
-        return Shares(rows.reshape(shape)[()], np.where(counts, 1.0, 0.0))
+        return Shares(rows.reshape(shape)[()], np.where(values == -np.inf, 0.0, 1.0))
     peak, log_total, rho = _log_sum(values, error)
     if problem.reduction == "mean":
-        if not counts.any():
+        log_divisor = _log_divisor(problem, log_omega)
+        if log_divisor is None:
             return Shares(rounded(0.0, problem.logits.dtype, "mean", 0.0, problem.empty), rho)
-        log_peak, log_weights, _ = _log_sum(log_omega, np.zeros_like(log_omega))
-        log_total -= log_peak + log_weights
+        log_total -= log_divisor
     value = peak + log_total if np.isfinite(peak) else peak
     return Shares(rounded(float(value), problem.logits.dtype, "sum", 1.0, problem.empty), rho)
 
 
-def _log_omega(problem: Problem) -> Array:
-    """Return log(W_y * sample weight), (N,); -inf where a row does not count."""
-    weights, factors = problem.class_weights, problem.sample_weight
+def _log_omega(problem: Problem) -> Array | None:
+    """Return log(W_y * sample weight), (N,), -inf where a row does not count; None where all are 1."""
+    factors = problem.sample_weight
+    if factors is None and not active(problem.spec.class_weight, 1.0):
+        return None
+    weights = problem.class_weights
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
         if factors is None:
             return np.log(weights)
@@ -109,21 +121,48 @@ def _log_omega(problem: Problem) -> Array:
 _LEAST = 2.0**-900  # a smaller product has lost digits by underflow, or tells of it
 
 
+def _log_divisor(problem: Problem, log_omega: Array | None) -> float | None:
+    """Return log sum_i omega_i over the rows that count; None where none does."""
+    if log_omega is None:
+        count = int(np.count_nonzero(problem.live))
+        return math.log(count) if count else None
+    if not (log_omega > -np.inf).any():
+        return None
+    peak, log_total, _ = _log_sum(log_omega, np.zeros_like(log_omega))
+    return peak + log_total
+
+
 def _log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
-    """Return (peak, log sum exp(values - peak), shares); both are -inf, and all shares 0, of nothing."""
-    if (values == -np.inf).all():
+    """Return two numbers whose sum is log sum exp(values + error), and the shares; of nothing -inf and 0."""
+    peak = float(values.max(initial=-np.inf))  # NaN where there is one
+    if peak == -np.inf:
         return -np.inf, -np.inf, np.zeros_like(values)
-    with np.errstate(invalid="ignore", under="ignore"):
-        peak = float(values.max())  # NaN where there is one
+    if peak == np.inf:
+        return peak, 0.0, np.where(values == peak, np.nan, 0.0)
+    if math.isnan(peak):
+        return peak, peak, np.where(values == -np.inf, 0.0, np.nan)
+    loops = None if _dispatch.choose(2) == "reference" else _dispatch.kernels()
+    if loops is None:
+        return _log_sum_by_reference(values, error, peak)
+    shares = np.empty_like(values)
+    first, second = loops.logs.log_sum(read_only(values), read_only(error), shares, 0, len(values))
+    return first, second, shares
+
+
+def _log_sum_by_reference(values: Array, error: Array, peak: float) -> tuple[float, float, Array]:
+    """Return what :func:`_log_sum` does, of something that is finite and nothing above.
+
+    The errors may be any number beside logarithms of 1e38, where rows may differ by nothing else.
+    """
+    with np.errstate(under="ignore", invalid="ignore"):
         d, d_low = two_sum(values, np.full_like(values, -peak))
-        # the errors may be any number beside logarithms of 1e38, where they are all that rows differ by
-        exponent, beyond = two_sum(d, error + finite_or_zero(d_low))
-        powers = np.exp(exponent)
-        powers += powers * finite_or_zero(beyond)
-        if np.isinf(peak):
-            return peak, 0.0, np.where(values == peak, np.nan, 0.0)
+        exponent, rest = two_sum(d, error + finite_or_zero(d_low))
+        beyond = float(exponent.max())
+        y, y_low = two_sum(exponent, np.full_like(values, -beyond))
+        powers = np.exp(y)
+        powers += powers * finite_or_zero(rest + y_low)
         total = row_sum(powers[None])[0]
-        return peak, float(np.log(total)), np.where(values == -np.inf, 0.0, powers / total)
+        return peak, beyond + float(np.log(total)), powers / total
 
 
 def is_distribution(target: NDArray[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import mpmath
@@ -14,6 +15,7 @@ from softmax_lab._ulp import float_format
 from softmax_lab.spec import refused_by_log
 
 from .specs import INDEX_SPECS
+from .ulps import dtype_of
 
 Array = NDArray[Any]
 
@@ -36,8 +38,8 @@ class Batch(NamedTuple):
 
 
 def _ordinary(num_classes: int) -> Batch:
-    rng = np.random.default_rng(num_classes)
-    return Batch(rng.normal(0, 3, (9, num_classes)), rng.integers(0, num_classes, 9))
+    rng, rows = np.random.default_rng(num_classes), 9 if num_classes < 100 else 3
+    return Batch(rng.normal(0, 3, (rows, num_classes)), rng.integers(0, num_classes, rows))
 
 
 def _gaps(*gaps: float) -> Batch:
@@ -63,6 +65,9 @@ HARD: dict[str, Batch] = {
     "gaps near 10^4": _gaps(1e4, 10001.0, 10000.5),
     "wrong by 10^4": _gaps(-1e4, -9999.0, 3.0),
     "gaps of 10^38": _gaps(1e38, 1e38, 1e38),
+    "gaps of 10^38 and their last digits": Batch(
+        np.array([[1e38, 0.0, -1e21], [1e38, 3e21, 0.0], [1e38, 1e20, 1e20]]), np.array([0, 0, 0])
+    ),
     "far apart": _gaps(5.0, 1e4, 1e38, -1e4),
     "others far apart": Batch(np.array([[1e4, 0.0, -800.0, -1e30], [0.0, 2.0, 1e4, -3e4]]), np.array([0, 2])),
     "others at -inf": Batch(np.array([[30.0, 0.0, -np.inf], [2.0, -np.inf, 1.0]]), np.array([0, 2])),
@@ -93,6 +98,13 @@ def value_errors(found: Array, batch: Batch, spec: LossSpec, dtype: Any, **optio
     kept = np.atleast_1d(np.asarray(found, np.float64))[finite]
     only = [[x for x, f in zip(of, finite, strict=True) if f] for of in (exacts, scale)]
     return exact.ulp_error(kept, only[0], dtype=dtype, scale=only[1])
+
+
+@cache
+def exact_gradient(case: str, dtype: str, reduction: str) -> list[list[Any]]:
+    """Return the oracle's gradient of a hard batch, rounded to a type."""
+    batch = in_type(HARD[case], dtype_of(dtype))
+    return exact.log_cross_entropy_grad(batch.rows.astype(np.float64), batch.labels, reduction=reduction)
 
 
 def _size(row: Array, y: int, spec: LossSpec) -> Any:

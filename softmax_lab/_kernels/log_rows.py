@@ -7,6 +7,7 @@ that is known only after the last row, the row's share, is one of them.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numba import types
 
 from .._rows import KEPT
 from .compiler import called_overload, compiled, inlined
+from .exponential import double, two_sum
 from .log_terms import log_terms
 from .long_rows import (
     Row,
@@ -27,7 +29,7 @@ from .long_rows import (
     unit_of,
 )
 from .relative import below
-from .simd import WIDTH, iota, least, load, max_lanes, maximum, scratch, splat, store, where_equal
+from .simd import WIDTH, iota, least, load, max_lanes, maximum, scratch, splat, store, sum_lanes, where_equal
 from .singles import Ahead
 from .transform import (
     in_singles,
@@ -170,3 +172,47 @@ def scale_rows(z, out, streaming, factors, num_classes, start, stop):
             k += WIDTH
         if k < num_classes:
             store_some(out, base + k, num_classes - k, load_some(z, base + k, num_classes - k, 0.0) * f)
+
+
+@inlined
+def _distance(logs, lows, k, count, peak):
+    """Return log + low - peak of up to eight rows, as two floats."""
+    d, d_low = two_sum(load_some(logs, k, count, -np.inf), splat(0.0) - peak)
+    return two_sum(d, load_some(lows, k, count, 0.0) + d_low)
+
+
+@compiled
+def log_sum(logs, lows, shares, start, stop):
+    """Return (a, b), whose sum is log sum exp(log + low) over rows start ... stop - 1, and write the shares.
+
+    The order of the additions depends on the number of rows alone. Something must be above -inf, and nothing
+    at +inf. The errors may be any number beside logarithms of 1e38, where rows may differ by nothing else: so
+    what is relative to the largest logarithm has a largest entry of its own.
+    """
+    zero, none = splat(0.0), splat(-np.inf)
+    peak, k = none, start
+    while k < stop:
+        peak = maximum(load_some(logs, k, least(WIDTH, stop - k), -np.inf), peak)
+        k += WIDTH
+    first, second, k = splat(max_lanes(peak)), none, start
+    while k < stop:
+        second = maximum(_distance(logs, lows, k, least(WIDTH, stop - k), first)[0], second)
+        k += WIDTH
+    beyond = splat(max_lanes(second))
+    total, error, k = zero, zero, start
+    while k < stop:
+        count = least(WIDTH, stop - k)
+        x, x_low = _distance(logs, lows, k, count, first)
+        y, y_low = two_sum(x, zero - beyond)
+        power = double(y, x_low + y_low)
+        store_some(shares, k, count, power)
+        total, low = two_sum(total, power)
+        error, k = error + low, k + WIDTH
+    whole = sum_lanes(total) + sum_lanes(error)
+    if start < stop:
+        f, k = splat(1.0 / whole), start
+        while k < stop:
+            count = least(WIDTH, stop - k)
+            store_some(shares, k, count, load_some(shares, k, count, 0.0) * f)
+            k += WIDTH
+    return max_lanes(first), max_lanes(beyond) + math.log(whole)

@@ -15,7 +15,7 @@ from softmax_lab._checks import Reduction
 from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._formula import logs
 from softmax_lab.torch._formula.fields import fields_of
-from tests.logs import HARD, LOG_SPECS, VALUE_BARS, in_type, relative_errors, value_errors
+from tests.logs import HARD, LOG_SPECS, VALUE_BARS, exact_gradient, in_type, relative_errors, value_errors
 from tests.specs import INDEX_SPECS, K
 
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
@@ -61,7 +61,7 @@ def test_the_oracles_values_and_gradients(
     errors = value_errors(value.numpy(), batch, LossSpec(), kind, reduction=reduction)
     assert errors.max() <= VALUE_BARS[kind.name]
     rows = batch.rows.astype(np.float64)
-    expected = exact.log_cross_entropy_grad(rows, batch.labels, reduction=reduction)
+    expected = exact_gradient(case, kind.name, reduction)
     # a row's share is an exponential of differences of numbers of the value's size
     size = np.abs(rows[np.isfinite(rows)]).max() if reduction != "none" else 1.0
     bound = 8 * np.finfo(kind).eps + 4 * np.finfo(np.float64).eps * size
