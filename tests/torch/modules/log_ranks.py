@@ -25,8 +25,8 @@ PARTS = ((slice(0, 2), slice(2, 6)), (slice(6, 11), slice(11, ROWS)))
 
 
 def main(rank: int, folder: Path) -> None:
-    store = dist.FileStore(str(folder / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=HANG))
+    meeting, wait = f"file://{folder / 'store'}", timedelta(seconds=HANG)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=wait)
     own: nn.Module = DistributedDataParallel(model())
     parts = slt.LogMeanAccumulator(own.parameters())
     for rows in PARTS[rank]:
