@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import mpmath
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmax_lab import LossSpec, exact
+from softmax_lab._ulp import float_format
 from softmax_lab.spec import refused_by_log
 
 from .specs import INDEX_SPECS
+from .ulps import dtype_of
 
 Array = NDArray[Any]
 
@@ -35,8 +38,8 @@ class Batch(NamedTuple):
 
 
 def _ordinary(num_classes: int) -> Batch:
-    rng = np.random.default_rng(num_classes)
-    return Batch(rng.normal(0, 3, (9, num_classes)), rng.integers(0, num_classes, 9))
+    rng, rows = np.random.default_rng(num_classes), 9 if num_classes < 100 else 3
+    return Batch(rng.normal(0, 3, (rows, num_classes)), rng.integers(0, num_classes, rows))
 
 
 def _gaps(*gaps: float) -> Batch:
@@ -62,6 +65,9 @@ HARD: dict[str, Batch] = {
     "gaps near 10^4": _gaps(1e4, 10001.0, 10000.5),
     "wrong by 10^4": _gaps(-1e4, -9999.0, 3.0),
     "gaps of 10^38": _gaps(1e38, 1e38, 1e38),
+    "gaps of 10^38 and their last digits": Batch(
+        np.array([[1e38, 0.0, -1e21], [1e38, 3e21, 0.0], [1e38, 1e20, 1e20]]), np.array([0, 0, 0])
+    ),
     "far apart": _gaps(5.0, 1e4, 1e38, -1e4),
     "others far apart": Batch(np.array([[1e4, 0.0, -800.0, -1e30], [0.0, 2.0, 1e4, -3e4]]), np.array([0, 2])),
     "others at -inf": Batch(np.array([[30.0, 0.0, -np.inf], [2.0, -np.inf, 1.0]]), np.array([0, 2])),
@@ -94,6 +100,13 @@ def value_errors(found: Array, batch: Batch, spec: LossSpec, dtype: Any, **optio
     return exact.ulp_error(kept, only[0], dtype=dtype, scale=only[1])
 
 
+@cache
+def exact_gradient(case: str, dtype: str, reduction: str) -> list[list[Any]]:
+    """Return the oracle's gradient of a hard batch, rounded to a type."""
+    batch = in_type(HARD[case], dtype_of(dtype))
+    return exact.log_cross_entropy_grad(batch.rows.astype(np.float64), batch.labels, reduction=reduction)
+
+
 def _size(row: Array, y: int, spec: LossSpec) -> Any:
     found = exact.log_loss(row, y, spec)
     return max(abs(x) for x in (found.others, found.target, found.value) if mpmath.isfinite(x))
@@ -104,10 +117,10 @@ def relative_errors(found: Array, expected: list[list[Any]]) -> Array:
 
     What is below the smallest normal number of the type may be flushed to 0.
     """
-    form, errors = np.finfo(found.dtype), []
+    form, errors = float_format(found.dtype), []
     for row, exacts in zip(np.asarray(found, dtype=np.float64), expected, strict=True):
         high, low = exact.two_floats(exacts)
-        distance = np.maximum(np.abs((row - high) - low) - float(form.smallest_normal), 0.0)
+        distance = np.maximum(np.abs((row - high) - low) - form.smallest, 0.0)
         distance = np.where(high == row, 0.0, distance)
         largest = np.abs(high).max()
         errors.append(float(distance.max() / (largest if largest else 1.0)))

@@ -12,6 +12,7 @@ from .modules import (
     GradientBalancedLoss,
     GradientMonitor,
     LogCrossEntropyLoss,
+    LogMeanAccumulator,
     SeesawLoss,
     SoftmaxLoss,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "GradientBalancedLoss",
     "GradientMonitor",
     "LogCrossEntropyLoss",
+    "LogMeanAccumulator",
     "SeesawLoss",
     "SoftmaxLoss",
     "cross_entropy",

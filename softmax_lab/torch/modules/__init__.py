@@ -1,7 +1,8 @@
-"""Losses as modules, and a monitor of their gradients."""
+"""Losses as modules, and what stands beside them: a monitor of their gradients, and a sum of parts."""
 
 from __future__ import annotations
 
+from .accumulator import LogMeanAccumulator
 from .balanced import GradientBalancedLoss
 from .deferred import DeferredReweighting
 from .log_loss import LogCrossEntropyLoss
@@ -14,6 +15,7 @@ __all__ = [
     "GradientBalancedLoss",
     "GradientMonitor",
     "LogCrossEntropyLoss",
+    "LogMeanAccumulator",
     "SeesawLoss",
     "SoftmaxLoss",
 ]
