@@ -11,6 +11,7 @@ from ._version import __version__
 from ._warm import warm
 from .calculus import softmax_jacobian, softmax_jacobian_norm, softmax_jvp, softmax_spectrum, softmax_vjp
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_hvp
+from .log_cross_entropy import log_cross_entropy, log_cross_entropy_grad, log_cross_entropy_hvp
 from .softmax import log_softmax, logsumexp, softmax
 from .spec import LossSpec
 
@@ -28,6 +29,9 @@ __all__ = [
     "data",
     "exact",
     "get_num_threads",
+    "log_cross_entropy",
+    "log_cross_entropy_grad",
+    "log_cross_entropy_hvp",
     "log_softmax",
     "logsumexp",
     "losses",

@@ -33,7 +33,7 @@ __all__ = [
     "run",
 ]
 
-Path = Literal["short", "long", "short_products", "products", "shards", "reference"]
+Path = Literal["short", "long", "short_products", "products", "short_logs", "logs", "shards", "reference"]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -54,6 +54,8 @@ class Kernels(NamedTuple):
     long: Any
     products: Any
     short_products: Any
+    short_logs: Any
+    logs: Any
     shards: Any
     transform: Any
     target: Any
@@ -84,12 +86,24 @@ def kernels() -> Kernels | None:
         # for a debugger or a profile: the loops have no form without the compiler
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
-        from ._kernels import long_rows, products, shards, short_products, short_rows, target, transform
+        from ._kernels import (
+            log_rows,
+            long_rows,
+            products,
+            shards,
+            short_logs,
+            short_products,
+            short_rows,
+            target,
+            transform,
+        )
     # a Numba that does not fit NumPy, LLVM or the processor fails in ways of its own
     except Exception as error:
         _give_up(error)
         return None
-    return Kernels(short_rows, long_rows, products, short_products, shards, transform, target)
+    return Kernels(
+        short_rows, long_rows, products, short_products, short_logs, log_rows, shards, transform, target
+    )
 
 
 def _give_up(error: Exception) -> None:

@@ -28,12 +28,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .calculus import sum_of_others
-from .softmax import softmax
+from .softmax import logsumexp, softmax
 
 __all__ = [
     "ClassGradients",
+    "CombinedLog",
     "PriorResponse",
     "class_gradients",
+    "combine_log",
     "gated_weight",
     "initial_mass_ratio",
     "neutral_smoothing",
@@ -284,6 +286,66 @@ def neutral_smoothing(
         )
     shifted = b + np.log1p(-eps)
     return shifted, np.asarray(softmax(shifted))
+
+
+class CombinedLog(NamedTuple):
+    """What :func:`combine_log` found: J of all parts, and what multiplies each part's gradient, (M,)."""
+
+    value: float
+    factors: NDArray[np.float64]
+
+
+def combine_log(values: ArrayLike, weights: ArrayLike) -> CombinedLog:
+    r"""Return the log of the mean loss of several parts of a batch together, and their gradients' factors.
+
+    The log of the mean is not the mean of the logs. With :math:`J_m` of each part, and :math:`\Omega_m` the
+    sum of its rows' weights,
+
+    .. math::
+
+        J = \log \frac{\sum_m \Omega_m e^{J_m}}{\sum_m \Omega_m}, \qquad
+        \nabla J = \sum_m c_m \nabla J_m, \quad c = \operatorname{softmax}(J_m + \log \Omega_m) .
+
+    .. versionadded:: 0.2
+
+    Parameters
+    ----------
+    values : array_like, shape ``(M,)``
+        :math:`J_m`, from :func:`softmax_lab.log_cross_entropy`; of a part of weight 0 it may be anything.
+    weights : array_like, shape ``(M,)``
+        :math:`\Omega_m \ge 0`: how many rows count, or the sum of class weight times sample weight over them.
+
+    Returns
+    -------
+    CombinedLog
+        ``value`` is J, NaN where no part has a weight; ``factors`` is c, (M,), 0 where J is -inf.
+
+    Examples
+    --------
+    >>> import softmax_lab as sl
+    >>> found = sl.balance.combine_log([-1000.0, -1001.0], [4, 4])
+    >>> round(found.value, 3), found.factors.round(3)
+    (-1000.38, array([0.731, 0.269]))
+
+    See Also
+    --------
+    softmax_lab.torch.LogMeanAccumulator : the same while a model's gradients are being summed.
+    """
+    logs = np.asarray(_checks.array("values", values), dtype=np.float64)
+    omega = _checks.real_array("weights", weights, low=0.0)
+    if logs.ndim != 1 or omega.shape != logs.shape:
+        raise ValueError(
+            f"values and weights must both have shape (M,), one a part; got {logs.shape} and {omega.shape}"
+        )
+    counts = omega > 0
+    if not counts.any():
+        return CombinedLog(float("nan"), np.zeros(len(logs)))
+    log_omega = np.log(omega, out=np.full(len(logs), -np.inf), where=counts)
+    terms = np.where(counts, logs, 0.0) + log_omega
+    if (terms == -np.inf).all():
+        return CombinedLog(float("-inf"), np.zeros(len(logs)))
+    value = logsumexp(terms) - logsumexp(log_omega)
+    return CombinedLog(float(value), np.asarray(softmax(terms)))
 
 
 class PriorResponse(NamedTuple):

@@ -7,7 +7,7 @@ still held exactly enough, so each formula can be checked by eye against the pap
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,15 @@ from .spec import LossSpec
 
 __all__ = [
     "DIGITS",
+    "LogLoss",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_grad_terms",
     "cross_entropy_hvp",
+    "log_cross_entropy",
+    "log_cross_entropy_grad",
+    "log_cross_entropy_hvp",
+    "log_loss",
     "log_softmax",
     "logsumexp",
     "restricted",
@@ -189,6 +194,123 @@ def cross_entropy_hvp(
         behind = [x - step * t for x, t in zip(z, _row(tangent), strict=True)]
         up, down = (cross_entropy_grad(x, target, spec, weight=w) for x in (ahead, behind))
         return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]
+
+
+# ---- the log of the mean loss, which crosses rows ----
+
+
+class LogLoss(NamedTuple):
+    """What the log of a row's plain loss is made of."""
+
+    others: Number  # log sum exp(u_k) over the classes other than the target
+    target: Number  # u at the target
+    value: Number  # log l = log(-log q_y)
+    slope: Number  # d log l / ds = sigmoid(s) / softplus(s), with s = others - target
+    gradient: list[Number]  # d log l / dz_k
+
+
+def log_loss(z: Row, target: int, spec: LossSpec = LossSpec()) -> LogLoss:
+    """Return log(-log q_y) of a row, its gradient, and the numbers on the way.
+
+    l = -log q_y = log(1 + e^s), where s is the log-sum-exp of the other classes less the target. A sum of
+    positive terms: a gap of any size is held. Without another class above -inf l is 0.
+    """
+    with mpmath.workdps(DIGITS):
+        z = _row(z)
+        u, cap = _u(z, target, spec), spec.softcap
+        powers = [mpmath.mpf(0) if k == target else mpmath.exp(x) for k, x in enumerate(u)]
+        total = mpmath.fsum(powers)
+        if total == 0:
+            return LogLoss(mpmath.ninf, u[target], mpmath.ninf, mpmath.mpf(0), [mpmath.mpf(0)] * len(z))
+        others = mpmath.log(total)
+        power = mpmath.exp(others - u[target])
+        loss = mpmath.log1p(power)
+        slope = power / (1 + power) / loss
+        gradient = []
+        for k in range(len(z)):
+            chain = _at(spec.scale, k) / mpmath.mpf(spec.temperature)
+            chain *= 1 if cap is None or z[k] == mpmath.ninf else mpmath.sech(z[k] / mpmath.mpf(cap)) ** 2
+            gradient.append(chain * slope * (-1 if k == target else powers[k] / total))
+        return LogLoss(others, u[target], mpmath.log(loss), slope, gradient)
+
+
+def row_weights(
+    target: Iterable[int], spec: LossSpec = LossSpec(), sample_weight: Iterable[float] | None = None
+) -> list[Number]:
+    """omega_i = W_y * sample_weight_i."""
+    labels = list(target)
+    factors = [1.0] * len(labels) if sample_weight is None else sample_weight
+    return [_at(spec.class_weight, y) * mpmath.mpf(float(f)) for y, f in zip(labels, factors, strict=True)]
+
+
+def log_cross_entropy(
+    rows: Iterable[Row],
+    target: Iterable[int],
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: str = "mean",
+    sample_weight: Iterable[float] | None = None,
+) -> Any:
+    """log(sum_i omega_i l_i / sum_i omega_i); no divisor with "sum", each log(omega_i l_i) with "none"."""
+    with mpmath.workdps(DIGITS):
+        omega = row_weights(target, spec, sample_weight)
+        weighted = [
+            w * mpmath.exp(log_loss(z, y, spec).value) for w, z, y in zip(omega, rows, target, strict=True)
+        ]
+        if reduction == "none":
+            return [mpmath.log(x) if x else mpmath.ninf for x in weighted]
+        total = mpmath.fsum(weighted) / (mpmath.fsum(omega) if reduction == "mean" else 1)
+        return mpmath.log(total) if total else mpmath.ninf
+
+
+def log_cross_entropy_grad(
+    rows: Iterable[Row],
+    target: Iterable[int],
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: str = "mean",
+    sample_weight: Iterable[float] | None = None,
+) -> list[list[Number]]:
+    """Return the gradient: that of each row's own value, but for "none" times its share of the sum."""
+    with mpmath.workdps(DIGITS):
+        omega = row_weights(target, spec, sample_weight)
+        found = [log_loss(z, y, spec) for z, y in zip(rows, target, strict=True)]
+        weighted = [w * mpmath.exp(row.value) for w, row in zip(omega, found, strict=True)]
+        total = mpmath.fsum(weighted)
+        if reduction == "none":
+            shares = [mpmath.mpf(int(x != 0)) for x in weighted]
+        else:
+            shares = [x / total if total else mpmath.mpf(0) for x in weighted]
+        return [[share * g for g in row.gradient] for share, row in zip(shares, found, strict=True)]
+
+
+def log_cross_entropy_hvp(
+    rows: Iterable[Row],
+    target: Iterable[int],
+    tangent: Iterable[Row],
+    spec: LossSpec = LossSpec(),
+    *,
+    reduction: str = "mean",
+    sample_weight: Iterable[float] | None = None,
+) -> list[list[Number]]:
+    """Return the gradient's central difference along ``tangent``, as :func:`cross_entropy_hvp` does."""
+    with mpmath.workdps(DIGITS):
+        step = mpmath.mpf(10) ** -100 * min(
+            1, spec.softcap or 1, mpmath.mpf(spec.temperature) / max(1, mpmath.mpf(float(np.max(spec.scale))))
+        )
+        moved = [
+            [
+                [x + sign * step * t for x, t in zip(_row(z), _row(along), strict=True)]
+                for z, along in zip(rows, tangent, strict=True)
+            ]
+            for sign in (1, -1)
+        ]
+        options: dict[str, Any] = {"reduction": reduction, "sample_weight": sample_weight}
+        up, down = (log_cross_entropy_grad(z, target, spec, **options) for z in moved)
+        return [
+            [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+            for ahead, behind in zip(up, down, strict=True)
+        ]
 
 
 def restricted(

@@ -35,6 +35,8 @@ __all__ = [
     "acting_on",
     "active",
     "needing_labels",
+    "refuse_in_log",
+    "refused_by_log",
 ]
 
 MAX_BIAS_MATRIX = 8192  # classes: a K x K float64 bias beyond this is over half a gigabyte
@@ -56,6 +58,7 @@ class Field(NamedTuple):
     ranks: tuple[int, ...] = ()  # and of which ranks an array
     read_by: Literal["column", "label"] = "column"  # an array's entry: of the logit's class, or of the target
     needs_label: Literal["never", "active", "array", "matrix"] = "never"  # when it asks for a class index
+    in_log: bool = True  # whether the log of the mean loss takes it
 
 
 #: The fields in their order, which a checkpoint relies on: a new one comes last.
@@ -65,15 +68,15 @@ FIELDS: dict[str, Field] = {
     "bias": Field("b", 0.0, "logits", "term", low=-math.inf, ranks=(1, 2), needs_label="matrix"),
     "margin": Field("m", 0.0, "logits", "term", ranks=(1,), read_by="label", needs_label="active"),
     "smoothing": Field(
-        "ε", 0.0, "target", "share", high=1.0, ranks=(1,), read_by="label", needs_label="array"
+        "ε", 0.0, "target", "share", high=1.0, ranks=(1,), read_by="label", needs_label="array", in_log=False
     ),
-    "prior": Field("r", None, "target", "factor", high=1.0, number=False, ranks=(1,)),
+    "prior": Field("r", None, "target", "factor", high=1.0, number=False, ranks=(1,), in_log=False),
     "class_weight": Field("W", 1.0, "weight", "factor", ranks=(1,), read_by="label"),
-    "gate": Field("g", 0.0, "weight", "power", needs_label="active"),
-    "gamma": Field("γ", 0.0, "value", "power", needs_label="active"),
-    "z_loss": Field("λ", 0.0, "value", "term"),
+    "gate": Field("g", 0.0, "weight", "power", needs_label="active", in_log=False),
+    "gamma": Field("γ", 0.0, "value", "power", needs_label="active", in_log=False),
+    "z_loss": Field("λ", 0.0, "value", "term", in_log=False),
     "softcap": Field("c", None, "logits", "factor", open_low=True),
-    "poly": Field("κ", 0.0, "value", "term", low=-1.0, needs_label="active"),
+    "poly": Field("κ", 0.0, "value", "term", low=-1.0, needs_label="active", in_log=False),
 }
 # beyond it a power magnifies the last digit of 1 - q a thousandfold: it is taken from q
 LARGEST_POWER = 1024.0
@@ -278,6 +281,34 @@ def needing_labels(values: Mapping[str, Any], *, traced: bool = False) -> tuple[
         elif field.needs_label == "matrix" and rank == 2:
             found.append(f"{name} matrix")
     return tuple(found)
+
+
+def refused_by_log(spec: LossSpec, *, traced: bool = False) -> tuple[str, ...]:
+    """Return the names of the active fields that the log of the mean loss refuses.
+
+    They bound the loss away from zero, or act on the loss itself. ``traced`` is as in
+    :func:`needing_labels`.
+    """
+    found = []
+    for name, field in FIELDS.items():
+        value, neutral = getattr(spec, name), field.neutral
+        if field.in_log or value is None:
+            continue
+        if neutral is None or (traced and getattr(value, "ndim", 0) > 0) or active(value, neutral):
+            found.append(name)
+    return tuple(found)
+
+
+def refuse_in_log(spec: LossSpec, is_distribution: bool, *, traced: bool = False) -> None:
+    """Refuse what the log of the mean loss does not take, all with one message."""
+    refused = refused_by_log(spec, traced=traced)
+    if refused or is_distribution:
+        found = [*refused, *(["a distribution per row"] if is_distribution else [])]
+        taken = ", ".join(name for name, field in FIELDS.items() if field.in_log)
+        raise ValueError(
+            f"the log of the mean loss takes class indices and the fields {taken}: others bound the loss "
+            f"away from zero, or act on the loss itself; got {', '.join(found)}"
+        )
 
 
 def active(value: ArrayLike, neutral: float = 0.0) -> bool:

@@ -46,7 +46,9 @@ class _Block(nn.Module):
         body: Tensor = self.body(x)
         short = x[:, :, :: self.stride, :: self.stride]
         extra = body.shape[1] - x.shape[1]
-        return torch.relu(body + nn.functional.pad(short, (0, 0, 0, 0, extra // 2, extra - extra // 2)))
+        if extra:  # else it would be a copy
+            short = nn.functional.pad(short, (0, 0, 0, 0, extra // 2, extra - extra // 2))
+        return torch.relu(body + short)
 
 
 def _convolutions(channels: int) -> tuple[list[nn.Module], int]:

@@ -113,6 +113,31 @@ def _below(source, x, low, peak):
     return with_temperature
 
 
+def lane_below(source, x, low, peak):
+    """Return (x + low - peak) / T of eight rows' entries, and its rounding error, for logits of any type."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(lane_below)
+def _lane_below(source, x, low, peak):
+    if slope_is_one(source):
+
+        def plain(source, x, low, peak):
+            d, error = two_sum(x, splat(0.0) - peak)
+            return d, low + error
+
+        return plain
+
+    def with_temperature(source, x, low, peak):
+        d, error = two_sum(x, splat(0.0) - peak)
+        inverse = splat(source.transform.inverse)
+        q, rounding = two_product(d, inverse)
+        low = fma(low + error, inverse, fma(d, splat(source.transform.inverse_low), rounding))
+        return q, where_less(absolute(low), splat(LARGEST_LOW), low, splat(0.0))
+
+    return with_temperature
+
+
 def exp_below(source, a, b):
     """exp((a - b) / T) of two maxima."""
     raise NotImplementedError("compiled only")

@@ -6,10 +6,13 @@ from . import _setup as _setup  # before anything imports torch
 from . import functional, parallel
 from .cross_entropy import cross_entropy
 from .linear import linear_cross_entropy
+from .log_cross_entropy import log_cross_entropy
 from .modules import (
     DeferredReweighting,
     GradientBalancedLoss,
     GradientMonitor,
+    LogCrossEntropyLoss,
+    LogMeanAccumulator,
     SeesawLoss,
     SoftmaxLoss,
 )
@@ -19,11 +22,14 @@ __all__ = [
     "DeferredReweighting",
     "GradientBalancedLoss",
     "GradientMonitor",
+    "LogCrossEntropyLoss",
+    "LogMeanAccumulator",
     "SeesawLoss",
     "SoftmaxLoss",
     "cross_entropy",
     "functional",
     "linear_cross_entropy",
+    "log_cross_entropy",
     "log_softmax",
     "parallel",
     "softmax",

@@ -27,6 +27,8 @@ WEIGHT = torch.linspace(0.5, 2.0, K)
 SHARES = torch.softmax(torch.randn(N, K, generator=torch.Generator().manual_seed(1)), 1)
 SPEC = sl.losses.gradient_balanced([90, 50, 30, 10, 5, 2, 1], eps=0.1)
 MODULE = slt.SoftmaxLoss(SPEC)
+LOG_SPEC = sl.LossSpec(temperature=0.7, margin=0.3, bias=SPEC.bias, class_weight=SPEC.class_weight)
+LOG_MODULE = slt.LogCrossEntropyLoss(LOG_SPEC)
 Function = Callable[[Tensor], Tensor]
 
 
@@ -55,6 +57,9 @@ FUNCTIONS: dict[str, Function] = {
     "slt.cross_entropy, a member": lambda z: slt.cross_entropy(z, on(LABELS, z), SPEC),
     "slt.cross_entropy, distributions": lambda z: slt.cross_entropy(z, on(SHARES, z)),
     "SoftmaxLoss": lambda z: MODULE(z, on(LABELS, z)),
+    "slt.log_cross_entropy": lambda z: slt.log_cross_entropy(z, on(LABELS, z)),
+    "slt.log_cross_entropy, a member": lambda z: slt.log_cross_entropy(z, on(LABELS, z), LOG_SPEC),
+    "LogCrossEntropyLoss": lambda z: LOG_MODULE(z, on(LABELS, z)),
     "slt.softmax": slt.softmax,
     "slt.softmax, temperature": lambda z: slt.softmax(z, temperature=0.7),
     "slt.log_softmax": slt.log_softmax,
@@ -208,7 +213,8 @@ TRACED: dict[str, Callable[[Function, Tensor], Found]] = {
 }
 #: (mode, function) -> words of the error that is documented
 REFUSED: dict[tuple[str, str], str] = {
-    ("strict export", "slt.cross_entropy, a member"): "a strict export cannot hold a LossSpec"
+    ("strict export", "slt.cross_entropy, a member"): "a strict export cannot hold a LossSpec",
+    ("strict export", "slt.log_cross_entropy, a member"): "a strict export cannot hold a LossSpec",
 }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ... import _checks
-from ...spec import FIELDS, LossSpec, needing_labels
+from ...spec import FIELDS, LossSpec, needing_labels, refuse_in_log
 from .options import Options
 from .tensors import FLOATS, as_array, at_hand
 
@@ -26,6 +26,7 @@ __all__ = [
     "given_spec",
     "given_target",
     "labels",
+    "log_loss",
     "loss",
     "values_at_hand",
 ]
@@ -92,6 +93,15 @@ def loss(
     if sample_weight is not None:
         given_sample_weight(sample_weight, logits, row_shape)
     return options._replace(dim=dim, ignore_index=_checks.ignored_label(options.ignore_index))
+
+
+def log_loss(
+    logits: Tensor, target: Tensor, spec: LossSpec, sample_weight: Tensor | None, options: Options
+) -> Options:
+    """Check the arguments of the log of the mean loss; return the options with a non-negative ``dim``."""
+    if isinstance(spec, LossSpec) and isinstance(target, Tensor):
+        refuse_in_log(spec, target.is_floating_point(), traced=torch.compiler.is_compiling())
+    return loss(logits, target, spec, sample_weight, options)
 
 
 def given_spec(spec: LossSpec, num_classes: int) -> None:

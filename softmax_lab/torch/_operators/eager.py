@@ -28,7 +28,7 @@ from .derivatives import backward_derivative, factor_beside, save_backward, scal
 from .loss import backward_elsewhere, backward_on_cpu, backward_on_gpu, hvp_elsewhere
 from .schema import OPS, TENSORS, Arguments, parsed
 
-__all__ = ["CrossEntropy", "Later", "at_once", "may_overwrite", "with_graph"]
+__all__ = ["CrossEntropy", "Later", "at_once", "is_one", "may_overwrite", "with_graph"]
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -110,7 +110,7 @@ class AtOnce(torch.autograd.Function):
             return with_graph(logits, upstream, *ctx.given), None, None, None, None
         if graph_is_kept() or is_transformed() or is_batched(upstream):
             return scaled(gradient, upstream, ctx.given[-1]), None, None, None, None
-        if not _is_one(upstream):
+        if not is_one(upstream):
             gradient.mul_(factor_beside(gradient, upstream, ctx.given[-1]))
         return gradient, None, None, None, None
 
@@ -222,10 +222,10 @@ def _given(gradient: Tensor, upstream: Tensor | None, ctx: Any) -> Tensor | None
     ):
         rescaled: Tensor = kernels.rescale_(own, upstream)
         return rescaled
-    return own if _is_one(upstream) else own.mul_(factor_beside(gradient, upstream, ctx.options))
+    return own if is_one(upstream) else own.mul_(factor_beside(gradient, upstream, ctx.options))
 
 
-def _is_one(upstream: Tensor) -> bool:
+def is_one(upstream: Tensor) -> bool:
     """Whether the upstream gradient is all ones, as far as that is known without waiting for a device."""
     if upstream.device.type != "cpu" or type(upstream) is not Tensor:
         return False

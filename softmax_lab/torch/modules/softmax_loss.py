@@ -88,7 +88,7 @@ class SoftmaxLoss(Stateful):
             if value is not None:
                 return value
         options = checks.loss(logits, target, self._spec, sample_weight, self.options)
-        spec = _on(logits.device, self._fields) if torch.compiler.is_compiling() else self._spec
+        spec = self._fields_on(logits.device) if torch.compiler.is_compiling() else self._spec
         return calls.loss(logits, target, spec, sample_weight, options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftmaxLoss:
@@ -100,6 +100,18 @@ class SoftmaxLoss(Stateful):
         ).device
         self._fields = on_device(self._spec, self._device)
         return self
+
+    def _fields_on(self, device: torch.device) -> SpecTensors:
+        """Return the fields on the device.
+
+        Where a state was put in place of tensors without memory, the module was never moved there.
+        """
+        values: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in self._fields._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        return self._fields._replace(**values)
 
     def _written(self) -> State:
         return State(self._writer, self._spec.num_classes or 0, (), (self._spec,))
@@ -119,14 +131,3 @@ class SoftmaxLoss(Stateful):
             if value != Options._field_defaults[name]
         }
         return ", ".join([repr(self._spec), *(f"{name}={value!r}" for name, value in given.items())])
-
-
-def _on(device: torch.device, spec: SpecTensors) -> SpecTensors:
-    """Return the fields on the device.
-
-    Where a state was put in place of tensors without memory, the module was never moved there.
-    """
-    values: dict[str, Any] = {
-        name: value.to(device) for name, value in spec._asdict().items() if isinstance(value, Tensor)
-    }
-    return spec._replace(**values)

@@ -23,7 +23,13 @@ from ...spec import FIELDS, LossSpec
 __all__ = ["State", "Stateful", "packed", "unpacked"]
 
 #: modules that write states; a place in this table is part of the format, so new ones are added at the end
-_WRITERS = ("SoftmaxLoss", "DeferredReweighting", "SeesawLoss", "GradientBalancedLoss")
+_WRITERS = (
+    "SoftmaxLoss",
+    "DeferredReweighting",
+    "SeesawLoss",
+    "GradientBalancedLoss",
+    "LogCrossEntropyLoss",
+)
 _FORMAT = 2
 _FIELDS = tuple(FIELDS)  # new ones come last: an older state has fewer
 _HEAD = 6  # format, writer, classes, and how many numbers, specs, and fields a spec follow

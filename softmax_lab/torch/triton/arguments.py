@@ -14,7 +14,7 @@ from torch import Tensor
 from ...spec import FIELDS
 from .._base.options import Options
 from .._formula.fields import SpecTensors
-from .launch import as_rows
+from .launch import as_rows, one_a_row
 
 __all__ = [
     "Field",
@@ -105,8 +105,8 @@ def prepare(
 ) -> Prepared:
     """Bring checked arguments into rows; copy only what has no neighbouring classes, and rows' numbers."""
     soft = target.is_floating_point()
-    rows = as_rows(target, options.dim) if soft else target.reshape(-1).contiguous()
-    weights = None if sample_weight is None else sample_weight.reshape(-1).contiguous()
+    rows = as_rows(target, options.dim) if soft else one_a_row(target)
+    weights = None if sample_weight is None else one_a_row(sample_weight)
     if spec.prior is not None:  # given by hand it may not sum to one
         spec = spec._replace(prior=spec.prior / spec.prior.sum())
     return Prepared(as_rows(logits, options.dim), rows, weights, spec, soft)

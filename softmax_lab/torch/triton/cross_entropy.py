@@ -23,7 +23,7 @@ from .._base.tensors import loss_dtype
 from .._formula.fields import SpecTensors
 from . import plain
 from .arguments import Prepared, Weights, is_neutral, matrix, prepare, spec_argument
-from .launch import from_rows, launch
+from .launch import from_rows, launch, one_a_row
 from .terms import factor_of, own_of, row_terms, soft_terms, sums_of
 from .tiles import (
     exponentials,
@@ -335,7 +335,7 @@ def gradient(
         matrix(result),
         matrix(p.z),
         kept,
-        upstream.reshape(-1).contiguous(),  # what is expanded has no entry a row
+        one_a_row(upstream),
         int(upstream.ndim > 0),
         p.targets(options.ignore_index),
         spec_argument(p.spec),

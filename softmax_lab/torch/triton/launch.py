@@ -12,7 +12,10 @@ from torch import Tensor
 
 from .plan import Held, Plan, plan
 
-__all__ = ["OPTIONS", "as_rows", "from_rows", "is_interpreted", "launch", "programs_at_once", "run"]
+__all__ = [
+    *("OPTIONS", "as_rows", "from_rows", "one_a_row"),
+    *("is_interpreted", "launch", "programs_at_once", "run"),
+]
 
 #: assertions are on (a label out of range); integers may overflow, as the bits of an exponent do; products
 #: and sums may be fused: the error-free differences have none
@@ -24,6 +27,14 @@ def as_rows(tensor: Tensor, dim: int) -> Tensor:
     moved = tensor.movedim(dim, -1)
     rows = moved.reshape(-1, moved.shape[-1])
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
+
+
+def one_a_row(tensor: Tensor) -> Tensor:
+    """Return what each row has one of, (n,), one beside the other: kernels know no stride of it.
+
+    A reshape alone may leave one: that of a column, or none at all, as of a sum's upstream gradient.
+    """
+    return tensor.reshape(-1).contiguous()
 
 
 def from_rows(rows: Tensor, like: Tensor, dim: int) -> Tensor:

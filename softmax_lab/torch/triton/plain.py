@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .arguments import Field, Matrix
 from .elementary import log1p
-from .launch import as_rows, from_rows, is_interpreted, programs_at_once, run
+from .launch import as_rows, from_rows, is_interpreted, one_a_row, programs_at_once, run
 from .plan import ALONE, held
 from .tiles import Rows, exponentials, exponentials_from, load, pair_sums, rows_of, store, tile_at
 
@@ -447,7 +447,7 @@ def loss_gradient(
         *(LOSS, z, out),
         labels=labels,
         divisor=divisor,
-        upstream=upstream.contiguous(),
+        upstream=one_a_row(upstream) if upstream.ndim else upstream,
         ignore_index=ignore_index,
         count=count,
         again=again,

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .arguments import matrix
-from .launch import launch
+from .launch import launch, one_a_row
 from .tiles import load, rows_of, store, tile_at
 
 __all__ = ["rescale_"]
@@ -35,6 +35,6 @@ def rescale_(gradient: Tensor, upstream: Tensor) -> Tensor:
     Nothing is read back from the device.
     """
     rows = gradient.view(-1, gradient.shape[-1])
-    factors = upstream.reshape(-1).contiguous()  # what is expanded has no entry a row
+    factors = one_a_row(upstream)
     launch(rescale_kernel, rows, matrix(rows), factors, int(upstream.ndim > 0))
     return gradient

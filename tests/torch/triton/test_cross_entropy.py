@@ -200,6 +200,29 @@ def test_any_strides_and_dimensions(each_plan: str) -> None:
     assert alike[0] == alike[1] == alike[2]
 
 
+def test_what_a_row_has_one_of_may_lie_anywhere_in_memory() -> None:
+    """A column of a table of labels, one weight for all rows, the upstream gradient of a sum."""
+    z, spec, options = rows(), fields(sl.LossSpec()), Options(reduction="none")
+    table = torch.stack([LABELS, torch.full_like(LABELS, 4)], 1)
+    weights = torch.tensor([0.5, *[9.0] * 6])
+    for target, weight in ((table[:, 0], None), (LABELS, weights[0].expand(7)), (LABELS, weights.flip(0))):
+        dense = None if weight is None else weight.clone(memory_format=torch.contiguous_format)
+        found = kernels.loss_and_gradient(z, target, spec, weight, options)
+        expected = kernels.loss_and_gradient(z, LABELS, spec, dense, options)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        tangent = z.nan_to_num(neginf=0.3)
+        assert torch.equal(
+            kernels.hvp(z, target, tangent, spec, weight, options),
+            kernels.hvp(z, LABELS, tangent, spec, dense, options),
+        )
+    _, kept = kernels.loss_and_kept(z, LABELS, spec, None, options)
+    found_gradient, expected_gradient = (
+        kernels.gradient(z, kept, upstream, LABELS, spec, None, options)
+        for upstream in (weights[0].expand(7), torch.full((7,), 0.5))
+    )
+    assert torch.equal(found_gradient, expected_gradient)
+
+
 def test_offsets_beyond_two_to_the_31() -> None:
     """Two rows of a view, 2^31 entries apart: the memory between them is never touched."""
     memory = torch.empty(2**31 + 8, dtype=torch.float16)

@@ -1,0 +1,57 @@
+"""Tables and pictures of made-up rows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import modular_addition as ma
+from experiments.modular_addition import report
+from tests.experiments.modular_addition.toy import TOY, stored
+
+SETTING = ("p59", TOY.p, TOY.share, TOY.steps, "a card")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    path = tmp_path / "rows.csv"
+    stored(path, "torch", [0.2, 0.9], part="tune")
+    stored(path, "torch", [0.3, 0.5])
+    stored(path, "log_mean", [0.96, 0.98, 1.0])
+    return report.frame(ma.read(path))
+
+
+def test_accuracy_and_when_it_is_reached(table: pd.DataFrame) -> None:
+    assert report.settings(table) == [SETTING]
+    found = report.accuracy_table(table, SETTING)
+    assert list(found.index) == ["torch", "log of the mean"]
+    plain, log = found.loc["torch"], found.loc["log of the mean"]
+    assert plain["test accuracy (%)"] == pytest.approx(40)
+    assert plain["± (95 %)"] == pytest.approx(12.7062 * 10, rel=1e-4)  # t of one degree of freedom
+    assert log["worst seed (%)"] == pytest.approx(96)
+    assert (plain["seeds"], log["seeds"]) == (2, 3)
+    assert plain["steps to 95%"] == math.inf
+    assert log["steps to 95%"] == 12
+    assert plain["ms a step"] == pytest.approx(50)
+    assert plain["target's gradient is 0 (%)"] == pytest.approx(25)
+
+
+def test_rates(table: pd.DataFrame) -> None:
+    found = report.rate_table(table, SETTING)
+    assert found.loc["torch"].to_dict() == pytest.approx({0.001: 20, 0.01: 90})
+
+
+def test_a_setting_without_rows_is_named(table: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="no rows of the part final"):
+        report.accuracy_table(table, ("p113", *SETTING[1:]))
+
+
+def test_the_picture_names_its_curves(table: pd.DataFrame) -> None:
+    figure = report.accuracy_picture(table, SETTING)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["torch", "log of the mean"]
+    assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [6, 12]
+    assert np.asarray(figure.axes[1].lines[0].get_xdata()).tolist() == [0.3, 0.6]
