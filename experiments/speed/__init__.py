@@ -2,7 +2,7 @@
 
 ``python -m experiments.benchmarks.cpu`` measures and appends to ``results/cpu.csv``. Here that file is read,
 compared, put into words and drawn: nothing that the chapter says of it is typed. ``gpu`` does the same for
-the results of the GPU.
+the results of the GPU, and ``loops`` reads the loops' own source, each for a page of the chapter.
 """
 
 from __future__ import annotations

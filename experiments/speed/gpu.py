@@ -233,7 +233,7 @@ def missing(table: pd.DataFrame) -> str:
         for reason, own in rows.assign(reason=reasons).groupby("reason", sort=False)
     }
     said = "; ".join(f"{names} ({reason})" for reason, names in found.items())
-    return f"not measured: {said}" if said else "every provider has its times"
+    return f"Not measured: {said}." if said else "Every provider has its times."
 
 
 def brief(table: pd.DataFrame, kernel: str) -> str:

@@ -53,7 +53,7 @@ def test_nothing_is_measured(tmp_path: Path) -> None:
     assert report.circumstances(nothing) == "no card"
     assert report.brief(nothing, "softmax") == "not measured"
     assert report.aims(nothing) == "nothing is measured"
-    assert report.missing(nothing) == "every provider has its times"
+    assert report.missing(nothing) == "Every provider has its times."
 
 
 def test_what_the_book_shows(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_was_not_measured_is_named(tmp_path: Path) -> None:
         row("softmax", "float32", 128, "quack", 1.0) | without | {"note": "not installed: No module 'quack'"},
         row("softmax", "float32", 128, "torch.compile", 1.0) | without | {"note": "out of memory"},
     )
-    assert report.missing(table) == "not measured: quack (not installed); torch.compile (out of memory)"
+    assert report.missing(table) == "Not measured: quack (not installed); torch.compile (out of memory)."
     gone = (
         row("softmax", "float32", 64, "torch", 1.0) | without | {"note": "not installed: No module 'torch'"}
     )
