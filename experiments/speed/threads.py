@@ -23,8 +23,8 @@ WORDS = {1: "one thread", 2: "two threads"}
 def sweeps(path: Path = cpu.RESULTS) -> dict[int, pd.DataFrame]:
     """Return the stored sweep by number of threads, each as `read` gives it.
 
-    All are from the processor on which a sweep was measured last, since times of two processors do not tell
-    what a thread brings. A number of threads that was not measured there is left out.
+    All are from the processor on which a sweep was measured last, and with the same versions: other times do
+    not tell what a thread brings. A number of threads that was not measured so is left out.
     """
     table = pd.read_csv(path)
     shapes = pd.MultiIndex.from_tuples(cpu.SWEEP)
@@ -32,13 +32,13 @@ def sweeps(path: Path = cpu.RESULTS) -> dict[int, pd.DataFrame]:
     if swept.empty:
         return {}
     swept = swept.sort_values("when", kind="stable")
-    processor = swept["processor"].iloc[-1]
-    here = set(swept.loc[swept["processor"] == processor, "threads"])
-    return {
-        count: at_shapes(read(path, threads=count, processor=processor), cpu.SWEEP)
-        for count in COUNTS
-        if count in here
-    }
+    last = swept.iloc[-1]
+    here = swept[(swept["processor"] == last["processor"]) & (swept["versions"] == last["versions"])]
+    found = {}
+    for count in sorted(set(here["threads"])):
+        own = at_shapes(read(path, threads=count, processor=last["processor"]), cpu.SWEEP)
+        found[count] = own[own["versions"] == last["versions"]]
+    return found
 
 
 def thread_table(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
@@ -84,8 +84,8 @@ def scaling_words(tables: Mapping[int, pd.DataFrame]) -> str:
         )
         there = " and ".join(WORDS[count] for count in tables) or "neither number of threads"
         return (
-            f"The sweep is stored for {there} of this processor, so what the second thread brings is not "
-            f"known here: {commands} measures it"
+            f"With one processor and the same versions the sweep is stored for {there}, so what the second "
+            f"thread brings is not known here: {commands} measures it"
         )
     found = scaling(tables)
     provider = found.index.get_level_values("provider")
@@ -93,7 +93,8 @@ def scaling_words(tables: Mapping[int, pd.DataFrame]) -> str:
     said = ", ".join(f"{TASKS[str(task)]} {_middle(ratios)}" for task, ratios in own)
     others = {"the peers": found[provider.isin(PEERS)], "the copy": found[provider == FLOOR]}
     beside = "".join(f"; {name} {_middle(ratios)}" for name, ratios in others.items() if len(ratios))
-    return f"The time on one thread over the time on two, median and range: {said}{beside}"
+    days = " and ".join(f"{WORDS[count]} on {tables[count]['when'].max()[:10]}" for count in COUNTS)
+    return f"The time on one thread over the time on two, median and range: {said}{beside} (measured {days})"
 
 
 def _middle(ratios: pd.Series) -> str:

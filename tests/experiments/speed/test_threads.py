@@ -38,7 +38,7 @@ def test_scaling_is_one_thread_over_two(tmp_path: Path) -> None:
     assert speed.scaling_words(tables) == (
         "The time on one thread over the time on two, median and range: loss and gradient 1.50 (1.50 to "
         "2.00), softmax 1.50 (1.50 to 1.50), log-softmax 1.50 (1.50 to 1.50); the peers 1.50 (1.50 to 1.50); "
-        "the copy 1.50 (1.50 to 1.50)"
+        "the copy 1.50 (1.50 to 1.50) (measured one thread on 2026-01-02 and two threads on 2026-01-01)"
     )
 
 
@@ -56,7 +56,7 @@ def test_what_is_not_stored_is_said(tmp_path: Path, there: int, words: str) -> N
     tables = speed.sweeps(stored(tmp_path, run(cpu.SWEEP, threads=there)))
     assert list(tables) == [there]
     said = speed.scaling_words(tables)
-    assert said.startswith(f"The sweep is stored for {words} of this processor")
+    assert said.startswith(f"With one processor and the same versions the sweep is stored for {words}, so")
     assert f"cpu --sweep --threads {3 - there}` measures it" in said
     assert speed.scaling(tables).empty
     assert speed.scaling_picture(tables) is None
@@ -71,8 +71,9 @@ def test_nothing_stored_is_said(tmp_path: Path) -> None:
     assert speed.thread_table(tables).empty
 
 
-def test_two_processors_are_not_compared(tmp_path: Path) -> None:
-    rows = [*run(cpu.SWEEP, threads=1), *run(cpu.SWEEP, processor="another", when=LATER)]
+@pytest.mark.parametrize("other", [{"processor": "another"}, {"versions": "python 4"}], ids=str)
+def test_two_processors_or_versions_are_not_compared(tmp_path: Path, other: dict[str, str]) -> None:
+    rows = [*run(cpu.SWEEP, threads=1), *run(cpu.SWEEP, when=LATER, **other)]
     assert list(speed.sweeps(stored(tmp_path, rows))) == [2]
 
 
