@@ -6,7 +6,7 @@ name every provider and every kernel that has a time, so new rows appear by them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -136,7 +136,7 @@ def _over_classes(table: pd.DataFrame, kernel: str, dtype: str, value: str) -> p
     return wide[_ordered(wide.columns)]
 
 
-def _ordered(providers: Sequence[str] | pd.Index) -> list[str]:
+def _ordered(providers: Collection[str] | pd.Index) -> list[str]:
     """Return providers in the order of `LOOK`, others after them."""
     return [*(name for name in LOOK if name in providers), *sorted(set(providers) - set(LOOK))]
 
@@ -284,11 +284,13 @@ def picture(table: pd.DataFrame) -> Figure | None:
     if not names:
         return None
     dtypes = _dtypes(_timed(table))
+    strangers = _ordered(set(_timed(table)["provider"]) - set(LOOK))
+    look = LOOK | {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(strangers)}
     figure = Figure(figsize=(7.4, 1.2 + 2.2 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(dtypes), sharex=True, sharey=True, squeeze=False)
     for line, kernel in zip(panels, names, strict=True):
         for axis, dtype in zip(line, dtypes, strict=True):
-            _panel(axis, rates(table, kernel, dtype))
+            _panel(axis, rates(table, kernel, dtype), look)
             axis.set_title(f"{NAMES.get(kernel, kernel)}, {dtype}")
         line[0].set_ylabel("read + written (GB/s)")
     panels[0, 0].set(xscale="log", ylim=(0, None))
@@ -300,12 +302,11 @@ def picture(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _panel(axis: Axes, found: pd.DataFrame) -> None:
-    others = iter(OTHERS)
+def _panel(axis: Axes, found: pd.DataFrame, look: Mapping[str, tuple[str, str]]) -> None:
     copied = found[COPY]
     axis.plot(copied.index, copied, color="0.4", linestyle="--", linewidth=1.2, label="a copy")
     for name in found.columns.drop(COPY):
-        color, marker = LOOK.get(name) or next(others, OTHERS[-1])
+        color, marker = look[name]
         own = found[name].dropna()
         axis.plot(
             own.index,

@@ -101,6 +101,8 @@ def test_a_peer_that_is_new_appears(tmp_path: Path) -> None:
         row("softmax", "float32", 64, "liger_kernel", 1.8),
         row("softmax", "float32", 64, "a new one", 0.6),
         row("focal", "float32", 64, "softmax_lab", 0.9),
+        row("focal", "float32", 64, "a new one", 0.9),
+        row("focal", "float32", 64, "another", 0.9),
     )
     assert report.kernels(table) == [*report.KERNELS, "focal"]
     assert list(report.shares(table, "softmax", "float32")) == [
@@ -116,6 +118,8 @@ def test_a_peer_that_is_new_appears(tmp_path: Path) -> None:
     assert [line.get_label() for line in figure.axes[0].lines] == [
         *("a copy", "softmax_lab", "torch", "liger_kernel", "a new one")
     ]
+    colors = [{line.get_label(): line.get_color() for line in figure.axes[panel].lines} for panel in (0, 6)]
+    assert colors[0]["a new one"] == colors[1]["a new one"] != colors[1]["another"]
     assert report.against(table, 64, 64).loc[("focal", "float32"), "torch / softmax_lab"] == "–"
 
 
