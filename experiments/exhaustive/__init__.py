@@ -1,4 +1,4 @@
-"""Is it right on every argument there is? (chapter 10)
+"""Is it right on every argument there is? (chapter 10, "How the loops are made")
 
 Where the arguments can be counted they are all tried, on the compiled loops: the exponential
 (``exponential``), and softmax, log-softmax, loss and gradient of two classes (``pairs``).

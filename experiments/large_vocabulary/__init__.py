@@ -1,4 +1,4 @@
-"""Does a softmax over 50,001 classes train alike on one process and on two? (chapter 10)
+"""Does a softmax over 50,001 classes train alike on one process and on two? (a page of chapter 10)
 
 And what would ten million classes cost? A table of embeddings and a softmax layer learn a text. On one
 process that is ``slt.linear_cross_entropy``; on two, each holds half of the layer's rows and

@@ -1,4 +1,4 @@
-"""What the stored runs say: tables and pictures for the notebook and for chapter 10."""
+"""What the stored runs say: tables and pictures for the notebook."""
 
 from __future__ import annotations
 

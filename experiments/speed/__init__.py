@@ -2,7 +2,7 @@
 
 ``python -m experiments.benchmarks.cpu`` measures and appends to ``results/cpu.csv``. Here that file is read,
 compared, put into words and drawn: nothing that the chapter says of it is typed. ``gpu`` does the same for
-the results of the GPU.
+the results of the GPU, and ``loops`` reads the loops' own source, each for a page of the chapter.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .other_tables import autograd, family_costs, family_scatter, half_precision
 from .pictures import LOOK, accuracy_picture, bandwidth_picture, classes_picture, cost_picture
 from .stored import FLOOR, KEY, OURS, PEERS, PLACE, TASKS, circumstances, copy_scatter, origin, read, spread
 from .targets import AIMS, aims
+from .threads import scaling, scaling_picture, scaling_words, sweeps, thread_table
 
 __all__ = [
     "AIMS",
@@ -50,11 +51,16 @@ __all__ = [
     "product_gains",
     "read",
     "reduction",
+    "scaling",
+    "scaling_picture",
+    "scaling_words",
     "short_rows",
     "shown",
     "spread",
     "standing",
     "store_traffic",
     "store_words",
+    "sweeps",
+    "thread_table",
     "verdict",
 ]

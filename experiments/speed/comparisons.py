@@ -107,20 +107,20 @@ def verdict(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES
 
 
 def brief(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
-    """Return the counts of `verdict`, and the worst ratio where a peer takes less time.
+    """Say in how many cases the package is the fastest, level and slower, and how far away the peers are.
 
-    That may be within the scatter or beyond it.
+    The distance is the fastest peer's time over the package's: smallest, largest and median.
     """
-    compared = comparison(table, task, shapes).reset_index()
+    compared = comparison(table, task, shapes)
     counts = _counts(compared)
     said = [f"the fastest in {counts['fastest']} of {len(compared)} cases"]
     said += [f"level with the fastest peer in {counts['level']}"] * (counts["level"] > 0)
     said += [f"slower in {counts['slower']}"] * (counts["slower"] > 0)
-    worst = compared.loc[compared["best"].idxmin()]
-    if worst["best"] >= 1:
-        return _listed(said)
-    place = f"at {worst['k']:,} classes in {worst['dtype']}"
-    return f"{_listed(said)} (at worst {1 / worst['best']:.1f} times as long as {worst['peer']}, {place})"
+    best = compared["best"].dropna()
+    return (
+        f"{_listed(said)}; the fastest peer takes {_range(best)} times the package's time "
+        f"(median {best.median():.2f})"
+    )
 
 
 def _counts(compared: pd.DataFrame) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The sources and the constants of the compiled loops, as the chapter shows them."""
+"""The sources and the constants of the compiled loops, as their page shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["CONSTANTS", "LISTINGS", "constant", "listing", "polynomial_error", "reduction"]
 
 
-#: what chapter 10 shows of the loops' source: name -> module and function
+#: what the page shows of the loops' source: name -> module and function
 LISTINGS = {
     "exponent": ("softmax_lab._kernels.simd", "_shift_exponent"),
     "exponential": ("softmax_lab._kernels.exponential", "single"),

@@ -22,7 +22,7 @@ from .comparisons import bandwidth
 from .loops import constant
 from .stored import FLOOR, OURS, TASKS, at_shapes, shape_words
 
-__all__ = ["accuracy_picture", "bandwidth_picture", "classes_picture", "cost_picture"]
+__all__ = ["accuracy_picture", "bandwidth_picture", "classes_picture", "cost_picture", "scaling_panels"]
 
 
 #: colour and marker of each provider, in every picture
@@ -94,6 +94,39 @@ def _classes_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         axis.plot(own["k"], own["ns"], line, color=COLORS[color], marker=marker, markersize=size, zorder=over)
     axis.set_yscale("log")
     _plain_ticks(axis.yaxis)
+    _widths_axis(axis)
+
+
+def scaling_panels(ratios: pd.Series) -> Figure:
+    """Draw times on one thread over times on two: a column a task, a row a type, a line a provider.
+
+    The copy has a line too. The index of ``ratios`` is task, type, N, K and provider. Dotted lines are at one
+    (the second thread brings nothing) and at two.
+    """
+    rows = ratios.rename("ratio").reset_index()
+    dtypes = list(dict.fromkeys(rows["dtype"]))
+    figure, axes = _panels(len(dtypes), len(TASKS), 0.9 + 2.3 * len(dtypes), sharex=True, sharey=True)
+    for line, dtype in zip(axes, dtypes, strict=True):
+        for axis, task in zip(line, TASKS, strict=True):
+            _scaling_panel(axis, rows[rows["dtype"] == dtype], task)
+            axis.set_title(f"{TASKS[task]}, {dtype}")
+        line[0].set_ylabel("one thread / two threads")
+    for axis in axes[-1]:
+        axis.set_xlabel("number of classes K")
+    _legend(figure, [_handle(name) for name in LOOK if name in set(rows["provider"])])
+    return figure
+
+
+def _scaling_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
+    for level in (1.0, 2.0):
+        axis.axhline(level, color="black", linewidth=0.9, linestyle=":")
+    for name, (color, marker) in LOOK.items():
+        measured = "loss" if name == FLOOR else task  # the floor is measured once
+        own = rows[(rows["provider"] == name) & (rows["task"] == measured)].sort_values("k")
+        if len(own):
+            line, size = ("--" if name == FLOOR else "-"), (8 if name == OURS else 4)
+            axis.plot(own["k"], own["ratio"], line, color=COLORS[color], marker=marker, markersize=size)
+    axis.set_ylim(bottom=0)
     _widths_axis(axis)
 
 

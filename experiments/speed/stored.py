@@ -20,32 +20,34 @@ KEY = ["task", "dtype", "n", "k", "provider"]
 PLACE = ["dtype", "n", "k"]
 
 
-def read(path: Path = cpu.RESULTS, *, threads: int = 2) -> pd.DataFrame:
+def read(path: Path = cpu.RESULTS, *, threads: int = 2, processor: str = "") -> pd.DataFrame:
     """Return the newest measurement of each (task, dtype, N, K, provider).
 
     Its nanoseconds a logit are in the column ``ns``.
 
-    Of all rows those with ``threads`` threads count, from the processor that was measured last. The benchmark
-    times two copies of a shape: one before everything, which its file counts in, and one among the providers,
-    which has a row. ``copies`` is the multiple of the second, so that one shape has one unit everywhere;
-    ``copies_before`` that of the first.
+    Of all rows those with ``threads`` threads count, from the named processor, or else from the one that was
+    measured last. The benchmark times two copies of a shape: one before everything, which its file counts in,
+    and one among the providers, which has a row. ``copies`` is the multiple of the second, so that one shape
+    has one unit everywhere; ``copies_before`` that of the first.
 
     Raises
     ------
     ValueError
-        Where the file is not one of the benchmark's, or holds nothing for that number of threads.
+        Where the file is not one of the benchmark's, or holds nothing for that number of threads (and that
+        processor).
     """
     table = pd.read_csv(path)
     if missing := [name for name in cpu.COLUMNS if name not in table]:
         raise ValueError(
             f"{path.name} must have the columns of experiments.benchmarks.cpu; it lacks {', '.join(missing)}"
         )
-    own = table[table["threads"] == threads].sort_values("when", kind="stable")
+    here = table[table["processor"] == processor] if processor else table
+    own = here[here["threads"] == threads].sort_values("when", kind="stable")
     if own.empty:
-        found = ", ".join(str(count) for count in sorted(set(table["threads"]))) or "none"
+        found = ", ".join(str(count) for count in sorted(set(here["threads"]))) or "none"
         raise ValueError(
-            f"{path.name} must hold rows with {threads} threads, it has {found}: "
-            f"{advice(f'--threads {threads}')}"
+            f"{path.name} must hold rows with {threads} threads{f' of {processor}' * bool(processor)}, "
+            f"it has {found}: {advice(f'--threads {threads}')}"
         )
     own = own[own["processor"] == own["processor"].iloc[-1]].drop_duplicates(KEY, keep="last")
     floor = own[own["provider"] == FLOOR].set_index(PLACE)["ms"].rename("floor")

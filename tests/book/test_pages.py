@@ -203,7 +203,7 @@ def test_what_fades_goes_on_and_words_stay_whole_whatever_came_before(path: Path
 
 
 @ONCE
-@pytest.mark.parametrize("name", ["intro", "04-frameworks", "10-speed"])
+@pytest.mark.parametrize("name", ["intro", "04-frameworks", "10-speed", "10a-loops"])
 def test_print_fades_nowhere_and_leaves_the_marks_right(name: str, open_page: Any) -> None:
     page, complaints = open_page(SITE / "book" / f"{name}.html")
     for width in (390, 1280):

@@ -36,7 +36,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_stored_outcome() -> None:
-    """What chapter 10 says of it."""
+    """What the page on the loops says of it."""
     table = exhaustive.read()
     assert list(dict.fromkeys(table["check"])) == list(CHECKS)
     by = table.set_index(["check", "result"])

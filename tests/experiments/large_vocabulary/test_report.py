@@ -31,7 +31,7 @@ def test_the_formula_stands_beside_measured_steps() -> None:
     table = scale.formula_table()
     assert sorted(set(table.index.get_level_values("classes"))) == sorted(SIZES)
     np.testing.assert_allclose(table["measured / formula"], table["measured (ms)"] / table["formula (ms)"])
-    assert table["measured / formula"].between(0.5, 2).all()  # what chapter 10 calls agreement
+    assert table["measured / formula"].between(0.5, 2).all()  # what the page calls agreement
 
 
 def test_cost_is_divided_by_the_workers_but_for_messages() -> None:
