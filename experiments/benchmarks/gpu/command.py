@@ -66,6 +66,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="seconds after which nothing new is begun; run again to go on",
     )
     parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[""],
+        metavar="JOB",
+        help="only jobs whose name begins so: check, small, ...",
+    )
+    parser.add_argument(
+        "--widths", nargs="+", type=int, default=WIDTHS, metavar="K", help="only these widths"
+    )
+    parser.add_argument(
         "--again", action="store_true", help="forget what is stored of this card and these versions"
     )
 
@@ -75,8 +85,8 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     begin = time.perf_counter()
     stored = options.device == "cuda" and not options.again
     have = done(options.out, about(options.device)) if stored else set()
-    for job in everything(options.device, options.budget):
-        if job.name in have:
+    for job in everything(options.device, options.budget, options.widths):
+        if job.name in have or not job.name.startswith(tuple(options.only)):
             continue
         if time.perf_counter() - begin > options.limit:
             print(f"{options.limit:.0f} s are over before {job.name}: run the same command again to go on")
@@ -86,19 +96,20 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
             torch.cuda.empty_cache()
 
 
-def everything(device: str, budget: float) -> Iterator[Job]:
+def everything(device: str, budget: float, widths: Sequence[int] = WIDTHS) -> Iterator[Job]:
     """Yield all that there is to do; by a job's name a later run knows that it is done."""
     clock, small = Clock(device, budget), device != "cuda"
     yield Job("check", lambda: run_checks(device))
     for dtype in DTYPES:
-        for k in (64, 1000) if small else WIDTHS:
-            n = max(2, (1 << 12 if small else LOGITS) // k)
-            for kernel in MAPS:
-                yield Job(f"{kernel} {dtype} {k}", partial(map_rows, kernel, n, k, dtype, clock))
-            yield Job(f"cross_entropy {dtype} {k}", partial(loss_rows, n, k, dtype, clock))
         for n, k in SMALL:
             yield Job(f"small {dtype} {k}", partial(loss_rows, n, k, dtype, clock, "small batch"))
     yield Job("linear", partial(linear_rows, *((16, 8, 100) if small else LINEAR), clock))
+    for k in (64, 1000) if small else widths:
+        n = max(2, (1 << 12 if small else LOGITS) // k)
+        for dtype in DTYPES:
+            yield Job(f"cross_entropy {dtype} {k}", partial(loss_rows, n, k, dtype, clock))
+            for kernel in MAPS:
+                yield Job(f"{kernel} {dtype} {k}", partial(map_rows, kernel, n, k, dtype, clock))
 
 
 def about(device: str) -> Row:
@@ -150,7 +161,7 @@ def _status(rows: Sequence[Row]) -> int:
 def draw(path: Path) -> None:
     """Write the picture of what is stored beside it, where Matplotlib is installed."""
     if not find_spec("matplotlib"):
-        print("without Matplotlib there is no picture; chapter 10 draws the same from the stored results")
+        print("without Matplotlib there is no picture; the book draws the same from the stored results")
         return
     from experiments.speed.gpu import picture, read
 

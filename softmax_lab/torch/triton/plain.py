@@ -266,7 +266,7 @@ def shared_kernel(
                         d, _e = exponentials_from(u, peak, temperature, False)
                         p = d - log1p(rest)
                     else:
-                        p = e * (inverse_of(rest) * scale)
+                        p = e * tl.div_rn(scale, 1.0 + rest)
                     tl.store(out + row * out_stride + cols, p.to(entries.dtype.element_ty), mask=real)
 
 

@@ -16,6 +16,7 @@ from softmax_lab.torch import triton as kernels
 from softmax_lab.torch._formula import maps as formulas
 from softmax_lab.torch._operators import calls, derivatives, eager, gpu, loss
 from softmax_lab.torch._operators import maps as map_operators
+from softmax_lab.torch.triton import plain
 from softmax_lab.torch.triton import plan as plans
 
 
@@ -34,15 +35,27 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut every row of more than two classes into parts of four."""
-    for name, value in (("WHOLE", 2), ("PART", 4), ("SHORT", 4)):
+    _cut(monkeypatch, WHOLE=2, PART=4, SHORT=4, ALONE=0, MOST_SEGMENTS=0)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs share every plain row of more than two classes, in segments of four."""
+    _cut(monkeypatch, ALONE=2, SEGMENT=4)
+
+
+def _cut(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
+    for name, value in sizes.items():
         monkeypatch.setattr(plans, name, value)
+    # what is known of a number of classes holds for one way to cut
+    monkeypatch.setattr(plain, "held", plans.held.__wrapped__)
 
 
-@pytest.fixture(params=["whole", "parts"])
+@pytest.fixture(params=["whole", "shared", "parts"])
 def each_plan(request: pytest.FixtureRequest) -> str:
-    """Run a test with rows held at once, and again with rows in parts."""
-    if request.param == "parts":
-        request.getfixturevalue("in_parts")
+    """Run a test with rows held at once, again with rows that programs share, and with rows in parts."""
+    if request.param != "whole":
+        request.getfixturevalue("in_parts" if request.param == "parts" else "shared")
     return str(request.param)
 
 
@@ -60,8 +73,17 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         with lock:
             launch.launch(kernel, rows, *arguments, **constants)
 
+    def recorded_plain(kernel: Any, rows: Any, *arguments: Any, **constants: Any) -> None:
+        name = kernel.fn.__name__
+        phase = arguments[2][-1] if name == "shared_kernel" else 1
+        if name != "values_kernel" and phase == 1:
+            found.append((name, True))
+        with lock:
+            launch.run(kernel, rows, *arguments, **constants)
+
     for module in (cross_entropy, maps, product, rescale):
         monkeypatch.setattr(module, "launch", recorded)
+    monkeypatch.setattr(plain, "run", recorded_plain)
     return found
 
 

@@ -54,18 +54,22 @@ def test_ulps_against_the_oracle(name: str, dtype: str, case: Any, record_ulp: R
     for row, found in zip(array.astype(np.float64), result, strict=True):
         error = float(exact.ulp_error(found, getattr(exact, name)(row), dtype=dtype_of(dtype)).max())
         record_ulp(f"GPU kernel, {name}", dtype, case.name, error)
-        assert error < (3.0 if dtype == "float32" else 0.51)
+        # of a row that programs share, each exponential is multiplied once more
+        assert error < (4.0 if dtype == "float32" else 0.51)
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_which_kernel_runs(name: str, launched: list[tuple[str, bool]]) -> None:
-    for k in (3, plans.WHOLE, plans.WHOLE + 1):
+    beyond = plans.SEGMENT * plans.MOST_SEGMENTS + 1
+    for k in (3, plans.ALONE, plans.ALONE + 1, beyond):
         z = torch.randn(1, k)
         result = getattr(kernels, name)(z, -1, 1.0)
         assert_close(result, getattr(formulas, name)(z.double(), -1, 1.0))
         getattr(kernels, f"{name}_vjp")(result, z, -1, 1.0)
-    runs = [("map_kernel", f"{name}_vjp_kernel", whole) for whole in (True, True, False)]
-    assert launched == [(kernel, whole) for *both, whole in runs for kernel in both]
+    vjp = f"{name}_vjp_kernel"
+    alone, together = ("whole_kernel", True), ("shared_kernel", True)
+    assert launched[:6] == [alone, (vjp, True), alone, (vjp, True), together, (vjp, False)]
+    assert launched[6:] == [("map_kernel", False), (vjp, False)]
 
 
 def test_rows_without_anything_finite(each_plan: str) -> None:
