@@ -21,8 +21,9 @@ from .cross_entropy import (
     cross_entropy_grad,
     cross_entropy_hvp,
 )
+from .log_cross_entropy import log_cross_entropy, log_cross_entropy_grad
 from .softmax import log_softmax, logsumexp, softmax
-from .spec import LossSpec
+from .spec import LossSpec, refused_by_log
 
 __all__ = ["Warmed", "warm"]
 
@@ -44,6 +45,7 @@ def warm(
     *,
     where: bool = False,
     soft: bool = False,
+    log: bool = False,
     progress: bool = False,
 ) -> Warmed:
     """Compile the loops that common calls need, so that no call has to wait for them.
@@ -68,6 +70,8 @@ def warm(
     soft : bool
         Whether losses are compiled for target distributions of the logits' type as well, where a spec takes
         them.
+    log : bool
+        Whether the log of the mean loss is compiled as well, with the specs that it takes.
     progress : bool
         Whether a bar is shown, where there is a terminal.
 
@@ -97,7 +101,7 @@ def warm(
     tqdm = load("tqdm", "progress is shown by tqdm").tqdm if progress else None
     if _dispatch.choose(2) == "reference":
         return Warmed(0, 0)
-    calls = list(_calls(wanted, kinds, where, soft))
+    calls = [*_calls(wanted, kinds, where, soft), *(_log_calls(wanted, kinds, where) if log else ())]
     before, _ = _counted()
     if tqdm is None:
         for _, call in calls:
@@ -149,6 +153,28 @@ def _calls(specs: list[LossSpec], kinds: list[np.dtype[Any]], where: bool, soft:
                 for kept in _masks(num_classes, where):
                     for target in _targets(logits, soft and not spec.needs_class_index):
                         yield f"loss, {kind.name}", _losses(logits, target, spec, kept)
+
+
+def _log_calls(specs: list[LossSpec], kinds: list[np.dtype[Any]], where: bool) -> Iterator[Call]:
+    """Yield what to call for the log of the mean loss, with its name."""
+    for kind in kinds:
+        for spec in specs:
+            if refused_by_log(spec):
+                continue
+            for num_classes in _LENGTHS if spec.num_classes is None else (spec.num_classes,):
+                logits = np.zeros((2, num_classes), kind)
+                for kept in _masks(num_classes, where):
+                    yield f"log of the mean loss, {kind.name}", _log_losses(logits, spec, kept)
+
+
+def _log_losses(logits: NDArray[Any], spec: LossSpec, kept: NDArray[np.bool_] | None) -> Callable[[], None]:
+    def call() -> None:
+        log_cross_entropy(logits, np.zeros(2, np.int64), spec, where=kept)
+        # unlike rows, whose shares are not 1
+        logits[0, 0] = 1
+        log_cross_entropy_grad(logits, np.zeros(2, np.int64), spec, where=kept)
+
+    return call
 
 
 def _masks(num_classes: int, where: bool) -> list[NDArray[np.bool_] | None]:

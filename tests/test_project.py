@@ -185,6 +185,9 @@ def test_a_warning_of_ours_fails_a_test(message: str, category: type[Warning]) -
 PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     # one computation in three files, which the loss alone calls
     "_compiled.py": ("tests/test_cross_entropy.py", "tests/test_fuzz.py"),
+    "_log_compiled.py": ("tests/test_log_cross_entropy.py", "tests/_kernels/test_log_rows.py"),
+    "_log_reference.py": ("tests/test_log_cross_entropy.py", "tests/test_exact_log.py"),
+    "_log_rows.py": ("tests/test_log_cross_entropy.py", "tests/_kernels/test_log_rows.py"),
     "_problem.py": ("tests/test_cross_entropy.py", "tests/test_domains.py"),
     "_reference.py": ("tests/test_cross_entropy.py", "tests/test_exact.py"),
     "_version.py": ("tests/test_project.py",),
@@ -192,6 +195,8 @@ PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "_kernels/*": ("tests/_kernels/test_family.py", "tests/test_fuzz.py"),
     # the rooms behind the public faces of the torch backend
     "torch/_*": ("tests/torch/test_functional.py", "tests/torch/test_modes.py"),
+    # a module around a function
+    "torch/modules/log_loss.py": ("tests/torch/test_log_cross_entropy.py", "tests/torch/test_modes.py"),
     # what the monitor shows and adds up
     "torch/modules/drawing.py": ("tests/torch/modules/test_monitor.py",),
     "torch/modules/statistics.py": ("tests/torch/modules/test_monitor.py",),
@@ -202,6 +207,7 @@ OF_MANY_MODULES = {
     "test_conftest.py": "the tests' own fixtures",
     "test_contributing.py": "the recipes and the files that they name",
     "test_domains.py": "every function at the ends of every field",
+    "test_exact_log.py": "the oracle of the log of the mean loss, beside test_exact.py",
     "test_fuzz.py": "backend against backend",
     "test_imports.py": "who imports whom",
     "test_private_names.py": "what files keep to themselves",

@@ -222,6 +222,14 @@ def test_masks_and_distributions_are_compiled_when_asked_for() -> None:
     assert calls == [2 * lengths, 4 * lengths, 3 * lengths, 6 * lengths]
 
 
+def test_the_log_of_the_mean_loss_is_compiled_when_asked_for() -> None:
+    specs, kinds = [sl.LossSpec(), sl.losses.focal(), sl.LossSpec(bias=np.ones(3))], [np.dtype(np.float64)]
+    names = [name for name, _ in _warm._log_calls(specs, kinds, False)]
+    assert names == ["log of the mean loss, float64"] * (len(_warm._LENGTHS) + 1)
+    sl.warm(specs, ["float64"], log=True)
+    assert sl.warm(specs, ["float64"], log=True).compiled == 0
+
+
 def test_a_spec_that_needs_labels_gets_no_distribution() -> None:
     sl.warm([sl.losses.focal()], soft=True)
 

@@ -294,3 +294,18 @@ def test_backward_twice_and_with_upstream_gradients() -> None:
     _, own = value_and_gradient(slt.log_cross_entropy, z, y, reduction="none")
     assert torch.equal(kept, again)
     torch.testing.assert_close(kept, own * factors[:, None])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_on_a_gpu(dtype: torch.dtype, reduction: Reduction) -> None:
+    z, y = problem(dtype)
+    spec, weight = LOG_SPECS["all that it takes"], torch.tensor(WEIGHTS)
+    options: dict[str, Any] = {"reduction": reduction}
+    value, gradient = value_and_gradient(
+        slt.log_cross_entropy, z.cuda(), y.cuda(), spec, sample_weight=weight.cuda(), **options
+    )
+    expected, g = value_and_gradient(slt.log_cross_entropy, z, y, spec, sample_weight=weight, **options)
+    torch.testing.assert_close(value.cpu(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient.cpu(), g)
