@@ -26,6 +26,7 @@ from .exponential import (
     MAGIC_SINGLE,
     REACH,
     Base,
+    base_of,
     double,
     log1p,
     parts,
@@ -36,7 +37,6 @@ from .simd import (
     absolute,
     ask_for,
     fma,
-    iota_singles,
     least,
     load,
     load_first_singles,
@@ -62,11 +62,25 @@ from .simd import (
     where_less,
     widened,
 )
-from .singles import BLOCK, LARGEST_FACTOR, SMALLEST, is_of_two_floats
+from .singles import (
+    BLOCK,
+    LARGEST_FACTOR,
+    SHOWN,
+    SMALLEST,
+    Ahead,
+    Pace,
+    fits_one_number,
+    is_of_two_floats,
+    share_in_singles,
+    sum_relative,
+    unit_in_singles,
+)
+from .transform import Classes, Source
 
-ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
+ALL, OTHERS, NOT_HELD, BELOW = 0, 1, 2, 3  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
 BLOCK_OF_CLASSES = BLOCK // SINGLES
+SIDE_BY_SIDE = Pace(SINGLES, 0, True)
 
 
 class Room(NamedTuple):
@@ -124,6 +138,18 @@ def _stride(rows):
     return (rows.num_classes + SINGLES - 1) // SINGLES * SINGLES
 
 
+@inlined
+def _row_of(rows, i):
+    """The classes of a row."""
+    return Classes(rows.row, _base_at(rows, i), 0, rows.num_classes, i * _stride(rows))
+
+
+@inlined
+def _copy_of(rows, i):
+    """The same of a copy in the scratch array, in whole vectors."""
+    return Classes(rows.row, i * _stride(rows), 0, _stride(rows), i * _stride(rows))
+
+
 # ---- sixteen rows in and out, turned over ----
 
 
@@ -161,11 +187,11 @@ def peaks_of(z, room, rows, skipping):
     Those take no part in the maxima. Up to sixteen classes fill the tile.
     """
     if rows.num_classes > ACROSS:
+        if skipping:
+            _copy_without(z, room, rows)
         for i in range(SINGLES):
-            base = _base_at(rows, i)
-            room.peaks[i] = _peak_along(z, base, rows.num_classes, room.skipped[i], skipping)
-            if skipping:
-                room.targets[i] = z[base + int(room.skipped[i])]
+            row, array = (_copy_of(rows, i), room.tile) if skipping else (_row_of(rows, i), z)
+            room.peaks[i] = _peak_along(array, row.base, row.count)
         return load_singles(room.peaks, 0), load_singles(room.targets, 0)
     _gather(z, rows, room.tile)
     peak = minus = target = splat_single(-np.inf)
@@ -181,27 +207,30 @@ def peaks_of(z, room, rows, skipping):
 
 
 @inlined
-def _peak_along(z, base, n, skipped, skipping):
-    peak = minus = splat_single(-np.inf)
-    skipped, place, step, k = (
-        splat_single(np.float64(skipped)),
-        iota_singles(),
-        splat_single(float(SINGLES)),
-        0,
-    )
+def _peak_along(array, base, n):
+    peak, k = splat_single(-np.inf), 0
     while k + SINGLES <= n:
-        x = load_singles(z, base + k)
-        if skipping:
-            x = where_equal(place, skipped, minus, x)
-            place = place + step
-        peak = maximum(x, peak)
+        peak = maximum(load_singles(array, base + k), peak)
         k += SINGLES
-    if k < n:
-        x = load_first_singles(z, base + k, n - k, -np.inf)
-        if skipping:
-            x = where_equal(place, skipped, minus, x)
-        peak = maximum(x, peak)
-    return max_lanes(peak)
+    # the last vector overlaps the one before
+    return max_lanes(maximum(load_singles(array, base + n - SINGLES), peak))
+
+
+@inlined
+def _copy_without(z, room, rows):
+    """Copy sixteen rows to the tile, the skipped classes at -inf: no vector has to look for them later."""
+    for i in range(SINGLES):
+        row, k = _row_of(rows, i), 0
+        while k + SINGLES <= row.count:
+            prefetch(z, row.base + SINGLES * row.count + k)
+            store_singles(room.tile, row.at + k, load_singles(z, row.base + k))
+            k += SINGLES
+        if k < row.count:
+            rest = load_first_singles(z, row.base + k, row.count - k, -np.inf)
+            store_singles(room.tile, row.at + k, rest)
+        room.targets[i] = z[row.base + int(room.skipped[i])]
+    for i in range(SINGLES):
+        room.tile[i * _stride(rows) + int(room.skipped[i])] = -np.inf
 
 
 # ---- sums ----
@@ -232,17 +261,27 @@ def sums_of(z, room, rows, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
     They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
-    OTHERS but the skipped ones, or those BELOW the maxima in ``room.peaks``. All but the last are held, as
-    sums of two floats, and the places of the results are asked for meanwhile.
+    OTHERS but the skipped ones, or ALL whose exponentials are NOT_HELD. Up to sixteen classes it may be
+    those BELOW, without the one at the number in ``room.targets``, which are not held either. Held
+    exponentials are sums of two floats, and the places of the results are asked for meanwhile.
     """
     base = _bases_of(peak)
     if rows.num_classes <= ACROSS:
         return _sums_across(room, rows, base, kind, out)
     store_singles(room.floors, 0, base.floor)
     store_singles(room.magics, 0, base.magic)
+    ahead = Ahead(out, kind != NOT_HELD)
     for i in range(SINGLES):
         own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
-        room.sums[i] = _sum_along(z, room, rows, i, own, kind, out)
+        if kind == OTHERS:
+            source, row = Source(None, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
+            pace = Pace(0, _base_at(rows, i) - row.base, True)
+            room.sums[i] = sum_relative(source, row, own, -1, True, ahead, pace)
+        else:
+            source = Source(None, z, room.tile, room.lows, None, None)
+            room.sums[i] = sum_relative(
+                source, _row_of(rows, i), own, -1, kind != NOT_HELD, ahead, SIDE_BY_SIDE
+            )
     return load(room.sums, 0), load(room.sums, WIDTH)
 
 
@@ -267,14 +306,14 @@ def _added(running, high, low, power):
 @inlined
 def _sums_across(room, rows, base, kind, out):
     a = b = splat(0.0)
-    total, peak, k = splat_single(START), load_singles(room.peaks, 0), 0
+    total, top, k = splat_single(START), load_singles(room.targets, 0), 0
     base_of_next = (rows.row + SINGLES) * rows.num_classes
     while k < rows.num_classes:
         end, running = least(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
         while k < end:
             x = load_singles(room.tile, k * SINGLES)
             if kind == BELOW:
-                x = where_equal(x, peak, splat_single(-np.inf), x)
+                x = where_equal(x, top, splat_single(-np.inf), x)
             high, low, power = parts(x, base)
             if kind != BELOW:
                 ask_for(out, base_of_next + k * SINGLES)
@@ -286,48 +325,6 @@ def _sums_across(room, rows, base, kind, out):
         a, b, total = a + first, b + second, running.total
     first, second = widened(total)
     return first - splat(START) + a, second - splat(START) + b
-
-
-@inlined
-def _sum_along(z, room, rows, i, base, kind, out):
-    """The sum of one row of up to `BLOCK` classes."""
-    running, minus = Running(splat_single(START), splat_single(0.0)), splat_single(-np.inf)
-    k, n, at, offset = 0, rows.num_classes, i * _stride(rows), _base_at(rows, i)
-    peak, skipped = splat_single(np.float64(room.peaks[i])), splat_single(np.float64(room.skipped[i]))
-    place, step = iota_singles(), splat_single(float(SINGLES))
-    while True:
-        while k + SINGLES <= n:
-            x = load_singles(z, offset + k)
-            if kind == BELOW:
-                x = where_equal(x, peak, minus, x)
-            elif kind == OTHERS:
-                x = where_equal(place, skipped, minus, x)
-                place = place + step
-            high, low, power = parts(x, base)
-            if kind != BELOW:
-                prefetch(z, offset + SINGLES * n + k)
-                ask_for(out, offset + k)
-                store_singles(room.tile, at + k, high * power)
-                store_singles(room.lows, at + k, low * power)
-            running = _added(running, high, low, power)
-            k += SINGLES
-        if k == n:
-            break
-        count = least(SINGLES, n - k)
-        x = load_first_singles(z, offset + k, count, -np.inf)
-        if kind == BELOW:
-            x = where_equal(x, peak, minus, x)
-        elif kind == OTHERS:
-            x = where_equal(place, skipped, minus, x)
-        high, low, power = parts(x, base)
-        if kind != BELOW:
-            store_singles(room.tile, at + k, high * power)
-            store_singles(room.lows, at + k, low * power)
-        running = _added(running, high, low, power)
-        k += count
-    first, second = widened(running.total - splat_single(START))
-    first_low, second_low = widened(running.error)
-    return sum_lanes((first + first_low) + (second + second_low))
 
 
 @helper
@@ -393,10 +390,10 @@ def write_scaled(room, rows, out, first, second):
             e = load_singles(tile, at + k)
             store_singles(out, offset + k, fma(e, f, fma(load_singles(lows, at + k), f, e * f_low)))
             k += SINGLES
-        if k < n:
+        if k < n:  # the last vector overlaps the one before: a masked store costs more
+            k = n - SINGLES
             e = load_singles(tile, at + k)
-            value = fma(e, f, fma(load_singles(lows, at + k), f, e * f_low))
-            store_first_singles(out, offset + k, n - k, value)
+            store_singles(out, offset + k, fma(e, f, fma(load_singles(lows, at + k), f, e * f_low)))
 
 
 @helper
@@ -455,11 +452,10 @@ def halves_of(z, out, room, rows):
     large = is_large(peak)
     if large:
         first, second = sums_of_large(z, room, rows, peak, first, second)
-    high, low, power = parts(near, _bases_of(near))
-    tops, top_lows = widened(high * power), widened(low * power)
+    tops = _tops_of(near)
     powers, peaks, owns, targets = widened(power_near(near)), widened(peak), widened(own), widened(target)
-    a = _half(first, tops[0] + top_lows[0], powers[0], peaks[0], owns[0], targets[0], large)
-    b = _half(second, tops[1] + top_lows[1], powers[1], peaks[1], owns[1], targets[1], large)
+    a = _half(first, tops[0], powers[0], peaks[0], owns[0], targets[0], large)
+    b = _half(second, tops[1], powers[1], peaks[1], owns[1], targets[1], large)
     return a, b
 
 
@@ -492,45 +488,105 @@ def softmax_of_sixteen(z, out, room, rows):
 def _log_normalisers(z, room, rows):
     """Return the maxima of sixteen rows and log sum exp(z - max), in float64.
 
-    The maximum's own 1 is kept out of the sum. What is below it is relative to its own maximum, and keeps its
-    digits however little it is.
+    The maximum's own 1 is kept out of the sum. Up to sixteen classes what is below it is relative to its own
+    maximum, and keeps its digits however little it is. Of more classes a row that its maximum dominates is
+    summed a second time.
     """
-    peak, _ = peaks_of(z, room, rows, False)
-    store_singles(room.peaks, 0, peak)
-    below, ties = _below(z, room, rows, peak)
-    first, second = sums_of(z, room, rows, below, BELOW, z)
-    first_peak, second_peak = widened(peak)
-    first_power, second_power = widened(power_near(below))
-    first_ties, second_ties = widened(ties)
-    first = first * units_of(first_power, first_peak) + first_ties
-    second = second * units_of(second_power, second_peak) + second_ties
+    if rows.num_classes <= ACROSS:
+        peak, first, second = _rests_across(z, room, rows)
+    else:
+        peak, first, second = _rests_along(z, room, rows)
     if is_large(peak):
+        store_singles(room.peaks, 0, peak)
         first, second = _rests_of_large(z, room, rows, first, second)
+    first_peak, second_peak = widened(peak)
     return first_peak, second_peak, log1p(first), log1p(second)
 
 
 @inlined
-def _below(z, room, rows, peak):
-    """Return each row's largest logit below its maximum, and how many more than one are at it."""
-    one, zero, minus = splat_single(1.0), splat_single(0.0), splat_single(-np.inf)
-    if rows.num_classes <= ACROSS:
-        below, ties = splat_single(-LARGEST), splat_single(-1.0)
-        for k in range(rows.num_classes):
-            x = load_singles(room.tile, k * SINGLES)
-            ties += where_equal(x, peak, one, zero)
-            below = maximum(where_equal(x, peak, minus, x), below)
-        return below, ties
-    for i in range(SINGLES):
-        own, k, offset = splat_single(np.float64(room.peaks[i])), 0, _base_at(rows, i)
-        below, ties = splat_single(-LARGEST), zero
-        while k < rows.num_classes:
-            x = load_first_singles(z, offset + k, least(SINGLES, rows.num_classes - k), np.nan)
-            ties += where_equal(x, own, one, zero)
-            below = maximum(where_equal(x, own, minus, x), below)
+def _rests_across(z, room, rows):
+    """Return the maxima of rows in lanes, and the exponentials without one at the maximum."""
+    _gather(z, rows, room.tile)
+    peak = second_peak = splat_single(-np.inf)
+    for k in range(rows.num_classes):
+        x = load_singles(room.tile, k * SINGLES)
+        second_peak = maximum(where_less(x, peak, x, peak), second_peak)
+        peak = maximum(x, peak)
+    # where two are at the maximum, all are summed and 1 is taken off: nothing is lost by that
+    top = where_equal(second_peak, peak, splat_single(np.nan), peak)
+    twice = where_equal(second_peak, peak, splat_single(1.0), splat_single(0.0))
+    store_singles(room.targets, 0, top)
+    below = maximum(second_peak, splat_single(-LARGEST))
+    first, second = sums_of(z, room, rows, below, BELOW, z)
+    first_unit, second_unit = _units(below, peak)
+    first_twice, second_twice = widened(twice)
+    return peak, first * first_unit - first_twice, second * second_unit - second_twice
+
+
+@inlined
+def _rests_along(z, room, rows):
+    """The same of rows that lie along the lanes."""
+    peak, _ = peaks_of(z, room, rows, False)
+    first, second = sums_of(z, room, rows, peak, NOT_HELD, z)
+    first_top, second_top = _tops_of(peak)
+    first_unit, second_unit = _units(peak, peak)
+    first, second = (first - first_top) * first_unit, (second - second_top) * second_unit
+    zero, one, shown = splat(0.0), splat(1.0), splat(SHOWN)
+    hidden = maximum(where_less(first, shown, one, zero), where_less(second, shown, one, zero))
+    if max_lanes(hidden) > 0.0:
+        first, second = _rests_of_confident(z, room, rows, first, second)
+    return peak, first, second
+
+
+@inlined
+def _tops_of(peak):
+    """The exponentials of the maxima, as they are in the sums relative to the powers near them."""
+    high, low, power = parts(peak, _bases_of(peak))
+    first, second = widened(high * power)
+    first_low, second_low = widened(low * power)
+    return first + first_low, second + second_low
+
+
+@inlined
+def _units(near, peak):
+    """`units_of` sums relative to the powers near ``near``, of sixteen lanes."""
+    first_power, second_power = widened(power_near(near))
+    first_peak, second_peak = widened(peak)
+    return units_of(first_power, first_peak), units_of(second_power, second_peak)
+
+
+@helper
+def _rests_of_confident(z, room, rows, first, second):
+    """Sum the exponentials below the maxima again, where these leave little beside them."""
+    store(room.sums, 0, first)
+    store(room.sums, WIDTH, second)
+    for i in range(rows.count):
+        if room.sums[i] < SHOWN and abs(room.peaks[i]) <= LARGEST:
+            room.sums[i] = _rest_along(z, _base_at(rows, i), rows.num_classes, np.float64(room.peaks[i]))
+    return load(room.sums, 0), load(room.sums, WIDTH)
+
+
+@inlined
+def _rest_along(z, base, n, peak):
+    """Return the sum of exp(z - peak) below the maximum, relative to the largest below."""
+    top, minus, below, k = splat_single(peak), splat_single(-np.inf), splat_single(-LARGEST), 0
+    while k < n:
+        x = load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf)
+        below = maximum(where_equal(x, top, minus, x), below)
+        k += SINGLES
+    near, k = np.float64(max_lanes(below)), 0
+    own, total, a, b = base_of(near), splat_single(START), splat(0.0), splat(0.0)
+    while k < n:
+        end, running = least(k + BLOCK, n), Running(total, splat_single(0.0))
+        while k < end:
+            x = load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf)
+            high, low, power = parts(where_equal(x, top, minus, x), own)
+            running = _added(running, high, low, power)
             k += SINGLES
-        room.floors[i] = max_lanes(below)
-        room.magics[i] = sum_lanes(ties) - np.float32(1.0)
-    return load_singles(room.floors, 0), load_singles(room.magics, 0)
+        first, second = widened(running.error)
+        a, b, total = a + first, b + second, running.total
+    first, second = widened(total - splat_single(START))
+    return sum_lanes((first + a) + (second + b)) * share_in_singles(near, peak) * unit_in_singles(peak)
 
 
 @helper
@@ -571,13 +627,36 @@ def log_softmax_of_sixteen(z, out, room, rows):
     store(room.sums, 0, first)
     store(room.sums, WIDTH, second)
     for i in range(rows.count):
-        m, minus = splat(np.float64(room.peaks[i])), splat(room.sums[i])
-        offset, k, n = _base_at(rows, i), 0, rows.num_classes
-        while k < n:
-            count = least(SINGLES, n - k)
-            a, b = widened(load_first_singles(z, offset + k, count, 0.0))
-            store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
-            k += SINGLES
+        peak, log_total, offset = np.float64(room.peaks[i]), room.sums[i], _base_at(rows, i)
+        if fits_one_number(peak, log_total):
+            _write_less(z, out, offset, rows.num_classes, splat(peak + log_total))
+        else:
+            _write_apart(z, out, offset, rows.num_classes, peak, log_total)
+
+
+@inlined
+def _write_less(z, out, offset, n, both):
+    """out = z - both of a row, rounded once."""
+    k, last = 0, offset + n - SINGLES
+    # the last vector overlaps the one before, which may be written where it is read
+    a_last, b_last = widened(load_singles(z, last))
+    while k + SINGLES <= n:
+        a, b = widened(load_singles(z, offset + k))
+        store_singles(out, offset + k, narrowed(a - both, b - both))
+        k += SINGLES
+    if k < n:
+        store_singles(out, last, narrowed(a_last - both, b_last - both))
+
+
+@helper
+def _write_apart(z, out, offset, n, peak, log_total):
+    """The same with a difference more, where one number is not enough for both."""
+    m, minus, k = splat(peak), splat(log_total), 0
+    while k < n:
+        count = least(SINGLES, n - k)
+        a, b = widened(load_first_singles(z, offset + k, count, 0.0))
+        store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
+        k += SINGLES
 
 
 @inlined
