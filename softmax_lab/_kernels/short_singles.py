@@ -26,7 +26,6 @@ from .exponential import (
     MAGIC_SINGLE,
     REACH,
     Base,
-    base_of,
     double,
     log1p,
     parts,
@@ -53,7 +52,6 @@ from .simd import (
     splat_single,
     store,
     store_first,
-    store_first_singles,
     store_quad,
     store_singles,
     store_some_quad,
@@ -65,19 +63,16 @@ from .simd import (
 from .singles import (
     BLOCK,
     LARGEST_FACTOR,
-    SHOWN,
     SMALLEST,
     Ahead,
     Pace,
     fits_one_number,
     is_of_two_floats,
-    share_in_singles,
     sum_relative,
-    unit_in_singles,
 )
 from .transform import Classes, Source
 
-ALL, OTHERS, NOT_HELD, BELOW = 0, 1, 2, 3  # kinds of sums
+ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
 BLOCK_OF_CLASSES = BLOCK // SINGLES
 SIDE_BY_SIDE = Pace(SINGLES, 0, True)
@@ -261,27 +256,26 @@ def sums_of(z, room, rows, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
     They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
-    OTHERS but the skipped ones, or ALL whose exponentials are NOT_HELD. Up to sixteen classes it may be
-    those BELOW, without the one at the number in ``room.targets``, which are not held either. Held
-    exponentials are sums of two floats, and the places of the results are asked for meanwhile.
+    OTHERS but the skipped ones, or those BELOW, without the one at the number in ``room.targets``. All but
+    the last are held, as sums of two floats, and the places of the results are asked for meanwhile.
     """
     base = _bases_of(peak)
     if rows.num_classes <= ACROSS:
         return _sums_across(room, rows, base, kind, out)
     store_singles(room.floors, 0, base.floor)
     store_singles(room.magics, 0, base.magic)
-    ahead = Ahead(out, kind != NOT_HELD)
+    ahead = Ahead(out, True)
     for i in range(SINGLES):
         own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
         if kind == OTHERS:
             source, row = Source(None, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
             pace = Pace(0, _base_at(rows, i) - row.base, True)
             room.sums[i] = sum_relative(source, row, own, -1, True, ahead, pace)
+        elif kind == BELOW:
+            room.sums[i] = _sum_below(z, _row_of(rows, i), room.targets[i], own)
         else:
             source = Source(None, z, room.tile, room.lows, None, None)
-            room.sums[i] = sum_relative(
-                source, _row_of(rows, i), own, -1, kind != NOT_HELD, ahead, SIDE_BY_SIDE
-            )
+            room.sums[i] = sum_relative(source, _row_of(rows, i), own, -1, True, ahead, SIDE_BY_SIDE)
     return load(room.sums, 0), load(room.sums, WIDTH)
 
 
@@ -325,6 +319,32 @@ def _sums_across(room, rows, base, kind, out):
         a, b, total = a + first, b + second, running.total
     first, second = widened(total)
     return first - splat(START) + a, second - splat(START) + b
+
+
+@inlined
+def _sum_below(z, row, top, own):
+    """The sum of one row, without what is at ``top``, relative to a `Base` of its own."""
+    top, minus, k = splat_single(np.float64(top)), splat_single(-np.inf), 0
+    base, n, full = row.base, row.count, row.count - row.count % SINGLES
+    running, a, b = Running(splat_single(START), splat_single(0.0)), splat(0.0), splat(0.0)
+    while k < full:
+        end = least(k + BLOCK, full)
+        while k < end:
+            prefetch(z, base + SINGLES * n + k)
+            x = where_equal(load_singles(z, base + k), top, minus, load_singles(z, base + k))
+            high, low, power = parts(x, own)
+            running = _added(running, high, low, power)
+            k += SINGLES
+        if k < full:
+            first, second = widened(running.error)
+            a, b, running = a + first, b + second, Running(running.total, splat_single(0.0))
+    if k < n:
+        x = load_first_singles(z, base + k, n - k, -np.inf)
+        high, low, power = parts(where_equal(x, top, minus, x), own)
+        running = _added(running, high, low, power)
+    first, second = widened(running.total - splat_single(START))
+    first_error, second_error = widened(running.error)
+    return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
 
 
 @helper
@@ -452,10 +472,11 @@ def halves_of(z, out, room, rows):
     large = is_large(peak)
     if large:
         first, second = sums_of_large(z, room, rows, peak, first, second)
-    tops = _tops_of(near)
+    high, low, power = parts(near, _bases_of(near))
+    tops, top_lows = widened(high * power), widened(low * power)
     powers, peaks, owns, targets = widened(power_near(near)), widened(peak), widened(own), widened(target)
-    a = _half(first, tops[0], powers[0], peaks[0], owns[0], targets[0], large)
-    b = _half(second, tops[1], powers[1], peaks[1], owns[1], targets[1], large)
+    a = _half(first, tops[0] + top_lows[0], powers[0], peaks[0], owns[0], targets[0], large)
+    b = _half(second, tops[1] + top_lows[1], powers[1], peaks[1], owns[1], targets[1], large)
     return a, b
 
 
@@ -488,105 +509,59 @@ def softmax_of_sixteen(z, out, room, rows):
 def _log_normalisers(z, room, rows):
     """Return the maxima of sixteen rows and log sum exp(z - max), in float64.
 
-    The maximum's own 1 is kept out of the sum. Up to sixteen classes what is below it is relative to its own
-    maximum, and keeps its digits however little it is. Of more classes a row that its maximum dominates is
-    summed a second time.
+    The maximum's own 1 is kept out of the sum. What is below it is relative to its own maximum, and keeps its
+    digits however little it is.
     """
-    if rows.num_classes <= ACROSS:
-        peak, first, second = _rests_across(z, room, rows)
-    else:
-        peak, first, second = _rests_along(z, room, rows)
+    peak, second_peak = _two_peaks(z, room, rows)
+    # where two are at the maximum, all are summed and 1 is taken off: nothing is lost by that
+    store_singles(room.targets, 0, where_equal(second_peak, peak, splat_single(np.nan), peak))
+    first_twice, second_twice = widened(where_equal(second_peak, peak, splat_single(1.0), splat_single(0.0)))
+    below = maximum(second_peak, splat_single(-LARGEST))
+    first, second = sums_of(z, room, rows, below, BELOW, z)
+    first_power, second_power = widened(power_near(below))
+    first_peak, second_peak = widened(peak)
+    first = first * units_of(first_power, first_peak) - first_twice
+    second = second * units_of(second_power, second_peak) - second_twice
     if is_large(peak):
         store_singles(room.peaks, 0, peak)
         first, second = _rests_of_large(z, room, rows, first, second)
-    first_peak, second_peak = widened(peak)
     return first_peak, second_peak, log1p(first), log1p(second)
 
 
 @inlined
-def _rests_across(z, room, rows):
-    """Return the maxima of rows in lanes, and the exponentials without one at the maximum."""
-    _gather(z, rows, room.tile)
-    peak = second_peak = splat_single(-np.inf)
-    for k in range(rows.num_classes):
-        x = load_singles(room.tile, k * SINGLES)
-        second_peak = maximum(where_less(x, peak, x, peak), second_peak)
-        peak = maximum(x, peak)
-    # where two are at the maximum, all are summed and 1 is taken off: nothing is lost by that
-    top = where_equal(second_peak, peak, splat_single(np.nan), peak)
-    twice = where_equal(second_peak, peak, splat_single(1.0), splat_single(0.0))
-    store_singles(room.targets, 0, top)
-    below = maximum(second_peak, splat_single(-LARGEST))
-    first, second = sums_of(z, room, rows, below, BELOW, z)
-    first_unit, second_unit = _units(below, peak)
-    first_twice, second_twice = widened(twice)
-    return peak, first * first_unit - first_twice, second * second_unit - second_twice
+def _two_peaks(z, room, rows):
+    """Return each row's largest logit and the largest of the others. Up to sixteen classes fill the tile."""
+    peak = second = splat_single(-np.inf)
+    if rows.num_classes <= ACROSS:
+        _gather(z, rows, room.tile)
+        for k in range(rows.num_classes):
+            peak, second = _with_peak(peak, second, load_singles(room.tile, k * SINGLES))
+        return peak, second
+    for i in range(SINGLES):
+        room.peaks[i], room.targets[i] = _two_peaks_along(z, _base_at(rows, i), rows.num_classes)
+    return load_singles(room.peaks, 0), load_singles(room.targets, 0)
 
 
 @inlined
-def _rests_along(z, room, rows):
-    """The same of rows that lie along the lanes."""
-    peak, _ = peaks_of(z, room, rows, False)
-    first, second = sums_of(z, room, rows, peak, NOT_HELD, z)
-    first_top, second_top = _tops_of(peak)
-    first_unit, second_unit = _units(peak, peak)
-    first, second = (first - first_top) * first_unit, (second - second_top) * second_unit
-    zero, one, shown = splat(0.0), splat(1.0), splat(SHOWN)
-    hidden = maximum(where_less(first, shown, one, zero), where_less(second, shown, one, zero))
-    if max_lanes(hidden) > 0.0:
-        first, second = _rests_of_confident(z, room, rows, first, second)
-    return peak, first, second
+def _with_peak(peak, second, x):
+    return maximum(x, peak), maximum(where_less(x, peak, x, peak), second)
 
 
 @inlined
-def _tops_of(peak):
-    """The exponentials of the maxima, as they are in the sums relative to the powers near them."""
-    high, low, power = parts(peak, _bases_of(peak))
-    first, second = widened(high * power)
-    first_low, second_low = widened(low * power)
-    return first + first_low, second + second_low
-
-
-@inlined
-def _units(near, peak):
-    """`units_of` sums relative to the powers near ``near``, of sixteen lanes."""
-    first_power, second_power = widened(power_near(near))
-    first_peak, second_peak = widened(peak)
-    return units_of(first_power, first_peak), units_of(second_power, second_peak)
-
-
-@helper
-def _rests_of_confident(z, room, rows, first, second):
-    """Sum the exponentials below the maxima again, where these leave little beside them."""
-    store(room.sums, 0, first)
-    store(room.sums, WIDTH, second)
-    for i in range(rows.count):
-        if room.sums[i] < SHOWN and abs(room.peaks[i]) <= LARGEST:
-            room.sums[i] = _rest_along(z, _base_at(rows, i), rows.num_classes, np.float64(room.peaks[i]))
-    return load(room.sums, 0), load(room.sums, WIDTH)
-
-
-@inlined
-def _rest_along(z, base, n, peak):
-    """Return the sum of exp(z - peak) below the maximum, relative to the largest below."""
-    top, minus, below, k = splat_single(peak), splat_single(-np.inf), splat_single(-LARGEST), 0
-    while k < n:
-        x = load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf)
-        below = maximum(where_equal(x, top, minus, x), below)
+def _two_peaks_along(z, base, n):
+    peak = second = splat_single(-np.inf)
+    k = 0
+    while k + SINGLES <= n:
+        peak, second = _with_peak(peak, second, load_singles(z, base + k))
         k += SINGLES
-    near, k = np.float64(max_lanes(below)), 0
-    own, total, a, b = base_of(near), splat_single(START), splat(0.0), splat(0.0)
-    while k < n:
-        end, running = least(k + BLOCK, n), Running(total, splat_single(0.0))
-        while k < end:
-            x = load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf)
-            high, low, power = parts(where_equal(x, top, minus, x), own)
-            running = _added(running, high, low, power)
-            k += SINGLES
-        first, second = widened(running.error)
-        a, b, total = a + first, b + second, running.total
-    first, second = widened(total - splat_single(START))
-    return sum_lanes((first + a) + (second + b)) * share_in_singles(near, peak) * unit_in_singles(peak)
+    if k < n:
+        x = load_first_singles(z, base + k, n - k, -np.inf)
+        peak, second = _with_peak(peak, second, x)
+    largest = max_lanes(peak)
+    top, one, zero = splat_single(np.float64(largest)), splat_single(1.0), splat_single(0.0)
+    if sum_lanes(where_equal(peak, top, one, zero)) > 1.0:
+        return largest, largest
+    return largest, max_lanes(where_equal(peak, top, second, peak))
 
 
 @helper
@@ -631,7 +606,7 @@ def log_softmax_of_sixteen(z, out, room, rows):
         if fits_one_number(peak, log_total):
             _write_less(z, out, offset, rows.num_classes, splat(peak + log_total))
         else:
-            _write_apart(z, out, offset, rows.num_classes, peak, log_total)
+            _write_apart(z, out, offset, rows.num_classes, splat(peak), splat(log_total))
 
 
 @inlined
@@ -649,14 +624,16 @@ def _write_less(z, out, offset, n, both):
 
 
 @helper
-def _write_apart(z, out, offset, n, peak, log_total):
+def _write_apart(z, out, offset, n, m, minus):
     """The same with a difference more, where one number is not enough for both."""
-    m, minus, k = splat(peak), splat(log_total), 0
-    while k < n:
-        count = least(SINGLES, n - k)
-        a, b = widened(load_first_singles(z, offset + k, count, 0.0))
-        store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
+    k, last = 0, offset + n - SINGLES
+    a_last, b_last = widened(load_singles(z, last))
+    while k + SINGLES <= n:
+        a, b = widened(load_singles(z, offset + k))
+        store_singles(out, offset + k, narrowed(a - m - minus, b - m - minus))
         k += SINGLES
+    if k < n:
+        store_singles(out, last, narrowed(a_last - m - minus, b_last - m - minus))
 
 
 @inlined
