@@ -10,7 +10,7 @@ from pathlib import Path
 
 import softmax_lab as sl
 
-__all__ = ["circumstances", "limit_threads", "now", "processor", "versions"]
+__all__ = ["circumstances", "limit_threads", "narrower", "now", "processor", "vectors", "versions"]
 
 TIMED = ("softmax-lab", "numpy", "numba", "scipy", "torch", "jax", "tensorflow")
 
@@ -32,6 +32,41 @@ def versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return f"python {platform.python_version()}, " + ", ".join(found)
+
+
+def _features() -> dict[str, bool]:
+    """Return what the processor can do, as LLVM names it."""
+    import llvmlite.binding as llvm
+
+    return dict(llvm.get_host_cpu_features())
+
+
+def _own_width(features: dict[str, bool]) -> int:
+    if features.get("avx512f"):
+        return 512
+    return 256 if features.get("avx2") else 128
+
+
+def vectors() -> str:
+    """Return the bits of a vector of the loops: "512", or "256 of 512" where the compiler may not use all."""
+    import numba
+
+    own, told = _own_width(_features()), str(numba.config.CPU_FEATURES or "")  # type: ignore[attr-defined]
+    return f"256 of {own}" if own > 256 and "-avx512f" in told.split(",") else str(own)
+
+
+def narrower(folder: Path) -> dict[str, str]:
+    """Return the environment in which Numba compiles for vectors of 256 bits: without AVX-512.
+
+    What it compiles is kept in ``folder``. Numba reads both when it is imported. LLVM's ``prefer-256-bit``
+    would change nothing: the loops say how wide their vectors are.
+    """
+    taken = ("avx512", "avx10", "evex512")
+    features = [
+        f"{'+' if on and not name.startswith(taken) else '-'}{name}"
+        for name, on in sorted(_features().items())
+    ]
+    return os.environ | {"NUMBA_CPU_FEATURES": ",".join(features), "NUMBA_CACHE_DIR": str(folder)}
 
 
 def now() -> str:

@@ -5,16 +5,25 @@ the other on each shape, after a warm-up. A time is the median of at least seven
 out-of-place copy of the same array (each byte read once and written once) says how far from the memory's own
 speed it is. Rows are appended to ``experiments/results/cpu.csv`` as they come: a run that is killed keeps
 what it has.
+
+``--threads 1`` measures on one thread. ``--vectors 256`` has the loops compiled without AVX-512, on a
+processor that has it; the peers stay as they are. ``vectors`` is empty in rows from before there was a
+choice: those are of the processor's own width.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +45,7 @@ SWEEP = tuple((max(1, (1 << 22) // k), k) for k in (2, 8, 32, 128, 512, 2048, 81
 DTYPES = ("float32", "float64")
 MOST_EXACT = 200_000  # classes beyond which exact values would take longer than all measurements
 COLUMNS = (
-    *("when", "processor", "threads", "versions"),
+    *("when", "processor", "threads", "vectors", "versions"),
     *("task", "dtype", "n", "k", "provider"),
     *("ms", "ms_20", "ms_80", "repeats", "copies", "max_ulp"),
 )
@@ -74,13 +83,18 @@ def make_problem(n: int, k: int, dtype: str, seed: int = 0) -> Problem:
 
 
 def copy(problem: Problem) -> dict[str, Call]:
-    """Return the floor: two threads, each of which copies a half of the rows."""
-    half = len(problem.logits) // 2
+    """Return the floor: each thread copies its part of the rows."""
+    threads = sl.get_num_threads()
+    edges = [len(problem.logits) * i // threads for i in range(threads + 1)]
+    parts = [slice(*ends) for ends in pairwise(edges)]
 
     def run() -> Array:
-        waiting = _pool().submit(np.copyto, problem.out[:half], problem.logits[:half])
-        np.copyto(problem.out[half:], problem.logits[half:])
-        waiting.result()
+        waiting = [
+            _pool(threads).submit(np.copyto, problem.out[part], problem.logits[part]) for part in parts[:-1]
+        ]
+        np.copyto(problem.out[parts[-1]], problem.logits[parts[-1]])
+        for part in waiting:
+            part.result()
         return problem.out
 
     return dict.fromkeys(TASKS, run)
@@ -209,9 +223,9 @@ TASKS = ("loss", "softmax", "log_softmax")
 
 
 @cache
-def _pool() -> Executor:
-    """Return one more thread than the caller's own, for the copy."""
-    return ThreadPoolExecutor(1)
+def _pool(threads: int) -> Executor:
+    """Return all threads but the caller's own, for the copy."""
+    return ThreadPoolExecutor(max(1, threads - 1))
 
 
 def worst_ulp(task: str, problem: Problem, result: Array) -> float:
@@ -236,7 +250,7 @@ def rows_of(
     The copy comes first: every time is also a multiple of it.
     """
     problem = make_problem(*shape, dtype)
-    common = {"dtype": dtype, "n": shape[0], "k": shape[1]}
+    common = {"vectors": machine.vectors(), "dtype": dtype, "n": shape[0], "k": shape[1]}
     floor = float(np.median(measure(copy(problem)["loss"], budget=budget)))
     for provider in providers:
         try:
@@ -277,6 +291,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _command.add_shapes(parser)
     _command.add_budget(parser, 0.5)
+    parser.add_argument(
+        "--vectors",
+        type=int,
+        choices=(256,),
+        help="bits of the loops' vectors, where the processor has more (default: its own)",
+    )
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -302,7 +322,21 @@ BENCHMARK = Benchmark(
     jobs,
     line,
 )
-main = BENCHMARK.main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status.
+
+    Narrower vectors take a process of their own: Numba is told of them when it is imported.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = BENCHMARK.parse(given)
+    if options.vectors is None or machine.vectors().split()[0] == str(options.vectors):
+        BENCHMARK.run(options)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "experiments.benchmarks.cpu", *given]
+        return subprocess.run(command, env=machine.narrower(Path(folder)), check=False).returncode
 
 
 if __name__ == "__main__":

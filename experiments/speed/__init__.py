@@ -12,6 +12,7 @@ from .loops import CONSTANTS, LISTINGS, constant, listing, polynomial_error, red
 from .on_demand import cost, store_traffic, store_words
 from .other_tables import autograd, family_costs, family_scatter, half_precision, linear_layers, product_gains
 from .pictures import LOOK, accuracy_picture, bandwidth_picture, classes_picture, cost_picture
+from .roundings import rounding_curve, rounding_picture
 from .stored import FLOOR, KEY, OURS, PEERS, PLACE, TASKS, circumstances, copy_scatter, origin, read, spread
 from .targets import AIMS, aims
 from .threads import scaling, scaling_picture, scaling_words, sweeps, thread_table
@@ -51,6 +52,8 @@ __all__ = [
     "product_gains",
     "read",
     "reduction",
+    "rounding_curve",
+    "rounding_picture",
     "scaling",
     "scaling_picture",
     "scaling_words",

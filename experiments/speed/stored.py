@@ -20,26 +20,35 @@ KEY = ["task", "dtype", "n", "k", "provider"]
 PLACE = ["dtype", "n", "k"]
 
 
-def read(path: Path = cpu.RESULTS, *, threads: int = 2, processor: str = "") -> pd.DataFrame:
+def read(
+    path: Path = cpu.RESULTS, *, threads: int = 2, processor: str = "", vectors: int | None = None
+) -> pd.DataFrame:
     """Return the newest measurement of each (task, dtype, N, K, provider).
 
     Its nanoseconds a logit are in the column ``ns``.
 
     Of all rows those with ``threads`` threads count, from the named processor, or else from the one that was
-    measured last. The benchmark times two copies of a shape: one before everything, which its file counts in,
-    and one among the providers, which has a row. ``copies`` is the multiple of the second, so that one shape
-    has one unit everywhere; ``copies_before`` that of the first.
+    measured last, with its own vectors or with narrower ones of ``vectors`` bits. The benchmark times two
+    copies of a shape: one before everything, which its file counts in, and one among the providers, which has
+    a row. ``copies`` is the multiple of the second, so that one shape has one unit everywhere;
+    ``copies_before`` that of the first.
 
     Raises
     ------
     ValueError
-        Where the file is not one of the benchmark's, or holds nothing for that number of threads (and that
-        processor).
+        Where the file is not one of the benchmark's, or holds nothing for that number of threads, that
+        processor or that width.
     """
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, dtype={"vectors": str})
     if missing := [name for name in cpu.COLUMNS if name not in table]:
         raise ValueError(
             f"{path.name} must have the columns of experiments.benchmarks.cpu; it lacks {', '.join(missing)}"
+        )
+    table = table[_have(table["vectors"].fillna(""), vectors)]
+    if table.empty:
+        raise ValueError(
+            f"{path.name} must hold rows of {vectors or 'the own'} bits: "
+            f"{advice('' if vectors is None else f'--vectors {vectors}')}"
         )
     here = table[table["processor"] == processor] if processor else table
     own = here[here["threads"] == threads].sort_values("when", kind="stable")
@@ -55,6 +64,11 @@ def read(path: Path = cpu.RESULTS, *, threads: int = 2, processor: str = "") -> 
     return own.assign(
         ns=1e6 * own["ms"] / (own["n"] * own["k"]), copies_before=own["copies"], copies=copies
     ).reset_index(drop=True)
+
+
+def _have(width: pd.Series, vectors: int | None) -> pd.Series:
+    """Whether rows are of a processor's own vectors, or of so many bits where it has more."""
+    return ~width.str.contains(" of ") if vectors is None else width.str.startswith(f"{vectors} of ")
 
 
 def advice(options: str) -> str:

@@ -49,12 +49,15 @@ from .simd import (
     where_equal,
 )
 from .singles import (
+    SHOWN,
     Ahead,
     anew_in_singles,
     excess_in_singles,
     exponentials_in_singles,
+    fits_one_number,
     index_in_singles,
     is_of_two_floats,
+    less_in_singles,
     scaled_in_singles,
     share_in_singles,
     unit_in_singles,
@@ -552,7 +555,7 @@ def shows_rest(source, total):
 @inlined_overload(shows_rest)
 def _shows_rest(source, total):
     if in_singles(source):
-        return lambda source, total: total >= 1.25
+        return lambda source, total: total >= 1.0 + SHOWN
     return lambda source, total: total >= 2.0
 
 
@@ -572,9 +575,34 @@ def _log_normaliser(source, peaks, sums, row, num_classes):
     return peak, math.log1p(rest_of(source, row, -1, num_classes, peak))
 
 
-@inlined
 def _logarithms(source, chunk, out, peak, log_total, streaming):
     """out = (u T - peak) / T - log_total over a chunk, -inf where the mask is False."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_logarithms)
+def _choose_logarithms(source, chunk, out, peak, log_total, streaming):
+    if not in_singles(source):
+        return lambda source, chunk, out, peak, log_total, streaming: _logarithms_in_lanes(
+            source, chunk, out, peak, log_total, streaming
+        )
+
+    def in_sixteen_lanes(source, chunk, out, peak, log_total, streaming):
+        if fits_one_number(peak, log_total):
+            less_in_singles(source, chunk, out, peak + log_total, streaming)
+        else:
+            _logarithms_seldom(source, chunk, out, peak, log_total, streaming)
+
+    return in_sixteen_lanes
+
+
+@helper
+def _logarithms_seldom(source, chunk, out, peak, log_total, streaming):
+    _logarithms_in_lanes(source, chunk, out, peak, log_total, streaming)
+
+
+@inlined
+def _logarithms_in_lanes(source, chunk, out, peak, log_total, streaming):
     k, n, offset = 0, chunk.count, offset_of(chunk)
     line = until_line(out, offset, n, streaming)
     m, minus = splat(peak), splat(log_total)

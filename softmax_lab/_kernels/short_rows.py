@@ -80,7 +80,8 @@ from .transform import (
 
 # Rows of at most this many classes go through here: beyond it turning tiles over costs more than it saves.
 MOST_CLASSES = 48
-MOST_IN_SINGLES = 128  # the same in sixteen lanes
+# The same in sixteen lanes: beyond it what is held of sixteen rows leaves the first-level cache.
+MOST_IN_SINGLES = 384
 
 
 # ---- eight rows in and out ----

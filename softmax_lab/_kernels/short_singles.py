@@ -36,7 +36,6 @@ from .simd import (
     absolute,
     ask_for,
     fma,
-    iota_singles,
     least,
     load,
     load_first_singles,
@@ -53,7 +52,6 @@ from .simd import (
     splat_single,
     store,
     store_first,
-    store_first_singles,
     store_quad,
     store_singles,
     store_some_quad,
@@ -62,11 +60,22 @@ from .simd import (
     where_less,
     widened,
 )
-from .singles import BLOCK, LARGEST_FACTOR, SMALLEST, is_of_two_floats
+from .singles import (
+    BLOCK,
+    LARGEST_FACTOR,
+    SMALLEST,
+    Ahead,
+    Pace,
+    fits_one_number,
+    is_of_two_floats,
+    sum_relative,
+)
+from .transform import Classes, Source
 
 ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
 BLOCK_OF_CLASSES = BLOCK // SINGLES
+SIDE_BY_SIDE = Pace(SINGLES, 0, True)
 
 
 class Room(NamedTuple):
@@ -124,6 +133,18 @@ def _stride(rows):
     return (rows.num_classes + SINGLES - 1) // SINGLES * SINGLES
 
 
+@inlined
+def _row_of(rows, i):
+    """The classes of a row."""
+    return Classes(rows.row, _base_at(rows, i), 0, rows.num_classes, i * _stride(rows))
+
+
+@inlined
+def _copy_of(rows, i):
+    """The same of a copy in the scratch array, in whole vectors."""
+    return Classes(rows.row, i * _stride(rows), 0, _stride(rows), i * _stride(rows))
+
+
 # ---- sixteen rows in and out, turned over ----
 
 
@@ -161,11 +182,11 @@ def peaks_of(z, room, rows, skipping):
     Those take no part in the maxima. Up to sixteen classes fill the tile.
     """
     if rows.num_classes > ACROSS:
+        if skipping:
+            _copy_without(z, room, rows)
         for i in range(SINGLES):
-            base = _base_at(rows, i)
-            room.peaks[i] = _peak_along(z, base, rows.num_classes, room.skipped[i], skipping)
-            if skipping:
-                room.targets[i] = z[base + int(room.skipped[i])]
+            row, array = (_copy_of(rows, i), room.tile) if skipping else (_row_of(rows, i), z)
+            room.peaks[i] = _peak_along(array, row.base, row.count)
         return load_singles(room.peaks, 0), load_singles(room.targets, 0)
     _gather(z, rows, room.tile)
     peak = minus = target = splat_single(-np.inf)
@@ -181,27 +202,30 @@ def peaks_of(z, room, rows, skipping):
 
 
 @inlined
-def _peak_along(z, base, n, skipped, skipping):
-    peak = minus = splat_single(-np.inf)
-    skipped, place, step, k = (
-        splat_single(np.float64(skipped)),
-        iota_singles(),
-        splat_single(float(SINGLES)),
-        0,
-    )
+def _peak_along(array, base, n):
+    peak, k = splat_single(-np.inf), 0
     while k + SINGLES <= n:
-        x = load_singles(z, base + k)
-        if skipping:
-            x = where_equal(place, skipped, minus, x)
-            place = place + step
-        peak = maximum(x, peak)
+        peak = maximum(load_singles(array, base + k), peak)
         k += SINGLES
-    if k < n:
-        x = load_first_singles(z, base + k, n - k, -np.inf)
-        if skipping:
-            x = where_equal(place, skipped, minus, x)
-        peak = maximum(x, peak)
-    return max_lanes(peak)
+    # the last vector overlaps the one before
+    return max_lanes(maximum(load_singles(array, base + n - SINGLES), peak))
+
+
+@inlined
+def _copy_without(z, room, rows):
+    """Copy sixteen rows to the tile, the skipped classes at -inf: no vector has to look for them later."""
+    for i in range(SINGLES):
+        row, k = _row_of(rows, i), 0
+        while k + SINGLES <= row.count:
+            prefetch(z, row.base + SINGLES * row.count + k)
+            store_singles(room.tile, row.at + k, load_singles(z, row.base + k))
+            k += SINGLES
+        if k < row.count:
+            rest = load_first_singles(z, row.base + k, row.count - k, -np.inf)
+            store_singles(room.tile, row.at + k, rest)
+        room.targets[i] = z[row.base + int(room.skipped[i])]
+    for i in range(SINGLES):
+        room.tile[i * _stride(rows) + int(room.skipped[i])] = -np.inf
 
 
 # ---- sums ----
@@ -232,17 +256,26 @@ def sums_of(z, room, rows, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
     They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
-    OTHERS but the skipped ones, or those BELOW the maxima in ``room.peaks``. All but the last are held, as
-    sums of two floats, and the places of the results are asked for meanwhile.
+    OTHERS but the skipped ones, or those BELOW, without the one at the number in ``room.targets``. All but
+    the last are held, as sums of two floats, and the places of the results are asked for meanwhile.
     """
     base = _bases_of(peak)
     if rows.num_classes <= ACROSS:
         return _sums_across(room, rows, base, kind, out)
     store_singles(room.floors, 0, base.floor)
     store_singles(room.magics, 0, base.magic)
+    ahead = Ahead(out, True)
     for i in range(SINGLES):
         own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
-        room.sums[i] = _sum_along(z, room, rows, i, own, kind, out)
+        if kind == OTHERS:
+            source, row = Source(None, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
+            pace = Pace(0, _base_at(rows, i) - row.base, True)
+            room.sums[i] = sum_relative(source, row, own, -1, True, ahead, pace)
+        elif kind == BELOW:
+            room.sums[i] = _sum_below(z, _row_of(rows, i), room.targets[i], own)
+        else:
+            source = Source(None, z, room.tile, room.lows, None, None)
+            room.sums[i] = sum_relative(source, _row_of(rows, i), own, -1, True, ahead, SIDE_BY_SIDE)
     return load(room.sums, 0), load(room.sums, WIDTH)
 
 
@@ -267,14 +300,14 @@ def _added(running, high, low, power):
 @inlined
 def _sums_across(room, rows, base, kind, out):
     a = b = splat(0.0)
-    total, peak, k = splat_single(START), load_singles(room.peaks, 0), 0
+    total, top, k = splat_single(START), load_singles(room.targets, 0), 0
     base_of_next = (rows.row + SINGLES) * rows.num_classes
     while k < rows.num_classes:
         end, running = least(k + BLOCK_OF_CLASSES, rows.num_classes), Running(total, splat_single(0.0))
         while k < end:
             x = load_singles(room.tile, k * SINGLES)
             if kind == BELOW:
-                x = where_equal(x, peak, splat_single(-np.inf), x)
+                x = where_equal(x, top, splat_single(-np.inf), x)
             high, low, power = parts(x, base)
             if kind != BELOW:
                 ask_for(out, base_of_next + k * SINGLES)
@@ -289,45 +322,29 @@ def _sums_across(room, rows, base, kind, out):
 
 
 @inlined
-def _sum_along(z, room, rows, i, base, kind, out):
-    """The sum of one row of up to `BLOCK` classes."""
-    running, minus = Running(splat_single(START), splat_single(0.0)), splat_single(-np.inf)
-    k, n, at, offset = 0, rows.num_classes, i * _stride(rows), _base_at(rows, i)
-    peak, skipped = splat_single(np.float64(room.peaks[i])), splat_single(np.float64(room.skipped[i]))
-    place, step = iota_singles(), splat_single(float(SINGLES))
-    while True:
-        while k + SINGLES <= n:
-            x = load_singles(z, offset + k)
-            if kind == BELOW:
-                x = where_equal(x, peak, minus, x)
-            elif kind == OTHERS:
-                x = where_equal(place, skipped, minus, x)
-                place = place + step
-            high, low, power = parts(x, base)
-            if kind != BELOW:
-                prefetch(z, offset + SINGLES * n + k)
-                ask_for(out, offset + k)
-                store_singles(room.tile, at + k, high * power)
-                store_singles(room.lows, at + k, low * power)
+def _sum_below(z, row, top, own):
+    """The sum of one row, without what is at ``top``, relative to a `Base` of its own."""
+    top, minus, k = splat_single(np.float64(top)), splat_single(-np.inf), 0
+    base, n, full = row.base, row.count, row.count - row.count % SINGLES
+    running, a, b = Running(splat_single(START), splat_single(0.0)), splat(0.0), splat(0.0)
+    while k < full:
+        end = least(k + BLOCK, full)
+        while k < end:
+            prefetch(z, base + SINGLES * n + k)
+            x = where_equal(load_singles(z, base + k), top, minus, load_singles(z, base + k))
+            high, low, power = parts(x, own)
             running = _added(running, high, low, power)
             k += SINGLES
-        if k == n:
-            break
-        count = least(SINGLES, n - k)
-        x = load_first_singles(z, offset + k, count, -np.inf)
-        if kind == BELOW:
-            x = where_equal(x, peak, minus, x)
-        elif kind == OTHERS:
-            x = where_equal(place, skipped, minus, x)
-        high, low, power = parts(x, base)
-        if kind != BELOW:
-            store_singles(room.tile, at + k, high * power)
-            store_singles(room.lows, at + k, low * power)
+        if k < full:
+            first, second = widened(running.error)
+            a, b, running = a + first, b + second, Running(running.total, splat_single(0.0))
+    if k < n:
+        x = load_first_singles(z, base + k, n - k, -np.inf)
+        high, low, power = parts(where_equal(x, top, minus, x), own)
         running = _added(running, high, low, power)
-        k += count
     first, second = widened(running.total - splat_single(START))
-    first_low, second_low = widened(running.error)
-    return sum_lanes((first + first_low) + (second + second_low))
+    first_error, second_error = widened(running.error)
+    return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
 
 
 @helper
@@ -393,10 +410,10 @@ def write_scaled(room, rows, out, first, second):
             e = load_singles(tile, at + k)
             store_singles(out, offset + k, fma(e, f, fma(load_singles(lows, at + k), f, e * f_low)))
             k += SINGLES
-        if k < n:
+        if k < n:  # the last vector overlaps the one before: a masked store costs more
+            k = n - SINGLES
             e = load_singles(tile, at + k)
-            value = fma(e, f, fma(load_singles(lows, at + k), f, e * f_low))
-            store_first_singles(out, offset + k, n - k, value)
+            store_singles(out, offset + k, fma(e, f, fma(load_singles(lows, at + k), f, e * f_low)))
 
 
 @helper
@@ -495,42 +512,56 @@ def _log_normalisers(z, room, rows):
     The maximum's own 1 is kept out of the sum. What is below it is relative to its own maximum, and keeps its
     digits however little it is.
     """
-    peak, _ = peaks_of(z, room, rows, False)
-    store_singles(room.peaks, 0, peak)
-    below, ties = _below(z, room, rows, peak)
+    peak, second_peak = _two_peaks(z, room, rows)
+    # where two are at the maximum, all are summed and 1 is taken off: nothing is lost by that
+    store_singles(room.targets, 0, where_equal(second_peak, peak, splat_single(np.nan), peak))
+    first_twice, second_twice = widened(where_equal(second_peak, peak, splat_single(1.0), splat_single(0.0)))
+    below = maximum(second_peak, splat_single(-LARGEST))
     first, second = sums_of(z, room, rows, below, BELOW, z)
-    first_peak, second_peak = widened(peak)
     first_power, second_power = widened(power_near(below))
-    first_ties, second_ties = widened(ties)
-    first = first * units_of(first_power, first_peak) + first_ties
-    second = second * units_of(second_power, second_peak) + second_ties
+    first_peak, second_peak = widened(peak)
+    first = first * units_of(first_power, first_peak) - first_twice
+    second = second * units_of(second_power, second_peak) - second_twice
     if is_large(peak):
+        store_singles(room.peaks, 0, peak)
         first, second = _rests_of_large(z, room, rows, first, second)
     return first_peak, second_peak, log1p(first), log1p(second)
 
 
 @inlined
-def _below(z, room, rows, peak):
-    """Return each row's largest logit below its maximum, and how many more than one are at it."""
-    one, zero, minus = splat_single(1.0), splat_single(0.0), splat_single(-np.inf)
+def _two_peaks(z, room, rows):
+    """Return each row's largest logit and the largest of the others. Up to sixteen classes fill the tile."""
+    peak = second = splat_single(-np.inf)
     if rows.num_classes <= ACROSS:
-        below, ties = splat_single(-LARGEST), splat_single(-1.0)
+        _gather(z, rows, room.tile)
         for k in range(rows.num_classes):
-            x = load_singles(room.tile, k * SINGLES)
-            ties += where_equal(x, peak, one, zero)
-            below = maximum(where_equal(x, peak, minus, x), below)
-        return below, ties
+            peak, second = _with_peak(peak, second, load_singles(room.tile, k * SINGLES))
+        return peak, second
     for i in range(SINGLES):
-        own, k, offset = splat_single(np.float64(room.peaks[i])), 0, _base_at(rows, i)
-        below, ties = splat_single(-LARGEST), zero
-        while k < rows.num_classes:
-            x = load_first_singles(z, offset + k, least(SINGLES, rows.num_classes - k), np.nan)
-            ties += where_equal(x, own, one, zero)
-            below = maximum(where_equal(x, own, minus, x), below)
-            k += SINGLES
-        room.floors[i] = max_lanes(below)
-        room.magics[i] = sum_lanes(ties) - np.float32(1.0)
-    return load_singles(room.floors, 0), load_singles(room.magics, 0)
+        room.peaks[i], room.targets[i] = _two_peaks_along(z, _base_at(rows, i), rows.num_classes)
+    return load_singles(room.peaks, 0), load_singles(room.targets, 0)
+
+
+@inlined
+def _with_peak(peak, second, x):
+    return maximum(x, peak), maximum(where_less(x, peak, x, peak), second)
+
+
+@inlined
+def _two_peaks_along(z, base, n):
+    peak = second = splat_single(-np.inf)
+    k = 0
+    while k + SINGLES <= n:
+        peak, second = _with_peak(peak, second, load_singles(z, base + k))
+        k += SINGLES
+    if k < n:
+        x = load_first_singles(z, base + k, n - k, -np.inf)
+        peak, second = _with_peak(peak, second, x)
+    largest = max_lanes(peak)
+    top, one, zero = splat_single(np.float64(largest)), splat_single(1.0), splat_single(0.0)
+    if sum_lanes(where_equal(peak, top, one, zero)) > 1.0:
+        return largest, largest
+    return largest, max_lanes(where_equal(peak, top, second, peak))
 
 
 @helper
@@ -571,13 +602,38 @@ def log_softmax_of_sixteen(z, out, room, rows):
     store(room.sums, 0, first)
     store(room.sums, WIDTH, second)
     for i in range(rows.count):
-        m, minus = splat(np.float64(room.peaks[i])), splat(room.sums[i])
-        offset, k, n = _base_at(rows, i), 0, rows.num_classes
-        while k < n:
-            count = least(SINGLES, n - k)
-            a, b = widened(load_first_singles(z, offset + k, count, 0.0))
-            store_first_singles(out, offset + k, count, narrowed(a - m - minus, b - m - minus))
-            k += SINGLES
+        peak, log_total, offset = np.float64(room.peaks[i]), room.sums[i], _base_at(rows, i)
+        if fits_one_number(peak, log_total):
+            _write_less(z, out, offset, rows.num_classes, splat(peak + log_total))
+        else:
+            _write_apart(z, out, offset, rows.num_classes, splat(peak), splat(log_total))
+
+
+@inlined
+def _write_less(z, out, offset, n, both):
+    """out = z - both of a row, rounded once."""
+    k, last = 0, offset + n - SINGLES
+    # the last vector overlaps the one before, which may be written where it is read
+    a_last, b_last = widened(load_singles(z, last))
+    while k + SINGLES <= n:
+        a, b = widened(load_singles(z, offset + k))
+        store_singles(out, offset + k, narrowed(a - both, b - both))
+        k += SINGLES
+    if k < n:
+        store_singles(out, last, narrowed(a_last - both, b_last - both))
+
+
+@helper
+def _write_apart(z, out, offset, n, m, minus):
+    """The same with a difference more, where one number is not enough for both."""
+    k, last = 0, offset + n - SINGLES
+    a_last, b_last = widened(load_singles(z, last))
+    while k + SINGLES <= n:
+        a, b = widened(load_singles(z, offset + k))
+        store_singles(out, offset + k, narrowed(a - m - minus, b - m - minus))
+        k += SINGLES
+    if k < n:
+        store_singles(out, last, narrowed(a_last - m - minus, b_last - m - minus))
 
 
 @inlined

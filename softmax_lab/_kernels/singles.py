@@ -30,6 +30,7 @@ from .simd import (
     load_first_singles,
     load_singles,
     max_lanes,
+    narrowed,
     prefetch,
     splat,
     splat_single,
@@ -52,6 +53,17 @@ class Ahead(NamedTuple):
     wanted: bool  # whether to ask for the places: not of results that are written past the caches
 
 
+class Pace(NamedTuple):
+    """How far ahead memory is asked for what is needed next, and how exponentials are held."""
+
+    rows: int  # what is read next is so many rows ahead; 0: nothing is asked for
+    entries: int  # and the place of a result that is asked for, so many entries
+    padded: bool  # whether what is held has room for whole vectors
+
+
+ROW_BY_ROW = Pace(1, 512, False)
+
+
 @inlined
 def exponentials_in_singles(source, chunk, peak, y, keep, ahead):
     """Return the sum of exp(u - peak) of a chunk without its y-th entry, relative to the power near ``peak``.
@@ -60,7 +72,7 @@ def exponentials_in_singles(source, chunk, peak, y, keep, ahead):
     the results are asked for meanwhile, where that is wanted: memory is idle while arithmetic takes its time.
     """
     if abs(peak) <= LARGEST:
-        return _sum(source, chunk, base_of(peak), y, keep, ahead)
+        return sum_relative(source, chunk, base_of(peak), y, keep, ahead, ROW_BY_ROW)
     return _sum_of_large(source, chunk, peak, y, keep)
 
 
@@ -68,54 +80,58 @@ BLOCK = 128  # entries whose low parts float32 can sum
 
 
 @inlined
-def _sum(source, chunk, base, y, keep, ahead):
+def sum_relative(source, chunk, base, y, keep, ahead, pace):
     """Return the sum of the exponentials relative to a `Base`, which are held as sums of two floats.
 
     A lane's sum starts so large that the rounding error of an addition is exact (Dekker's fast sum). Rounding
     errors and low parts are summed apart, a block at a time.
     """
     first_total, zero = splat_single(2.0 ** (REACH + 1)), splat_single(0.0)
-    total, a, b = first_total, splat(0.0), splat(0.0)
+    total, error, a, b = first_total, zero, splat(0.0), splat(0.0)
     k, n = 0, chunk.count
     full = n - n % SINGLES
     stop = y - y % SINGLES if 0 <= y < full else full
     while True:
         while k < stop:
-            end, error = least(k + BLOCK, stop), zero
+            end = least(k + BLOCK, stop)
             while k < end:
-                prefetch(source.z, offset_of(chunk) + n + k)
+                if pace.rows:
+                    prefetch(source.z, offset_of(chunk) + pace.rows * n + k)
                 high, low, power = parts(load_singles(source.z, offset_of(chunk) + k), base)
                 if keep:
                     if ahead.wanted:
-                        ask_for(ahead.out, offset_of(chunk) + k + 512)
+                        ask_for(ahead.out, offset_of(chunk) + k + pace.entries)
                     store_singles(source.held, chunk.at + k, high * power)
                     store_singles(source.lows, chunk.at + k, low * power)
                 new = fma(high, power, total)
                 error = fma(low, power, error + fma(high, power, total - new))
                 total = new
                 k += SINGLES
-            first, second = widened(error)
-            a, b = a + first, b + second
+            if k < full:
+                first, second = widened(error)
+                a, b, error = a + first, b + second, zero
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
         count = least(SINGLES, n - k)
-        here, z = (
-            splat_single(float(y - k)),
-            load_first_singles(source.z, offset_of(chunk) + k, count, -np.inf),
-        )
-        high, low, power = parts(where_equal(iota_singles(), here, splat_single(-np.inf), z), base)
-        if keep:
+        z = load_first_singles(source.z, offset_of(chunk) + k, count, -np.inf)
+        if y >= 0:
+            z = where_equal(iota_singles(), splat_single(float(y - k)), splat_single(-np.inf), z)
+        high, low, power = parts(z, base)
+        if keep and (pace.padded or count == SINGLES):
+            store_singles(source.held, chunk.at + k, high * power)
+            store_singles(source.lows, chunk.at + k, low * power)
+        elif keep:
             store_first_singles(source.held, chunk.at + k, count, high * power)
             store_first_singles(source.lows, chunk.at + k, count, low * power)
         new = fma(high, power, total)
-        first, second = widened(fma(low, power, fma(high, power, total - new)))
-        a, b, total = a + first, b + second, new
+        error = fma(low, power, error + fma(high, power, total - new))
+        total = new
         k += count
         stop = full
-    first, second = widened(total)
-    start = splat(2.0 ** (REACH + 1))
-    return sum_lanes((first - start + a) + (second - start + b))
+    first, second = widened(total - first_total)  # exact: a multiple of the total's last place
+    first_error, second_error = widened(error)
+    return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
 
 
 @helper
@@ -176,6 +192,20 @@ def index_in_singles(z, base, n, x):
     return least(int(max_lanes(found)), n - 1)
 
 
+#: From so much on, what the others add to the maximum's own 1 keeps its digits where that 1 is taken off.
+SHOWN = 0.25
+LOG_SHOWN = math.log1p(SHOWN)
+
+
+@inlined
+def fits_one_number(peak, log_total):
+    """Whether float64 has room for the maximum and the logarithm in one sum.
+
+    Of a confident row the logarithm would be lost in the maximum.
+    """
+    return log_total >= LOG_SHOWN and abs(peak) <= LARGEST
+
+
 # ---- results, on the way out ----
 
 
@@ -228,6 +258,23 @@ def anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming):
         if count:
             value = _product(load_first_singles(source.z, offset + k, count, -np.inf), base, f, low)
             _put_first(out, offset + k, count, value, y - k, at_y)
+            k += count
+
+
+@inlined
+def less_in_singles(source, chunk, out, lse, streaming):
+    """out = z - lse over a chunk, rounded once."""
+    minus, offset = splat(lse), offset_of(chunk)
+    k, line, stop, full = _segments(out, offset, chunk.count, -1, streaming)
+    while k < chunk.count:
+        while line <= k < stop:
+            a, b = widened(load_singles(source.z, offset + k))
+            _put(out, offset + k, narrowed(a - minus, b - minus), streaming)
+            k += SINGLES
+        count, stop = _seldom(k, line, stop, full, chunk.count)
+        if count:
+            a, b = widened(load_first_singles(source.z, offset + k, count, 0.0))
+            store_first_singles(out, offset + k, count, narrowed(a - minus, b - minus))
             k += count
 
 

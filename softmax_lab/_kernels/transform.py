@@ -373,12 +373,13 @@ def _peak_of(z, base, n):
 @inlined_overload(_peak_of)
 def _choose_peak_of(z, base, n):
     if z.dtype == types.float32:
-        return lambda z, base, n: _peak_in_singles(z, base, n)
+        return lambda z, base, n: peak_in_singles(z, base, n)
     return lambda z, base, n: _peak_in_lanes(z, base, n)
 
 
 @inlined
-def _peak_in_singles(z, base, n):
+def peak_in_singles(z, base, n):
+    """Largest of float32 entries z[base : base + n]."""
     a = b = c = d = splat_single(-np.inf)
     k = 0
     while k + 4 * SINGLES <= n:
@@ -387,9 +388,11 @@ def _peak_in_singles(z, base, n):
         c = maximum(load_singles(z, base + k + 2 * SINGLES), c)
         d = maximum(load_singles(z, base + k + 3 * SINGLES), d)
         k += 4 * SINGLES
-    while k < n:
-        a = maximum(load_first_singles(z, base + k, least(SINGLES, n - k), -np.inf), a)
+    while k + SINGLES <= n:
+        a = maximum(load_singles(z, base + k), a)
         k += SINGLES
+    if k < n:
+        a = maximum(load_first_singles(z, base + k, n - k, -np.inf), a)
     return np.float64(max_lanes(maximum(maximum(a, b), maximum(c, d))))
 
 

@@ -16,7 +16,7 @@ from softmax_lab._ulp import ulp_distance
 from softmax_lab.audit.values import exact_values
 
 # at the ends of vectors, of tiles, of the ways to hold a row, and of chunks
-LENGTHS = (1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 100, 128, 129, 500, 2048, 2049, 5000)
+LENGTHS = (1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 100, 128, 129, 383, 384, 385, 500, 2048, 2049, 5000)
 ROWS = 5
 
 
@@ -28,6 +28,15 @@ def _confident(rng: Any, k: int) -> np.ndarray:
     z = rng.standard_normal((ROWS, k))
     z[:, k // 2] += np.geomspace(3, 90, ROWS)
     return z
+
+
+def _at_the_limit(rng: Any, k: int) -> np.ndarray:
+    """The others add up to about a quarter of the maximum, where the way to its logarithm changes."""
+    z = np.log(rng.uniform(0.5, 1.5, (ROWS, k)))
+    others = np.exp(z[:, 1:]).sum(axis=1) + 1e-300  # one class has none
+    z += np.log(np.geomspace(0.2499999, 0.2500001, ROWS) / others)[:, None]
+    z[:, 0] = 0.0
+    return z + rng.standard_normal((ROWS, 1))
 
 
 def _with_nothing(rng: Any, k: int) -> np.ndarray:
@@ -46,6 +55,7 @@ KINDS: dict[str, Callable[[Any, int], np.ndarray]] = {
     "tied": lambda rng, k: np.round(rng.standard_normal((ROWS, k))),
     "alike": lambda rng, k: np.repeat(3 * rng.standard_normal((ROWS, 1)), k, axis=1),
     "confident": _confident,
+    "at the limit": _at_the_limit,
     "some impossible": _with_nothing,
 }
 
@@ -89,7 +99,7 @@ def _results(z: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     return [sl.softmax(z), sl.log_softmax(z), sl.logsumexp(z), value, gradient]
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 16, 17, 70, 128, 129, 3000])
+@pytest.mark.parametrize("k", [1, 3, 10, 16, 17, 70, 128, 384, 385, 3000])
 def test_a_row_is_the_same_wherever_it_stands(k: int) -> None:
     rng = np.random.default_rng(k)
     z = (4 * rng.standard_normal((37, k))).astype(np.float32)
@@ -105,7 +115,7 @@ def test_a_row_is_the_same_wherever_it_stands(k: int) -> None:
                 np.testing.assert_array_equal(part, whole[first:last])
 
 
-@pytest.mark.parametrize("k", [2, 3, 10, 17, 100, 200, 3000, 70_000])
+@pytest.mark.parametrize("k", [2, 3, 10, 17, 100, 384, 390, 3000, 70_000])
 def test_results_may_take_the_place_of_the_logits(k: int) -> None:
     z = (3 * np.random.default_rng(k).standard_normal((5, k))).astype(np.float32)
     y = np.arange(5) % k

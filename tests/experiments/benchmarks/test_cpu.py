@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import softmax_lab as sl
 from experiments import machine
-from experiments.benchmarks import _timing, cpu
+from experiments.benchmarks import _command, _timing, cpu
 
 SHAPE = (64, 33)
 
@@ -24,9 +26,35 @@ def test_a_peer_computes_what_the_package_computes(provider: str, task: str) -> 
     np.testing.assert_allclose(np.asarray(theirs), ours, rtol=1e-9, atol=1e-15)
 
 
-def test_a_copy_copies_both_halves() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_copy_copies_all_parts(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sl, "get_num_threads", lambda: threads)
     problem = cpu.make_problem(5, 3, "float32")
     np.testing.assert_array_equal(cpu.copy(problem)["loss"](), problem.logits)
+
+
+def test_narrower_vectors_take_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        assert "-avx512f" in env["NUMBA_CPU_FEATURES"].split(",")
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(machine, "_features", lambda: {"avx512f": True, "avx2": True})
+    monkeypatch.setattr(subprocess, "run", run)
+    arguments = ["--vectors", "256", "--shape", "8", "4"]
+    assert cpu.main(arguments) == 3
+    assert [command[2:] for command in started] == [["experiments.benchmarks.cpu", *arguments]]
+
+
+def test_vectors_as_wide_as_asked_take_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "vectors", lambda: "256 of 512")
+    monkeypatch.setattr(machine, "limit_threads", lambda threads: None)
+    done: list[int] = []
+    monkeypatch.setattr(_command.Benchmark, "run", lambda self, options: done.append(options.vectors))
+    assert cpu.main(["--vectors", "256"]) == 0
+    assert done == [256]
 
 
 def test_errors_are_counted_in_ulp() -> None:

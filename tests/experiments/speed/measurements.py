@@ -37,6 +37,7 @@ def row(
         "when": FIRST,
         "processor": "one",
         "threads": 2,
+        "vectors": "512",
         "versions": "python 3",
         "task": task,
         "dtype": dtype,

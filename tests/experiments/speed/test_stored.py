@@ -41,6 +41,20 @@ def test_other_threads_and_other_processors_are_left_out(tmp_path: Path) -> None
         speed.read(path, threads=3)
 
 
+def test_narrower_vectors_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+    rows = [
+        *run(vectors=""),  # from before there was a choice
+        *run(shapes=cpu.SHAPES[:1], when=LATER, ms=5.0),
+        *run(when="2026-01-03T00:00:00", ms=9.0, vectors="256 of 512"),
+    ]
+    table = speed.read(stored(tmp_path, rows))
+    assert len(table) == len(run())
+    assert table.groupby("k")["ms"].max().to_dict() == {10: 5.0, 1000: 14.0, 32768: 14.0, 131072: 14.0}
+    assert set(speed.read(stored(tmp_path, rows), vectors=256)["ms"]) == {9.0}
+    with pytest.raises(ValueError, match=r"rows of 256 bits: run .*cpu --vectors 256"):
+        speed.read(stored(tmp_path, run()), vectors=256)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
