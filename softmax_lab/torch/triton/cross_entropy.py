@@ -276,6 +276,8 @@ def loss(
 ) -> Tensor:
     """Return the reduced loss of checked arguments."""
     p = prepare(logits, target, spec, sample_weight, options)
+    if _is_plain(p):
+        return _plainly(p, logits, options, gradient=False)[0]
     total = total_weight(p, options)
     values = _run(p, options.ignore_index, total=total)
     return _reduced(values, total, logits, options)
@@ -286,6 +288,10 @@ def loss_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return the reduced loss and its gradient; with "none", the gradient of each row's own value."""
     p = prepare(logits, target, spec, sample_weight, options)
+    if _is_plain(p):
+        value, found = _plainly(p, logits, options, gradient=True)
+        assert found is not None
+        return value, from_rows(found, logits, options.dim)
     total = total_weight(p, options)
     gradient = torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device)
     values = _run(p, options.ignore_index, total=total, gradient=gradient)
@@ -298,9 +304,12 @@ def loss_and_kept(
     """Return the reduced loss, and what :func:`gradient` needs of the rows: (n, KEPT) float32.
 
     Where the kernel itself finds the rows' weights, their sum is known only after the last row: what was
-    written is divided by it at the end, and nothing runs twice.
+    written is divided by it at the end, and nothing runs twice. Of a plain row nothing is kept: it is read
+    once for its gradient too.
     """
     p = prepare(logits, target, spec, sample_weight, options)
+    if _is_plain(p):
+        return _plainly(p, logits, options, gradient=False)[0], _new_kept(p)
     late = options.reduction == "mean" and _weighed_by_the_kernel(p)
     total, kept = None if late else total_weight(p, options), _new_kept(p)
     values = _run(p, options.ignore_index, total=total, kept=kept)
@@ -329,6 +338,10 @@ def gradient(
     """
     p = prepare(logits, target, spec, sample_weight, options)
     result = torch.empty(p.z.shape, dtype=logits.dtype, device=logits.device) if out is None else p.z
+    if _is_plain(p):
+        given = options.reduction, options.ignore_index
+        plain.loss_gradient(p.z, p.target.long(), upstream, *given, out=result, again=False)
+        return from_rows(result, logits, options.dim) if out is None else out
     launch(
         gradient_kernel,
         p.z,
@@ -343,14 +356,31 @@ def gradient(
     return from_rows(result, logits, options.dim) if out is None else out
 
 
+def _is_plain(p: Prepared) -> bool:
+    """Whether the rows are those of :mod:`.plain`."""
+    ordinary = not p.soft and p.sample_weight is None and is_neutral(p.spec)
+    return ordinary and plain.takes(p.z.shape[1], p.z.device)
+
+
+def _plainly(
+    p: Prepared, logits: Tensor, options: Options, *, gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the loss of plain rows and, where asked for, its gradient (n, K)."""
+    given = options.reduction, options.empty, options.ignore_index
+    value, found = plain.loss(p.z, p.target.long(), *given, gradient=gradient)
+    if options.reduction == "none":
+        value = value.reshape(logits.movedim(options.dim, -1).shape[:-1])
+    return value, found
+
+
 def rows_in_place(z: Tensor, target: Tensor, spec: SpecTensors, gradient: bool) -> tuple[Tensor, Tensor]:
     """Return values and weights (n,) of rows z (n, K).
 
     Where ``gradient`` is set, the gradient of each row's own value takes the place of z.
     """
     p = prepare(z, target, spec, None, Options(reduction="none"))
-    if gradient and not p.soft and is_neutral(spec) and plain.takes(z.shape[1], z.device):
-        return plain.values_in_place(z, p.target), p.target.ne(-100).float()
+    if gradient and _is_plain(p):
+        return plain.values_in_place(z, p.target.long()), p.target.ne(-100).float()
     kept = _new_kept(p)
     values = _run(p, -100, kept=kept, gradient=z if gradient else None)
     return values, kept[:, -1]

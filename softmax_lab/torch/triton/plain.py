@@ -198,16 +198,18 @@ def shared_kernel(
     who, cols = tl.arange(0, WIDE), me * BLOCK + tl.arange(0, BLOCK)
     known, real = who < SEGMENTS, cols < k
     low = -float("inf")
-    here = entries + cols
+    here, end = entries + cols, n
+    if AGAIN:  # where nothing is to be done, nothing is read
+        end = tl.where((per_row == 0) & (tl.load(upstream).to(tl.float32) == 1.0), 0, n)
     ahead = tl.load(
-        here + tl.cast(group, tl.int64) * stride, mask=cols < tl.where(group < n, k, 0), other=low
+        here + tl.cast(group, tl.int64) * stride, mask=cols < tl.where(group < end, k, 0), other=low
     )
-    for index in range(group, n, groups):
+    for index in range(group, end, groups):
         row = tl.cast(index, tl.int64)
         u = ahead.to(tl.float32)
         after = index + groups
         ahead = tl.load(
-            here + tl.cast(after, tl.int64) * stride, mask=cols < tl.where(after < n, k, 0), other=low
+            here + tl.cast(after, tl.int64) * stride, mask=cols < tl.where(after < end, k, 0), other=low
         )
         wanted = True
         if AGAIN:
