@@ -513,15 +513,17 @@ def _log_normalisers(z, room, rows):
     digits however little it is.
     """
     peak, second_peak = _two_peaks(z, room, rows)
-    # where two are at the maximum, all are summed and 1 is taken off: nothing is lost by that
-    store_singles(room.targets, 0, where_equal(second_peak, peak, splat_single(np.nan), peak))
-    first_twice, second_twice = widened(where_equal(second_peak, peak, splat_single(1.0), splat_single(0.0)))
+    store_singles(room.targets, 0, peak)
+    ties, one = splat_single(0.0), splat_single(1.0)
+    if max_lanes(where_equal(second_peak, peak, one, ties)) > 0.0:
+        ties = _ties(z, room, rows, peak)
+    first_ties, second_ties = widened(ties)
     below = maximum(second_peak, splat_single(-LARGEST))
     first, second = sums_of(z, room, rows, below, BELOW, z)
     first_power, second_power = widened(power_near(below))
     first_peak, second_peak = widened(peak)
-    first = first * units_of(first_power, first_peak) - first_twice
-    second = second * units_of(second_power, second_peak) - second_twice
+    first = first * units_of(first_power, first_peak) + first_ties
+    second = second * units_of(second_power, second_peak) + second_ties
     if is_large(peak):
         store_singles(room.peaks, 0, peak)
         first, second = _rests_of_large(z, room, rows, first, second)
@@ -540,6 +542,24 @@ def _two_peaks(z, room, rows):
     for i in range(SINGLES):
         room.peaks[i], room.targets[i] = _two_peaks_along(z, _base_at(rows, i), rows.num_classes)
     return load_singles(room.peaks, 0), load_singles(room.targets, 0)
+
+
+@helper
+def _ties(z, room, rows, peak):
+    """How many more than one are at each row's maximum: they are counted, and not summed."""
+    one, zero, ties = splat_single(1.0), splat_single(0.0), splat_single(-1.0)
+    if rows.num_classes <= ACROSS:
+        for k in range(rows.num_classes):
+            ties += where_equal(load_singles(room.tile, k * SINGLES), peak, one, zero)
+        return ties
+    for i in range(SINGLES):
+        own, found, k = splat_single(np.float64(room.peaks[i])), zero, 0
+        while k < rows.num_classes:
+            count = least(SINGLES, rows.num_classes - k)
+            found += where_equal(load_first_singles(z, _base_at(rows, i) + k, count, np.nan), own, one, zero)
+            k += SINGLES
+        room.floors[i] = sum_lanes(found)
+    return load_singles(room.floors, 0) + ties
 
 
 @inlined
