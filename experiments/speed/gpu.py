@@ -89,26 +89,22 @@ def _dtypes(rows: pd.DataFrame) -> list[str]:
 # ---- tables ----
 
 
-def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 131072, 1 << 20)) -> pd.DataFrame:
-    """Return how rows of so many classes are cut, and the bytes that a logit moves with its gradient.
+def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 262144, 1 << 21)) -> pd.DataFrame:
+    """Return how plain rows of so many classes are cut, and how often a logit is read for its gradient."""
+    from softmax_lab.torch.triton.plan import held, plan
 
-    In half precision value and gradient are two passes, of which each reads a logit once, whatever the length
-    of the row.
-    """
-    from softmax_lab.torch.triton.plan import plan
-
-    cut = {k: plan(k) for k in widths}
-    table = pd.DataFrame(
-        {
-            "rows a program": {k: how.rows for k, how in cut.items()},
-            "classes at once": {k: how.block for k, how in cut.items()},
-            "threads": {k: 32 * how.warps for k, how in cut.items()},
-            "reads of a logit": {k: 1 if how.whole else 2 for k, how in cut.items()},
+    found = {}
+    for k in widths:
+        how = held(k)
+        cut = plan(k) if how is None else how
+        found[k] = {
+            "rows a program": cut.rows,
+            "programs a row": 1 if how is None else how.segments,
+            "classes at once": cut.block,
+            "threads": 32 * cut.warps,
+            "reads of a logit": 2 if how is None else 1,
         }
-    )
-    table["bytes, float32"] = 4 * (table["reads of a logit"] + 1)
-    table["bytes, bfloat16"] = 2 * (2 + 1)
-    return table.rename_axis(index="K")
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(index="K")
 
 
 def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
@@ -192,7 +188,8 @@ def checks(table: pd.DataFrame) -> pd.DataFrame:
     """Return what every check found, a row a check."""
     rows = table[table["kernel"].str.startswith("check")]
     names = rows["kernel"].str.removeprefix("check ")
-    return rows.set_index(names.rename("check"))[["note"]].rename(columns={"note": "found"})
+    found = rows.set_index(names.rename("check"))[["when", "note"]]
+    return found.rename(columns={"when": "ran at", "note": "found"})
 
 
 # ---- sentences ----

@@ -150,11 +150,10 @@ def test_what_was_not_measured_is_named(tmp_path: Path) -> None:
 def test_plans_name_every_read() -> None:
     pytest.importorskip("triton")
     plans = report.plans()
-    assert plans.loc[4096, "reads of a logit"] == 1
-    assert plans.loc[131072, "reads of a logit"] == 2
-    assert plans.loc[131072, "bytes, float32"] == 12
-    # two reads in any case
-    assert plans.loc[4096, "bytes, bfloat16"] == plans.loc[131072, "bytes, bfloat16"] == 6
+    assert plans.loc[4096, ["programs a row", "reads of a logit"]].tolist() == [1, 1]
+    assert plans.loc[262144, "programs a row"] * plans.loc[262144, "classes at once"] == 262144
+    assert plans.loc[262144, "reads of a logit"] == 1
+    assert plans.loc[1 << 21, "reads of a logit"] == 2
 
 
 def test_small_batches_and_the_linear_layer_are_told_apart() -> None:
