@@ -1,4 +1,4 @@
-"""Plain calls that go straight to the kernels, on CPU tensors by the interpreter."""
+"""The kernels of rows that are read once, and the plain calls that go straight to them, by the interpreter."""
 
 from __future__ import annotations
 
