@@ -36,7 +36,8 @@ def cross_entropy(
     In float32 and float64 the forward pass computes value and gradient in one pass over the logits; the
     backward pass gives the gradient away. In float16 and bfloat16 the backward pass makes the gradient, from
     the logits and five numbers a row: it is rounded once, after the divisor of the mean, the weights and the
-    upstream gradient, so a loss scale does what it is for. Beside ``backward`` there are double backward (by
+    upstream gradient, so a loss scale does what it is for. (On a GPU that of bfloat16 is made with the value,
+    and again where the upstream gradient is not 1.) Beside ``backward`` there are double backward (by
     the Hessian-vector product in closed form), forward mode, ``torch.func`` (grad, vmap, jvp, hessian) and
     ``torch.compile(fullgraph=True)``. On the CPU the value is that of :func:`softmax_lab.cross_entropy`, to
     the bit, and so is the gradient of :func:`softmax_lab.cross_entropy_grad` where the upstream gradient is

@@ -17,6 +17,7 @@ from softmax_lab.torch import triton as kernels
 from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._formula import family as family_of_rows
 from softmax_lab.torch._formula import losses
+from softmax_lab.torch.triton import cross_entropy
 from softmax_lab.torch.triton import plan as plans
 
 from ...specs import INDEX_SPECS, SOFT_SPECS, K
@@ -134,10 +135,15 @@ def test_agrees_with_the_loops_of_the_processor(k: int, launched: list[tuple[str
     expected, expected_gradient = sl.cross_entropy_grad(z, y)
     assert value.item() == pytest.approx(float(expected), rel=1e-6)
     np.testing.assert_allclose(gradient.numpy(), expected_gradient, rtol=2e-6, atol=1e-9)
-    assert launched == [("loss_kernel", True)]
+    assert launched == [("whole_kernel", True)]
 
 
-def test_a_long_row_is_read_in_parts(launched: list[tuple[str, bool]]) -> None:
+@pytest.mark.parametrize("kernel", ["shared_kernel", "loss_kernel"])
+def test_a_long_row_is_shared_or_read_in_parts(
+    kernel: str, launched: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "loss_kernel":
+        monkeypatch.setattr(cross_entropy.plain, "held", lambda num_classes: None)
     k = plans.WHOLE + plans.PART + 3
     z = np.random.default_rng(0).normal(size=(2, k)).astype(np.float32) * 4
     y = np.array([k - 1, 7])
@@ -147,7 +153,7 @@ def test_a_long_row_is_read_in_parts(launched: list[tuple[str, bool]]) -> None:
     expected, expected_gradient = sl.cross_entropy_grad(z, y)
     assert value.item() == pytest.approx(float(expected), rel=1e-6)
     np.testing.assert_allclose(gradient.numpy(), expected_gradient, rtol=2e-6, atol=1e-12)
-    assert launched == [("loss_kernel", False)]
+    assert launched == [(kernel, kernel == "shared_kernel")]
 
 
 def test_rows_that_are_not_finite_are_nan_and_no_other(each_plan: str) -> None:

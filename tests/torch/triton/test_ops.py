@@ -35,7 +35,7 @@ def test_backward_rescales_only_what_is_not_one(as_on_a_gpu: Launched) -> None:
     torch.testing.assert_close(z.grad, 4 * once)
     slt.cross_entropy(z, y, reduction="none").backward(torch.tensor([1.0, 0.0, 2.0]))
     torch.testing.assert_close(z.grad, once * torch.tensor([[7.0], [4.0], [10.0]]))
-    assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "rescale_kernel"] * 3
+    assert [name for name, _ in as_on_a_gpu] == ["whole_kernel", "rescale_kernel"] * 3
 
 
 def test_in_place(as_on_a_gpu: Launched) -> None:
@@ -49,7 +49,7 @@ def test_in_place(as_on_a_gpu: Launched) -> None:
     (gradient,) = torch.autograd.grad(loss, logits, retain_graph=False)
     assert gradient.data_ptr() == logits.data_ptr()
     torch.testing.assert_close(gradient, expected)
-    assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "gradient_kernel"]
+    assert [name for name, _ in as_on_a_gpu] == ["whole_kernel", "whole_kernel"]
     # along another dimension it gets memory of its own
     moved = w * 1.0
     kept = moved.detach().clone()
@@ -63,7 +63,7 @@ def test_half_precision_waits_for_the_upstream_gradient(as_on_a_gpu: Launched) -
         torch.tensor([0, 3, 5, 1]),
     )
     (slt.cross_entropy(z, y) * 3000.0).backward()
-    assert [name for name, _ in as_on_a_gpu] == ["loss_kernel", "gradient_kernel"]
+    assert [name for name, _ in as_on_a_gpu] == ["whole_kernel", "whole_kernel"]
     wide = z.detach().double().requires_grad_()
     (slt.cross_entropy(wide, y) * 3000.0).backward()
     assert z.grad is not None
@@ -84,7 +84,7 @@ def test_a_linear_layer(as_on_a_gpu: Launched) -> None:
             torch.autograd.grad(loss, (h, w)), torch.autograd.grad(expected, wide), strict=True
         ):
             torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-6)
-    assert as_on_a_gpu[0] == ("loss_kernel", True)
+    assert as_on_a_gpu[0] == ("whole_kernel", True)
 
 
 @pytest.mark.long
@@ -97,8 +97,7 @@ def test_the_audit_runs_on_the_kernels(as_on_a_gpu: Launched) -> None:
         progress=False,
     )
     assert frame[~frame.ok].empty, frame[~frame.ok].to_string()
-    assert {name for name, _ in as_on_a_gpu} >= {"loss_kernel", "map_kernel"}
-    assert {whole for _, whole in as_on_a_gpu} == {True, False}
+    assert {name for name, _ in as_on_a_gpu} >= {"loss_kernel", "whole_kernel", "shared_kernel"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,4 +1,4 @@
-"""The kernels of rows that are read once, and the plain calls that go straight to them, by the interpreter."""
+"""The kernels of rows that are read once, and the plain calls that go straight to them."""
 
 from __future__ import annotations
 
