@@ -154,7 +154,7 @@ def in_words(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other:
     """Return the difference of two losses as a phrase, which says no more than its interval does."""
     mean, half = difference(table, setting, loss, other)
     if not abs(mean) > half:
-        return f"not told apart by these seeds (a difference of {mean:.1f} ± {half:.1f} points)"
+        return f"not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
     return f"{abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"
 
 
@@ -178,11 +178,13 @@ def zero_share(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> s
 
 
 def at_the_edge(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
-    """Return the losses whose best rate is the smallest or the largest that was tried."""
-    tried = rate_table(table, setting)
-    best = tried.idxmax(axis=1)
-    ends = {"smallest": tried.columns.min(), "largest": tried.columns.max()}
-    found = [f"{label} (the {end})" for label, rate in best.items() for end, at in ends.items() if rate == at]
+    """Return the losses whose chosen rate is the smallest or the largest that was tried."""
+    tried = of_setting(table, setting, "tune")["lr"]
+    chosen = accuracy_table(table, setting)["learning rate"]
+    ends = {"smallest": tried.min(), "largest": tried.max()}
+    found = [
+        f"{label} (the {end})" for label, rate in chosen.items() for end, at in ends.items() if rate == at
+    ]
     return ", ".join(found) or "none"
 
 
@@ -192,7 +194,7 @@ def circumstances(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
     _, p, share, steps, hardware = setting
     torch = next(part for part in rows["versions"].iloc[0].split(", ") if part.startswith("torch"))
     return (
-        f"{float(str(share)):.0%} of the {int(str(p)) ** 2:,} pairs modulo {p}, "
+        f"{100 * float(str(share)):.0f} % of the {int(str(p)) ** 2:,} pairs modulo {p}, "
         f"a width of {rows['width'].iloc[0]}, {int(str(steps)):,} steps, {rows['seed'].nunique()} seeds, "
         f"{hardware}, {torch}"
     )

@@ -79,13 +79,13 @@ def test_sentences(table: pd.DataFrame) -> None:
     assert report.solved(table, SETTING) == "log of the mean (12 steps)"
     assert report.cost(table, SETTING, "torch", "log_mean") == pytest.approx(1)
     assert report.zero_share(table, SETTING, "torch") == "25 %"
-    assert report.at_the_edge(table, SETTING) == "torch (the largest)"
+    assert report.at_the_edge(table, SETTING) == "torch (the smallest), log of the mean (the smallest)"
 
 
 def test_circumstances_name_the_card(table: pd.DataFrame) -> None:
     table["versions"] = "python 3, numpy 2, torch 9.9"
     assert report.circumstances(table, SETTING) == (
-        "60% of the 49 pairs modulo 7, a width of 8, 12 steps, 3 seeds, a card, torch 9.9"
+        "60 % of the 49 pairs modulo 7, a width of 8, 12 steps, 3 seeds, a card, torch 9.9"
     )
 
 
