@@ -154,8 +154,8 @@ def in_words(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other:
     """Return the difference of two losses as a phrase, which says no more than its interval does."""
     mean, half = difference(table, setting, loss, other)
     if not abs(mean) > half:
-        return f"not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
-    return f"{abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"
+        return f"is not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
+    return f"has {abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"
 
 
 def solved(table: pd.DataFrame, setting: tuple[object, ...]) -> str:

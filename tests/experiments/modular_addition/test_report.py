@@ -67,9 +67,9 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     mean, half = report.difference(table, SETTING, "exact", "torch")
     assert mean == pytest.approx(35)
     assert half == pytest.approx(12.7062 * 15, rel=1e-4)  # of 50 and 20
-    assert report.in_words(table, SETTING, "exact", "torch").startswith("not told apart by these seeds")
-    assert report.in_words(table, SETTING, "stablemax", "torch") == "1.0 ± 0.0 points more"
-    assert report.in_words(table, SETTING, "torch", "stablemax") == "1.0 ± 0.0 points less"
+    assert report.in_words(table, SETTING, "exact", "torch").startswith("is not told apart by these seeds")
+    assert report.in_words(table, SETTING, "stablemax", "torch") == "has 1.0 ± 0.0 points more"
+    assert report.in_words(table, SETTING, "torch", "stablemax") == "has 1.0 ± 0.0 points less"
     with pytest.raises(ValueError, match="other seeds"):
         report.difference(table, SETTING, "log_mean", "torch")
 
