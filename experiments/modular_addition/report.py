@@ -20,6 +20,7 @@ __all__ = [
     "circumstances",
     "cost",
     "difference",
+    "drift_table",
     "frame",
     "in_words",
     "rate_table",
@@ -186,6 +187,37 @@ def at_the_edge(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
         f"{label} (the {end})" for label, rate in chosen.items() for end, at in ends.items() if rate == at
     ]
     return ", ".join(found) or "none"
+
+
+def drift_table(
+    table: pd.DataFrame, setting: tuple[object, ...], losses: Iterable[str], share: float = 0.25
+) -> pd.DataFrame:
+    """Return what happens to losses from where a share of the target's gradients is 0: means over seeds.
+
+    The weights' length there and two evaluations later, the exact loss's over the same steps, and the
+    cross-entropy at its lowest and at the end. A loss that never loses the share is left out.
+    """
+    rows = of_setting(table, setting, "final")
+    zero, length, entropy = (
+        rows.pivot_table(index="step", columns="loss", values=measure)
+        for measure in ("zero_share", "weight_norm", "cross_entropy")
+    )
+    found = {}
+    for name in losses:
+        if not (lost := zero[name] >= share).any():
+            continue
+        begin = int(lost.to_numpy().argmax())
+        end = min(begin + 2, len(zero) - 1)
+        found[LOSSES[name].label] = {
+            "zero from step": f"{zero.index[begin]:,}",
+            "length there": f"{length[name].iloc[begin]:.1f}",
+            "at step": f"{zero.index[end]:,}",
+            "length then": f"{length[name].iloc[end]:.1f}",
+            "exact, both": f"{length['exact'].iloc[begin]:.1f}, {length['exact'].iloc[end]:.1f}",
+            "lowest loss": f"{entropy[name].min():.1e}",
+            "last loss": f"{entropy[name].iloc[-1]:.1e}",
+        }
+    return pd.DataFrame(found).T
 
 
 def circumstances(table: pd.DataFrame, setting: tuple[object, ...]) -> str:

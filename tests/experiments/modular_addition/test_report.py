@@ -82,6 +82,22 @@ def test_sentences(table: pd.DataFrame) -> None:
     assert report.at_the_edge(table, SETTING) == "torch (the smallest), log of the mean (the smallest)"
 
 
+def test_drift_begins_where_a_share_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for name in ("torch", "exact"):
+        stored(path, name, [0.2, 0.6])
+    table = report.frame(ma.read(path))
+    at_end = table["step"] == 12
+    table["weight_norm"] = 10.0 + 5 * (at_end & (table["loss"] == "torch")) + 1 * at_end
+    table["cross_entropy"] = 1e-3 + 1e-2 * at_end
+    table.loc[table["loss"] == "exact", "zero_share"] = 0.1
+    found = report.drift_table(table, SETTING, ["torch", "exact"])
+    assert found.loc["torch"].tolist() == ["6", "10.0", "12", "16.0", "10.0, 11.0", "1.0e-03", "1.1e-02"]
+    assert list(found.index) == ["torch"]
+    table.loc[(table["loss"] == "torch") & ~at_end, "zero_share"] = 0.2
+    assert report.drift_table(table, SETTING, ["torch"])["zero from step"].item() == "12"
+
+
 def test_circumstances_name_the_card(table: pd.DataFrame) -> None:
     table["versions"] = "python 3, numpy 2, torch 9.9"
     assert report.circumstances(table, SETTING) == (
