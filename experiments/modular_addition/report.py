@@ -1,4 +1,4 @@
-"""What the stored runs say: a table and a picture for each setting, for chapter 11."""
+"""What the stored runs say: a table, a picture and sentences for each setting, for chapter 11."""
 
 from __future__ import annotations
 
@@ -13,7 +13,23 @@ from .losses import LOSSES
 from .rows import Row
 from .training import MEASURES
 
-__all__ = ["accuracy_picture", "accuracy_table", "frame", "rate_table", "settings"]
+__all__ = [
+    "accuracy_picture",
+    "accuracy_table",
+    "at_the_edge",
+    "circumstances",
+    "cost",
+    "difference",
+    "drift_table",
+    "frame",
+    "in_words",
+    "rate_table",
+    "reached",
+    "settings",
+    "shown",
+    "solved",
+    "zero_share",
+]
 
 #: what is compared shares these
 SETTING = ["protocol", "p", "share", "steps", "hardware"]
@@ -107,3 +123,128 @@ def accuracy_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure
     ]
     look = curves.looks([method.label for method in LOSSES.values()])
     return curves.curves_picture(found, look, steps="steps", measure="test accuracy")
+
+
+def final_accuracy(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> pd.Series[float]:
+    """Return the test accuracy (%) of each final seed after the last step, by seed."""
+    rows = of_setting(table, setting, "final")
+    own = rows[(rows["loss"] == loss) & (rows["step"] == rows["step"].max())]
+    return 100 * own.set_index("seed")["test_accuracy"].sort_index()
+
+
+def reached(table: pd.DataFrame, setting: tuple[object, ...], loss: str, digits: int = 1) -> str:
+    """Return what a loss reaches, with half the width of its 95 % interval over the seeds."""
+    mean, half = curves.interval(final_accuracy(table, setting, loss))
+    return f"{mean:.{digits}f} ± {half:.{digits}f} %"
+
+
+def difference(
+    table: pd.DataFrame, setting: tuple[object, ...], loss: str, other: str
+) -> tuple[float, float]:
+    """Return the mean of a loss's accuracy less the other's, seed by seed, and half its 95 % interval.
+
+    A seed draws the same pairs and the same start for every loss.
+    """
+    first, second = (final_accuracy(table, setting, name) for name in (loss, other))
+    if list(first.index) != list(second.index):
+        raise ValueError(f"{loss} and {other} have other seeds: {list(first.index)}, {list(second.index)}")
+    return curves.interval(first - second)
+
+
+def in_words(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other: str) -> str:
+    """Return the difference of two losses as a phrase, which says no more than its interval does."""
+    mean, half = difference(table, setting, loss, other)
+    if not abs(mean) > half:
+        return f"is not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
+    return f"has {abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"
+
+
+def solved(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
+    """Return the losses whose median seed solves the task, the soonest first, with the steps."""
+    steps = accuracy_table(table, setting)[f"steps to {SOLVED:.0%}"].sort_values(kind="stable")
+    found = [f"{label} ({count:,.0f} steps)" for label, count in steps.items() if count < float("inf")]
+    return ", ".join(found) or "none"
+
+
+def cost(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other: str) -> float:
+    """Return the time of a step with a loss over that with another."""
+    each = accuracy_table(table, setting)["ms a step"]
+    return float(each[LOSSES[loss].label] / each[LOSSES[other].label])
+
+
+def zero_share(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> str:
+    """Return the share of training rows whose target's gradient is 0 in the end."""
+    lost = accuracy_table(table, setting)["target's gradient is 0 (%)"]
+    return f"{lost[LOSSES[loss].label]:.0f} %"
+
+
+def at_the_edge(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
+    """Return the losses whose chosen rate is the smallest or the largest that was tried."""
+    tried = of_setting(table, setting, "tune")["lr"]
+    chosen = accuracy_table(table, setting)["learning rate"]
+    ends = {"smallest": tried.min(), "largest": tried.max()}
+    found = [
+        f"{label} (the {end})" for label, rate in chosen.items() for end, at in ends.items() if rate == at
+    ]
+    return ", ".join(found) or "none"
+
+
+def drift_table(
+    table: pd.DataFrame, setting: tuple[object, ...], losses: Iterable[str], share: float = 0.25
+) -> pd.DataFrame:
+    """Return what happens to losses from where a share of the target's gradients is 0: means over seeds.
+
+    The weights' length there and two evaluations later, the exact loss's over the same steps, and the
+    cross-entropy at its lowest and at the end. A loss that never loses the share is left out.
+    """
+    rows = of_setting(table, setting, "final")
+    zero, length, entropy = (
+        rows.pivot_table(index="step", columns="loss", values=measure)
+        for measure in ("zero_share", "weight_norm", "cross_entropy")
+    )
+    found = {}
+    for name in losses:
+        if not (lost := zero[name] >= share).any():
+            continue
+        begin = int(lost.to_numpy().argmax())
+        end = min(begin + 2, len(zero) - 1)
+        found[LOSSES[name].label] = {
+            "zero from step": f"{zero.index[begin]:,}",
+            "length there": f"{length[name].iloc[begin]:.1f}",
+            "at step": f"{zero.index[end]:,}",
+            "length then": f"{length[name].iloc[end]:.1f}",
+            "exact, both": f"{length['exact'].iloc[begin]:.1f}, {length['exact'].iloc[end]:.1f}",
+            "lowest loss": f"{entropy[name].min():.1e}",
+            "last loss": f"{entropy[name].iloc[-1]:.1e}",
+        }
+    return pd.DataFrame(found).T
+
+
+def circumstances(table: pd.DataFrame, setting: tuple[object, ...]) -> str:
+    """Return how a setting was trained: the task, the length, the seeds and the card."""
+    rows = of_setting(table, setting, "final")
+    _, p, share, steps, hardware = setting
+    torch = next(part for part in rows["versions"].iloc[0].split(", ") if part.startswith("torch"))
+    return (
+        f"{100 * float(str(share)):.0f} % of the {int(str(p)) ** 2:,} pairs modulo {p}, "
+        f"a width of {rows['width'].iloc[0]}, {int(str(steps)):,} steps, {rows['seed'].nunique()} seeds, "
+        f"{hardware}, {torch}"
+    )
+
+
+def shown(table: pd.DataFrame, setting: tuple[object, ...]) -> pd.DataFrame:
+    """Return `accuracy_table` as text for a page."""
+    found = accuracy_table(table, setting)
+    text = pd.DataFrame(index=found.index)
+    text["rate"] = found["learning rate"].map("{:g}".format)
+    text["test accuracy (%)"] = [
+        f"{mean:.1f} ± {half:.1f}" for mean, half in zip(found.iloc[:, 2], found.iloc[:, 3], strict=True)
+    ]
+    text["worst seed"] = found["worst seed (%)"].map("{:.1f}".format)
+    when = found[f"steps to {SOLVED:.0%}"]
+    text[str(when.name)] = [f"{steps:,.0f}" if steps < float("inf") else "never" for steps in when]
+    text["ms a step"] = found["ms a step"].map("{:.2f}".format)
+    text["zero (%)"] = found["target's gradient is 0 (%)"].map("{:.0f}".format)
+    text["gap"] = found["gap"].map("{:,.1f}".format)
+    text["weights' length"] = found["length of the weights"].map("{:,.0f}".format)
+    return text
