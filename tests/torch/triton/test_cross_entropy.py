@@ -17,7 +17,7 @@ from softmax_lab.torch import triton as kernels
 from softmax_lab.torch._base.options import Options
 from softmax_lab.torch._formula import family as family_of_rows
 from softmax_lab.torch._formula import losses
-from softmax_lab.torch.triton import cross_entropy
+from softmax_lab.torch.triton import plain
 from softmax_lab.torch.triton import plan as plans
 
 from ...specs import INDEX_SPECS, SOFT_SPECS, K
@@ -143,7 +143,7 @@ def test_a_long_row_is_shared_or_read_in_parts(
     kernel: str, launched: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel == "loss_kernel":
-        monkeypatch.setattr(cross_entropy.plain, "held", lambda num_classes: None)
+        monkeypatch.setattr(plain, "held", lambda num_classes: None)
     k = plans.WHOLE + plans.PART + 3
     z = np.random.default_rng(0).normal(size=(2, k)).astype(np.float32) * 4
     y = np.array([k - 1, 7])
