@@ -113,4 +113,6 @@ def programs_at_once(device: torch.device, how: Held) -> int:
     """Return how many programs of a kernel a device surely runs at once."""
     if device.type != "cuda":
         return 2 * how.segments
+    if torch.version.hip:
+        return 0  # Triton launches no programs together there
     return how.resident * int(torch.cuda.get_device_properties(device).multi_processor_count)

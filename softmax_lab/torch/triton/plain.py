@@ -343,6 +343,8 @@ def _launch(
     how = held(k)
     assert how is not None
     per_row = int(upstream is not None and upstream.ndim > 0)
+    if out is not None and how.segments > 1 and is_interpreted() and out.data_ptr() == z.data_ptr():
+        z = z.clone()  # a later phase would read what an earlier program has written
     stride, out_stride = z.stride(0), 0 if out is None else out.stride(0)
     tensors = (out, out_stride, shares, z, stride, labels, divisor, upstream, per_row)
     given: tuple[Any, ...] = (*tensors, temperature, ignore_index, n, k)
