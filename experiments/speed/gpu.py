@@ -188,8 +188,7 @@ def checks(table: pd.DataFrame) -> pd.DataFrame:
     """Return what every check found, a row a check."""
     rows = table[table["kernel"].str.startswith("check")]
     names = rows["kernel"].str.removeprefix("check ")
-    found = rows.set_index(names.rename("check"))[["when", "note"]]
-    return found.rename(columns={"when": "ran at", "note": "found"})
+    return rows.set_index(names.rename("check"))[["note"]].rename(columns={"note": "found"})
 
 
 # ---- sentences ----
