@@ -107,6 +107,13 @@ def plans(widths: tuple[int, ...] = (64, 1000, 4096, 16384, 50257, 262144, 1 << 
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(index="K")
 
 
+def longest_held_whole() -> int:
+    """Return the most classes of a row that one program holds, for any member of the family."""
+    from softmax_lab.torch.triton.plan import WHOLE
+
+    return WHOLE
+
+
 def shares(table: pd.DataFrame, kernel: str, dtype: str) -> pd.DataFrame:
     """Return each provider's share of the bandwidth of a copy, a row a number of classes."""
     return _over_classes(table, kernel, dtype, "share_of_copy")

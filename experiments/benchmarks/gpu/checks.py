@@ -76,6 +76,32 @@ def check_audit(device: str) -> str:
     return f"{len(frame)} cases, at most {frame.max_ulp.max():.2f} ulp"
 
 
+def check_plain(device: str) -> str:
+    """The kernels of rows that are read once, whole and shared: maps and gradients against float64."""
+    worst = 0.0
+    for k in (10, 5000, 20_000):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            z = (3 * torch.randn(7, k, generator=torch.Generator().manual_seed(k))).to(device, dtype)
+            y = torch.arange(7, device=device) * (k // 7)
+            y[3] = -100
+            ulp = torch.finfo(dtype).eps
+            for name in ("softmax", "log_softmax"):
+                found, exact = getattr(slt, name)(z).double(), getattr(torch, name)(z.double(), -1)
+                worst = max(worst, float((found - exact).abs().max() / exact.abs().max()) / ulp)
+            for reduction in ("mean", "none"):
+                leaf, wide = z.clone().requires_grad_(), z.double().requires_grad_()
+                # of a sum, the upstream gradient is one number seen from every row
+                (slt.cross_entropy(leaf, y, reduction=reduction).sum() * 0.37).backward()
+                (nn.functional.cross_entropy(wide, y, reduction=reduction).sum() * 0.37).backward()
+                assert leaf.grad is not None
+                assert wide.grad is not None
+                error = (leaf.grad.double() - wide.grad).abs().max() / wide.grad.abs().max()
+                worst = max(worst, float(error) / ulp)
+    if not worst < 4:
+        raise AssertionError(f"a plain row is {worst:.1f} ulp of its largest entry off")
+    return f"at most {worst:.2f} ulp of the largest entry"
+
+
 def check_half(device: str) -> str:
     """A gradient in half precision is rounded once, after a loss scale; over the logits it is the same."""
     worst = 0.0
@@ -208,6 +234,7 @@ def check_empty(device: str) -> str:
 
 CHECKS = (
     check_family,
+    check_plain,
     check_half,
     check_scaler,
     check_audit,

@@ -90,6 +90,20 @@ def inverse_of(rest):
 
 
 @triton.jit
+def apart(peaks, peak, temperature, WIDE: tl.constexpr):
+    """exp of what a segment's peak is below the row's; 0 of a segment with nothing above -inf.
+
+    In float64 where WIDE: what is lost here, a whole segment loses.
+    """
+    d = peaks - peak
+    if WIDE:
+        d = peaks.to(tl.float64) - peak.to(tl.float64)
+    if temperature.MODE:
+        d = d / temperature.number
+    return tl.exp(d)
+
+
+@triton.jit
 def whole_kernel(
     out,
     out_stride,
@@ -215,8 +229,8 @@ def shared_kernel(
         if AGAIN:
             wanted = tl.load(upstream + row * per_row).to(tl.float32) != 1.0
         if wanted:
-            peak = tl.max(u, 0)
-            base = tl.where(peak == low, 0.0, peak)
+            own_peak = tl.max(u, 0)
+            base = tl.where(own_peak == low, 0.0, own_peak)
             d, e = exponentials_from(u, base, temperature, CARRY)
             if KIND == _LOSS:
                 given = tl.load(labels + row)
@@ -230,7 +244,7 @@ def shared_kernel(
                 mine = below + (ties - 1.0)
             place = parts + row * SEGMENTS * 2
             if PHASE != 2:
-                tl.store(place + 2 * me, peak)
+                tl.store(place + 2 * me, own_peak)
                 tl.store(place + 2 * me + 1, mine)
             if PHASE == 0:
                 tl.debug_barrier()
@@ -242,10 +256,12 @@ def shared_kernel(
                 peaks = tl.load(place + 2 * who, mask=known, other=low, cache_modifier=".cg")
                 sums = tl.load(place + 2 * who + 1, mask=known, other=0.0, cache_modifier=".cg")
                 peak = tl.max(peaks, 0)
-                _apart, weights = exponentials_from(peaks, peak, temperature, CARRY)
-                _apart, scale = exponentials_from(base, peak, temperature, CARRY)
+                weights, scale = (
+                    apart(peaks, peak, temperature, CARRY),
+                    apart(own_peak, peak, temperature, CARRY),
+                )
                 if KIND == _LOSS:
-                    others = tl.sum(sums * weights, 0) + (peak - peak)
+                    others = tl.sum(sums * weights, 0).to(tl.float32) + (peak - peak)
                     d_y, e_y = exponentials_from(u_y, peak, temperature, CARRY)
                     if shares is not None:
                         tl.store(shares + 2 * row, rest_at(others, e_y, d_y))  # all programs the same
@@ -256,7 +272,7 @@ def shared_kernel(
                             above = tl.load(upstream + row * per_row).to(tl.float32)
                         factor = factor_of(live, above, labels, divisor, n, ignore_index, COUNT)
                         alpha, at_target = ends_of(others, e_y, factor)
-                        g = tl.where(own, at_target, e * (alpha * scale))
+                        g = tl.where(own, at_target, e * (alpha * scale).to(tl.float32))
                         g = tl.where(live, g, 0.0).to(entries.dtype.element_ty)
                         tl.store(out + row * out_stride + cols, g, mask=real)
                 else:
@@ -266,9 +282,9 @@ def shared_kernel(
                     rest = tl.sum(joined, 0) + ((tops - 1.0) + (peak - peak))
                     if KIND == _LOG:
                         d, _e = exponentials_from(u, peak, temperature, False)
-                        p = d - log1p(rest)
+                        p = d - log1p(rest.to(tl.float32))
                     else:
-                        p = e * tl.div_rn(scale, 1.0 + rest)
+                        p = e * (scale / (1.0 + rest)).to(tl.float32)
                     tl.store(out + row * out_stride + cols, p.to(entries.dtype.element_ty), mask=real)
 
 

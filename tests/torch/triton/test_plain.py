@@ -82,6 +82,34 @@ def test_a_confident_row_keeps_its_gradient() -> None:
     assert abs(float(leaf.grad.sum())) <= 1e-6 * float(leaf.grad.abs().max())
 
 
+def test_a_segment_with_nothing_in_it(shared: None) -> None:
+    """What is masked in a whole segment takes nothing from the others, however low they lie."""
+    z = torch.full((1, 12), -torch.inf)
+    z[0, 5:9] = torch.tensor([-200.0, -201.0, -203.0, -200.5])
+    for name in ("softmax", "log_softmax"):
+        found = getattr(kernels, name)(z, -1, 1.0)
+        torch.testing.assert_close(found.double(), getattr(torch, name)(z.double(), -1), rtol=1e-6, atol=0)
+    leaf, wide = z.clone().requires_grad_(), z.double().requires_grad_()
+    called(leaf, torch.tensor([6]), "mean").backward()
+    torch.nn.functional.cross_entropy(wide, torch.tensor([6])).backward()
+    assert leaf.grad is not None
+    assert wide.grad is not None
+    torch.testing.assert_close(leaf.grad.double(), wide.grad, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("held", ["whole", "shared"])
+def test_a_confident_row_keeps_the_logarithm(held: str, request: pytest.FixtureRequest) -> None:
+    """The 1e-18 of the others is never added to the 1 of the largest, in whichever segment it stands."""
+    if held == "shared":
+        request.getfixturevalue("shared")
+    z = torch.zeros(2, 12)
+    z[0, 1], z[1, 10] = 44.0, 44.0
+    found = kernels.log_softmax(z, -1, 1.0)
+    exact = -torch.log1p(11 * torch.exp(torch.tensor(-44.0, dtype=torch.float64)))
+    for entry in (found[0, 1], found[1, 10]):
+        torch.testing.assert_close(entry.double(), exact, rtol=1e-6, atol=0)
+
+
 def test_nothing_that_counts() -> None:
     z, target = torch.randn(3, 4).requires_grad_(), torch.full((3,), -100)
     value = called(z, target, "mean")
