@@ -29,7 +29,7 @@ __all__ = ["Warmed", "warm"]
 
 # From the shortest rows to such as are not held as a whole: whatever decides on a loop decides between two of
 # these. A length whose loop is there already costs next to nothing.
-_LENGTHS = (2, 8, 16, 32, 64, 256, 1 << 10, 1 << 12, 1 << 15, (1 << 17) + 1)
+_LENGTHS = (2, 8, 16, 32, 64, 256, 1 << 10, 1 << 12, 1 << 15, (1 << 20) + 1)
 
 
 class Warmed(NamedTuple):

@@ -31,7 +31,7 @@ SHORT_ROWS = st.one_of(st.integers(1, 12), st.sampled_from([15, 16, 17, 24, 31, 
 LONG_ROWS = st.one_of(
     st.integers(49, 80), st.integers(49, 300), st.sampled_from([2047, 2048, 2049, 4096, 5003])
 )
-HUGE_ROWS = st.sampled_from([131_072, 131_073, 150_001])
+HUGE_ROWS = st.sampled_from([131_073, 150_001, 1 << 20, (1 << 20) + 1])
 
 #: where the numbers of a field are taken from: a part of its domain in which nothing overflows
 RANGES: dict[str, tuple[float, float]] = {

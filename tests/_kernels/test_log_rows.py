@@ -18,7 +18,7 @@ from tests.ulps import dtype_of
 MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
 #: one class alone, a vector and its neighbours, both sides of the change of loops, several chunks, and a row
 #: that is not held as a whole
-LENGTHS = (1, 2, 8, 9, 17, MOST, MOST + 1, 128, 2048, 2049, 5000, (1 << 17) + 1)
+LENGTHS = (1, 2, 8, 9, 17, MOST, MOST + 1, 128, 2048, 2049, 5000, (1 << 20) + 1)
 BARS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-22, "float64": 2.0**-48}
 
 
