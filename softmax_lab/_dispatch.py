@@ -33,7 +33,18 @@ __all__ = [
     "run",
 ]
 
-Path = Literal["short", "long", "short_products", "products", "short_logs", "logs", "shards", "reference"]
+Path = Literal[
+    "short",
+    "long",
+    "short_products",
+    "products",
+    "short_logs",
+    "logs",
+    "short_log_products",
+    "log_products",
+    "shards",
+    "reference",
+]
 
 # Half precision goes to the loops as its bits: Numba has no arithmetic for it, the loops widen it on load.
 _STORED_AS = {"float16": np.dtype(np.int16), "bfloat16": np.dtype(np.uint16)}
@@ -56,6 +67,8 @@ class Kernels(NamedTuple):
     short_products: Any
     short_logs: Any
     logs: Any
+    short_log_products: Any
+    log_products: Any
     shards: Any
     transform: Any
     target: Any
@@ -87,10 +100,12 @@ def kernels() -> Kernels | None:
         if getattr(numba.config, "DISABLE_JIT", False):
             return None
         from ._kernels import (
+            log_products,
             log_rows,
             long_rows,
             products,
             shards,
+            short_log_products,
             short_logs,
             short_products,
             short_rows,
@@ -102,7 +117,17 @@ def kernels() -> Kernels | None:
         _give_up(error)
         return None
     return Kernels(
-        short_rows, long_rows, products, short_products, short_logs, log_rows, shards, transform, target
+        short_rows,
+        long_rows,
+        products,
+        short_products,
+        short_logs,
+        log_rows,
+        short_log_products,
+        log_products,
+        shards,
+        transform,
+        target,
     )
 
 
@@ -181,7 +206,14 @@ Arguments = Callable[[slice], tuple[Any, ...]]
 
 
 def run(
-    path: Path, name: str, logits: NDArray[Any], axis: int, result: NDArray[Any] | None, arguments: Arguments
+    path: Path,
+    name: str,
+    logits: NDArray[Any],
+    axis: int,
+    result: NDArray[Any] | None,
+    arguments: Arguments,
+    *,
+    backward: bool = False,
 ) -> None:
     """Run a compiled loop over the rows of ``logits`` along ``axis``.
 
@@ -190,6 +222,7 @@ def run(
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
     ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the
     other, or at odd addresses, are copied a cache full at a time, and never the array as a whole.
+    ``backward`` is as in ``_threads.share``.
     """
     loops = kernels()
     assert loops is not None
@@ -198,7 +231,7 @@ def run(
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
     if _in_place(rows) and (written is None or _in_place(written)):
-        _run_in_place(loop, rows, written, arguments(slice(None)), whole=_whole(path))
+        _run_in_place(loop, rows, written, arguments(slice(None)), whole=_whole(path), backward=backward)
         return
 
     def work(first: int, last: int) -> None:
@@ -220,7 +253,7 @@ def run(
                 written[index] = target
 
     pieces = list(_pieces(rows.shape))
-    share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1)
+    share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1, backward=backward)
 
 
 class Loop:
@@ -271,6 +304,7 @@ def _run_in_place(
     given: tuple[Any, ...],
     *,
     whole: int,
+    backward: bool = False,
 ) -> tuple[Any, ...]:
     """Run a loop over all rows, and return arguments that it has been called with.
 
@@ -292,6 +326,7 @@ def _run_in_place(
         num_rows,
         num_classes,
         whole,
+        backward=backward,
     )
     return arguments
 

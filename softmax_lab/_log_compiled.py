@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dispatch
-from ._log_reference import LogReference
+from ._log_rows import counting
 from ._problem import Problem
-from ._rows import KEPT, read_only
+from ._rows import KEPT, as_rows, read_only
 from ._twofloat import Array
 
 __all__ = ["LogCompiled"]
@@ -43,15 +43,39 @@ class LogCompiled:
         kept = self._kept()
         return self._logs(None, kept), lambda rho: self._from_kept(kept, rho, problem.output(out))
 
-    def product(self, tangents: NDArray[Any], rho: Array, out: NDArray[Any] | None) -> NDArray[Any]:
-        """Return the Hessian times ``tangents``: by the reference."""
-        return LogReference(self.problem).product(tangents, rho, out)
+    def logs_and_moments(self, tangents: NDArray[Any]) -> tuple[Array, Array, Array]:
+        """Return what :meth:`logs` returns, and h' v.t of every row, (N,)."""
+        logs, lows, moments = (np.empty(self.problem.num_rows) for _ in range(3))
+        self._multiply(tangents, (logs, lows, moments, _NONE, _NONE), None)
+        return logs, lows, moments
+
+    def product(
+        self, tangents: NDArray[Any], rho: Array, deviations: Array, out: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """Return the Hessian times ``tangents``, as ``LogReference.product`` does."""
+        result = self.problem.output(out)
+        self._multiply(tangents, (_NONE, _NONE, _NONE, rho, deviations), result)
+        return result
 
     # ---- what the loops take ----
 
     @property
+    def path(self) -> _dispatch.Path:
+        """The loop for logarithms and gradient."""
+        problem = self.problem
+        as_they_are = problem.kept is None and not problem.spec.acts_on_logits
+        singles = as_they_are and problem.logits.dtype == np.float32
+        short = _dispatch.choose(problem.num_classes, singles=singles) == "short"
+        return "short_logs" if short else "logs"
+
+    @property
+    def transform(self) -> Any:
+        """What acts on the logits of all rows, as the loops take it."""
+        return self._transform()(slice(None))
+
+    @property
     def _is_short(self) -> bool:
-        return _dispatch.choose(self.problem.num_classes) == "short"
+        return self.path == "short_logs"
 
     def _kept(self) -> Array:
         return np.empty((self.problem.num_rows, KEPT))
@@ -65,9 +89,24 @@ class LogCompiled:
             wanted = (gradient is not None,) if short else ()
             return (*wanted, logs[some], lows[some], flat, labels[some], _IGNORED, transform(some))
 
-        path: _dispatch.Path = "short_logs" if short else "logs"
-        _dispatch.run(path, "log_losses", problem.logits, problem.axis, gradient, arguments)
+        _dispatch.run(self.path, "log_losses", problem.logits, problem.axis, gradient, arguments)
         return logs, lows
+
+    def _multiply(
+        self, tangents: NDArray[Any], across: tuple[Array, ...], result: NDArray[Any] | None
+    ) -> None:
+        """Run the loop of the product, with what crosses rows: it fills the logarithms, or ``result``."""
+        problem, labels, transform = self.problem, self._labels, self._transform()
+        rows = as_rows(tangents, problem.axis)
+
+        def arguments(some: slice) -> tuple[Any, ...]:
+            stored = _dispatch.as_stored(np.ascontiguousarray(rows[some]))
+            parts = tuple(numbers[some] for numbers in across)
+            return (read_only(stored.reshape(-1)), parts, labels[some], _IGNORED, transform(some))
+
+        short = _dispatch.choose(problem.num_classes) == "short"
+        path: _dispatch.Path = "short_log_products" if short else "log_products"
+        _dispatch.run(path, "log_cross_entropy_hvp", problem.logits, problem.axis, result, arguments)
 
     def _scaled(self, gradient: NDArray[Any], rho: Array) -> NDArray[Any]:
         """Multiply each row by its share, in place."""
@@ -79,7 +118,7 @@ class LogCompiled:
             return (factors[some],)
 
         try:
-            _dispatch.run("logs", "scale_rows", gradient, axis, gradient, arguments)
+            _dispatch.run("logs", "scale_rows", gradient, axis, gradient, arguments, backward=True)
         except _dispatch.LoopError:  # what has been computed stays
             rows = np.moveaxis(gradient, axis, -1)
             rows *= rho.reshape(rows.shape[:-1])[..., None]
@@ -96,7 +135,10 @@ class LogCompiled:
             return (kept[some].reshape(-1), upstream[some], labels[some], _IGNORED, transform(some), None)
 
         path = _dispatch.choose(problem.num_classes)
-        _dispatch.run(path, "cross_entropy_gradient", problem.logits, problem.axis, gradient, arguments)
+        _dispatch.run(
+            *(path, "cross_entropy_gradient", problem.logits, problem.axis, gradient, arguments),
+            backward=True,
+        )
         return gradient
 
     def _transform(self) -> Callable[[slice], Any]:
@@ -115,14 +157,11 @@ class LogCompiled:
         """The labels, ``_IGNORED`` where a row does not count."""
         problem = self.problem
         assert problem.given is not None
-        counts = problem.live
-        if problem.sample_weight is not None:
-            counts = counts & (problem.sample_weight != 0)
-        if (np.asarray(problem.spec.class_weight) == 0).any():
-            counts = counts & (problem.class_weights != 0)
+        counts = counting(problem)
         if counts.all():
             return read_only(problem.given)
         return read_only(np.where(counts, problem.given, _IGNORED))
 
 
 _IGNORED = -1
+_NONE = np.zeros(0)  # numbers that are not given, or not asked for

@@ -8,9 +8,11 @@ with "none"),
 
     \frac{\partial J}{\partial u_i} &= \rho_i h'_i v_i \\
     (H t)_i &= \rho_i h'_i \bigl[ a_i v_i + \pi_i \odot (t_i - \pi_i \cdot t_i) \bigr], \qquad
-    a_i = h'_i r_i (v_i \cdot t_i) - D, \quad D = \sum_j \rho_j h'_j (v_j \cdot t_j) .
+    a_i = \Bigl(m_i - \sum_j \rho_j m_j\Bigr) - h'_i (1 - r_i) (v_i \cdot t_i), \quad
+    m_i = h'_i (v_i \cdot t_i) .
 
-With "none" D is the row's own h' v.t, and a = -h' (1 - r) (v.t) is computed without the difference.
+The difference in brackets is what crosses rows, and 0 with "none". The rest is the second derivative of the
+row's own log l: near -e^s / 2 where the row is confident, and computed as such.
 """
 
 from __future__ import annotations
@@ -56,16 +58,22 @@ class LogReference:
 
         return self.logs(), gradient
 
-    def product(self, tangents: NDArray[Any], rho: Array, out: NDArray[Any] | None) -> NDArray[Any]:
-        """Return the Hessian times ``tangents``, both in the logits' shape."""
+    def logs_and_moments(self, tangents: NDArray[Any]) -> tuple[Array, Array, Array]:
+        """Return what :meth:`logs` returns, and h' v.t of every row, (N,)."""
+        t, moments = as_rows(tangents, self.problem.axis), np.empty(self.problem.num_rows)
+        for block, row in self._rows():
+            moments[block] = row.moment(t[block].astype(np.float64))
+        return (*self.logs(), moments)
+
+    def product(
+        self, tangents: NDArray[Any], rho: Array, deviations: Array, out: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """Return the Hessian times ``tangents``, both in the logits' shape.
+
+        ``deviations`` are what ``deviations_of`` returns, (N,), or 0 where rows do not meet.
+        """
         t = as_rows(tangents, self.problem.axis)
-        crossing = None
-        if self.problem.reduction != "none":
-            moments = np.zeros(self.problem.num_rows)
-            for block, row in self._rows():
-                moments[block] = row.moment(t[block].astype(np.float64))
-            crossing = float(np.where(rho == 0, 0.0, rho * moments).sum())
-        parts = ((b, row.product(t[b].astype(np.float64), rho[b], crossing)) for b, row in self._rows())
+        parts = ((b, row.product(t[b].astype(np.float64), rho[b], deviations[b])) for b, row in self._rows())
         return self._written(parts, out)
 
     def _rows(self) -> Iterator[tuple[slice, _Row]]:
@@ -118,13 +126,10 @@ class _Row:
         mean = take(t, self.shifted.top) - take(tau, self.shifted.top)
         return tau, mean - take(tangent * self.u.slope, self.label)
 
-    def product(self, tangent: Array, rho: Array, crossing: float | None) -> Array:
-        """The Hessian's product; ``crossing`` is D, None with "none"."""
+    def product(self, tangent: Array, rho: Array, deviation: Array) -> Array:
+        """The Hessian's product; ``deviation`` is what crosses rows."""
         terms, (tau, along) = self.terms, self._moved(tangent)
-        if crossing is None:
-            a = -terms.slope * terms.rest * along
-        else:
-            a = terms.slope * terms.ratio * along - crossing
+        a = deviation - terms.slope * terms.rest * along
         product = terms.slope[:, None] * self.pi * (tau + a[:, None])
         product[np.arange(len(product)), self.label] = -terms.slope * a
         product = np.ldexp(product, self.u.power) * self.u.slope

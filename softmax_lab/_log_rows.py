@@ -27,9 +27,10 @@ from . import _dispatch
 from ._problem import Problem, reduced, rounded
 from ._rows import read_only
 from ._twofloat import Array, finite_or_zero, row_sum, two_sum
+from .calculus import centred
 from .spec import active
 
-__all__ = ["LogTerms", "Shares", "log_terms", "shares_of"]
+__all__ = ["LogTerms", "Shares", "counting", "deviations_of", "log_sum", "log_terms", "shares_of"]
 
 
 class LogTerms(NamedTuple):
@@ -38,7 +39,6 @@ class LogTerms(NamedTuple):
     high: Array  # log l
     low: Array  # and its rounding error
     slope: Array  # h'
-    ratio: Array  # r
     rest: Array  # 1 - r
 
 
@@ -62,7 +62,6 @@ def log_terms(s: Array, s_low: Array) -> LogTerms:
         np.where(below, np.where(np.isinf(s), s, high), np.log(far)),
         np.where(below, finite_or_zero(low + s_low), 0.0),
         np.where(below, np.where(np.isinf(s), 0.0, slope), far_slope),
-        np.where(below, ratio, far_ratio),
         np.where(below, rest, 1.0 - far_ratio),
     )
 
@@ -94,7 +93,7 @@ def shares_of(problem: Problem, high: Array, low: Array) -> Shares:
         rows = reduced(values + error, problem.logits.dtype, "none", 1.0, problem.empty)
         shape = problem.shape[: problem.axis] + problem.shape[problem.axis + 1 :]
         return Shares(rows.reshape(shape)[()], np.where(values == -np.inf, 0.0, 1.0))
-    peak, log_total, rho = _log_sum(values, error)
+    peak, log_total, rho = log_sum(values, error)
     if problem.reduction == "mean":
         log_divisor = _log_divisor(problem, log_omega)
         if log_divisor is None:
@@ -102,6 +101,27 @@ def shares_of(problem: Problem, high: Array, low: Array) -> Shares:
         log_total -= log_divisor
     value = peak + log_total if np.isfinite(peak) else peak
     return Shares(rounded(float(value), problem.logits.dtype, "sum", 1.0, problem.empty), rho)
+
+
+def counting(problem: Problem) -> NDArray[np.bool_]:
+    """Return which rows count: neither ignored nor fully masked, and of a weight above 0; (N,)."""
+    counts = problem.live
+    if problem.sample_weight is not None:
+        counts = counts & (problem.sample_weight != 0)
+    if (np.asarray(problem.spec.class_weight) == 0).any():
+        counts = counts & (problem.class_weights != 0)
+    return counts
+
+
+def deviations_of(rho: Array, moments: Array) -> Array:
+    """Return m_i - sum_j rho_j m_j, (N,): what rows have to do with each other in the Hessian.
+
+    Each moment h' v.t is taken relative to that of the row with the largest share. Of a row that alone
+    matters nothing but the others' part is left.
+    """
+    counted = np.where(rho == 0, 0.0, moments)  # a row that does not count may hold anything
+    with np.errstate(invalid="ignore"):
+        return centred(rho[None], counted[None])[0] if len(rho) else counted
 
 
 def _log_omega(problem: Problem) -> Array | None:
@@ -128,11 +148,11 @@ def _log_divisor(problem: Problem, log_omega: Array | None) -> float | None:
         return math.log(count) if count else None
     if not (log_omega > -np.inf).any():
         return None
-    peak, log_total, _ = _log_sum(log_omega, np.zeros_like(log_omega))
+    peak, log_total, _ = log_sum(log_omega, np.zeros_like(log_omega))
     return peak + log_total
 
 
-def _log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
+def log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
     """Return two numbers whose sum is log sum exp(values + error), and the shares; of nothing -inf and 0."""
     peak = float(values.max(initial=-np.inf))  # NaN where there is one
     if peak == -np.inf:
@@ -150,7 +170,7 @@ def _log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
 
 
 def _log_sum_by_reference(values: Array, error: Array, peak: float) -> tuple[float, float, Array]:
-    """Return what :func:`_log_sum` does, of something that is finite and nothing above.
+    """Return what :func:`log_sum` does, of something that is finite and nothing above.
 
     The errors may be any number beside logarithms of 1e38, where rows may differ by nothing else.
     """

@@ -8,7 +8,8 @@ way, which says what is wrong. Numbers and the order of operations are the ordin
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,33 @@ from ._threads import WORTH_SHARING
 from ._twofloat import Array
 from .spec import LossSpec
 
-__all__ = ["evaluate", "mapped"]
+__all__ = ["Found", "evaluate", "live_rows", "mapped"]
+
+#: a value, and a gradient where one is wanted
+Found = tuple[Any, NDArray[Any] | None]
 
 _INDEX, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _KEPT = NOTHING_KEPT.reshape(-1)
 _MOST_PLANS = 64  # of a spec: one for each type and number of classes
+
+
+class OtherPlan(Protocol):
+    """What a loop of another function takes of a spec: it does the rest of the work by itself."""
+
+    def evaluate(
+        self,
+        logits: NDArray[Any],
+        target: NDArray[np.int64],
+        out: NDArray[Any] | None,
+        reduction: Reduction,
+        ignore_index: int,
+        empty: Empty,
+    ) -> Found | None:
+        """Return what :func:`evaluate` does, of arguments that it has looked at."""
+
+
+Maker = Callable[[LossSpec, np.dtype[Any], int], OtherPlan | None]
 
 
 class Plan:
@@ -59,8 +81,12 @@ def evaluate(
     *,
     wanted: bool,
     out: Any = None,
-) -> tuple[Any, NDArray[Any] | None] | None:
-    """Return the loss, and its gradient where that is ``wanted``; None where the call is not plain."""
+    other: Maker | None = None,
+) -> Found | None:
+    """Return the loss, and its gradient where that is ``wanted``; None where the call is not plain.
+
+    ``other`` makes the plan of another function than the family's loss.
+    """
     if not (
         _dispatch.is_plain(logits)
         and logits.ndim == 2
@@ -82,11 +108,14 @@ def evaluate(
     num_rows, num_classes = logits.shape
     if _dispatch.choose(num_classes) == "reference":
         return None
-    plan = _plan(spec, logits.dtype, num_classes)
+    plan = _plan(spec, logits.dtype, num_classes, other)
     if plan is None:
         return None
     if out is None and wanted:
         out = np.empty(logits.shape, logits.dtype)
+    if other is not None:
+        found: Found | None = plan.evaluate(logits, target, out, reduction, ignore_index, empty)
+        return found
     code, factor = plan.loop.code, 1.0
     if code is None or logits.size >= WORTH_SHARING or (reduction == "mean" and not plan.is_even):
         return _with_a_look(plan, logits, target, out, reduction, ignore_index, empty)
@@ -116,9 +145,9 @@ def _with_a_look(
     reduction: Reduction,
     ignore_index: int,
     empty: Empty,
-) -> tuple[Any, NDArray[Any] | None] | None:
+) -> Found | None:
     """Look at the labels before; None where one is out of range, or would have to be looked up."""
-    live, factor = _live(target, logits.shape[1], ignore_index), 1.0
+    live, factor = live_rows(target, logits.shape[1], ignore_index), 1.0
     if live is None:
         return None
     waits, kept = reduction == "mean" and plan.waits, _KEPT
@@ -187,7 +216,7 @@ def _is_apart(out: Any, logits: NDArray[Any]) -> bool:
     return bool(logits.flags.writeable if out is logits else out.flags.writeable)
 
 
-def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int | None:
+def live_rows(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int | None:
     """Return how many rows count; None where a label is out of range."""
     # a negative label, read without its sign, is beyond all classes: one look finds both
     if target.view(_UNSIGNED).max() < num_classes:
@@ -200,21 +229,21 @@ def _live(target: NDArray[np.int64], num_classes: int, ignore_index: int) -> int
     return len(others) if fit else None
 
 
-def _plan(spec: LossSpec, dtype: np.dtype[Any], num_classes: int) -> Plan | None:
-    """Return the plan, made once for each spec object, type and number of classes.
+def _plan(spec: LossSpec, dtype: np.dtype[Any], num_classes: int, other: Maker | None) -> Any:
+    """Return the plan, made once for each function, spec object, type and number of classes.
 
     The cache is the spec's own (by identity, and freed with it), as in ``torch/_formula/fields.py``.
     """
-    plans: dict[Any, Plan | None] | None = spec.__dict__.get("_plans")
+    plans: dict[Any, Any] | None = spec.__dict__.get("_plans")
     if plans is None:
         plans = spec.__dict__.setdefault("_plans", {})
-    key = dtype, num_classes
+    key = other, dtype, num_classes
     try:
         return plans[key]
     except KeyError:
         if len(plans) >= _MOST_PLANS:
             plans.clear()
-        plans[key] = plan = _made(spec, dtype, num_classes)
+        plans[key] = plan = (other or _made)(spec, dtype, num_classes)
         return plan
 
 

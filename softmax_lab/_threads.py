@@ -91,10 +91,13 @@ def use_team(team: Team | None) -> None:
     _State.team = team
 
 
-def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: int = 8) -> None:
+def share(
+    loop: Callable[[int, int], None], rows: int, num_classes: int, whole: int = 8, *, backward: bool = False
+) -> None:
     """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough.
 
-    Parts begin at multiples of ``whole``: registers of eight rows.
+    Parts begin at multiples of ``whole``: registers of eight rows. With ``backward`` each thread takes its
+    parts from the last on: what a pass before this one has read last is in the caches.
     """
     threads = get_num_threads()
     parts = min(threads * _PARTS_A_THREAD, rows * num_classes // _SMALLEST, rows)
@@ -102,28 +105,31 @@ def share(loop: Callable[[int, int], None], rows: int, num_classes: int, whole: 
         loop(0, rows)
         return
     edges = [rows * i // parts // whole * whole for i in range(parts)] + [rows]
+    pairs, step = list(itertools.pairwise(edges)), -1 if backward else 1
     if _State.team is not None:
-        _share_with(_State.team, loop, edges, threads)
+        _share_with(_State.team, loop, pairs[::step], threads)
         return
     own = parts - parts // threads * (threads - 1)
-    waiting = [_pool(threads - 1).submit(loop, edges[i], edges[i + 1]) for i in range(own, parts)]
+    waiting = [_pool(threads - 1).submit(loop, *part) for part in pairs[own:][::step]]
     try:
-        for i in range(own):
-            loop(edges[i], edges[i + 1])
+        for part in pairs[:own][::step]:
+            loop(*part)
     finally:
         wait(waiting)  # whoever sees an error may use the arrays again
-    for part in waiting:
-        part.result()
+    for done in waiting:
+        done.result()
 
 
-def _share_with(team: Team, loop: Callable[[int, int], None], edges: list[int], threads: int) -> None:
+def _share_with(
+    team: Team, loop: Callable[[int, int], None], parts: list[tuple[int, int]], threads: int
+) -> None:
     take = itertools.count().__next__  # under the interpreter's lock no two threads get the same number
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
-            while (i := take()) < len(edges) - 1:
-                loop(edges[i], edges[i + 1])
+            while (i := take()) < len(parts):
+                loop(*parts[i])
         except BaseException as error:  # raised where it can be caught: not on a thread of another library
             failed.append(error)
 

@@ -21,7 +21,7 @@ from .cross_entropy import (
     cross_entropy_grad,
     cross_entropy_hvp,
 )
-from .log_cross_entropy import log_cross_entropy, log_cross_entropy_grad
+from .log_cross_entropy import log_cross_entropy, log_cross_entropy_grad, log_cross_entropy_hvp
 from .softmax import log_softmax, logsumexp, softmax
 from .spec import LossSpec, refused_by_log
 
@@ -71,7 +71,8 @@ def warm(
         Whether losses are compiled for target distributions of the logits' type as well, where a spec takes
         them.
     log : bool
-        Whether the log of the mean loss is compiled as well, with the specs that it takes.
+        Whether the log of the mean loss is compiled as well, with the specs that it takes: value, gradient
+        and Hessian-vector product.
     progress : bool
         Whether a bar is shown, where there is a terminal.
 
@@ -173,6 +174,7 @@ def _log_losses(logits: NDArray[Any], spec: LossSpec, kept: NDArray[np.bool_] | 
         # unlike rows, whose shares are not 1
         logits[0, 0] = 1
         log_cross_entropy_grad(logits, np.zeros(2, np.int64), spec, where=kept)
+        log_cross_entropy_hvp(logits, np.zeros(2, np.int64), logits, spec, where=kept)
 
     return call
 

@@ -155,6 +155,9 @@ def _add_warm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     warm.add_argument("--where", action="store_true", help="calls with a mask too")
     warm.add_argument("--soft", action="store_true", help="target distributions too")
+    warm.add_argument(
+        "--log", action="store_true", help="the log of the mean loss too, of the losses that it takes"
+    )
     warm.add_argument("--quiet", action="store_true", help="print nothing but errors")
     warm.set_defaults(command=_warm)
 
@@ -221,6 +224,7 @@ def _warm(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int
             arguments.dtype or ["float32"],
             where=arguments.where,
             soft=arguments.soft,
+            log=arguments.log,
             progress=not arguments.quiet and not absent("tqdm"),
         )
     except ModuleNotFoundError as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _dispatch
+from . import _checks, _dispatch, _log_plain, _plain
 from ._checks import Empty, Reduction
 from ._log_compiled import LogCompiled
 from ._log_reference import LogReference
-from ._log_rows import is_distribution, shares_of
+from ._log_rows import counting, deviations_of, is_distribution, shares_of
 from ._problem import Problem, prepare
 from ._rows import detached
 from .spec import LossSpec, refuse_in_log
@@ -41,45 +42,32 @@ def log_cross_entropy(
         J = \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i},
         \quad \omega_i = W_{y_i} \cdot \text{sample weight}_i
 
-    The other classes are summed relative to the largest other logit, so the value is held for a gap of any
+    The other classes are summed relative to the largest other logit. So the value is held for a gap of any
     size, where the mean loss itself underflows.
 
     .. versionadded:: 0.2
 
     Parameters
     ----------
-    logits : array_like, shape ``(..., K, ...)``
-        float16, bfloat16, float32 or float64; integers are taken as float64.
-    target : array_like of int
-        Class indices, of the logits' shape without the class axis.
+    logits, target, sample_weight, ignore_index, where, axis, empty
+        As in :func:`softmax_lab.cross_entropy`, but the target holds class indices.
     spec : LossSpec
         What acts on the logits (temperature, scale, bias, margin, softcap), and class_weight. What bounds the
         loss away from zero (smoothing, prior, z_loss) or acts on it (gate, gamma, poly) is refused.
     reduction : {"mean", "sum", "none"}
         "sum" leaves the divisor out; "none" gives log(omega_i l_i) of each row.
-    sample_weight : array_like, optional
-        One weight >= 0 a row.
-    ignore_index : int
-        Rows with this label do not count. They, fully masked rows and rows with the weight 0 get -inf with
-        "none".
-    where : array_like of bool, optional
-        As in :func:`softmax_lab.cross_entropy`.
-    axis : int
-        The class axis.
-    empty : {"nan", "zero"}
-        What the mean is where no row counts: NaN, or 0.
 
     Returns
     -------
     scalar or ndarray
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32. A row without
-        other classes has l = 0: its logarithm is -inf. That of a target of -inf is +inf. A row that is no
-        distribution makes J NaN.
+        A scalar, or with "none" one value a row, of the types of :func:`softmax_lab.cross_entropy`. A row
+        without other classes has l = 0: its logarithm is -inf, and so is that of a row that does not count.
+        That of a target of -inf is +inf. A row that is no distribution makes J NaN.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        On a dtype, a shape or range, a field that is refused, or a label outside the classes.
+        As :func:`softmax_lab.cross_entropy`, and on a field or a target that is refused.
 
     Examples
     --------
@@ -91,7 +79,21 @@ def log_cross_entropy(
     --------
     softmax_lab.cross_entropy : the mean loss itself.
     softmax_lab.balance.combine_log : J and the gradients' factors of several parts of a batch.
+
+    References
+    ----------
+    M. S. Nacson et al., "Convergence of gradient descent on separable data", AISTATS 2019: steps over the
+    loss, whose gradient is that of its logarithm. The formulas that do not underflow are derived in chapter
+    11 of the book.
     """
+    if sample_weight is None and where is None:
+        found = _plain.evaluate(
+            *(logits, target, spec, reduction, ignore_index, axis, empty),
+            wanted=False,
+            other=_log_plain.plan_of,
+        )
+        if found is not None:
+            return found[0]
     problem = _prepared(
         logits,
         target,
@@ -122,8 +124,10 @@ def log_cross_entropy_grad(
     """Return the log of the mean loss and its gradient with respect to the logits.
 
     The gradient is a softmax over the rows of log(omega_i l_i), times a factor near one, times the softmax of
-    the other classes (-1 at the target). So the sum of its magnitudes cannot underflow. A row far below the
-    hardest one still gets nothing, and so do classes far below the largest other one.
+    the other classes (-1 at the target).
+
+    What cannot underflow is the sum of the gradient's magnitudes, over all rows and classes. A row far below
+    the hardest one still counts nothing, and so do classes far below the largest other one.
 
     Arguments and errors as in :func:`log_cross_entropy`, and
 
@@ -133,9 +137,9 @@ def log_cross_entropy_grad(
     Returns
     -------
     (value, gradient)
-        The gradient in the logits' shape and dtype, rounded once. With ``reduction="none"`` it is the
-        gradient of each row's own value, which does not depend on the row's weight. Rows that do not count,
-        and rows without other classes, get 0; a target of -inf gets NaN.
+        The gradient in the logits' shape and dtype. With ``reduction="none"`` it is the gradient of each
+        row's own value, which does not depend on the row's weight. Rows that do not count, and rows without
+        other classes, get 0; a target of -inf gets NaN.
 
     Examples
     --------
@@ -145,6 +149,17 @@ def log_cross_entropy_grad(
     array([[-0.8808,  0.8808],
            [-0.1192,  0.1192]])
     """
+    if sample_weight is None and where is None:
+        found = _plain.evaluate(
+            *(logits, target, spec, reduction, ignore_index, axis, empty),
+            wanted=True,
+            out=out,
+            other=_log_plain.plan_of,
+        )
+        if found is not None:
+            value, gradient = found
+            assert gradient is not None
+            return value, gradient
     problem = _prepared(
         logits,
         target,
@@ -176,14 +191,20 @@ def log_cross_entropy_hvp(
 ) -> NDArray[Any]:
     """Return the Hessian of the log of the mean loss times ``tangent``, in closed form and O(K) a row.
 
-    Arguments and errors as in :func:`log_cross_entropy_grad`; ``tangent`` has the logits' shape. But with
-    ``reduction="none"`` rows interact, by one number. The function is not convex.
+    Arguments and errors as in :func:`log_cross_entropy_grad`; ``tangent`` has the logits' shape. The result
+    has their type, and is rounded once. But with ``reduction="none"`` rows interact, by one number. The
+    function is not convex: by its target's logit the second derivative of a confident row's log l is near
+    -e^s / 2, with s the log-sum-exp of the others less the target. It keeps its digits.
 
     Examples
     --------
     >>> import softmax_lab as sl
     >>> sl.log_cross_entropy_hvp([[0.0, 0.0]], [0], [[1.0, 0.0]]).round(4)
     array([[-0.1597,  0.1597]])
+
+    See Also
+    --------
+    softmax_lab.cross_entropy_hvp : the same product for the mean loss, whose rows do not interact.
     """
     problem = _prepared(
         logits,
@@ -230,7 +251,13 @@ def _value_and_gradient(problem: Problem, out: NDArray[Any] | None) -> tuple[Any
 @_dispatch.falls_back
 def _product(problem: Problem, tangents: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     work = _work(problem)
-    return work.product(tangents, shares_of(problem, *work.logs()).rho, out)
+    if problem.reduction == "none":  # rows do not meet
+        rho, deviations = counting(problem).astype(np.float64), np.zeros(problem.num_rows)
+    else:
+        *logs, moments = work.logs_and_moments(tangents)
+        rho = shares_of(problem, *logs).rho
+        deviations = deviations_of(rho, moments)
+    return work.product(tangents, rho, deviations, out)
 
 
 def _work(problem: Problem) -> LogCompiled | LogReference:

@@ -102,3 +102,20 @@ def test_a_team_runs_the_parts_in_place_of_the_pool() -> None:
     _threads.share(lambda start, stop: seen.extend(range(start, stop)), 1000, 1000)
     assert asked == [3]
     assert sorted(seen) == list(range(1000))
+
+
+@pytest.mark.parametrize("with_a_team", [False, True])
+def test_backward_is_the_same_parts_from_the_last_on(with_a_team: bool) -> None:
+    sl.set_num_threads(2)
+    if with_a_team:
+        _threads.use_team(lambda work, threads: work())
+    ahead: list[tuple[int, int]] = []
+    behind: list[tuple[int, int, int]] = []
+    _threads.share(lambda start, stop: ahead.append((start, stop)), 1003, 1000)
+    _threads.share(
+        lambda start, stop: behind.append((start, stop, threading.get_ident())), 1003, 1000, backward=True
+    )
+    assert sorted(part[:2] for part in behind) == sorted(ahead)
+    for thread in {part[2] for part in behind}:
+        starts = [start for start, _, of in behind if of == thread]
+        assert starts == sorted(starts, reverse=True)

@@ -213,6 +213,22 @@ def test_the_command_line_makes_every_named_loss(
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_command_line_asks_for_the_log_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def note(specs: Any, kinds: Any, where: bool) -> list[Any]:
+        asked.append((specs, [kind.name for kind in kinds], where))
+        return []
+
+    monkeypatch.setattr(_warm, "_log_calls", note)
+    _named(monkeypatch, "--where")
+    assert asked == []
+    _named(monkeypatch, "--log", "--where", "--loss", "vs", "--dtype", "float64")
+    ((specs, dtypes, where),) = asked
+    assert (dtypes, where) == (["float64"], True)
+    assert sl.losses.vs(range(1, 65)) in specs
+
+
 def test_masks_and_distributions_are_compiled_when_asked_for() -> None:
     calls = [
         sum(1 for _ in _warm._calls([sl.LossSpec()], [np.dtype(np.float32)], where, soft))

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .compiler import called_overload, compiled, inlined
+from .compiler import called_overload, compiled, helper, inlined
 from .exponential import double, two_sum
 from .log_terms import log_terms
 from .long_rows import (
@@ -23,13 +23,28 @@ from .long_rows import (
     chunks_of,
     excess_at_peak,
     exponentials,
+    fill,
     held_of,
     reference,
     total_of,
     unit_of,
 )
 from .relative import below
-from .simd import WIDTH, iota, least, load, max_lanes, maximum, scratch, splat, store, sum_lanes, where_equal
+from .simd import (
+    WIDTH,
+    entry,
+    iota,
+    least,
+    load,
+    max_lanes,
+    maximum,
+    put,
+    scratch,
+    splat,
+    store,
+    sum_lanes,
+    where_equal,
+)
 from .singles import Ahead
 from .transform import (
     in_singles,
@@ -153,25 +168,31 @@ def log_losses(z, out, streaming, logs, lows, kept, labels, ignore, transform, n
         kept[place + 3], kept[place + 4] = -terms.slope, 1.0
 
 
-@compiled
-def scale_rows(z, out, streaming, factors, num_classes, start, stop):
+@inlined
+def scaled_rows(z, out, factors, num_classes, start, stop):
     """Multiply rows start ... stop - 1 of z by a factor each, to ``out``, which may be z.
 
     Of a factor of 0 nothing is read: a row may hold anything.
     """
-    zero = splat(0.0)
     for row in range(start, stop):
-        f, k, base = splat(factors[row]), 0, row * num_classes
+        f, base = splat(factors[row]), row * num_classes
         if factors[row] == 0.0:
-            while k < num_classes:
-                store_some(out, base + k, least(WIDTH, num_classes - k), zero)
-                k += WIDTH
-            continue
-        while k + WIDTH <= num_classes:
-            store(out, base + k, load(z, base + k) * f)
-            k += WIDTH
-        if k < num_classes:
-            store_some(out, base + k, num_classes - k, load_some(z, base + k, num_classes - k, 0.0) * f)
+            fill(out, base, num_classes, 0.0)
+        elif num_classes < WIDTH:  # one by one: a masked store costs more
+            for k in range(num_classes):
+                put(out, base + k, entry(z, base + k) * factors[row])
+        else:
+            # the last vector overlaps the one before, which may be written where it is read
+            last = load(z, base + num_classes - WIDTH) * f
+            for k in range(0, num_classes - WIDTH + 1, WIDTH):
+                store(out, base + k, load(z, base + k) * f)
+            store(out, base + num_classes - WIDTH, last)
+
+
+@compiled
+def scale_rows(z, out, streaming, factors, num_classes, start, stop):
+    """``scaled_rows`` of flat arrays."""
+    scaled_rows(z, out, factors, num_classes, start, stop)
 
 
 @inlined
@@ -181,8 +202,11 @@ def _distance(logs, lows, k, count, peak):
     return two_sum(d, load_some(lows, k, count, 0.0) + d_low)
 
 
-@compiled
-def log_sum(logs, lows, shares, start, stop):
+_MODERATE = 2.0**30  # of smaller logarithms the largest is known but for its last digit
+
+
+@helper
+def sum_of_logs(logs, lows, shares, start, stop):
     """Return (a, b), whose sum is log sum exp(log + low) over rows start ... stop - 1, and write the shares.
 
     The order of the additions depends on the number of rows alone. Something must be above -inf, and nothing
@@ -194,12 +218,14 @@ def log_sum(logs, lows, shares, start, stop):
     while k < stop:
         peak = maximum(load_some(logs, k, least(WIDTH, stop - k), -np.inf), peak)
         k += WIDTH
-    first, second, k = splat(max_lanes(peak)), none, start
-    while k < stop:
-        second = maximum(_distance(logs, lows, k, least(WIDTH, stop - k), first)[0], second)
-        k += WIDTH
-    beyond = splat(max_lanes(second))
-    total, error, k = zero, zero, start
+    first, second = splat(max_lanes(peak)), zero
+    if not abs(max_lanes(peak)) <= _MODERATE:
+        second, k = none, start
+        while k < stop:
+            second = maximum(_distance(logs, lows, k, least(WIDTH, stop - k), first)[0], second)
+            k += WIDTH
+    beyond, k = splat(max_lanes(second)), start
+    total, error = zero, zero
     while k < stop:
         count = least(WIDTH, stop - k)
         x, x_low = _distance(logs, lows, k, count, first)
@@ -216,3 +242,9 @@ def log_sum(logs, lows, shares, start, stop):
             store_some(shares, k, count, load_some(shares, k, count, 0.0) * f)
             k += WIDTH
     return max_lanes(first), max_lanes(beyond) + math.log(whole)
+
+
+@compiled
+def log_sum(logs, lows, shares, start, stop):
+    """``sum_of_logs``, where it is called by itself."""
+    return sum_of_logs(logs, lows, shares, start, stop)

@@ -35,6 +35,7 @@ class LogTerms(NamedTuple):
     high: Any  # log l
     low: Any  # its rounding error
     slope: Any  # h'
+    rest: Any  # 1 - r, of which h'' = -h'^2 (1 - r) is made
 
 
 @helper
@@ -45,11 +46,11 @@ def log_terms(others, d_y, low):
     h' is NaN.
     """
     if others == 0.0 and math.isfinite(d_y):
-        return LogTerms(-np.inf, 0.0, 0.0)
+        return LogTerms(-np.inf, 0.0, 0.0, 0.0)
     if d_y == np.inf:
-        return LogTerms(np.nan, 0.0, np.nan)
+        return LogTerms(np.nan, 0.0, np.nan, 0.0)
     if d_y == -np.inf:
-        return LogTerms(np.inf if others > 0.0 else np.nan, 0.0, np.nan)
+        return LogTerms(np.inf if others > 0.0 else np.nan, 0.0, np.nan, 0.0)
     log_others = math.log(others) if others > 0.0 else np.nan
     s = log_others - d_y
     t = s - log_others
@@ -62,13 +63,14 @@ def log_terms(others, d_y, low):
     series = 0.0
     for a in A:
         series = series * t * t + a
-    r = 1.0 - t * (1.0 - (1.0 - t) * t * series)
+    rest = t * (1.0 - (1.0 - t) * t * series)
+    r = 1.0 - rest
     if s <= 0.0:
         log_r = math.log(r)
         high = s + log_r
-        return LogTerms(high, (log_r - (high - s)) + s_low, 1.0 / ((1.0 + x) * r))
+        return LogTerms(high, (log_r - (high - s)) + s_low, 1.0 / ((1.0 + x) * r), rest)
     loss = s + (x * r + s_low)
-    return LogTerms(math.log(loss), 0.0, 1.0 / ((1.0 + x) * loss))
+    return LogTerms(math.log(loss), 0.0, 1.0 / ((1.0 + x) * loss), 1.0 - loss * x)
 
 
 @inlined
@@ -88,7 +90,8 @@ def lane_log_terms(others, d_y, low):
     w, series = t * t, zero
     for a in A:
         series = fma(series, w, splat(a))
-    r = one - t * (one - (one - t) * t * series)
+    rest = t * (one - (one - t) * t * series)
+    r = one - rest
     loss = s + fma(x, r, s_low)
     factor = where_equal(above, one, loss, r)
     high, log_low = log(factor)
@@ -104,4 +107,5 @@ def lane_log_terms(others, d_y, low):
     wrong = where_equal(d_y, endless, one, where_equal(others, zero, one - alone, zero))
     high, slope = where_equal(wrong, one, nan, high), where_equal(wrong, one, nan, slope)
     high = where_ordered(others, others, high, nan)
-    return LogTerms(high, where_less(absolute(high), endless, low, zero), slope)
+    rest = where_equal(above, one, one - loss * x, rest)
+    return LogTerms(high, where_less(absolute(high), endless, low, zero), slope, rest)

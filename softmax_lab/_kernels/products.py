@@ -118,7 +118,7 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
             k += WIDTH
         sums[row] = sum_lanes(total) + sum_lanes(error) if max_lanes(low) <= 0.0 else -1.0
         whole = Classes(row, base, 0, n, 0)
-        at_peak = _index(Source(None, p, None, None, None, None), whole, max_lanes(peak))
+        at_peak = index_of(Source(None, p, None, None, None, None), whole, max_lanes(peak), -1)
         top = splat(entry(tangents, base + at_peak))
         total = error = zero
         k = 0
@@ -138,14 +138,16 @@ def softmax_product(p, out, streaming, tangents, sums, inverse, num_classes, sta
 
 
 @helper
-def _index(source, chunk, peak):
-    """Where in a chunk its maximum stands first; 0 where it has none."""
+def index_of(source, chunk, peak, skipped):
+    """Where in a chunk a number stands first, but for its entry ``skipped``; 0 where it does not."""
     m, none = splat(peak), splat(-np.inf)
     best = none
     k = 0
     while k < chunk.count:
         x, _ = loaded(source, inside(chunk, k, least(WIDTH, chunk.count - k)), -np.inf)
-        best = maximum(where_equal(x, m, splat(float(-k)) - iota(), none), best)
+        place = splat(float(-k)) - iota()
+        place = where_equal(x, m, place, none)
+        best = maximum(where_equal(place, splat(float(-skipped)), none, place), best)
         k += WIDTH
     found = max_lanes(best)
     return int(-found) if found > -np.inf else 0
@@ -194,7 +196,7 @@ class Found(NamedTuple):
 
 
 @helper
-def _moment(source, chunk, tangents, start):
+def moment_of(source, chunk, tangents, start):
     """Return sum e_k (t_k - start) and sum e_k of a chunk whose exponentials are held."""
     zero, t_0 = splat(0.0), splat(start)
     product = error = total = total_error = zero
@@ -210,7 +212,7 @@ def _moment(source, chunk, tangents, start):
 
 
 @inlined
-def _one_tangent(source, chunk, k, tangents):
+def one_tangent(source, chunk, k, tangents):
     """The tangent in u at the k-th class of a chunk."""
     return sum_lanes(tangent_at(source, inside(chunk, k, 1), tangents))
 
@@ -225,16 +227,16 @@ def _walk(source, smooth, tangents, parts, row):
         chunk = chunk_of(source, row.row, c, row.num_classes)
         own = transformed(source, chunk, y)
         relative_to = max(shared, own)
-        start = _one_tangent(source, chunk, _index(source, chunk, own), tangents)
+        start = one_tangent(source, chunk, index_of(source, chunk, own, -1), tangents)
         target = target_sums(smooth, source, chunk, reference(relative_to))
         parts.r_t[c] = tangent_under_prior(smooth, source, chunk, tangents, start)
         if chunk.first <= skipped < chunk.first + chunk.count:
             u_y, low_y = target_of(source, inside(chunk, y - chunk.first, 1))
-            t_y = _one_tangent(source, chunk, y - chunk.first, tangents)
+            t_y = one_tangent(source, chunk, y - chunk.first, tangents)
         parts.sums[c] = exponentials(
             source, chunk, reference(relative_to), skipped - chunk.first, True, Ahead(source.z, False)
         )
-        parts.moments[c], parts.all_sums[c] = _moment(source, chunk, tangents, start)
+        parts.moments[c], parts.all_sums[c] = moment_of(source, chunk, tangents, start)
         parts.peaks[c], parts.starts[c] = relative_to, start
         parts.r_ds[c], parts.r_sums[c], parts.t_sums[c] = target.r_d, target.r_sum, target.t_sum
         if own > peak:
@@ -377,7 +379,7 @@ def _product_of(source, smooth, parts, found, row, weights, fields):
 
 
 @inlined
-def _write(source, smooth, parts, found, row, product, tangents, out):
+def write(source, smooth, parts, found, row, product, tangents, out):
     """Write a row's product."""
     result_y, whole = 0.0, is_whole(source, row.num_classes)
     for c in range(len(parts.peaks)):
@@ -410,4 +412,4 @@ def cross_entropy_hvp(
         row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
         found = _walk(source, smooth, tangents, parts, row)
         product = _product_of(source, smooth, parts, found, row, weights, fields)
-        _write(source, smooth, parts, found, row, product, tangents, out)
+        write(source, smooth, parts, found, row, product, tangents, out)

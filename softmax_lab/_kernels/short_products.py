@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
 
 @inlined
-def _hold_tangents(source, rows, num_classes, tile):
+def hold_tangents(source, rows, num_classes, tile):
     """Bring tangents to u: times the slope, 0 where a class takes no part."""
     for k in range(num_classes):
         column = class_of(rows, k)
@@ -113,7 +113,7 @@ def _walk(source, rows, num_classes, peak, tangents, y):
 
 
 @inlined
-def _moment(source, rows, num_classes, t_0, tangents):
+def moment_of_rows(source, rows, num_classes, t_0, tangents):
     """Return sum e_k (t_k - t_0) of eight rows whose exponentials are held."""
     product = error = zero = splat(0.0)
     for k in range(num_classes):
@@ -128,7 +128,7 @@ def _found(source, smooth, rows, num_classes, peak, tiles, lookups, soft):
     """Return what is `Found` of eight rows, whose exponentials are held then."""
     target = target_sums_of_rows(smooth, tiles.given, source, rows, num_classes, peak)
     sums, e_y, t_0, t_y = _walk(source, rows, num_classes, peak, tiles.tangents, targets_of(lookups, soft))
-    mean = _moment(source, rows, num_classes, t_0, tiles.tangents) / (sums.others + e_y)
+    mean = moment_of_rows(source, rows, num_classes, t_0, tiles.tangents) / (sums.others + e_y)
     r_tau = tangent_under_prior_of_rows(smooth, source, rows, num_classes, t_0, tiles.tangents)
     eps, zero = load(lookups.eps, 0), splat(0.0)
     tangent = Tangent(
@@ -193,7 +193,7 @@ def _given_product_of(found, lookups, fields):
 
 
 @inlined
-def _components(source, smooth, rows, num_classes, tiles, found, product, y):
+def components(source, smooth, rows, num_classes, tiles, found, product, y):
     """Hold the products of eight rows in place of their exponentials."""
     terms = product.terms
     for k in range(num_classes):
@@ -208,7 +208,7 @@ def _components(source, smooth, rows, num_classes, tiles, found, product, y):
 
 
 @inlined
-def _without_ignored(source, rows, num_classes, lookups):
+def without_ignored(source, rows, num_classes, lookups):
     """Hold 0 in the lanes of ignored rows."""
     zero, live = splat(0.0), load(lookups.live, 0)
     for k in range(num_classes):
@@ -236,13 +236,13 @@ def cross_entropy_hvp(
         gather(tangents, rows, num_classes, tiles.tangents)
         if bent:
             gather(z, rows, num_classes, tiles.logits)
-        _hold_tangents(source, rows, num_classes, tiles.tangents)
+        hold_tangents(source, rows, num_classes, tiles.tangents)
         found = _found(source, smooth, rows, num_classes, peak, tiles, lookups, soft)
         if smooth is not None and soft:  # without it the branch is not compiled
             product = _given_product_of(found, lookups, fields)
         else:
             product = _product_of(found, lookups, fields, bent)
-        _components(source, smooth, rows, num_classes, tiles, found, product, targets_of(lookups, soft))
+        components(source, smooth, rows, num_classes, tiles, found, product, targets_of(lookups, soft))
         if ignored:
-            _without_ignored(source, rows, num_classes, lookups)
+            without_ignored(source, rows, num_classes, lookups)
         scatter(out, rows, num_classes, source.held)

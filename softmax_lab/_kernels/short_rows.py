@@ -22,15 +22,12 @@ from .long_rows import accumulate, fill
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
 from .short_singles import (
     Rows,
-    are_of_two_floats,
     halves_of,
     log_softmax_of_sixteen,
     logsumexp_of_sixteen,
     room_in_singles,
-    set_aside,
     softmax_of_sixteen,
-    write_aside,
-    write_scaled,
+    write_gradients,
 )
 from .simd import (
     SINGLES,
@@ -670,21 +667,12 @@ def _loss_of_sixteen(z, results, given, room, lookups, rows):
     if not results.wanted:
         return
     factors = a.alpha * first.unit, b.alpha * second.unit
-    store(room.factors, 0, factors[0])
-    store(room.factors, WIDTH, factors[1])
-    some_aside = not (are_of_two_floats(factors[0]) and are_of_two_floats(factors[1]))
-    if some_aside:
-        set_aside(room, rows)
-    write_scaled(room, rows, results.out, factors[0], factors[1])
-    if some_aside:
-        write_aside(room, rows, results.out)
-    store(room.factors, 0, a.at_target)
-    store(room.factors, WIDTH, b.at_target)
+    write_gradients(room, rows, results.out, factors, (a.at_target, b.at_target))
+    if not (first_ignored or second_ignored):
+        return
     for i in range(rows.count):
-        base = (rows.row + i) * rows.num_classes
-        results.out[base + int(room.skipped[i])] = room.factors[i]
         if (lookups[0].live[i] if i < WIDTH else lookups[1].live[i - WIDTH]) == 0.0:
-            fill(results.out, base, rows.num_classes, 0.0)
+            fill(results.out, (rows.row + i) * rows.num_classes, rows.num_classes, 0.0)
 
 
 @inlined

@@ -239,7 +239,7 @@ def power_near(peak):
 
 
 @inlined
-def _bases_of(peak):
+def bases_of(peak):
     """The `Base` of each lane."""
     lowest = power_near(peak) - splat_single(REACH + 127.0)
     return Base(lowest * splat_single(LOG_2), splat_single(MAGIC_SINGLE) - lowest)
@@ -259,7 +259,7 @@ def sums_of(z, room, rows, peak, kind, out):
     OTHERS but the skipped ones, or those BELOW, without the one at the number in ``room.targets``. All but
     the last are held, as sums of two floats, and the places of the results are asked for meanwhile.
     """
-    base = _bases_of(peak)
+    base = bases_of(peak)
     if rows.num_classes <= ACROSS:
         return _sums_across(room, rows, base, kind, out)
     store_singles(room.floors, 0, base.floor)
@@ -447,6 +447,26 @@ def write_aside(room, rows, out):
             out[_base_at(rows, i) + k] = room.aside[i * rows.num_classes + k]
 
 
+@inlined
+def write_gradients(room, rows, out, factors, at_targets):
+    """Write the gradients of sixteen rows: what is held times a factor a row, and at the targets numbers.
+
+    Both are two vectors of float64. The targets are the skipped classes.
+    """
+    store(room.factors, 0, factors[0])
+    store(room.factors, WIDTH, factors[1])
+    some_aside = not (are_of_two_floats(factors[0]) and are_of_two_floats(factors[1]))
+    if some_aside:
+        set_aside(room, rows)
+    write_scaled(room, rows, out, factors[0], factors[1])
+    if some_aside:
+        write_aside(room, rows, out)
+    store(room.factors, 0, at_targets[0])
+    store(room.factors, WIDTH, at_targets[1])
+    for i in range(rows.count):
+        out[_base_at(rows, i) + int(room.skipped[i])] = room.factors[i]
+
+
 # ---- the loss: what its formula needs of sixteen rows ----
 
 
@@ -472,7 +492,7 @@ def halves_of(z, out, room, rows):
     large = is_large(peak)
     if large:
         first, second = sums_of_large(z, room, rows, peak, first, second)
-    high, low, power = parts(near, _bases_of(near))
+    high, low, power = parts(near, bases_of(near))
     tops, top_lows = widened(high * power), widened(low * power)
     powers, peaks, owns, targets = widened(power_near(near)), widened(peak), widened(own), widened(target)
     a = _half(first, tops[0] + top_lows[0], powers[0], peaks[0], owns[0], targets[0], large)

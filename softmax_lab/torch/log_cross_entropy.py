@@ -33,9 +33,9 @@ def log_cross_entropy(
         \quad \omega_i = W_{y_i} \cdot \text{sample weight}_i
 
     Its gradient is that of the mean loss, divided by the mean loss: a softmax over the rows of
-    :math:`\log \omega_i l_i`, times factors of order one. So the sum of its magnitudes does not underflow,
-    however confident all rows are, where the gradient of the mean loss vanishes. A row far below the hardest
-    one still counts nothing, and so do classes far below the largest other one.
+    :math:`\log \omega_i l_i`, times factors of order one. What cannot underflow is the sum of its magnitudes,
+    over all rows and classes, where the gradient of the mean loss vanishes. A row far below the hardest one
+    still counts nothing, and so do classes far below the largest other one.
 
     The gradient no longer shrinks with the loss: gradient descent with a constant rate need not converge,
     and wants a rate that decays. Over micro-batches or processes the log of the mean is not the mean of the
@@ -43,39 +43,24 @@ def log_cross_entropy(
 
     Parameters
     ----------
-    logits : Tensor, shape ``(..., K, ...)``
-        float16, bfloat16, float32 or float64, of any strides.
-    target : Tensor
-        Class indices: integers of the logits' shape without the class dimension.
+    logits, target, sample_weight, ignore_index, dim, empty, validate
+        As in :func:`softmax_lab.torch.cross_entropy`, but the target holds class indices.
     spec : LossSpec
-        What acts on the logits (temperature, scale, bias, margin, softcap), and class_weight. What bounds the
-        loss away from zero (smoothing, prior, z_loss) or acts on it (gate, gamma, poly) is refused.
+        The fields that :func:`softmax_lab.log_cross_entropy` takes; the others are refused.
     reduction : {"mean", "sum", "none"}
         "sum" leaves the divisor out. "none" gives log(omega_i l_i) of each row, whose gradient does not
         depend on omega_i; the mean of these is another loss, and diverges.
-    sample_weight : Tensor, optional
-        One weight >= 0 a row.
-    ignore_index : int
-        Rows with this label do not count. They, and rows with the weight 0, get -inf with "none", and the
-        gradient 0.
-    dim : int
-        The class dimension.
-    empty : {"nan", "zero"}
-        What the value is where no row counts: NaN as in torch, or 0.
-    validate : bool
-        Check the labels on other devices than the CPU too, at the price of waiting for the device.
 
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32; the gradient has
-        the logits' type. A row without other classes has no loss: its value is -inf, and its gradient 0. A
-        target of -inf has the value +inf, and a NaN gradient.
+        A scalar, or with "none" one value a row, of the types and with the edges of
+        :func:`softmax_lab.log_cross_entropy`. The gradient has the logits' type.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        On a dtype, a shape or range, a field that is refused, or a label outside the classes.
+        As :func:`softmax_lab.torch.cross_entropy`, and on a field or a target that is refused.
 
     Examples
     --------
@@ -91,6 +76,7 @@ def log_cross_entropy(
     --------
     softmax_lab.torch.cross_entropy : the mean loss itself, whose gradient shrinks with the loss.
     softmax_lab.torch.LogCrossEntropyLoss : the same as a module.
+    softmax_lab.log_cross_entropy : the same in NumPy, with the source.
     """
     options = Options(reduction, empty, ignore_index, dim)
     options = checks.log_loss(logits, target, spec, sample_weight, options)

@@ -16,9 +16,26 @@ from tests.logs import Array
 from tests.ulps import dtype_of
 
 MOST = _dispatch.kernels().short.MOST_CLASSES  # type: ignore[union-attr]
+MOST_IN_SINGLES = _dispatch.kernels().short.MOST_IN_SINGLES  # type: ignore[union-attr]
 #: one class alone, a vector and its neighbours, both sides of the change of loops, several chunks, and a row
 #: that is not held as a whole
-LENGTHS = (1, 2, 8, 9, 17, MOST, MOST + 1, 128, 2048, 2049, 5000, (1 << 20) + 1)
+LENGTHS = (
+    1,
+    2,
+    8,
+    9,
+    16,
+    17,
+    MOST,
+    MOST + 1,
+    128,
+    MOST_IN_SINGLES,
+    MOST_IN_SINGLES + 1,
+    2048,
+    2049,
+    5000,
+    (1 << 20) + 1,
+)
 BARS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-22, "float64": 2.0**-48}
 
 
@@ -61,7 +78,7 @@ def test_rows_of_every_length(k: int, dtype: str, reduction: str) -> None:
     assert_close(*batch(k, dtype), reduction=reduction)
 
 
-def _fields(k: int) -> dict[str, LossSpec]:
+def fields(k: int) -> dict[str, LossSpec]:
     bias = np.random.default_rng(1).normal(size=k)
     return {
         "temperature": LossSpec(temperature=0.3),
@@ -73,15 +90,15 @@ def _fields(k: int) -> dict[str, LossSpec]:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("k", [6, 300, 5000])
-@pytest.mark.parametrize("name", _fields(6))
+@pytest.mark.parametrize("name", fields(6))
 def test_fields_masks_and_weights(name: str, k: int, dtype: str) -> None:
     z, y = batch(k, dtype, 11)
     where = np.random.default_rng(2).random((11, k)) < 0.7
     where[np.arange(11), y] = True
     y[3] = -100
     weight = np.linspace(0.0, 3.0, 11)
-    assert_close(z, y, _fields(k)[name], sample_weight=weight)
-    assert_close(z, y, _fields(k)[name], where=where, reduction="sum")
+    assert_close(z, y, fields(k)[name], sample_weight=weight)
+    assert_close(z, y, fields(k)[name], where=where, reduction="sum")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -106,17 +123,21 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     calls: list[tuple[str, str]] = []
     real = _dispatch.run
 
-    def run(path: Any, name: str, *arguments: Any) -> None:
+    def run(path: Any, name: str, *arguments: Any, **options: Any) -> None:
         calls.append((path, name))
-        real(path, name, *arguments)
+        real(path, name, *arguments, **options)
 
     monkeypatch.setattr(_dispatch, "run", run)
     return calls
 
 
 def test_which_loops_ran(taken: list[tuple[str, str]]) -> None:
-    for k, dtype in ((MOST, "float32"), (MOST + 1, "float32"), (MOST, "float16"), (MOST, "float64")):
-        sl.log_cross_entropy_grad(*batch(k, dtype))
+    for k, dtype in (
+        *((MOST, "float64"), (MOST + 1, "float64"), (MOST, "float16")),
+        *((MOST_IN_SINGLES, "float32"), (MOST_IN_SINGLES + 1, "float32")),
+    ):
+        z, y = batch(k, dtype)
+        sl.log_cross_entropy_grad(z, y.tolist())  # labels that are no array: not the plain call
     short, kept = ("short_logs", "log_losses"), ("logs", "log_losses")
     scaled = ("logs", "scale_rows")
     assert taken == [
@@ -124,10 +145,12 @@ def test_which_loops_ran(taken: list[tuple[str, str]]) -> None:
         *(kept, ("long", "cross_entropy_gradient")),
         *(short, ("short", "cross_entropy_gradient")),
         *(short, scaled),
+        *(kept, ("long", "cross_entropy_gradient")),
     ]
     taken.clear()
-    sl.log_cross_entropy_grad(*batch(4, "float32"), reduction="none")  # every share is 1
-    sl.log_cross_entropy(*batch(4, "float32"))
+    z, y = batch(4, "float32")
+    sl.log_cross_entropy_grad(z, y.tolist(), reduction="none")  # every share is 1
+    sl.log_cross_entropy(z, y.tolist())
     assert taken == [short, short]
 
 
@@ -154,6 +177,6 @@ def test_numpy_takes_over_where_a_loop_fails(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_dispatch._State, "failed", False)
     monkeypatch.setattr(loops.logs, "scale_rows", broken)
     with pytest.warns(RuntimeWarning, match="NumPy takes over"):
-        value, gradient = sl.log_cross_entropy_grad(z, y)
+        value, gradient = sl.log_cross_entropy_grad(z, y.tolist())
     np.testing.assert_allclose(value, expected)
     np.testing.assert_allclose(gradient, g, rtol=1e-14)

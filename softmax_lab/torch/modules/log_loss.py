@@ -17,7 +17,8 @@ __all__ = ["LogCrossEntropyLoss"]
 class LogCrossEntropyLoss(SoftmaxLoss):
     """:func:`softmax_lab.torch.log_cross_entropy` with a spec, as a module.
 
-    Its spec and its state are those of :class:`softmax_lab.torch.SoftmaxLoss`.
+    Its spec and its state are those of :class:`softmax_lab.torch.SoftmaxLoss`. Shapes, errors and the source
+    are the function's.
 
     .. versionadded:: 0.2
 
