@@ -125,7 +125,7 @@ def _linear(
     rows = arguments.prepare(logits, target, spec, sample_weight, options)
     arguments.check_classes(rows, target, spec, len(weight))
     log = options.reduction == "log_mean"
-    narrow = gpu.kernels_for(hidden) is not None and not log
+    narrow = gpu.kernels_for(hidden) is not None
     step = chunks.chunk_rows(
         len(weight), hidden.dtype, chunks.chunk_budget(chunk_bytes, hidden.device), narrow=narrow
     )

@@ -11,7 +11,7 @@ from ...spec import LossSpec
 from .._base.options import Options
 from .._base.tensors import as_array, as_tensor, loss_dtype
 from .._formula import family, logs, terms
-from .._formula.fields import packed, spec_tensors
+from .._formula.fields import extreme, packed, spec_tensors
 from .._operators import gpu
 from .chunks import blocks
 
@@ -96,6 +96,10 @@ def local_log_kernel(spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) 
 
     With ``gradient`` leave in ``z`` the gradient of each row's own logarithm.
     """
+    kernels, fields = gpu.kernels_for(z), spec_tensors(spec, z.device, loss_dtype(z.dtype))
+    if kernels is not None and not extreme(fields):
+        high, low = kernels.log_rows_in_place(z, target, fields, gradient)
+        return high, low
     found = numpy_logs if z.device.type == "cpu" else plain_logs
     return found(spec, z, target, gradient)
 
