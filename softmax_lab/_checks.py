@@ -18,12 +18,15 @@ FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 # a name costs more than a look-up
 _NATIVE = frozenset(np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
 REDUCTIONS = ("none", "mean", "sum")
+#: and of losses that have no second function for the log of the mean
+ANY_REDUCTIONS = (*REDUCTIONS, "log_mean")
 EMPTY_RULES = ("nan", "zero")
 
 MOST_SAMPLES = 2.0**53  # a count beyond it is not held exactly
 SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-250, 2.0**250  # of such numbers the square of a quotient is a float64
 
 Reduction = Literal["none", "mean", "sum"]
+AnyReduction = Literal["none", "mean", "sum", "log_mean"]
 Empty = Literal["nan", "zero"]
 
 

@@ -8,12 +8,13 @@ arrays.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Real = TypeVar("Real", bound=Any)
 
 _SPLIT = 134217729.0  # 2**27 + 1, Veltkamp: cuts 53 bits into two halves whose products are exact
 
@@ -22,8 +23,11 @@ _SPLIT = 134217729.0  # 2**27 + 1, Veltkamp: cuts 53 bits into two halves whose 
 LARGEST_LOW = 2.0**-10
 
 
-def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return (s, e) with s = fl(a + b) and s + e = a + b exactly (Knuth), for finite a, b and s."""
+def two_sum(a: Real, b: Real) -> tuple[Real, Real]:
+    """Return (s, e) with s = fl(a + b) and s + e = a + b exactly (Knuth), for finite a, b and s.
+
+    Of float64 arrays, tensors and numbers alike.
+    """
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)

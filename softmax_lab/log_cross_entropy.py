@@ -18,6 +18,7 @@ from ._log_reference import LogReference
 from ._log_rows import counting, deviations_of, is_distribution, shares_of
 from ._problem import Problem, prepare
 from ._rows import detached
+from ._twofloat import Array
 from .spec import LossSpec, refuse_in_log
 
 __all__ = ["log_cross_entropy", "log_cross_entropy_grad", "log_cross_entropy_hvp"]
@@ -224,6 +225,19 @@ def log_cross_entropy_hvp(
     return _product(problem, detached(t, out), out)
 
 
+def log_losses(
+    logits: NDArray[Any], target: ArrayLike, spec: LossSpec, *, out: NDArray[Any] | None = None
+) -> tuple[Array, Array]:
+    """Return log l of each row, as two float64 whose sum is the number: (N,) each.
+
+    Arguments as in :func:`log_cross_entropy_grad`; the class weights are not in it. ``out`` gets the gradient
+    of each row's own logarithm. A row's share of a mean that other rows belong to is the caller's to find,
+    and wants the rounding error of the logarithm.
+    """
+    problem = _prepared(logits, target, spec, reduction="none", out=out)
+    return _logs(problem) if out is None else _logs_and_gradient(problem, out)
+
+
 def _prepared(logits: ArrayLike, target: ArrayLike, spec: LossSpec, **options: Any) -> Problem:
     if isinstance(spec, LossSpec):
         refuse_in_log(spec, is_distribution(_checks.array("target", target)))
@@ -246,6 +260,18 @@ def _value_and_gradient(problem: Problem, out: NDArray[Any] | None) -> tuple[Any
     logs, gradient = _work(problem).logs_and_gradient(out)
     found = shares_of(problem, *logs)
     return found.value, gradient(found.rho)
+
+
+@_dispatch.falls_back
+def _logs(problem: Problem) -> tuple[Array, Array]:
+    return _work(problem).logs()
+
+
+@_dispatch.falls_back
+def _logs_and_gradient(problem: Problem, out: NDArray[Any]) -> tuple[Array, Array]:
+    logs, gradient = _work(problem).logs_and_gradient(out)
+    gradient(np.where(logs[0] == -np.inf, 0.0, 1.0))
+    return logs
 
 
 @_dispatch.falls_back

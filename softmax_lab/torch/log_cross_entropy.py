@@ -38,8 +38,10 @@ def log_cross_entropy(
     still counts nothing, and so do classes far below the largest other one.
 
     The gradient no longer shrinks with the loss: gradient descent with a constant rate need not converge,
-    and wants a rate that decays. Over micro-batches or processes the log of the mean is not the mean of the
-    logs: :class:`softmax_lab.torch.LogMeanAccumulator` and :func:`softmax_lab.balance.combine_log`.
+    and wants a rate that decays. Where logits are never whole, or their classes are spread over processes, it
+    is ``reduction="log_mean"`` of :func:`softmax_lab.torch.linear_cross_entropy` and of
+    :mod:`softmax_lab.torch.parallel`. Over micro-batches or processes the log of the mean is not the mean of
+    the logs: :class:`softmax_lab.torch.LogMeanAccumulator` and :func:`softmax_lab.balance.combine_log`.
 
     Parameters
     ----------
@@ -77,6 +79,7 @@ def log_cross_entropy(
     softmax_lab.torch.cross_entropy : the mean loss itself, whose gradient shrinks with the loss.
     softmax_lab.torch.LogCrossEntropyLoss : the same as a module.
     softmax_lab.log_cross_entropy : the same in NumPy, with the source.
+    softmax_lab.torch.linear_cross_entropy : with ``reduction="log_mean"`` the same of a linear layer.
     """
     options = Options(reduction, empty, ignore_index, dim)
     options = checks.log_loss(logits, target, spec, sample_weight, options)

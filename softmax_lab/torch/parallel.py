@@ -22,6 +22,10 @@ and the gradient of its own columns. E is summed without the target, which keeps
 confident row whichever rank holds the target. On a CPU the compiled loops do what is done to single logits:
 one walk over them for the sums (of float64 the maximum is found first), and one for the gradient.
 
+For the log of the mean loss (``reduction="log_mean"``) M is the largest of the *other* logits, so that no
+gap to the target makes E underflow, and the sums are E and u_y, in plain torch. The two all-reduces are the
+same. The sum over rows is every rank's own: each knows all rows' numbers.
+
 ========================  ===============================================  ==============================
 call                      forward, N rows that count                       backward
 ========================  ===============================================  ==============================
@@ -49,11 +53,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._checks import Empty, Reduction
+from .._checks import AnyReduction, Empty
 from ..spec import LossSpec
 from ._base.options import Options
 from ._base.tensors import loss_dtype
-from ._machinery import arguments, chunks, layer, shards
+from ._machinery import arguments, chunks, layer, log_rows, shards
 from ._machinery.agreement import agree
 
 __all__ = ["cross_entropy", "linear_cross_entropy"]
@@ -66,7 +70,7 @@ def cross_entropy(
     *,
     group: dist.ProcessGroup | None = None,
     sizes: Sequence[int] | None = None,
-    reduction: Reduction = "mean",
+    reduction: AnyReduction = "mean",
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     empty: Empty = "nan",
@@ -90,8 +94,10 @@ def cross_entropy(
     sizes : sequence of int, optional
         K_r of every rank. Where it is given nothing is asked of the other ranks: one all-reduce less, and
         what differs between the ranks is not noticed.
-    reduction, sample_weight, ignore_index, empty
-        As in :func:`softmax_lab.cross_entropy`; the same on every rank.
+    reduction : {"mean", "sum", "none", "log_mean"}
+        "log_mean" is :func:`softmax_lab.torch.log_cross_entropy` of all classes' logits.
+    sample_weight, ignore_index, empty
+        As in :func:`softmax_lab.cross_entropy`; the same on every rank, as the reduction is.
 
     Returns
     -------
@@ -153,6 +159,11 @@ def _of_logits(
     if rows.live is not None:
         live = torch.zeros_like(live).index_fill(0, rows.live, True)
     target = rows.target if rows.target.is_floating_point() else torch.where(live, rows.target, 0)
+    if options.reduction == "log_mean":
+        log_omega = log_rows.weigh(rows, spec)[1]
+        given = (z, target, log_omega, spec, shard, options.empty)
+        value = cast(Tensor, shards.ShardedLogOfMean.apply(*given))  # type: ignore[no-untyped-call]
+        return value.to(loss_dtype(z.dtype))
     values, weights = cast(tuple[Tensor, Tensor], shards.ShardedRows.apply(z, target, live, spec, shard))  # type: ignore[no-untyped-call]
     if options.reduction == "none":
         return layer.weighted(values, rows.factor).to(loss_dtype(z.dtype)).reshape(rows.shape)
@@ -168,7 +179,7 @@ def linear_cross_entropy(
     group: dist.ProcessGroup | None = None,
     sizes: Sequence[int] | None = None,
     local_bias: Tensor | None = None,
-    reduction: Reduction = "mean",
+    reduction: AnyReduction = "mean",
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     empty: Empty = "nan",
@@ -239,5 +250,8 @@ def _linear(
     budget = chunks.chunk_budget(chunk_bytes, hidden.device)
     # the largest shard decides, so that every rank has the same chunks
     step = chunks.chunk_rows(max(shard.sizes), hidden.dtype, budget)
-    task = chunks.Task(rows, partial(shards.kernel, shard, spec), step, shard.sum)
+    log = options.reduction == "log_mean"
+    kernel = partial(shards.log_kernel if log else shards.kernel, shard, spec)
+    rows, log_omega = log_rows.weigh(rows, spec) if log else (rows, None)
+    task = chunks.Task(rows, kernel, step, shard.sum, log_omega=log_omega)
     return layer.evaluate(task, hidden, local_weight, local_bias)

@@ -32,6 +32,7 @@ from softmax_lab import _dispatch
 from softmax_lab.torch import linear as linear_module
 from softmax_lab.torch import parallel
 from tests.limits import HANG
+from tests.logs import LOG_SPECS
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 #: classes by rank, all uneven, and one rank without any
@@ -90,11 +91,13 @@ def expected(given: Problem, spec: sl.LossSpec, reduction: Any) -> tuple[Any, Te
 
     The upstream gradient is in it.
     """
-    value, gradient = sl.cross_entropy_grad(
+    log = reduction == "log_mean"
+    whole: Any = sl.log_cross_entropy_grad if log else sl.cross_entropy_grad
+    value, gradient = whole(
         given.logits.numpy(),
         given.target.numpy(),
         spec,
-        reduction=reduction,
+        reduction="mean" if log else reduction,
         sample_weight=given.sample_weight.numpy(),
     )
     upstream = given.upstream[:, None] if reduction == "none" else given.upstream[0]
@@ -429,7 +432,119 @@ def compiled_loops_on_some(place: Place) -> None:
 LOOPS = _dispatch.kernels
 
 
+def log_family(spec: sl.LossSpec) -> Callable[[Place], None]:
+    """The log of the mean loss: J, and the gradients of logits, hidden rows, weight and bias."""
+
+    def case(place: Place) -> None:
+        check_logits(place, problem(), spec, "log_mean")
+        check_linear(place, problem(seed=1), spec, "log_mean")
+
+    return case
+
+
+def log_confident(place: Place) -> None:
+    """Whichever rank holds the target, the gap may be any: where the mean loss underflows too."""
+    for label in range(K):
+        logits = np.stack([np.linspace(0.0, 1.0, K), np.linspace(1.0, 0.0, K), np.zeros(K)])
+        logits[:, label] = [1000.0, 1001.0, 1e4]
+        labels = [label] * 3
+        wanted, gradient = sl.log_cross_entropy_grad(logits, labels)
+        assert wanted < -900
+        local = torch.from_numpy(logits[:, place.columns].copy()).requires_grad_()
+        value = parallel.cross_entropy(local, torch.tensor(labels), group=place.group, reduction="log_mean")
+        value.backward()
+        close(value, wanted)
+        close(gradient_of(local), gradient[:, place.columns])
+
+
+def log_singular(place: Place) -> None:
+    """NaN, infinities, rows alone and rows that do not count mean the same as in a whole row."""
+    inf = np.inf
+    base = np.array([[0.0, 1, 2, 3, 4, 5], [5.0, 4, 3, 2, 1, 0]])
+    for row, label in (
+        ([np.nan, 0, 0, 0, 0, 0], 3),
+        ([0, 0, 0, 0, 0, inf], 3),
+        ([0, 0, 0, inf, 0, 0], 3),
+        ([-inf] * 6, 3),
+        ([-inf, -inf, -inf, -inf, -inf, 2.0], 5),
+        ([0, 0, 0, 0, -inf, -inf], 5),
+        ([-inf, -inf, 0, 1, 2, 3], 0),
+        ([-inf, -inf, 0, 1, 2, 3], 3),
+        ([np.nan] * 6, -100),
+    ):
+        rows, target = np.vstack([base, [row]]), np.array([5, 3, label])
+        wanted, gradient = sl.log_cross_entropy_grad(rows, target)
+        local = torch.from_numpy(rows[:, place.columns].copy()).requires_grad_()
+        value = parallel.cross_entropy(
+            local, torch.from_numpy(target), group=place.group, reduction="log_mean"
+        )
+        value.backward()
+        np.testing.assert_allclose(value.detach().numpy(), wanted, rtol=1e-11)
+        close(gradient_of(local), gradient[:, place.columns])
+
+
+def log_of_nothing(place: Place) -> None:
+    local = torch.full(
+        (2, SIZES[place.world][place.rank]), torch.nan, dtype=torch.float64, requires_grad=True
+    )
+    none = torch.tensor([-100, -100])
+    loss = partial(parallel.cross_entropy, group=place.group, reduction="log_mean")
+    assert bool(torch.isnan(loss(local, none)))
+    value = loss(local, none, empty="zero")
+    value.backward()
+    assert value == 0
+    assert not gradient_of(local).any()
+    assert bool(torch.isnan(loss(local[:0], none[:0])))
+
+
+def log_half_precision(place: Place) -> None:
+    """The value is of the rounded logits, the gradient rounded once, after the upstream gradient."""
+    given = problem()
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        logits = given.logits.to(dtype)
+        wanted, gradient = sl.log_cross_entropy_grad(logits.double().numpy(), given.target.numpy())
+        local = logits[:, place.columns].contiguous().requires_grad_()
+        value = parallel.cross_entropy(local, given.target, group=place.group, reduction="log_mean")
+        (1024.0 * value).backward()
+        assert value.dtype == torch.float32
+        close(value, wanted, rtol=1e-6)
+        assert gradient_of(local).dtype == dtype
+        close(
+            gradient_of(local).double(),
+            1024.0 * gradient[:, place.columns],
+            rtol=max(torch.finfo(dtype).eps, 1e-6),
+            atol=1e-6,
+        )
+
+
+def log_errors(place: Place) -> None:
+    """What the log of the mean loss does not take is refused with its one message."""
+    given, soft = problem(), problem(soft=True)
+    local, weight = given.logits[:, place.columns].contiguous(), given.weight[place.columns]
+    words = "the log of the mean loss takes class indices and the fields temperature"
+    loss = partial(parallel.cross_entropy, local, group=place.group, reduction="log_mean")
+    raises(ValueError, words, lambda: loss(given.target, sl.LossSpec(gamma=2.0)))
+    raises(ValueError, words, lambda: loss(soft.target[:, place.columns]))
+    linear = partial(parallel.linear_cross_entropy, given.hidden, weight, group=place.group)
+    raises(ValueError, words, lambda: linear(given.target, sl.LossSpec(z_loss=0.1), reduction="log_mean"))
+
+
+def log_collectives(place: Place) -> None:
+    """The calls are those of the other losses: two all-reduces, and none in the backward pass."""
+    given = problem()
+    local = given.logits[:, place.columns].contiguous().requires_grad_()
+    with counted() as calls:
+        value = parallel.cross_entropy(
+            local, given.target, group=place.group, sizes=SIZES[place.world], reduction="log_mean"
+        )
+    assert calls == [("MAX", ROWS), ("SUM", 2 * ROWS)], calls
+    with counted() as calls:
+        value.backward()
+    assert calls == [], calls
+
+
 CASES: dict[str, Callable[[Place], None]] = {
+    **{f"log of the mean: {name}": log_family(spec) for name, spec in LOG_SPECS.items()},
     **{f"family: {name}": family(i, spec, soft=False) for i, (name, spec) in enumerate(INDEX_SPECS.items())},
     **{
         f"distributions: {name}": family(i, spec, soft=True)
@@ -451,6 +566,12 @@ CASES: dict[str, Callable[[Place], None]] = {
             different_arguments,
             same_as_one_process,
             compiled_loops_on_some,
+            log_confident,
+            log_singular,
+            log_of_nothing,
+            log_half_precision,
+            log_errors,
+            log_collectives,
         )
     },
 }

@@ -19,10 +19,12 @@ import softmax_lab.torch as slt
 from softmax_lab.torch import linear
 from softmax_lab.torch._machinery import chunks, kernels
 from softmax_lab.torch.linear import linear_cross_entropy
+from tests.logs import LOG_SPECS
 from tests.specs import INDEX_SPECS, SOFT_SPECS, K
 
 N, D = 13, 4
 REDUCTIONS = ("mean", "sum", "none")
+ALL_REDUCTIONS = (*REDUCTIONS, "log_mean")
 
 
 class Layer:
@@ -58,11 +60,13 @@ class Layer:
 
     def expected(self, spec: sl.LossSpec, reduction: Any) -> list[Any]:
         """Value, and gradients of hidden, weight and bias, from the whole logits in float64."""
-        value, gradient = sl.cross_entropy_grad(
+        log = reduction == "log_mean"
+        whole: Any = sl.log_cross_entropy_grad if log else sl.cross_entropy_grad
+        value, gradient = whole(
             self.logits().double().numpy(),
             self.target.numpy(),
             spec,
-            reduction=reduction,
+            reduction="mean" if log else reduction,
             sample_weight=self.sample_weight.numpy(),
         )
         upstream = self.upstream_of(reduction)
@@ -91,6 +95,7 @@ def each_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(chunks, "_CACHED", 3 * K)  # several blocks
     if request.param == "other device":
         monkeypatch.setattr(kernels, "numpy_values", kernels.operator_values)
+        monkeypatch.setattr(kernels, "numpy_logs", kernels.plain_logs)
     return str(request.param)
 
 
@@ -147,13 +152,13 @@ def test_strided_tensors_give_the_same() -> None:
 def test_gradient_check() -> None:
     layer = Layer(rows=8)
     spec = sl.LossSpec(smoothing=0.1, gamma=2.0, z_loss=0.01, scale=np.linspace(0.5, 1.5, K))
-    for reduction in REDUCTIONS:
+    for reduction in ALL_REDUCTIONS:
         assert torch.autograd.gradcheck(
             lambda h, w, b, reduction=reduction: linear_cross_entropy(
                 h,
                 w,
                 layer.target,
-                spec,
+                LOG_SPECS["all that it takes"] if reduction == "log_mean" else spec,
                 bias=b,
                 reduction=reduction,
                 sample_weight=layer.sample_weight,
@@ -333,7 +338,7 @@ def test_gradients_that_nobody_wants_are_not_made() -> None:
     assert seen(lambda: layer.loss(chunk_bytes=4 * K * 8))[0].products == 2 * chunks
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", ALL_REDUCTIONS)
 def test_no_tensor_is_larger_than_the_weight_or_the_chunk(reduction: str) -> None:
     rows, classes, step = 512, 300, 16
     layer = Layer(rows=rows, classes=classes, dtype=torch.float32)
@@ -386,7 +391,7 @@ def test_ignored_rows_are_left_out_before_the_product() -> None:
 def test_a_second_derivative_is_refused() -> None:
     """A gradient penalty must not be taken for a constant."""
     layer = Layer()
-    for reduction in ("mean", "none"):
+    for reduction in ("mean", "none", "log_mean"):
         (gradient,) = torch.autograd.grad(
             layer.loss(reduction=reduction).sum(), [layer.hidden], create_graph=True
         )
@@ -506,3 +511,204 @@ def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
     assert torch.equal(
         linear_cross_entropy(hidden, weight, target.to(dtype)), linear_cross_entropy(hidden, weight, target)
     )
+
+
+# ---- the log of the mean ----
+
+
+@pytest.mark.parametrize("spec", LOG_SPECS.values(), ids=LOG_SPECS.keys())
+def test_the_log_of_the_mean(spec: sl.LossSpec, each_kernel: str) -> None:
+    layer = Layer()
+    value = layer.loss(spec, reduction="log_mean", sample_weight=layer.sample_weight, chunk_bytes=5 * K * 8)
+    value.backward(layer.upstream[0])
+    for found, expected in zip([value, *layer.gradients()], layer.expected(spec, "log_mean"), strict=True):
+        close(found, expected)
+
+
+def climbing(dtype: Any = torch.float64) -> Layer:
+    """Rows that get harder and harder, from log losses near -700 on."""
+    layer = Layer(dtype=dtype)
+    with torch.no_grad():
+        layer.hidden.zero_()
+        layer.weight.zero_()
+        layer.weight[0, 0] = 8.0
+        layer.hidden[:, 0] = torch.linspace(88.0, -1.0, N).round()
+        layer.hidden[:, 1:] = torch.linspace(-1.0, 1.0, 3 * N).reshape(N, 3)
+        layer.bias.copy_(torch.linspace(0.0, 1.0, K))
+    layer.target[:] = 0
+    return layer
+
+
+@pytest.mark.parametrize("order", ["climbing", "falling", "mixed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_harder_rows_that_come_later(
+    dtype: Any, order: str, each_kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was summed before is multiplied by powers of two, and the gradients are those of the whole."""
+    factors: list[float] = []
+    shrink = chunks.Gradients.shrink
+
+    def recorded(self: Any, factor: float) -> None:
+        factors.append(factor)
+        shrink(self, factor)
+
+    monkeypatch.setattr(chunks.Gradients, "shrink", recorded)
+    layer = climbing(dtype)
+    up = torch.arange(N)
+    places = {"climbing": up, "falling": up.flip(0), "mixed": up * 5 % N}
+    with torch.no_grad():
+        layer.hidden.copy_(layer.hidden[places[order]])
+    value = layer.loss(reduction="log_mean", chunk_bytes=1)
+    value.backward()
+    logits = layer.logits().double().numpy()
+    expected, gradient = sl.log_cross_entropy_grad(logits, layer.target.numpy())
+    g, bar = torch.tensor(gradient), 1e-11 if dtype == torch.float64 else 3e-6
+    close(value, expected, rtol=min(bar, 1e-7))
+    whole = [g @ layer.weight.detach().double(), g.T @ layer.hidden.detach().double(), g.sum(0)]
+    for found, wanted in zip(layer.gradients(), whole, strict=True):
+        close(found, wanted, rtol=bar, atol=bar * float(wanted.abs().max()))
+    assert len(factors) == {"climbing": N - 1, "falling": 0, "mixed": 3}[order]
+    assert all(math.frexp(factor)[0] == 0.5 for factor in factors)
+
+
+def test_the_log_of_the_mean_where_the_mean_underflows() -> None:
+    hidden, weight = torch.tensor([[1000.0, 0.0], [1002.0, 0.0]], requires_grad=True), torch.eye(2)
+    target = torch.tensor([0, 0])
+    value = linear_cross_entropy(hidden, weight, target, reduction="log_mean", chunk_bytes=1)
+    value.backward()
+    expected, gradient = sl.log_cross_entropy_grad(hidden.detach().double().numpy(), target.numpy())
+    close(value, expected, rtol=1e-7)
+    assert hidden.grad is not None
+    close(hidden.grad, gradient, rtol=1e-6)
+    assert not linear_cross_entropy(hidden, weight, target).item()
+
+
+def test_rows_that_do_not_count_in_the_log_of_the_mean() -> None:
+    """They may hold anything: ignored ones, and those of the weight 0."""
+    layer, clean = Layer(), Layer()
+    for each in (layer, clean):
+        each.sample_weight[5] = 0.0
+    with torch.no_grad():
+        layer.hidden[[3, 5, 7]] = torch.nan
+    found, expected = (
+        each.loss(reduction="log_mean", sample_weight=each.sample_weight, chunk_bytes=1)
+        for each in (layer, clean)
+    )
+    assert found == expected
+    found.backward()
+    expected.backward()
+    for gradient, wanted in zip(layer.gradients(), clean.gradients(), strict=True):
+        assert torch.equal(gradient, wanted)
+    assert not layer.gradients()[0][[3, 5, 7]].any()
+
+
+@pytest.mark.parametrize("rows", [0, N])
+def test_the_log_of_the_mean_of_nothing(rows: int) -> None:
+    layer = Layer()
+    hidden = layer.hidden.detach()[:rows].requires_grad_()
+    target = torch.full((rows,), -100)
+    assert linear_cross_entropy(hidden, layer.weight, target, reduction="log_mean").isnan()
+    value = linear_cross_entropy(hidden, layer.weight, target, reduction="log_mean", empty="zero")
+    value.backward()
+    assert value == 0
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
+    assert layer.weight.grad is not None
+    assert not layer.weight.grad.any()
+
+
+def test_one_class_has_no_loss_whose_logarithm_could_be_taken() -> None:
+    layer = Layer(classes=1)
+    layer.target.clamp_(max=0)
+    value = layer.loss(reduction="log_mean")
+    value.backward()
+    assert value == -math.inf
+    assert not any(gradient.any() for gradient in layer.gradients())
+
+
+@pytest.mark.parametrize(("entry", "expected"), [(math.nan, math.nan), (-math.inf, math.inf)])
+def test_rows_without_a_finite_loss(entry: float, expected: float, each_kernel: str) -> None:
+    """The numbers of the joined loss: J, and which rows' gradients are no numbers."""
+    layer = Layer()
+    with torch.no_grad():
+        layer.bias[int(layer.target[0])] = entry
+    logits = layer.logits().requires_grad_()
+    joined = slt.log_cross_entropy(logits, layer.target)
+    joined.backward()
+    assert logits.grad is not None
+    value = layer.loss(reduction="log_mean", chunk_bytes=1)
+    value.backward()
+    np.testing.assert_equal(value.item(), expected)
+    np.testing.assert_equal(joined.item(), expected)
+    hidden, weight, _ = layer.gradients()
+    assert hidden.isnan().any(1).tolist() == logits.grad.isnan().any(1).tolist()
+    assert weight.isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_log_of_the_mean_in_half_precision(dtype: Any) -> None:
+    """The logits are rounded as the product is, the weight's gradient once, after the loss scale."""
+    layer = Layer(dtype=dtype, rows=400)
+    logits = torch.addmm(layer.bias, layer.hidden, layer.weight.T).detach()
+    expected, gradient = sl.log_cross_entropy_grad(logits.double().numpy(), layer.target.numpy())
+    value = layer.loss(reduction="log_mean", chunk_bytes=1)
+    (1024.0 * value).backward()
+    assert value.dtype == torch.float32
+    close(value, expected, rtol=1e-6)
+    exact = 1024.0 * torch.tensor(gradient).T @ layer.hidden.detach().double()
+    assert layer.weight.grad is not None
+    eps = torch.finfo(dtype).eps
+    close(layer.weight.grad, exact, rtol=0.51 * eps, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("name", [name for name in INDEX_SPECS if name not in LOG_SPECS])
+def test_fields_that_the_log_of_the_mean_refuses(name: str) -> None:
+    with pytest.raises(ValueError, match=r"takes class indices and the fields temperature, scale.*; got "):
+        Layer().loss(INDEX_SPECS[name], reduction="log_mean")
+
+
+def test_distributions_have_no_log_of_the_mean() -> None:
+    with pytest.raises(ValueError, match=r"takes class indices .*; got a distribution per row"):
+        Layer(soft=True).loss(reduction="log_mean")
+
+
+def test_the_log_of_the_mean_makes_three_products_a_chunk() -> None:
+    layer, chunk_count = Layer(), 3
+    forward, value = seen(lambda: layer.loss(chunk_bytes=4 * K * 8, reduction="log_mean"))
+    assert forward.products == 3 * chunk_count
+    assert seen(value.backward)[0].products == 0
+    with torch.no_grad():
+        forward, _ = seen(lambda: layer.loss(chunk_bytes=4 * K * 8, reduction="log_mean"))
+    assert forward.products == chunk_count
+
+
+def test_a_kept_graph_of_the_log_of_the_mean_gives_the_same_again() -> None:
+    layer = Layer()
+    value = layer.loss(reduction="log_mean")
+    inputs = [layer.hidden, layer.weight, layer.bias]
+    first = [g.clone() for g in torch.autograd.grad(value, inputs, retain_graph=True)]
+    value.backward(torch.tensor(3.0, dtype=torch.float64))
+    for found, once in zip(layer.gradients(), first, strict=True):
+        close(found, 3 * once, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["grad", "jvp", "vmap"])
+def test_transforms_of_the_log_of_the_mean(name: str) -> None:
+    layer = Layer()
+    weight, bias, target = layer.weight.detach(), layer.bias.detach(), torch.tensor([0, -100, 2])
+    hidden = layer.hidden.detach()[:3]
+
+    def transformed(loss: Callable[[Tensor], Tensor]) -> Any:
+        if name == "jvp":
+            return torch.func.jvp(loss, (hidden,), (hidden.flip(0),))
+        if name == "vmap":
+            return torch.func.vmap(loss)(torch.stack([hidden, -hidden]))
+        return torch.func.grad(loss)(hidden)
+
+    def chunked(h: Tensor) -> Tensor:
+        return linear_cross_entropy(h, weight, target, bias=bias, reduction="log_mean")
+
+    def joined(h: Tensor) -> Tensor:
+        return slt.log_cross_entropy(h @ weight.t() + bias, target)
+
+    torch.testing.assert_close(transformed(chunked), transformed(joined))

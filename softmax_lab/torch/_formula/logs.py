@@ -29,7 +29,7 @@ from .._base.tensors import exact_dtype, loss_dtype
 from .fields import SpecTensors, extreme, is_active
 from .rows import before_temperature, of_label, over, take
 
-__all__ = ["log_softplus", "loss"]
+__all__ = ["LogTerms", "log_softplus", "log_terms", "log_weights", "loss", "value_and_gradient"]
 
 
 class _Rows(NamedTuple):
@@ -47,23 +47,32 @@ def _rows(
 ) -> _Rows:
     dtype, wide = torch.float64 if extreme(spec) else loss_dtype(logits.dtype), exact_dtype(logits.device)
     moved = logits.movedim(options.dim, -1)
-    label, counts = labels_of(target.reshape(-1), options.ignore_index)
-    log_omega = torch.zeros_like(label, dtype=wide)
-    factors: list[Any] = [] if sample_weight is None else [sample_weight.reshape(-1)]
-    if is_active(spec.class_weight, 1.0):
-        factors.append(of_label(spec.class_weight, label))
-    for factor in factors:
-        weight = factor.to(wide) if isinstance(factor, Tensor) else torch.full_like(log_omega, factor)
-        counts = counts & (weight != 0)
-        log_omega = log_omega + torch.where(weight == 0, 1.0, weight).log()
+    label, live = labels_of(target.reshape(-1), options.ignore_index)
+    weights = None if sample_weight is None else sample_weight.reshape(-1)
+    log_omega = log_weights(label, live, spec, weights, wide)
+    counts = log_omega > -torch.inf
     # a row that does not count may hold anything: zeros keep NaN times 0 out of its derivative
     z = torch.where(counts[:, None], moved.reshape(-1, moved.shape[-1]).to(dtype), 0.0)
     fields: dict[str, Any] = {
         name: value.to(dtype) if isinstance(value, Tensor) else value
         for name, value in spec._asdict().items()
     }
-    log_omega = torch.where(counts, log_omega, -torch.inf)
     return _Rows(z, label, log_omega, SpecTensors(**fields), moved.shape[:-1])
+
+
+def log_weights(
+    label: Tensor, live: Tensor, spec: SpecTensors, sample_weight: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """Return log(W_y * sample weight) of rows, (n,); -inf where one is not ``live`` or has the weight 0."""
+    log_omega = torch.zeros_like(label, dtype=dtype)
+    factors: list[Any] = [] if sample_weight is None else [sample_weight]
+    if is_active(spec.class_weight, 1.0):
+        factors.append(of_label(spec.class_weight, label))
+    for factor in factors:
+        weight = factor.to(dtype) if isinstance(factor, Tensor) else torch.full_like(log_omega, factor)
+        live = live & (weight != 0)
+        log_omega = log_omega + torch.where(weight == 0, 1.0, weight).log()
+    return torch.where(live, log_omega, -torch.inf)
 
 
 def loss(
@@ -76,7 +85,8 @@ def loss(
         )
     rows = _rows(logits, target, spec, sample_weight, options)
     counts = rows.log_omega > -torch.inf
-    weighted = torch.where(counts, rows.log_omega + _log_losses(rows), -torch.inf)
+    log_l = _log_losses(rows.z, rows.label, rows.spec, rows.log_omega.dtype)
+    weighted = torch.where(counts, rows.log_omega + log_l, -torch.inf)
     if options.reduction == "none":
         return weighted.reshape(rows.shape).to(loss_dtype(logits.dtype))
     value = _log_sum(weighted)
@@ -95,19 +105,27 @@ def _log_sum(x: Tensor) -> Tensor:
     return torch.where(some, torch.logsumexp(safe, 0), -torch.inf)
 
 
-def _log_losses(rows: _Rows) -> Tensor:
-    """Return log l of each row, (n,)."""
-    u = before_temperature(rows.z, rows.spec, rows.label).u
-    target = take(u, rows.label)
-    is_target = torch.arange(u.shape[1], device=u.device) == rows.label[:, None]
+def value_and_gradient(z: Tensor, label: Tensor, spec: SpecTensors) -> tuple[Tensor, Tensor]:
+    """Return log l of rows (n, K) whose labels count, (n,), and its gradient in z, without a graph."""
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        value = _log_losses(leaf, label, spec, exact_dtype(z.device))
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def _log_losses(z: Tensor, label: Tensor, spec: SpecTensors, wide: torch.dtype) -> Tensor:
+    """Return log l of rows (n, K) in the type ``wide``, (n,)."""
+    u = before_temperature(z, spec, label).u
+    target = take(u, label)
+    is_target = torch.arange(u.shape[1], device=u.device) == label[:, None]
     others = torch.where(is_target, -torch.inf, u)
     alone = (others == -torch.inf).all(1)
     others = torch.where(alone[:, None], 0.0, others)
     peak = others.amax(1).detach()
-    total = torch.exp(over(others - peak[:, None], rows.spec.temperature)).sum(1)
-    wide = rows.log_omega.dtype
+    total = torch.exp(over(others - peak[:, None], spec.temperature)).sum(1)
     # the target's own distance is exact in float64, where that of float32 has lost digits of the share
-    s = over(peak.to(wide) - target.to(wide), rows.spec.temperature) + total.to(wide).log()
+    s = over(peak.to(wide) - target.to(wide), spec.temperature) + total.to(wide).log()
     # +inf at the target is no number, as everywhere: it would pass for a row without any loss
     s = s * torch.where(target == torch.inf, torch.nan, 1.0).to(wide)
     nothing = torch.where(target.isfinite(), -torch.inf, torch.nan).to(wide)
@@ -123,19 +141,46 @@ def log_softplus(s: Tensor) -> Tensor:
     x = torch.exp(torch.where(below, s, 0.0))
     small = x < _SMALL
     # each form where it holds; elsewhere a harmless argument, so that no derivative of it is infinite
-    series = torch.zeros_like(s)
-    near = torch.where(small, x, 0.0)
-    for coefficient in _SERIES:
-        series = series * near + coefficient
+    series = _series(torch.where(small, x, 0.0))
     middle = torch.log1p(torch.where(small, 1.0, x)).log()
     far = torch.where(below, 0.0, s)
     far = (far + torch.log1p(torch.exp(-far))).log()
-    found = torch.where(below, torch.where(small, s + series * near, middle), far)
+    found = torch.where(below, torch.where(small, s + series, middle), far)
     endless = s == torch.inf
     return torch.where(endless, torch.where(endless, s, 0.0).exp().log(), found)
 
 
+class LogTerms(NamedTuple):
+    """What log l and its derivative come to, (n,) each."""
+
+    high: Tensor  # log l
+    low: Tensor  # and its rounding error
+    slope: Tensor  # h' = d log l / ds
+
+
+def log_terms(s: Tensor, s_low: Tensor) -> LogTerms:
+    """Return the `LogTerms` of rows with s + s_low, without a graph."""
+    with torch.enable_grad():
+        leaf = s.detach().requires_grad_()
+        value = log_softplus(leaf)
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+    high = value.detach()
+    # far below 0 log l is a sum, whose rounding error is known; elsewhere it is a number of order one
+    x = torch.exp(s)
+    lost = torch.where(x < _SMALL, (s - high) + _series(torch.where(x < _SMALL, x, 0.0)), 0.0)
+    low = lost + slope * s_low
+    return LogTerms(high, torch.where(low.isfinite(), low, 0.0), slope)
+
+
 _SMALL = 1.0 / 64.0
+
+
+def _series(x: Tensor) -> Tensor:
+    """Return log(log(1 + x) / x), which is -x / 2 + ..., for 0 <= x < 1/64."""
+    found = torch.zeros_like(x)
+    for coefficient in _SERIES:
+        found = found * x + coefficient
+    return found * x
 
 
 def _log_of_series(count: int) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ... import _checks
-from ...spec import LossSpec
+from ...spec import LossSpec, refuse_in_log
 from .._base import checks as torch_checks
 from .._base.labels import labels_of
 from .._base.options import Options
@@ -87,10 +87,12 @@ def prepare(
     if logits.ndim == 0:
         raise ValueError("logits must have at least one dimension (the classes); got a scalar")
     shape = logits.shape[:-1]
-    _checks.choice("reduction", options.reduction, _checks.REDUCTIONS)
+    _checks.choice("reduction", options.reduction, _checks.ANY_REDUCTIONS)
     _checks.choice("empty", options.empty, _checks.EMPTY_RULES)
     if not isinstance(spec, LossSpec):
         raise TypeError(f"spec must be a LossSpec; got {type(spec).__name__}")
+    if options.reduction == "log_mean" and isinstance(target, Tensor):
+        refuse_in_log(spec, target.is_floating_point())
     torch_checks.given_target(target, spec, logits, shape)
     if sample_weight is not None:
         torch_checks.given_sample_weight(sample_weight, logits, shape)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ... import _checks
 from .._base.tensors import loss_dtype
 from .arguments import Rows
+from .log_rows import Reference, Shares, WeightedLogs, shares_of, weighted_logs
 
 __all__ = [
     "CHUNK_BYTES",
@@ -26,6 +27,7 @@ __all__ = [
     "chunk_rows",
     "parts",
     "run",
+    "run_log",
 ]
 
 # on a CPU, 192 rows of 65536 float32 classes: beyond that the products hardly run faster
@@ -42,7 +44,8 @@ _CLASSES = 1 << 15
 
 Wanted = tuple[bool, bool, bool]
 #: ``kernel(logits, target, gradient)`` returns values (n,) and weights (n,) of rows (n, V), both float64, and
-#: where ``gradient`` is set leaves the gradient of each row's own value in ``logits``
+#: where ``gradient`` is set leaves the gradient of each row's own value in ``logits``; for the log of the
+#: mean it returns log l (n,) as two numbers to be added
 RowKernel = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
 
@@ -82,6 +85,7 @@ class Task(NamedTuple):
     share: Callable[[Tensor], Tensor] | None = None  # sums a gradient over processes, in place
     wanted: Wanted = (False, False, False)
     narrow: bool = False  # the kernel takes logits in half precision as they are
+    log_omega: Tensor | None = None  # (N,) float64, for the log of the mean: logarithms of the rows' weights
 
 
 class Gradients(NamedTuple):
@@ -100,14 +104,33 @@ class Gradients(NamedTuple):
         )
         return cls(*made)
 
-    def add(self, part: slice | Tensor, h: Tensor, g: Chunk, weight: Tensor, factor: Tensor) -> None:
-        """Add one chunk: ``g`` holds the gradient of each row's own value, ``factor`` (n,) multiplies it."""
+    def add(
+        self,
+        part: slice | Tensor,
+        h: Tensor,
+        g: Chunk,
+        weight: Tensor,
+        factor: Tensor,
+        *,
+        hidden_factor: Tensor | None,
+    ) -> None:
+        """Add one chunk: ``g`` holds the gradient of each row's own value, ``factor`` (n,) multiplies it.
+
+        ``hidden_factor`` does so in the hidden gradient: None where it is not known yet.
+        """
         if self.hidden is not None:
-            self.hidden[part] = _wide_product(g.rounded(), weight) * factor[:, None]
+            product = _wide_product(g.rounded(), weight)
+            self.hidden[part] = product if hidden_factor is None else product * hidden_factor[:, None]
         if self.weight is not None:
             g.add_product(self.weight, h * factor[:, None])
         if self.bias is not None:
             self.bias.addmv_(g.wide.t().to(self.bias.dtype), factor)
+
+    def shrink(self, factor: float) -> None:
+        """Multiply what was summed over the chunks so far."""
+        for total in (self.weight, self.bias):
+            if total is not None:
+                total.mul_(factor)
 
 
 class Chunk(NamedTuple):
@@ -174,22 +197,64 @@ def run(
     Values and weights are float64, and 0 where a row does not count.
     """
     values, weights = hidden.new_zeros((2, len(hidden)), dtype=torch.float64)
-    gradients, buffer = Gradients.zeros(hidden, weight, bias, wanted), None
+    gradients = Gradients.zeros(hidden, weight, bias, wanted)
     factors = (
         hidden.new_ones(len(hidden), dtype=loss_dtype(hidden.dtype))
         if factor is None
         else factor.to(loss_dtype(hidden.dtype))
     )
-    for part in parts(task.rows.live, len(hidden), task.step):
-        h = hidden[part]
-        buffer = Chunk.empty(len(h), weight, narrow=task.narrow) if buffer is None else buffer
-        chunk = buffer.logits(h, weight, bias)
+    for part, h, chunk in _filled(task, hidden, weight, bias):
         values[part], weights[part] = task.kernel(chunk.wide, task.rows.target[part], any(wanted))
         if any(wanted):
-            gradients.add(part, h, chunk, weight, factors[part])
+            factor = factors[part]
+            gradients.add(part, h, chunk, weight, factor, hidden_factor=factor)
     if task.share is not None and gradients.hidden is not None:
         task.share(gradients.hidden)
     return values, weights, gradients
+
+
+def run_log(
+    task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Shares, Gradients, Tensor]:
+    """Return the log of the mean loss, the wanted gradients, and a float64 scalar.
+
+    The scalar is what still multiplies all of them but the hidden one.
+    """
+    wanted, log_omega = task.wanted, task.log_omega
+    assert log_omega is not None
+    logs = WeightedLogs(torch.full_like(log_omega, -torch.inf), torch.zeros_like(log_omega))
+    gradients, reference = Gradients.zeros(hidden, weight, bias, wanted), Reference()
+    for part, h, chunk in _filled(task, hidden, weight, bias):
+        high, low = task.kernel(chunk.wide, task.rows.target[part], any(wanted))
+        own = weighted_logs(high, low, log_omega[part])
+        logs.high[part], logs.low[part] = own
+        if any(wanted):
+            reference, shrink = reference.raised(own)
+            if shrink != 1.0:
+                gradients.shrink(shrink)
+            factor = reference.factors(own).to(loss_dtype(hidden.dtype))
+            gradients.add(part, h, chunk, weight, factor, hidden_factor=None)
+    if task.share is not None and gradients.hidden is not None:
+        task.share(gradients.hidden)
+    shares, total = shares_of(logs, log_omega, task.rows.options.empty), reference.factors(logs).sum()
+    if gradients.hidden is not None:
+        # a row that does not count may hold anything
+        gradients.hidden.mul_(shares.rho[:, None]).masked_fill_((shares.rho == 0)[:, None], 0.0)
+    return shares, gradients, torch.where(total == 0, 0.0, 1.0 / total)
+
+
+def _filled(
+    task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> Iterator[tuple[slice | Tensor, Tensor, Chunk]]:
+    """Yield the rows that count, some at a time: their places, their hidden rows and their logits.
+
+    All the chunks have the same memory.
+    """
+    buffer = None
+    for part in parts(task.rows.live, len(hidden), task.step):
+        h = hidden[part]
+        buffer = Chunk.empty(len(h), weight, narrow=task.narrow) if buffer is None else buffer
+        yield part, h, buffer.logits(h, weight, bias)
 
 
 def parts(live: Tensor | None, rows: int, step: int) -> Iterator[slice | Tensor]:

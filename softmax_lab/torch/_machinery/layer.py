@@ -16,6 +16,9 @@ of a mean, and the upstream gradient of the reduced loss. They are applied once 
 float32, which are rounded then. So half precision does not lose small gradients to them. Only G is rounded
 before, for its products, and on the CPU each product.
 
+The log of the mean loss knows a row's factor after the last row only (:mod:`.log_rows`). The weight's
+gradient is summed relative to the largest row so far, and the hidden gradient multiplied at the end.
+
 The weight's gradient is read and written once a chunk, beside 2 n V D operations: larger chunks cost memory
 and save time. Cut cross-entropy (Wijmans et al. 2025) and Liger-Kernel (Hsu et al. 2024) rest on the same
 idea.
@@ -32,7 +35,7 @@ from torch import Tensor
 from .._base.autograd import graph_is_kept
 from .._base.tensors import loss_dtype
 from .arguments import Rows
-from .chunks import Task, run
+from .chunks import Task, run, run_log
 
 __all__ = ["evaluate", "once_differentiable", "reduced", "wants_gradient", "weighted"]
 
@@ -49,9 +52,9 @@ def evaluate(task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None) ->
     """
     tensors = (hidden.reshape(task.rows.shape.numel(), hidden.shape[-1]), weight, bias)
     task = task._replace(wanted=(wants_gradient(hidden), wants_gradient(weight), wants_gradient(bias)))
-    function = _PerRow if task.rows.options.reduction == "none" else _Reduced
+    function = _FUNCTIONS[task.rows.options.reduction]
     with torch.autocast(hidden.device.type, enabled=False):
-        value: Tensor = function.apply(*tensors, task)  # type: ignore[no-untyped-call]
+        value: Tensor = function.apply(*tensors, task)
     return value.reshape(task.rows.shape if task.rows.options.reduction == "none" else ())
 
 
@@ -102,6 +105,36 @@ class _PerRow(torch.autograd.Function):
             _, _, gradients = run(ctx.task, hidden, weight, bias, ctx.task.wanted, factor / peak)
         found = [_scaled(gradient, peak, hidden.dtype) for gradient in gradients]
         return (*once_differentiable(found, upstream, hidden, weight, bias), None)
+
+
+class _LogOfMean(torch.autograd.Function):
+    """The log of the mean loss.
+
+    Its gradients are made with the value: sums relative to a number that no row so far is above.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, task: Task) -> Tensor:
+        shares, gradients, ctx.scale = run_log(task, hidden, weight, bias)
+        ctx.save_for_backward(hidden, weight, bias, *gradients)
+        return shares.value.to(loss_dtype(hidden.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, _, _, _ = ctx.saved_tensors
+        factor, dtype = upstream.detach(), inputs[0].dtype
+        hidden, *others = ctx.saved_tensors[3:]
+        scale = ctx.scale * factor
+        found = [_scaled(hidden, factor, dtype), *(_scaled(other, scale, dtype) for other in others)]
+        return (*once_differentiable(found, upstream, *inputs), None)
+
+
+_FUNCTIONS: dict[str, type[torch.autograd.Function]] = {
+    "none": _PerRow,
+    "mean": _Reduced,
+    "sum": _Reduced,
+    "log_mean": _LogOfMean,
+}
 
 
 class _Once(torch.autograd.Function):

@@ -14,17 +14,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..._twofloat import two_sum
 from ...spec import LossSpec, active
 from .._base.tensors import loss_dtype
-from .._formula import terms
+from .._formula import logs, terms
 from .._formula.fields import SpecTensors, shard, spec_tensors
 from .._formula.rows import Transformed, before_temperature, over
 from . import columns
 from .agreement import Shard
 from .chunks import blocks
 from .layer import once_differentiable
+from .log_rows import shares_of, weighted_logs
 
-__all__ = ["ShardedRows", "Spread", "kernel"]
+__all__ = ["ShardedLogOfMean", "ShardedRows", "Spread", "kernel", "log_kernel"]
 
 
 class Spread(NamedTuple):
@@ -63,15 +65,45 @@ class ShardedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         z, target, live, *saved = ctx.saved_tensors
-        with torch.no_grad():
-            gradient = torch.empty_like(z)
-            spread = Spread(*saved)
-            if not _by_loops(ctx.own, ctx.spec, z, target, live, spread, upstream, gradient):
-                for block in blocks(z):
-                    of_block = Spread(*(each[block] for each in spread))
-                    rows = _gradient(ctx.own, ctx.spec, z[block], target[block], of_block)
-                    gradient[block] = torch.where(live[block, None], rows * upstream[block, None], 0.0)
+        gradient = _scaled_gradient(ctx.own, ctx.spec, z, target, live, Spread(*saved), upstream)
         return (*once_differentiable([gradient], upstream, z), None, None, None, None)
+
+
+class ShardedLogOfMean(torch.autograd.Function):
+    """The log of the mean loss; its gradient is computed as that of :class:`ShardedRows`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, label: Tensor, log_omega: Tensor, spec: LossSpec, own: Shard, empty: str
+    ) -> Tensor:
+        found, spread = _log_found(own, spec, z, label)
+        shares = shares_of(weighted_logs(found.high, found.low, log_omega), log_omega, empty)
+        ctx.own, ctx.spec = own, spec
+        ctx.save_for_backward(z, label, shares.rho, *spread)
+        return shares.value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        z, label, rho, *saved = ctx.saved_tensors
+        # a row without a share may hold anything
+        gradient = _scaled_gradient(
+            ctx.own, ctx.spec, z, label, rho != 0, Spread(*saved), rho * upstream.detach()
+        )
+        return (*once_differentiable([gradient], upstream, z), None, None, None, None, None)
+
+
+def _scaled_gradient(
+    own: Shard, spec: LossSpec, z: Tensor, target: Tensor, live: Tensor, spread: Spread, upstream: Tensor
+) -> Tensor:
+    """Return the gradient of each row's own value times ``upstream`` (n,), 0 where a row is not ``live``."""
+    with torch.no_grad():
+        gradient = torch.empty_like(z)
+        if not _by_loops(own, spec, z, target, live, spread, upstream, gradient):
+            for block in blocks(z):
+                of_block = Spread(*(each[block] for each in spread))
+                rows = _gradient(own, spec, z[block], target[block], of_block)
+                gradient[block] = torch.where(live[block, None], rows * upstream[block, None], 0.0)
+    return gradient
 
 
 def kernel(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
@@ -80,11 +112,28 @@ def kernel(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, gradient: bool
     With ``gradient`` leave in ``z`` the gradient of each row's own value.
     """
     values, weights, spread = _found(own, spec, z, target, None)
-    if gradient and not _by_loops(own, spec, z, target, None, spread, None, z):
+    if gradient:
+        _write_gradient(own, spec, z, target, spread)
+    return values, weights
+
+
+def log_kernel(own: Shard, spec: LossSpec, z: Tensor, label: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+    """Return log l of rows ``z`` (n, K_r), as two float64 whose sum is the number.
+
+    With ``gradient`` leave in ``z`` the gradient of each row's own logarithm.
+    """
+    found, spread = _log_found(own, spec, z, label)
+    if gradient:
+        _write_gradient(own, spec, z, label, spread)
+    return found.high, found.low
+
+
+def _write_gradient(own: Shard, spec: LossSpec, z: Tensor, target: Tensor, spread: Spread) -> None:
+    """Leave in ``z`` the gradient of each row's own value."""
+    if not _by_loops(own, spec, z, target, None, spread, None, z):
         for block in blocks(z):
             of_block = Spread(*(each[block] for each in spread))
             z[block] = _gradient(own, spec, z[block], target[block], of_block)
-    return values, weights
 
 
 def _by_loops(
@@ -246,3 +295,59 @@ def _smoothed(own: Shard, spec: LossSpec, target: Tensor) -> Tensor:
     """
     dtype, fields = _fields(own, spec, target)
     return terms.smoothed(fields, target.to(dtype), own.num_classes)
+
+
+# ---- the log of the mean loss ----
+
+
+def _log_found(own: Shard, spec: LossSpec, z: Tensor, label: Tensor) -> tuple[logs.LogTerms, Spread]:
+    """Return log l of rows after the two all-reduces, which are here, and what their gradient is made of.
+
+    The gradient is h' e_k / E over the other classes, and -h' at the target.
+    """
+    highest = own.max(_peaks_of_others(own, spec, z, label))
+    peak = torch.where(highest == -torch.inf, 0.0, highest)
+    sums = peak.new_zeros((2, len(z)))
+    for block in _blocks(z):
+        sums[:, block] = _log_sums(own, spec, z[block], label[block], peak[block])
+    others, at_label = own.sum(sums)
+    found = _log_terms(spec, peak, others, at_label)
+    total = torch.where(others == 0, 1.0, others)
+    return found, Spread(peak, total, found.slope, torch.zeros_like(peak), -found.slope)
+
+
+def _peaks_of_others(own: Shard, spec: LossSpec, z: Tensor, label: Tensor) -> Tensor:
+    """Return the largest u T of this rank's columns but the target's, (n,)."""
+    peak = torch.full((len(z),), -torch.inf, dtype=torch.float64, device=z.device)
+    for block in _blocks(z):
+        u = _transformed(own, spec, z[block], label[block]).u
+        peak[block] = _put(u, *_column(own, label[block]), -torch.inf).amax(1)
+    return peak
+
+
+def _log_sums(own: Shard, spec: LossSpec, z: Tensor, label: Tensor, peak: Tensor) -> Tensor:
+    """Return this rank's part of E, relative to the largest other logit, and of u_y T: (2, n)."""
+    u = _transformed(own, spec, z, label).u
+    column, here = _column(own, label)
+    d = over(u - peak.to(u.dtype)[:, None], _fields(own, spec, z)[1].temperature)
+    others = _put(torch.exp(d), column, here, 0.0).sum(1)
+    return torch.stack([others, torch.where(here, u.gather(1, column), 0.0)[:, 0]])
+
+
+def _log_terms(spec: LossSpec, peak: Tensor, others: Tensor, at_label: Tensor) -> logs.LogTerms:
+    """Return log l and its derivative in s = (M - u_y T) / T + log E."""
+    temperature = spec_tensors(spec, peak.device, torch.float64).temperature
+    gap, gap_low = two_sum(peak, -at_label)
+    s, s_low = two_sum(over(gap, temperature), others.log())
+    alone = others == 0
+    # +inf at the target is no number, as everywhere, and nor is a row without anything above -inf
+    wrong = (at_label == torch.inf) | (alone & ~at_label.isfinite())
+    s = torch.where(wrong, torch.nan, torch.where(alone, -torch.inf, s))
+    low = s_low + over(gap_low, temperature)
+    found = logs.log_terms(s, torch.where(low.isfinite(), low, 0.0))
+    return found._replace(slope=torch.where(alone & ~wrong, 0.0, found.slope))
+
+
+def _put(entries: Tensor, column: Tensor, here: Tensor, value: float) -> Tensor:
+    """Return entries (n, K_r) with ``value`` at each row's column, where that is on this rank."""
+    return entries.scatter(1, column, torch.where(here, value, entries.gather(1, column)))

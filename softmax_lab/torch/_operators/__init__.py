@@ -21,4 +21,7 @@ backward pass makes the gradient from them and the logits (``cross_entropy_forwa
 CPU tensors run the loops of the NumPy package on shared memory. Tensors on a GPU run the kernels of
 :mod:`softmax_lab.torch.triton`, where Triton is installed and the type is not float64. All other tensors take
 the closed form in plain torch.
+
+The log of the mean loss has no operator. In eager mode it has the loops (:mod:`.log_eager`) and the kernels
+(:mod:`.log_on_gpu`); everything else takes the formula in plain torch.
 """

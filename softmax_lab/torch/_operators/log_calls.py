@@ -1,4 +1,4 @@
-"""The ways in for the log of the mean loss: the loops of the NumPy package, or the formula in plain torch."""
+"""The ways in for the log of the mean loss: loops on the CPU, kernels on a GPU, or the plain formula."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .._base.options import Options
 from .._formula import logs
 from .._formula.fields import SpecTensors, fields_of
 from .log_eager import loss_on_cpu
+from .log_on_gpu import loss_on_gpu
 
 __all__ = ["loss"]
 
@@ -24,9 +25,10 @@ def loss(
 ) -> Tensor:
     """Return the log of the mean loss, of checked arguments."""
     if isinstance(spec, LossSpec):
-        value = loss_on_cpu(logits, target, spec, sample_weight, options)
-        if value is not None:
-            return value
+        for at_once in (loss_on_cpu, loss_on_gpu):
+            value = at_once(logits, target, spec, sample_weight, options)
+            if value is not None:
+                return value
     values_at_hand(logits, target, sample_weight, options)
     labels = checked(target, logits.shape[options.dim], options.ignore_index)
     return logs.loss(logits, labels, fields_of(spec, logits), sample_weight, options)

@@ -24,9 +24,10 @@ from triton.compiler import ASTSource
 
 from softmax_lab import LossSpec
 from softmax_lab.torch._formula.fields import spec_tensors
-from softmax_lab.torch.triton import cross_entropy, maps, plain, product, rescale
+from softmax_lab.torch.triton import cross_entropy, log_cross_entropy, maps, plain, product, rescale
 from softmax_lab.torch.triton.arguments import Targets, Weights, field, matrix, spec_argument
 from softmax_lab.torch.triton.launch import OPTIONS
+from softmax_lab.torch.triton.log_terms import Temperature
 from softmax_lab.torch.triton.plan import held, plan
 
 TYPES = {
@@ -50,6 +51,15 @@ EVERY = LossSpec(
     gate=1.5,
     gamma=1.5,
     z_loss=1e-3,
+    softcap=20.0,
+)
+#: every field that the log of the mean loss takes
+LOGS = LossSpec(
+    temperature=0.7,
+    scale=PER_CLASS,
+    bias=PER_CLASS,
+    margin=PER_CLASS,
+    class_weight=PER_CLASS,
     softcap=20.0,
 )
 KINDS = {"softmax": plain.SOFTMAX, "log_softmax": plain.LOG_SOFTMAX, "loss": plain.LOSS}
@@ -83,6 +93,38 @@ def loss_arguments(spec: LossSpec, dtype: torch.dtype, *, soft: bool = False) ->
     }
 
 
+def log_arguments(spec: LossSpec, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what the kernel of the rows' logarithms takes, by name."""
+    scaled = tl.constexpr(int(spec.temperature != 1.0))
+    weights = None if spec is PLAIN else memory(torch.float64, 7)
+    return loss_arguments(spec, dtype) | {
+        "logs": memory(torch.float64, 7, log_cross_entropy.LOGS),
+        "kept": memory(torch.float32, 7, 5),
+        "weights": Weights(weights, None),
+        "temperature": Temperature(spec.temperature, 0.0, scaled),
+    }
+
+
+def log_sums(capability: int) -> dict[str, Any]:
+    """Return the compiled kernels of what crosses rows."""
+    numbers = {
+        "value": memory(torch.float32),
+        "rho": memory(torch.float32, 7),
+        "logs": memory(torch.float64, 7, log_cross_entropy.LOGS),
+        "parts": memory(torch.float64, 7, log_cross_entropy.PARTS),
+        "programs": 7,
+    }
+    step, steps = log_cross_entropy.AT_A_TIME, log_cross_entropy.SUMMED // log_cross_entropy.AT_A_TIME
+    shares = {"MEAN": True, "ZERO": False, "WIDE": 128, "BLOCK": step}
+    kernels = {
+        "sums of rows": (log_cross_entropy.sums_kernel, {"STEPS": steps, "BLOCK": step}),
+        "shares of rows": (log_cross_entropy.shares_kernel, shares),
+    }
+    return {
+        name: built(kernel, numbers, cut, capability, num_warps=4) for name, (kernel, cut) in kernels.items()
+    }
+
+
 def map_arguments(dtype: torch.dtype, temperature: Any) -> dict[str, Any]:
     """Return what the kernels of the maps take, by name."""
     names = ("out", "logits", "probs", "log_probs", "upstream", "gradient")
@@ -103,6 +145,8 @@ def calls(dtype: torch.dtype) -> dict[str, tuple[Any, dict[str, Any]]]:
         "loss, value and what is kept": (cross_entropy.loss_kernel, kept),
         "gradient": (cross_entropy.gradient_kernel, neutral | backward),
         "gradient, every field": (cross_entropy.gradient_kernel, every | backward),
+        "logarithms": (log_cross_entropy.log_kernel, log_arguments(PLAIN, dtype)),
+        "logarithms, every field": (log_cross_entropy.log_kernel, log_arguments(LOGS, dtype)),
         "product": (product.product_kernel, neutral),
         "product, every field": (product.product_kernel, every),
         "softmax": (maps.map_kernel, map_arguments(dtype, field(1.0, 1.0)) | {"LOG": tl.constexpr(False)}),
@@ -197,6 +241,7 @@ if __name__ == "__main__":
         # the maps read only the longest rows in parts
         if kernel is not maps.map_kernel or k == 131072
     }
+    result |= {name: usage(kernel) for name, kernel in log_sums(int(sys.argv[1])).items()}
     result |= {
         f"read once, {name}, {TYPES[dtype][1:]}, {k}": usage(held_kernel(kind, dtype, k, int(sys.argv[1])))
         for dtype in (torch.float32, torch.bfloat16)

@@ -14,7 +14,7 @@ import triton.runtime.interpreter
 
 from softmax_lab.torch import triton as kernels
 from softmax_lab.torch._formula import maps as formulas
-from softmax_lab.torch._operators import calls, derivatives, eager, gpu, loss
+from softmax_lab.torch._operators import calls, derivatives, eager, gpu, log_eager, log_on_gpu, loss
 from softmax_lab.torch._operators import maps as map_operators
 from softmax_lab.torch.triton import plain
 from softmax_lab.torch.triton import plan as plans
@@ -62,7 +62,7 @@ def each_plan(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """The kernels that ran, by name, and whether they held rows as a whole."""
-    from softmax_lab.torch.triton import cross_entropy, launch, maps, product, rescale
+    from softmax_lab.torch.triton import cross_entropy, launch, log_cross_entropy, maps, product, rescale
 
     found: list[tuple[str, bool]] = []
     lock = threading.Lock()  # the interpreter is not made for threads
@@ -81,7 +81,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         with lock:
             launch.run(kernel, rows, *arguments, **constants)
 
-    for module in (cross_entropy, maps, product, rescale):
+    for module in (cross_entropy, log_cross_entropy, maps, product, rescale):
         monkeypatch.setattr(module, "launch", recorded)
     monkeypatch.setattr(plain, "run", recorded_plain)
     return found
@@ -97,7 +97,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, launched: list[tuple[str, bool]
         gpu, "kernels_for", lambda tensor: None if str(tensor.dtype) == "torch.float64" else kernels
     )
     # no tensor on a GPU goes straight to the compiled loops
-    monkeypatch.setattr(eager, "are_ordinary", lambda *tensors: False)
+    for module in (eager, log_eager):
+        monkeypatch.setattr(module, "are_ordinary", lambda *tensors: False)
+    monkeypatch.setattr(log_on_gpu, "are_ordinary_on_gpu", lambda *tensors: True)
     maps = {
         name: map_operators.map_on_gpu(name)
         for name in ("softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp")

@@ -27,7 +27,7 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr[-3000:]
     used = json.loads(run.stdout)
-    assert len(used) == (11 + 1) * 4 + (2 + 1) + 2 * 3 * 4
+    assert len(used) == (13 + 1) * 4 + (2 + 1) + 2 + 2 * 3 * 4
     spilled = {name: use["stack"] for name, use in used.items() if use["stack"]}
     # the rest may keep some of it elsewhere, which costs time alone
     timed = [
@@ -35,6 +35,7 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
         for name, bytes_ in spilled.items()
         if bytes_ > 16 and name.startswith(("loss, fp32", "loss, bf16", "softmax", "log_softmax"))
     ]
+    timed += [name for name in spilled if name.endswith("of rows")]
     # a segment of a shared row, beside which the next one is on its way, may too
     timed += [
         name
