@@ -119,7 +119,7 @@ def shrink_pictures(site: Path) -> None:
     """Store each opaque picture without its opacity, and compressed as far as it goes: the same pixels."""
     for path in site.glob("_images/*.png"):
         with Image.open(path) as image:
-            opaque = image.convert("RGBA").getextrema()[3] == (255, 255)
+            opaque = image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
             colours = image.convert("RGB")
         smaller = BytesIO()
         colours.save(smaller, format="png", optimize=True)
