@@ -30,12 +30,17 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]  # run as a program, Python looks beside this file alone
+
+from tools.prune_site import prune  # noqa: E402
+
 CACHE = ".book_cache"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+#: what `experiments.sentences` says of a sentence that is not so for the values of a chapter
+_FAILED = re.compile(r"^(?:does not hold|is about other values): .*$", re.MULTILINE)
 
 
 class BuildError(Exception):
@@ -176,8 +181,17 @@ def execute_chapter(stage: Path, chapter: str, progress: tqdm[Any]) -> None:
             progress.set_postfix_str(
                 f"{chapter}, cell {index + 1} of {len(notebook.cells)}", refresh=sys.stderr.isatty()
             )
-            execute_cell(client, index, f"{chapter}.ipynb, cell {index + 1} (id {cell.get('id')})")
+            name = f"{chapter}.ipynb, cell {index + 1} (id {cell.get('id')})"
+            execute_cell(client, index, name)
+            if failed := failed_sentences(cell):
+                raise BuildError("\n".join([f"Sentences of {name} are not so for its own values:", *failed]))
     nbformat.write(notebook, path)
+
+
+def failed_sentences(cell: Any) -> list[str]:
+    """Return the sentences that a cell says do not hold for the values of its chapter."""
+    texts = (output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", []))
+    return [found for text in texts for found in _FAILED.findall(text)]
 
 
 def execute_cell(client: NotebookClient, index: int, name: str) -> None:
@@ -213,35 +227,7 @@ def render(root: Path, stage: Path) -> Path:
     if not index.is_file():
         raise BuildError("jupyter-book reported success but wrote no _build/html/index.html.")
     prune(output / "html")
-    # The library of the interactive pictures: once for all pages, and loaded by those that have one.
-    (output / "html" / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     return index
-
-
-def prune(site: Path) -> None:
-    """Remove what no page loads.
-
-    That is the other bundles of MathJax, its SVG output and speech in other languages, and source maps. The
-    notebooks to download lose their outputs, which are on the page and are two thirds of their bytes.
-    """
-    for path in site.glob("_sources/**/*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, path)
-    mathjax = site / "_static" / "mathjax"
-    loaded = set(
-        re.findall(
-            r"mathjax/([\w-]+\.js)",
-            "".join(page.read_text(encoding="utf-8") for page in site.glob("book/*.html")),
-        )
-    )
-    unused = [path for path in mathjax.glob("*.js") if path.name not in loaded]
-    unused += [path for path in mathjax.glob("sre/mathmaps/*.json") if path.stem not in ("base", "en")]
-    unused += [mathjax / "output" / "svg", mathjax / "output" / "svg.js", *site.glob("_static/**/*.map")]
-    for path in unused:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def store(root: Path, chapters: Sequence[str]) -> None:

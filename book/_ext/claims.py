@@ -28,6 +28,14 @@ VERDICTS: Mapping[str, str] = {
     "wrong": "false: the chapter shows a counterexample",
     "completed": "cut off in the article, and completed here",
 }
+#: what a verdict looks at; the page of the ledger says so
+RULE = (
+    "Each claim is judged where the article stands: the logits are finite, the arithmetic is exact, and "
+    "labels are distributions, one-hot or soft. A claim on computation is judged in floating point. A claim "
+    "that is true there holds. It is conditional if it is true there only under a condition that the article "
+    "leaves out. What masked classes, underflow or other labels make of a claim is said in its statement, "
+    "and changes no verdict."
+)
 REQUIRED = frozenset({"id", "article", "verdict", "statement", "chapter", "evidence"})
 OPTIONAL = frozenset({"original"})
 _ID = re.compile(r"\d+\.\d+")

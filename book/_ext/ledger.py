@@ -2,7 +2,7 @@
 
 - ``{verdict} 3.1``: the verdict on one claim, the right statement and its evidence, in the claim's chapter
 - ``{ledger}``: every claim in a table, each linked to its verdict
-- ``{ledger-counts}``: how many claims have each verdict
+- ``{ledger-counts}``: how many claims have each verdict, and the rule for verdicts
 
 Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
 """
@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from claims import VERDICTS, Claim, count_verdicts, read_claims
+from claims import RULE, VERDICTS, Claim, count_verdicts, read_claims
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
@@ -153,7 +153,7 @@ class LedgerCounts(LedgerDirective):
     """``{ledger-counts}``: how many claims there are, and how many have each verdict."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a sentence and a list."""
+        """Return a sentence, a list, and the rule."""
         claims = self.claims().values()
         items = (
             nodes.list_item(
@@ -164,7 +164,11 @@ class LedgerCounts(LedgerDirective):
             )
             for verdict, count in count_verdicts(claims).items()
         )
-        return [nodes.paragraph("", f"Claims checked: {len(claims)}."), nodes.bullet_list("", *items)]
+        return [
+            nodes.paragraph("", f"Claims checked: {len(claims)}."),
+            nodes.bullet_list("", *items),
+            nodes.paragraph("", RULE, classes=["ledger-rule"]),
+        ]
 
 
 def badge(verdict: str) -> nodes.inline:

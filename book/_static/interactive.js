@@ -2,22 +2,6 @@
 (() => {
   const here = document.currentScript.src;
 
-  function themed(panel, picture) {
-    const text = getComputedStyle(picture).color; // what reads well on the card that the theme puts it on
-    const grid = "rgba(128, 128, 128, 0.35)";
-    const layout = structuredClone(panel.layout);
-    for (const name of ["xaxis", "yaxis"])
-      Object.assign(layout[name], { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, fixedrange: true });
-    Object.assign(layout, {
-      autosize: true, height: 300, barmode: "group", dragmode: false,
-      margin: { l: 45, r: 12, t: 36, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: text, size: 12 }, legend: { orientation: "h", y: -0.3, yanchor: "top" },
-    });
-    layout.title.font = { size: 14 };
-    if (layout.showlegend) layout.height = 360;
-    return layout;
-  }
-
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
@@ -57,8 +41,7 @@
 
     const length = Object.fromEntries(spec.controls.map((c) => [c.name, c.values.length]));
     const index = (by) => by.reduce((i, name) => i * length[name] + Number(inputs[name].value), 0);
-    const draw = () =>
-      Promise.all(spec.panels.map((p, i) => Plotly.react(panels[i], p.data, themed(p, picture), { displayModeBar: false, responsive: true })));
+    const draw = () => spec.panels.forEach((panel, i) => Charts.draw(panels[i], panel));
     const update = () => {
       for (const change of spec.changes) {
         const trace = (spec.panels[change.panel].data[change.trace] = { ...spec.panels[change.panel].data[change.trace] });
@@ -70,17 +53,22 @@
         inputs[control.name].setAttribute("aria-valuetext", value);
       }
       said.textContent = spec.said[index(spec.controls.map((c) => c.name))];
-      return draw();
+      draw();
     };
     form.addEventListener("input", update);
-    new MutationObserver(draw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-    return update();
+    update();
+    let width = panels[0].clientWidth;
+    new ResizeObserver(([{ target }]) => {
+      if (target.clientWidth === width || !target.clientWidth) return; // in print it has none
+      width = target.clientWidth;
+      requestAnimationFrame(draw);
+    }).observe(panels[0]);
   }
 
   document.addEventListener("DOMContentLoaded", () => {
     const pictures = document.querySelectorAll(".interactive");
     if (!pictures.length) return;
-    const library = make("script", { src: new URL("plotly.min.js", here).href });
+    const library = make("script", { src: new URL("charts.js", here).href });
     library.addEventListener("load", () => pictures.forEach(start)); // without it the stills remain
     document.head.append(library);
   });

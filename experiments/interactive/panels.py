@@ -1,4 +1,4 @@
-"""The parts of panels, as Plotly has them."""
+"""The parts of panels, in the words of Plotly, as far as `charts.js` in the book knows them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def make_bars(x: Any, y: Any, color: str, name: str = "") -> dict[str, Any]:
 
 
 def colour_scale() -> list[list[Any]]:
-    """Return the book's diverging colours as Plotly wants them: it has no such map by name."""
+    """Return the book's diverging colours as `charts.js` wants them."""
     return [[x, to_hex(colormaps[DIVERGING](x))] for x in np.linspace(0.0, 1.0, 11).tolist()]
 
 

@@ -17,7 +17,7 @@ from .still import draw
 __all__ = ["Change", "Control", "Interactive"]
 
 
-Panel = dict[str, Any]  # "data" and "layout", as Plotly has them
+Panel = dict[str, Any]  # "data" and "layout", in Plotly's words
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A still of a panel, drawn by matplotlib from what Plotly is given.
+"""A still of a panel, drawn by matplotlib from what `charts.js` is given.
 
 A heat map, bars, words, markers and lines are all that the panels here have.
 """
@@ -51,7 +51,7 @@ def _draw_map(axis: Any, trace: Trace) -> None:
 
 
 def _draw_bars(axis: Any, trace: Trace, place: int, count: int) -> None:
-    """Draw bars beside those of the other traces, as Plotly has them."""
+    """Draw bars beside those of the other traces."""
     width = 0.8 / count
     x = np.arange(len(trace["x"])) + width * (place - (count - 1) / 2)
     heights = np.array(trace["y"], dtype=float)

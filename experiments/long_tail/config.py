@@ -2,7 +2,7 @@ r"""What a run is: the data set, the network, how it is trained, the loss and th
 
 A `Config` says all of it. There are four protocols:
 
-- ``mlp``: a layer of 256 units on fixed features: the pixels of digits; of CIFAR those of Coates and Ng
+- ``mlp``: a layer of 256 units on fixed features: the pixels of digits; of CIFAR those of Coates, Ng and Lee
   (2011). It memorises its rows.
 - ``convnet``, ``convnet_augmented``: three blocks of convolution, batch normalisation and pooling, on images
   as they are, or shifted and mirrored.

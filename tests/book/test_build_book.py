@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.build_book import execute_chapters, fingerprint, main, make_stage, prune, read_toc
+from tools.build_book import execute_chapters, fingerprint, main, make_stage, read_toc
 
 TOC = (
     "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/one\n    sections:\n    - "
@@ -102,26 +102,19 @@ def test_failed_rendering_is_told_and_leaves_no_old_page(
     assert not old.exists() or old.read_text(encoding="utf-8") != "of an earlier build"
 
 
-def test_only_what_no_page_loads_is_removed(tmp_path: Path) -> None:
-    kept = [
-        "book/a.html",
-        "_static/mathjax/tex-chtml.js",
-        "_static/mathjax/sre/mathmaps/en.json",
-        "_static/mathjax/output/chtml/font.woff",
-    ]
-    unused = [
-        "_static/mathjax/tex-svg.js",
-        "_static/mathjax/sre/mathmaps/de.json",
-        "_static/mathjax/output/svg/font.js",
-        "_static/scripts/a.js.map",
-    ]
-    for name in (*kept, *unused):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(
-            "<script src='../_static/mathjax/tex-chtml.js'></script>", encoding="utf-8"
-        )
-    prune(tmp_path)
-    assert [name for name in (*kept, *unused) if (tmp_path / name).exists()] == kept
+def test_a_sentence_that_does_not_hold_is_refused(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (
+        "from experiments.sentences import Sentences\nSentences({{'Two is {0}.': {1}, 'One is one.': True}})"
+    )
+    for condition, outcome in (("2 == 1", "does not hold"), ("lambda: {}[2]", "is about other values")):
+        write_chapter(book, "one", source.format("one", condition))
+        before = (book / "book" / "one.ipynb").read_bytes()
+        assert main(["--store", "book/one"], root=book) == 1
+        told = capsys.readouterr().err
+        assert "book/one.ipynb, cell 2" in told
+        assert f"{outcome}: Two is one." in told
+        assert "One is one" not in told
+        assert (book / "book" / "one.ipynb").read_bytes() == before
 
 
 def test_outputs_are_stored_on_demand(book: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from tools.build_book import read_toc
+from experiments.sentences import Sentences
+from tools.build_book import failed_sentences, read_toc
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +42,7 @@ def cell_problems(cell: nbformat.NotebookNode) -> list[str]:
         found.append(f"{name} stores an error")
     if any("image/png" in output.get("data", {}) for output in cell.outputs) and not alternative_text(cell):
         found.append(f"{name} has a figure without alternative text")
+    found += [f"{name} stores: {sentence}" for sentence in failed_sentences(cell)]
     if "execution" in cell.metadata:
         found.append(f"{name} stores its timing")
     return found
@@ -108,6 +110,17 @@ def test_sound_notebook_has_no_problem() -> None:
             "stores an error",
         ),
         ({"metadata": {"mystnb": {"image": {"alt": "a line"}}, "execution": {}}}, "timing"),
+        (
+            {
+                "outputs": [
+                    nbformat.v4.new_output(
+                        "execute_result",
+                        {"text/plain": repr(Sentences({"Two is one.": False, "One is one.": True}))},
+                    )
+                ]
+            },
+            "does not hold: Two is one.",
+        ),
     ],
 )
 def test_problem_is_found(change: dict[str, Any], words: str) -> None:

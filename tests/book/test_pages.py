@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tools.prune_site import PARTS, parts
+
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 PAGES = [
@@ -258,9 +260,36 @@ def test_a_figure_opens_by_itself(open_page: Any) -> None:
     assert complaints == []
 
 
+#: bytes of each part of the site, a tenth or two more than it has; together below the bound of all
+BOUNDS = {
+    "pictures": 6.2e6,
+    "pages": 4.2e6,
+    "MathJax": 3.1e6,
+    "styles, scripts and fonts": 1.05e6,
+    "sources to download": 0.85e6,
+    "Font Awesome": 0.33e6,
+    "search": 0.2e6,
+    "Font Awesome's script": 0.1e6,
+    "other files": 0.05e6,
+}
+
+
+def test_every_part_has_a_bound_and_together_they_are_below_that_of_all() -> None:
+    assert BOUNDS.keys() == PARTS.keys()
+    assert sum(BOUNDS.values()) <= 18e6
+
+
 def test_the_site_is_small() -> None:
-    size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
-    assert size < 25e6, f"{size / 1e6:.1f} MB"
+    sizes = parts(SITE)
+    total = sum(sizes.values())
+    assert total == sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    grown = [
+        f"{name}: {sizes[name] / 1e6:.2f} MB, at most {bound / 1e6:.2f}"
+        for name, bound in BOUNDS.items()
+        if sizes[name] > bound
+    ]
+    assert grown == []
+    assert total < 18e6, f"{total / 1e6:.1f} MB: {sizes}"
 
 
 def test_the_opening_page_leads_to_the_first(open_page: Any) -> None:
@@ -312,7 +341,7 @@ def test_a_picture_answers_to_the_keyboard(number: int, open_page: Any) -> None:
     picture.scroll_into_view_if_needed()
     label, moved = TOUCHED[number]
     panel = picture.locator(".interactive-panel").nth(moved)
-    panel.locator("svg.main-svg").first.wait_for()
+    panel.locator("svg.chart").first.wait_for()
     slider = picture.get_by_label(label)
     before, words = panel.evaluate(SHOWN), picture.locator(".interactive-said").inner_text()
     slider.focus()
@@ -333,7 +362,7 @@ def test_a_choice_changes_the_curves(open_page: Any) -> None:
     page, _ = open_page(SITE / "book" / "pictures.html")
     picture = page.locator(".interactive").nth(3)
     panel = picture.locator(".interactive-panel").first
-    panel.locator("svg.main-svg").first.wait_for()
+    panel.locator("svg.chart").first.wait_for()
     before = panel.evaluate(SHOWN)
     picture.get_by_label("type", exact=True).select_option(label="float16")
     assert panel.evaluate(SHOWN) != before
@@ -400,7 +429,7 @@ def test_figures_bring_their_own_white() -> None:
 
 
 def test_only_the_page_with_pictures_loads_their_library(open_page: Any) -> None:
-    loads = "() => [...document.scripts].some(script => script.src.endsWith('plotly.min.js'))"
+    loads = "() => [...document.scripts].some(script => script.src.endsWith('charts.js'))"
     page, _ = open_page(SITE / "book" / "intro.html")
     assert not page.evaluate(loads)
     page.goto((SITE / "book" / "pictures.html").as_uri())

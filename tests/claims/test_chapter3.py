@@ -179,6 +179,24 @@ def test_claim_3_6_jacobian_of_up_to_five_classes(z: list[float]) -> None:
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6, 10, 100, 1000])
+def test_claim_3_6_nuclear_norm_stays_in_the_interval(num_classes: int) -> None:
+    """The sum of the eigenvalues is 1 - sum p^2, in [0.2099, 1) for every K."""
+    corners = [[1.0] * m + [-1.0] * (num_classes - m) for m in range(1, num_classes)]
+    drawn = np.random.default_rng(0).uniform(-1, 1, size=(50, num_classes))
+    p = sl.softmax(np.array([*corners, *drawn, np.zeros(num_classes)]))
+    few = p[:: max(1, num_classes // 10)]
+    eigenvalues = np.linalg.eigvalsh(sl.softmax_jacobian(few))
+    np.testing.assert_allclose(abs(eigenvalues).sum(axis=1), 1 - (few**2).sum(axis=1), rtol=1e-12)
+    nuclear = 1 - (p**2).sum(axis=1)
+    assert 0.2099 < nuclear.min() == nuclear[: len(corners)].min()
+    assert nuclear.max() == pytest.approx(1 - 1 / num_classes)
+    assert nuclear.min() >= 1 / (2 * math.cosh(1.0) ** 2) / SLACK
+    entries = abs(sl.softmax_jacobian(few)).sum(axis=(1, 2))  # entry by entry it leaves the interval
+    np.testing.assert_allclose(entries, 2 * (1 - (few**2).sum(axis=1)), rtol=1e-12)
+    assert num_classes < 3 or entries.max() > 1
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6, 10, 100, 1000])
 def test_claim_3_6_smallest_spectral_norm(num_classes: int) -> None:
     """The minimum over the box is at equal logits, or for K = 2 and 3 at a corner.
 

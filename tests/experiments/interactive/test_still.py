@@ -1,4 +1,4 @@
-"""A still is drawn as Plotly draws the panels."""
+"""A still is drawn as the page draws the panels."""
 
 from __future__ import annotations
 

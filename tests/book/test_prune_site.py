@@ -1,0 +1,125 @@
+"""``tools/prune_site.py`` removes what no page loads, and nothing that one needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools.prune_site import only_icons, parts, prune
+
+KEPT = [
+    "book/a.html",
+    "_static/mathjax/tex-chtml.js",
+    "_static/mathjax/sre/mathmaps/en.json",
+    "_static/mathjax/output/chtml/fonts/woff-v2/font.woff",
+    "_static/mathjax/input/tex/extensions/boldsymbol.js",
+    "_static/mathjax/a11y/explorer.js",
+    "_static/vendor/fontawesome/webfonts/fa-solid-900.woff2",
+    "_static/scripts/a.js",
+]
+UNUSED = [
+    "_static/mathjax/tex-svg.js",
+    "_static/mathjax/core.js",
+    "_static/mathjax/sre/mathmaps/de.json",
+    "_static/mathjax/output/svg/font.js",
+    "_static/mathjax/input/tex/extensions/all-packages.js",
+    "_static/vendor/fontawesome/webfonts/fa-solid-900.ttf",
+    "_static/scripts/a.js.map",
+]
+SCRIPT = (
+    'var p={monero:[496,512,[],"f3d0","M352 384"],'
+    '"circle-half-stroke":[512,512,[9680,"adjust"],"f042","M448"],'
+    '0:[320,512,[],"30","M0 192"],sun:[512,512,[9728],"f185","M361"]};d("fas",p)'
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Return a site of a page and of what is named above, all of it empty."""
+    for name in (*KEPT, *UNUSED):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    page = "<script src='../_static/mathjax/tex-chtml.js'></script><i class='fa-solid fa-adjust'></i>"
+    (tmp_path / "book" / "a.html").write_text(page, encoding="utf-8")
+    return tmp_path
+
+
+def test_only_what_no_page_loads_is_removed(site: Path) -> None:
+    prune(site)
+    assert [name for name in (*KEPT, *UNUSED) if (site / name).exists()] == KEPT
+
+
+def test_icons_stay_that_a_page_or_a_script_names_by_any_of_their_names(site: Path) -> None:
+    script = site / "_static" / "scripts" / "fontawesome.js"
+    script.write_text(SCRIPT, encoding="utf-8")
+    (site / "_static" / "scripts" / "a.js").write_text('icon("fa-sun")', encoding="utf-8")
+    prune(site)
+    left = script.read_text(encoding="utf-8")
+    assert left == (
+        'var p={"circle-half-stroke":[512,512,[9680,"adjust"],"f042","M448"],'
+        'sun:[512,512,[9728],"f185","M361"]};d("fas",p)'
+    )
+
+
+def test_the_icons_of_the_theme_are_understood() -> None:
+    import pydata_sphinx_theme
+
+    theme = Path(pydata_sphinx_theme.__file__).parent
+    (path,) = theme.glob("theme/*/static/scripts/fontawesome.js")
+    script = path.read_text(encoding="utf-8")
+    few = only_icons(script, {"sun", "circle-half-stroke", "no-such-icon"})
+    assert len(few) < len(script) / 5
+    assert '"circle-half-stroke":[' in few
+    assert "sun:[" in few
+    assert "monero" not in few
+
+
+def test_a_style_sheet_names_no_font_that_is_gone(site: Path) -> None:
+    style = site / "_static" / "a.css"
+    style.write_text(
+        'src:url(b/fa-solid-900.woff2) format("woff2"),url(b/fa-solid-900.ttf) format("truetype")}',
+        encoding="utf-8",
+    )
+    prune(site)
+    assert style.read_text(encoding="utf-8") == 'src:url(b/fa-solid-900.woff2) format("woff2")}'
+
+
+def test_notebooks_to_download_have_no_outputs(tmp_path: Path) -> None:
+    output = nbformat.v4.new_output("stream", text="x" * 1000)
+    cell = nbformat.v4.new_code_cell("print()", outputs=[output], execution_count=1)
+    (tmp_path / "_sources").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "_sources" / "a.ipynb")
+    prune(tmp_path)
+    (left,) = nbformat.read(tmp_path / "_sources" / "a.ipynb", as_version=4).cells
+    assert (left.source, left.outputs, left.execution_count) == ("print()", [], None)
+
+
+@pytest.mark.parametrize("opacity", [255, 100])
+def test_a_picture_is_smaller_with_the_same_pixels_and_what_shines_through_is_left_alone(
+    opacity: int, tmp_path: Path
+) -> None:
+    colours = np.random.default_rng(0).integers(200, 256, (50, 50, 4), dtype=np.uint8)
+    colours[..., 3] = opacity
+    path = tmp_path / "_images" / "a.png"
+    path.parent.mkdir()
+    Image.fromarray(colours).save(path, format="png", compress_level=1)
+    before = path.read_bytes()
+    prune(tmp_path)
+    assert (path.stat().st_size < len(before)) == (opacity == 255)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image.convert("RGBA")), colours)
+    after = path.read_bytes()
+    prune(tmp_path)
+    assert path.read_bytes() == after
+
+
+def test_parts_count_every_byte_once(site: Path) -> None:
+    (site / "index.html").write_text("x" * 10, encoding="utf-8")
+    (site / "_static" / "mathjax" / "tex-chtml.js").write_text("y" * 100, encoding="utf-8")
+    sizes = parts(site)
+    assert sum(sizes.values()) == sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    assert (next(iter(sizes)), sizes["MathJax"]) in (("MathJax", 100), ("pages", 100))
