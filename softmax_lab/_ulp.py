@@ -55,6 +55,11 @@ def ulp_distance(computed: Any, high: Array, low: Array, dtype: Any, scale: Arra
     return np.where(np.isnan(high), np.where(np.isnan(value), 0.0, np.inf), distance)
 
 
+def spacing(values: Any, dtype: Any) -> Array:
+    """Return the distance between neighbouring floats of a type at each value, at least that of 0."""
+    return _ulp(np.abs(np.asarray(values, dtype=np.float64)), np.zeros(np.shape(values)), float_format(dtype))
+
+
 def _ulp(size: Array, low: Array, form: Format) -> Array:
     """Return the spacing of floats at ``size``; just below a power of two (low < 0) it is the finer one."""
     mantissa, exponent = np.frexp(np.where(np.isfinite(size), size, 1.0))

@@ -1,7 +1,7 @@
 """The command ``softmax-lab``: the audit from the shell, and compiling ahead.
 
-Exit status 0: all within the limit; 1: something is over it or wrong; 2: the command itself could not be
-carried out; 130: interrupted.
+Exit status 0: nothing fails; 1: something is over the limit or wrong (with ``--fail-on wrong``: wrong alone);
+2: the command itself could not be carried out; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -37,18 +37,32 @@ _EPILOG = """an implementation of your own is an object (a module, a class, a na
   softmax(z), log_softmax(z)     z: logits, NumPy rows (N, K); returns (N, K)
   cross_entropy(z, y)            y: labels (N,), or distributions (N, K); returns one loss a row, (N,)
   cross_entropy_grad(z, y)       its gradient to the logits, (N, K)
+  log_cross_entropy(z, y)        the logarithm of each row's loss, (N,)
+  log_cross_entropy_grad(z, y)   its gradient to the logits, (N, K)
 or a bare function of one of these names. The keywords where, label_smoothing and class_weight, where a
 function names them, bring further cases; what raises NotImplementedError is left out.
+
+exit status: 0 nothing fails, 1 something does, 2 the command could not be carried out, 130 interrupted.
+What is over the limit or wrong fails; with --fail-on wrong only what is wrong: NaN, an infinity, 0, 1 or a
+sign where the exact value has another, an error raised, or a property that does not hold. Lost digits pass.
 
 examples:
   softmax-lab audit softmax_lab numpy                 two built-in implementations
   softmax-lab audit my_module:my_object               your own, from ./my_module.py
   softmax-lab audit my_module:softmax                 one function of your own
   softmax-lab audit torch --dtype float32 --html audit.html
+  softmax-lab audit my_module:my_object --fail-on wrong --junit audit.xml --markdown audit.md
   softmax-lab audit torch --json - | jq .versions     a report on standard output, the summary on the other
 """
 
-_KINDS = ("json", "csv", "html")
+#: kind of file -> what it is
+_KINDS = {
+    "json": "JSON",
+    "csv": "CSV",
+    "html": "HTML",
+    "junit": "JUnit's XML, for a CI service",
+    "markdown": "a summary in Markdown, for a pull request",
+}
 _STANDARD = "-"  # standard output
 
 
@@ -121,12 +135,19 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="ULP",
         help="the largest error that passes (default: %(default)g)",
     )
-    for kind in _KINDS:
+    audit.add_argument(
+        "--fail-on",
+        choices=report.FAIL_ON,
+        default="limit",
+        help="what makes the exit status 1: what is over the limit or wrong, or what is wrong alone "
+        "(default: %(default)s)",
+    )
+    for kind, words in _KINDS.items():
         audit.add_argument(
             f"--{kind}",
             type=_file,
             metavar="FILE",
-            help=f"write the result as {kind.upper()}; - is standard output",
+            help=f"write the result as {words}; - is standard output",
         )
     audit.add_argument("--quiet", action="store_true", help="print nothing but errors; the exit status tells")
     audit.set_defaults(command=_audit)
@@ -209,7 +230,7 @@ def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     with _standard_output_kept() if sys.stdout in targets.values() else contextlib.nullcontext():
         frame = _audited({name: _made(name) for name in arguments.names}, arguments)
     _write(frame, targets, arguments)
-    return 0 if frame["ok"].all() else 1
+    return int(report.failing(frame, arguments.fail_on).any())
 
 
 # classes of the losses that have an entry a class: short rows and long ones
@@ -340,6 +361,8 @@ def _write(frame: pd.DataFrame, targets: dict[str, str | TextIO], arguments: arg
         "json": report.to_json,
         "csv": report.to_csv,
         "html": partial(report.to_html, limit_ulp=arguments.limit_ulp),
+        "junit": partial(report.to_junit, fail_on=arguments.fail_on),
+        "markdown": report.to_markdown,
     }
     for kind, target in targets.items():
         with _failure_told(target):

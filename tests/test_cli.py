@@ -51,13 +51,23 @@ def test_the_limit_decides() -> None:
     assert status("audit", "softmax_lab", *QUICK, "--quiet", "--limit-ulp", "0.01") == 1
 
 
+def test_lost_digits_do_not_fail_where_only_what_is_wrong_is_to() -> None:
+    """Of the textbook's softmax digits are lost; of its loss a confident row's value is 0."""
+    assert status("audit", "numpy", *QUICK, "--quiet") == 1
+    assert status("audit", "numpy", *QUICK, "--quiet", "--fail-on", "wrong") == 0
+    loss = ["--dtype", "float32", "--function", "cross_entropy", "--quiet"]
+    assert status("audit", "numpy", *loss, "--fail-on", "wrong") == 1
+    assert status("audit", "softmax_lab", *loss, "--fail-on", "wrong") == 0
+
+
 def test_quiet_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert status("audit", "numpy", *QUICK, "--quiet") == 1
     assert capfd.readouterr() == ("", "")
 
 
 def test_files_are_written(tmp_path: Path) -> None:
-    files = {kind: tmp_path / f"audit.{kind}" for kind in ("json", "csv", "html")}
+    kinds = ("json", "csv", "html", "junit", "markdown")
+    files = {kind: tmp_path / f"audit.{kind}" for kind in kinds}
     options = [text for kind, path in files.items() for text in (f"--{kind}", str(path))]
     assert status("audit", "numpy", *QUICK, "--dtype", "float64", "--quiet", *options) == 1
     results = json.loads(files["json"].read_text(encoding="utf-8"))["results"]
@@ -65,7 +75,9 @@ def test_files_are_written(tmp_path: Path) -> None:
     assert {row["function"] for row in results} == {"softmax"}
     assert len(files["csv"].read_text(encoding="utf-8").splitlines()) == len(results) + 1
     assert files["html"].read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert f'tests="{len(results)}"' in files["junit"].read_text(encoding="utf-8")
+    assert files["markdown"].read_text(encoding="utf-8").startswith("| implementation |")
+    assert len(list(tmp_path.iterdir())) == len(kinds)
 
 
 def test_the_list_names_implementations_and_cases(
@@ -95,6 +107,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["audit", "pytorch"], "must be one of softmax_lab, numpy"),
         (["audit", "numpy", "--dtype", "float8"], "invalid choice: 'float8'"),
         (["audit", "numpy", "--function", "sigmoid"], "invalid choice: 'sigmoid'"),
+        (["audit", "numpy", "--fail-on", "digits"], "invalid choice: 'digits'"),
         (["audit", "numpy", "--limit-ulp", "-1"], "a finite number >= 0; got '-1'"),
         (["audit", "numpy", "--limit-ulp", "nan"], "a finite number >= 0; got 'nan'"),
         (["audit", "numpy", "--limit-ulp", "four"], "a finite number >= 0; got 'four'"),
@@ -163,6 +176,7 @@ def test_the_help_names_the_functions(capsys: pytest.CaptureFixture[str]) -> Non
         assert re.search(rf"\b{function}\(z(, y)?\)", out)
     assert all(keyword in out for keyword in KEYWORDS)
     assert "bare function" in out
+    assert "exit status: 0 nothing fails, 1 something does" in out
 
 
 def test_ones_own_implementation(
@@ -321,11 +335,17 @@ def program(*argv: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("kind", ["json", "csv", "html"])
+@pytest.mark.parametrize("kind", ["json", "csv", "html", "junit", "markdown"])
 def test_a_report_on_standard_output_stands_alone(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status("audit", "numpy", *QUICK, f"--{kind}", "-") == 1
     captured = capsys.readouterr()
-    starts = {"json": "{\n", "csv": "implementation,function,", "html": "<!DOCTYPE html>"}
+    starts = {
+        "json": "{\n",
+        "csv": "implementation,function,",
+        "html": "<!DOCTYPE html>",
+        "junit": "<?xml",
+        "markdown": "| implementation |",
+    }
     assert captured.out.startswith(starts[kind])
     assert "numpy softmax (float32:" not in captured.out
     assert "numpy softmax (float32:" in captured.err

@@ -27,7 +27,8 @@ def frame() -> Any:
         ("mine", "cross_entropy", "float32", "label -1", NAN, False, "is accepted", "a negative label"),
         ("theirs", "softmax", "float32", "moderate", INF, False, "raises", "nothing special"),
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    found = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "wrong"])
+    return found.assign(wrong=~found["ok"])[list(COLUMNS)]
 
 
 def test_the_style_is_the_default_of_what_is_drawn_after_it() -> None:

@@ -116,7 +116,7 @@ def write_audit(table: pd.DataFrame, path: Path = AUDIT) -> None:
 def read_audit(path: Path = AUDIT) -> pd.DataFrame:
     """Return the stored audit.
 
-    The columns are those of :func:`softmax_lab.audit.run`, and ``version`` and ``platform``.
+    The columns are those of :func:`softmax_lab.audit.run` but ``wrong``, and ``version`` and ``platform``.
     """
     table = pd.read_csv(path, dtype={"version": str}, keep_default_na=False)
     reasons = {check.name: check.reason for check in CHECKS}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._ulp import float_format
 
-__all__ = ["GOOD", "HARD_ROWS", "LONG_ROW", "TILE", "TILES", "RowCase", "labelled"]
+__all__ = ["FAR", "GOOD", "HARD_ROWS", "LONG_ROW", "SURE", "TILE", "TILES", "RowCase", "labelled"]
 
 Rows = NDArray[Any]
 
@@ -85,6 +85,24 @@ def _tiny(dtype: np.dtype[Any]) -> NDArray[np.float64]:
 def _edge(dtype: np.dtype[Any]) -> NDArray[np.float64]:
     gap = -np.log(float_format(dtype).smallest)
     return np.array([[0.0, -gap * share] for share in (0.9, 0.97, 0.999, 1.02, 1.2)])
+
+
+def _sure(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Gaps at which 1 - p_y lies between a quarter of eps, where p_y rounds to 1, and the smallest normal."""
+    form = float_format(dtype)
+    first, last = -np.log(form.eps / 4), -np.log(form.smallest)
+    gaps = first + (last - first) * np.array([0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+    others = -np.arange(WIDTH - 1) / 2
+    rows = np.tile(np.concatenate([[0.0], others]), (len(gaps), 1))
+    rows[:, 0] = gaps + np.log(np.exp(others).sum())
+    return rows
+
+
+def _far(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Gaps beyond the smallest number of any type, float64's included, and within float16's largest."""
+    rows = np.tile(np.concatenate([[0.0], -np.arange(WIDTH - 1) / 2]), (4, 1))
+    rows[:, 0] = [800.0, 1e3, 1e4, 3e4]
+    return rows
 
 
 def _fixed(*rows: list[float]) -> Callable[[np.dtype[Any]], NDArray[np.float64]]:
@@ -170,6 +188,20 @@ TILE = RowCase(
     lambda _: _normal(5, (1, 61), 2.0),
 )
 TILES = 16_384
+
+#: rows whose label, class 0, is sure in their type: the gradient at it is there, and p_y - 1 is 0
+SURE = RowCase(
+    "lost gradient",
+    "p_y rounds to 1 in this very type: p_y - 1 and log p_y are 0, and the true values are not",
+    _sure,
+)
+
+#: rows whose loss itself underflows in every type; the label is class 0
+FAR = RowCase(
+    "log loss, far",
+    "gaps of up to 3e4: the loss underflows to 0, its logarithm is minus the gap",
+    _far,
+)
 
 #: rows that surround others in a batch: nothing of them may reach their neighbours
 GOOD = RowCase(

@@ -6,6 +6,7 @@ one another. The audit, the book and the command line read the registry ``CHECKS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import bfloat16
 from .._twofloat import two_sum
-from .._ulp import float_format, ulp_distance
+from .._ulp import float_format, spacing, ulp_distance
 from ..spec import LossSpec
-from .cases import GOOD, HARD_ROWS, TILE, TILES, RowCase, labelled
-from .subject import FUNCTIONS, NotOfferedError, RaisedError, Subject
+from .cases import FAR, GOOD, HARD_ROWS, SURE, TILE, TILES, RowCase, labelled
+from .subject import LOG_LOSSES, PLAIN, BrokenError, NotOfferedError, RaisedError, Subject
 from .values import Exact, exact_values
 from .verdict import Evidence, diagnose, told_apart
 
@@ -27,16 +29,20 @@ __all__ = ["CHECKS", "Check", "Finding"]
 
 Rows = NDArray[Any]
 LOSSES = ("cross_entropy", "cross_entropy_grad")
+GRADIENTS = ("cross_entropy_grad", "log_cross_entropy_grad")
 
 
 class Finding(NamedTuple):
     """What a check found: the worst error in ulp, and what is wrong, if anything.
 
-    The error is NaN where ulps are not the matter.
+    The error is NaN where ulps are not the matter. ``wrong`` says that more than digits is lost: NaN, an
+    infinity, 0, 1 or a sign stands where the exact value has another, or something else than a number is
+    amiss.
     """
 
     max_ulp: float
     problem: str = ""
+    wrong: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,58 @@ class Check:
     name: str
     reason: str
     examine: Callable[[Subject, np.dtype[Any], float], Finding]
-    functions: tuple[str, ...] = FUNCTIONS
+    functions: tuple[str, ...] = PLAIN
+
+    def run(
+        self, implementation: Any, function: str, dtype: Any, *, limit_ulp: float = 4.0
+    ) -> Finding | None:
+        """Put this case to one function of an implementation, as :func:`softmax_lab.audit.run` does.
+
+        .. versionadded:: 0.2
+
+        Parameters
+        ----------
+        implementation : object
+            As :func:`softmax_lab.audit.run` takes it.
+        function : str
+            The name of one of its functions.
+        dtype : dtype or str
+            Of the logits. ``"bfloat16"`` needs ml_dtypes.
+        limit_ulp : float
+            The largest error that passes.
+
+        Returns
+        -------
+        Finding or None
+            None where the case is not about this function, or needs what the implementation does not offer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from softmax_lab.audit import CHECKS
+        >>> class Textbook:
+        ...     def softmax(self, z):
+        ...         e = np.exp(z - z.max(axis=1, keepdims=True))
+        ...         return e / e.sum(axis=1, keepdims=True)
+        >>> case = {check.name: check for check in CHECKS}
+        >>> case["confident"].run(Textbook(), "softmax", "float32").problem
+        ''
+        >>> case["label K"].run(Textbook(), "softmax", "float32") is None
+        True
+        """
+        subject = Subject(implementation, function)
+        if function not in self.functions or not subject.offered:
+            return None
+        kind = bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
+        try:
+            finding = self.examine(subject, kind, limit_ulp)
+        except NotOfferedError:
+            return None
+        except BrokenError as broken:
+            return Finding(float("inf"), str(broken), wrong=True)
+        # what is no matter of ulps has no digits to lose
+        wrong = bool(finding.problem) and (finding.wrong or not math.isfinite(finding.max_ulp))
+        return finding._replace(wrong=wrong)
 
 
 def compare(
@@ -82,7 +139,16 @@ def judge(
     worst = float(ulps.max(initial=0.0))
     if worst <= limit:
         return Finding(worst)
-    return Finding(worst, diagnose(Evidence(subject.function, dtype, answer, exact, ulps, limit, y, whole)))
+    words = diagnose(Evidence(subject.function, dtype, answer, exact, ulps, limit, y, whole))
+    return Finding(worst, words, _has_wrong(answer, exact, ulps > limit))
+
+
+def _has_wrong(answer: Rows, exact: Exact, over: NDArray[np.bool_]) -> bool:
+    """Whether an entry that is over the limit is NaN, an infinity, 0, 1 or -1, or has another sign."""
+    computed = np.asarray(answer, dtype=np.float64)[over]
+    true = exact.high[over]
+    special = ~np.isfinite(computed) | ~np.isfinite(true) | np.isin(computed, (-1.0, 0.0, 1.0))
+    return bool((special | (np.sign(computed) != np.sign(true))).any())
 
 
 def inputs(subject: Subject, rows: Rows) -> tuple[Rows, Rows | None]:
@@ -131,6 +197,42 @@ def _less_log_tiles(x: Exact) -> Exact:
     """
     total, error = two_sum(x.high, np.full_like(x.high, -14 * 0.693147180369123816490))
     return Exact(total, error + (x.low - 14 * 1.90821492927058770002e-10))
+
+
+def _at_first(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Rows whose label is class 0, the one that is sure."""
+    rows = case.make(dtype)
+    return compare(subject, rows, np.zeros(len(rows), np.int64), limit)
+
+
+def _log_loss(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Ordinary rows with every kind of label, and sure ones."""
+    rows, labels = labelled(GOOD.make(dtype))
+    sure = SURE.make(dtype)
+    return compare(
+        subject, np.concatenate([rows, sure]), np.concatenate([labels, np.zeros(len(sure), np.int64)]), limit
+    )
+
+
+def _zero_sum(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """The entries of each row's gradient sum to zero, to within the limit for every one of them.
+
+    A common shift of the logits changes no loss. What is left of the sum is a step along that direction.
+    Entries below the smallest normal number may be flushed: in float16 the sums of sure rows say little.
+    """
+    z, y = labelled(np.concatenate([GOOD.make(dtype), 5 * GOOD.make(dtype), SURE.make(dtype)]))
+    gradient = subject(z, y)
+    sums = np.array([math.fsum(row) if np.isfinite(row).all() else np.nan for row in gradient])
+    rounding = spacing(gradient, dtype).sum(axis=1)
+    off = np.where(np.isnan(sums), np.inf, np.abs(sums) / rounding)
+    row = int(np.argmax(off))
+    worst = float(off[row])
+    problem = (
+        f"the gradient does not sum to zero: at row {row}, label {int(y[row])}, it sums to {sums[row]:.3g}, "
+        f"{told_apart(worst, limit, 3)[0]} times what its entries are rounded by, and training drifts along "
+        f"the all-ones direction; at the target return minus the sum of the other entries"
+    )
+    return Finding(worst, problem if worst > limit else "")
 
 
 def _with_bad_row(
@@ -319,6 +421,20 @@ def _label_outside(
 
 CHECKS: tuple[Check, ...] = (
     *(Check(case.name, case.reason, partial(_accuracy, case)) for case in HARD_ROWS),
+    Check(SURE.name, SURE.reason, partial(_at_first, SURE), LOSSES),
+    Check(
+        "zero sum",
+        "a row's gradient sums to zero: a common shift of the logits changes no loss",
+        _zero_sum,
+        GRADIENTS,
+    ),
+    Check(
+        "log loss",
+        "the logarithm of a loss of 1e-38 and less: a loss that has lost its digits has no logarithm left",
+        _log_loss,
+        LOG_LOSSES,
+    ),
+    Check(FAR.name, FAR.reason, partial(_at_first, FAR), LOG_LOSSES),
     Check(TILE.name, TILE.reason, _tiled),
     Check("NaN row", "one NaN makes its own row NaN and no other", partial(_with_bad_row, np.nan, False)),
     Check(

@@ -13,7 +13,9 @@ import textwrap
 from collections.abc import Hashable, Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
+from .. import _checks
 from .._files import Target, write_text
 from .adapters import versions
 from .run import COLUMNS
@@ -21,7 +23,21 @@ from .run import COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["cell_colors", "summary", "to_csv", "to_html", "to_json", "ulp_text"]
+__all__ = [
+    "FAIL_ON",
+    "cell_colors",
+    "failing",
+    "summary",
+    "to_csv",
+    "to_html",
+    "to_json",
+    "to_junit",
+    "to_markdown",
+    "ulp_text",
+]
+
+#: what fails a run: an error over the limit too, or only what is wrong beyond lost digits
+FAIL_ON = ("limit", "wrong")
 
 # colours run over this range of ulp, in logarithms; what lies beyond it has the colour at its end
 LOWEST, HIGHEST = 0.1, 1e9
@@ -139,6 +155,77 @@ def to_csv(frame: pd.DataFrame, path: Target) -> None:
     """Write one line a row; ``max_ulp`` is "inf" where infinite and empty where it does not apply."""
     _check(frame)
     write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+
+
+def failing(frame: pd.DataFrame, fail_on: str = "limit") -> pd.Series:
+    """Return for each row whether it fails a run: with "limit" what is not ok, with "wrong" what is wrong."""
+    _checks.choice("fail_on", fail_on, FAIL_ON)
+    _check(frame)
+    return frame["wrong"].astype(bool) if fail_on == "wrong" else ~frame["ok"].astype(bool)
+
+
+#: what XML 1.0 has no way to say
+_NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(frame: pd.DataFrame, path: Target, *, fail_on: str = "limit") -> None:
+    """Write JUnit's XML, which CI services show: a suite an implementation and function, a test a case.
+
+    Parameters
+    ----------
+    fail_on : {"limit", "wrong"}
+        As for :func:`failing`. What does not fail and is not ok either is told in the test's output.
+    """
+    fails = failing(frame, fail_on)
+    root = ElementTree.Element("testsuites", name="softmax-lab audit", **_counts(fails))
+    for key, rows in frame.groupby(["implementation", "function"], sort=False):
+        name = ".".join(_in_xml(str(part)) for part in key)
+        suite = ElementTree.SubElement(root, "testsuite", name=name, **_counts(fails[rows.index]))
+        for row in rows.itertuples():
+            test = ElementTree.SubElement(
+                suite, "testcase", classname=name, name=_in_xml(f"{row.dtype}: {row.case}"), time="0"
+            )
+            words = _in_xml(f"{row.problem}\n{row.reason}")
+            if fails[row.Index]:
+                kind = "wrong" if row.wrong else "limit"
+                found = ElementTree.SubElement(test, "failure", message=_in_xml(row.problem), type=kind)
+                found.text = words
+            elif not row.ok:
+                ElementTree.SubElement(test, "system-out").text = words
+    ElementTree.indent(root)
+    write_text(
+        path, '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
+    )
+
+
+def _counts(fails: pd.Series) -> dict[str, str]:
+    return {"tests": str(len(fails)), "failures": str(int(fails.sum())), "errors": "0"}
+
+
+def _in_xml(text: str) -> str:
+    return _NOT_IN_XML.sub("?", text)
+
+
+def to_markdown(frame: pd.DataFrame, path: Target) -> None:
+    """Write a summary for a pull request: a table of counts, and each kind of problem once, in its words."""
+    _check(frame)
+    lines = ["| implementation | cases | ok | over the limit | wrong |", "| --- | --: | --: | --: | --: |"]
+    for name in dict.fromkeys(frame["implementation"]):
+        own = frame[frame["implementation"] == name]
+        ok, wrong = int(own["ok"].sum()), int(own["wrong"].sum())
+        lines.append(f"| {_in_cell(name)} | {len(own)} | {ok} | {len(own) - ok - wrong} | {wrong} |")
+    for (name, function, _), rows in _problem_groups(frame):
+        worst = rows.loc[rows["max_ulp"].fillna(-1.0).idxmax()]
+        where = f"{', '.join(dict.fromkeys(rows['dtype']))}: {', '.join(dict.fromkeys(rows['case']))}"
+        kind = "wrong" if rows["wrong"].any() else "over the limit"
+        told = f"- **{_in_cell(str(name))} {function}**, {kind} ({where}): {_in_cell(worst['problem'])}"
+        lines += [""] * (not lines[-1].startswith("- ")) + [told]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _in_cell(text: str) -> str:
+    """Return text that stays in its cell and line, and makes no markup of its own."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def to_html(frame: pd.DataFrame, path: Target, *, limit_ulp: float) -> None:

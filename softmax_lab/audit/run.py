@@ -12,15 +12,15 @@ import numpy as np
 from .. import _checks
 from .._extras import bfloat16, load
 from .adapters import make
-from .checks import CHECKS, Check, Finding
-from .subject import FUNCTIONS, BrokenError, NotOfferedError, Subject, contained
+from .checks import CHECKS, Finding
+from .subject import FUNCTIONS, Subject, contained
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["COLUMNS", "NothingToAuditError", "run"]
 
-COLUMNS = ("implementation", "function", "dtype", "case", "max_ulp", "ok", "problem", "reason")
+COLUMNS = ("implementation", "function", "dtype", "case", "max_ulp", "ok", "wrong", "problem", "reason")
 
 
 class NothingToAuditError(TypeError):
@@ -41,9 +41,10 @@ def run(
     ----------
     implementations : mapping or sequence of str
         Names of the built-in adapters, such as ``["torch", "jax"]``; or names mapped to objects. An object
-        has any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row) and
-        ``cross_entropy_grad(z, y)``: NumPy rows (N, K) in, NumPy out. It may be a bare function that has, or
-        is mapped from, one of these names. Its attribute ``dtypes`` says which types it takes. Keywords
+        has any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row),
+        ``cross_entropy_grad(z, y)``, and of the logarithm of each row's loss ``log_cross_entropy(z, y)`` and
+        ``log_cross_entropy_grad(z, y)``: NumPy rows (N, K) in, NumPy out. It may be a bare function that has,
+        or is mapped from, one of these names. Its attribute ``dtypes`` says which types it takes. Keywords
         ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases.
         What raises ``NotImplementedError`` is left out.
     limit_ulp : float
@@ -51,7 +52,7 @@ def run(
     dtypes : sequence of str, optional
         Of float16, bfloat16, float32 and float64; all by default.
     functions : sequence of str, optional
-        Of the four names above; all by default.
+        Of the names above; all by default.
     progress : bool
         Show a progress bar on the terminal.
 
@@ -59,8 +60,9 @@ def run(
     -------
     pandas.DataFrame
         A row a (implementation, function, dtype, case): ``max_ulp`` (NaN where ulps are not the matter),
-        ``ok``, ``problem`` in words, and the case's ``reason``. Whatever a function raises or returns is a
-        finding, never an error.
+        ``ok``, ``wrong``, ``problem`` in words, and the case's ``reason``. ``wrong`` says that more than
+        digits is lost: NaN, an infinity, 0, 1 or a sign where the exact value has another, or something that
+        is no matter of ulps. Whatever a function raises or returns is a finding, never an error.
 
     Raises
     ------
@@ -94,11 +96,11 @@ def run(
     rows = [
         (name, subject.function, dtype, check.name, *finding, check.reason)
         for name, subject, dtype in _with_progress(subjects, progress)
-        for check, finding in _findings(subject, kinds[dtype], limit_ulp)
+        for check in CHECKS
+        if (finding := check.run(subject.implementation, subject.function, kinds[dtype], limit_ulp=limit_ulp))
     ]
-    frame = pd.DataFrame(
-        rows, columns=["implementation", "function", "dtype", "case", "max_ulp", "problem", "reason"]
-    )
+    found = ("implementation", "function", "dtype", "case", *Finding._fields, "reason")
+    frame = pd.DataFrame(rows, columns=list(found))
     frame["ok"] = frame["problem"] == ""
     return frame[list(COLUMNS)]
 
@@ -169,19 +171,3 @@ def _with_progress(
         for name, subject, dtype in bar:
             bar.set_postfix_str(f"{name} {subject.function} {dtype}")
             yield name, subject, dtype
-
-
-def _findings(subject: Subject, kind: np.dtype[Any], limit: float) -> Iterator[tuple[Check, Finding]]:
-    """Yield what every check that applies finds.
-
-    A check that needs what is not offered is left out.
-    """
-    for check in CHECKS:
-        if subject.function not in check.functions:
-            continue
-        try:
-            yield check, check.examine(subject, kind, limit)
-        except NotOfferedError:
-            continue
-        except BrokenError as broken:
-            yield check, Finding(float("inf"), str(broken))

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 __all__ = [
     "FUNCTIONS",
     "KEYWORDS",
+    "LOG_LOSSES",
+    "ONE_A_ROW",
+    "PLAIN",
     "BrokenError",
     "ExitError",
     "NotOfferedError",
@@ -24,7 +27,12 @@ __all__ = [
     "first_line",
 ]
 
-FUNCTIONS = ("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad")
+PLAIN = ("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad")
+#: the logarithm of each row's loss; few offer it, so it has cases of its own
+LOG_LOSSES = ("log_cross_entropy", "log_cross_entropy_grad")
+FUNCTIONS = (*PLAIN, *LOG_LOSSES)
+ONE_A_ROW = ("cross_entropy", "log_cross_entropy")  # the others have one entry a logit
+_WITH_VALUE = ("cross_entropy_grad", "log_cross_entropy_grad")  # may return (value, gradient)
 #: what a function may name among its parameters, and so be asked further cases
 KEYWORDS = ("where", "label_smoothing", "class_weight")
 
@@ -70,7 +78,7 @@ class Subject:
 
     @property
     def takes_labels(self) -> bool:
-        return self.function.startswith("cross_entropy")
+        return self.function in (*ONE_A_ROW, *_WITH_VALUE)
 
     @property
     def offered(self) -> bool:
@@ -120,12 +128,13 @@ class Subject:
             return self._formed(result, z)
 
     def _formed(self, result: Any, z: NDArray[Any]) -> NDArray[np.float64]:
-        if self.function == "cross_entropy_grad" and isinstance(result, tuple) and len(result) == 2:
+        if self.function in _WITH_VALUE and isinstance(result, tuple) and len(result) == 2:
             result = result[1]  # (value, gradient)
         array = _real(result)
-        shape = z.shape[:1] if self.function == "cross_entropy" else z.shape
+        single = self.function in ONE_A_ROW
+        shape = z.shape[:1] if single else z.shape
         if array.shape != shape and not (array.size == 1 and shape == (1,)):
-            what = "one loss a row" if self.function == "cross_entropy" else "one entry a logit"
+            what = "one loss a row" if single else "one entry a logit"
             raise BrokenError(f"returns shape {array.shape} for {z.shape} logits; expected {shape}, {what}")
         return array.reshape(shape)
 

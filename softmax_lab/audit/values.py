@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from .._files import replace
 from ..spec import LossSpec
+from .subject import LOG_LOSSES, ONE_A_ROW
 
 __all__ = ["Exact", "exact_values", "storing"]
 
@@ -93,7 +94,7 @@ def _compute(function: str, z: Rows, y: Rows | None, spec: LossSpec) -> Exact:
     """Ask the oracle row by row."""
     targets: list[Any] = [None] * len(z) if y is None else [int(t) if y.ndim == 1 else t for t in y]
     rows = [_row(function, row, target, spec) for row, target in zip(z, targets, strict=True)]
-    shape = z.shape[:1] if function == "cross_entropy" else z.shape
+    shape = z.shape[:1] if function in ONE_A_ROW else z.shape
     return Exact(
         *(None if part[0] is None else np.stack(part).reshape(shape) for part in zip(*rows, strict=True))  # type: ignore[arg-type]
     )
@@ -103,8 +104,9 @@ def _row(function: str, row: NDArray[np.float64], target: Any, spec: LossSpec) -
     """Return (high, low, scale) of one row."""
     from .. import exact  # mpmath is needed here only
 
-    length = 1 if function == "cross_entropy" else len(row)
-    cancels = function == "cross_entropy_grad" and (np.ndim(target) == 1 or spec != LossSpec())
+    length = 1 if function in ONE_A_ROW else len(row)
+    soft = function == "cross_entropy_grad" and (np.ndim(target) == 1 or spec != LossSpec())
+    cancels = soft or function in LOG_LOSSES
     if np.isnan(row).any() or row.max() in (np.inf, -np.inf):
         return np.full(length, np.nan), np.zeros(length), np.zeros(length) if cancels else None
     calls: dict[str, Callable[[], Any]] = {
@@ -112,9 +114,20 @@ def _row(function: str, row: NDArray[np.float64], target: Any, spec: LossSpec) -
         "log_softmax": lambda: exact.log_softmax(row),
         "cross_entropy": lambda: [exact.cross_entropy(row, target, spec)],
         "cross_entropy_grad": lambda: exact.cross_entropy_grad(row, target, spec),
+        "log_cross_entropy": lambda: [exact.log_loss(row, target, spec).value],
+        "log_cross_entropy_grad": lambda: exact.log_loss(row, target, spec).gradient,
     }
     scale = None
-    if cancels:
+    if function in LOG_LOSSES:
+        # the value is a difference of two logits' size; of a gradient the entry at the target is the largest
+        log = exact.log_loss(row, target, spec)
+        size = (
+            max(map(abs, log.gradient))
+            if function not in ONE_A_ROW
+            else max(abs(log.others), abs(log.target))
+        )
+        scale = exact.two_floats([size] * length)[0]
+    elif cancels:
         terms = exact.cross_entropy_grad_terms(row, target, spec)
         scale = exact.two_floats([max(map(abs, some)) for some in terms])[0]
     return *exact.two_floats(calls[function]()), scale

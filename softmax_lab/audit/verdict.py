@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._ulp import float_format
+from .subject import LOG_LOSSES
 from .values import Exact
 
 __all__ = ["Evidence", "diagnose"]
@@ -105,6 +106,17 @@ def _nan_made(e: Evidence) -> str:
     return (
         f"NaN at {place}; the exact value is {exact:.4g}: subtract each row's own maximum before exp, "
         "and treat -inf apart (inf - inf, 0 * inf)"
+    )
+
+
+def _log_of_nothing(e: Evidence) -> str:
+    """The logarithm of a loss that was computed, and had underflowed."""
+    computed, exact, place = _entry(e)
+    if e.function not in LOG_LOSSES or np.isfinite(computed) or not np.isfinite(exact):
+        return ""
+    return (
+        f"{computed} at {place}; the exact value is {exact:.6g}: the loss was 0 before its logarithm was "
+        f"taken; sum the other classes relative to the largest other logit, and stay with logarithms"
     )
 
 
@@ -232,6 +244,7 @@ def _inaccurate(e: Evidence) -> str:
 
 _RULES: tuple[Callable[[Evidence], str], ...] = (
     _nan_swallowed,
+    _log_of_nothing,
     _nan_made,
     _infinite,
     _finite_for_infinite,

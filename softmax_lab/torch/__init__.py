@@ -7,6 +7,7 @@ from . import functional, parallel
 from .cross_entropy import cross_entropy
 from .linear import linear_cross_entropy
 from .log_cross_entropy import log_cross_entropy
+from .lost_gradient import LostGradient, lost_gradient
 from .modules import (
     DeferredReweighting,
     GradientBalancedLoss,
@@ -24,6 +25,7 @@ __all__ = [
     "GradientMonitor",
     "LogCrossEntropyLoss",
     "LogMeanAccumulator",
+    "LostGradient",
     "SeesawLoss",
     "SoftmaxLoss",
     "cross_entropy",
@@ -31,6 +33,7 @@ __all__ = [
     "linear_cross_entropy",
     "log_cross_entropy",
     "log_softmax",
+    "lost_gradient",
     "parallel",
     "softmax",
 ]

@@ -44,6 +44,12 @@ class Good:
         spec = LossSpec(smoothing=label_smoothing, class_weight=class_weight)
         return sl.cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
 
+    def log_cross_entropy(self, z: Array, y: Array) -> Array:
+        return np.asarray(sl.log_cross_entropy(z, y, reduction="none"))
+
+    def log_cross_entropy_grad(self, z: Array, y: Array) -> Array:
+        return sl.log_cross_entropy_grad(z, y, reduction="none")[1]
+
 
 class ExactlyRounded:
     """The oracle itself, rounded: what no implementation can beat must pass whole."""
@@ -67,3 +73,9 @@ class ExactlyRounded:
 
     def cross_entropy_grad(self, z: Array, y: Array) -> Array:
         return self._call("cross_entropy_grad", z, y)
+
+    def log_cross_entropy(self, z: Array, y: Array) -> Array:
+        return self._call("log_cross_entropy", z, y)
+
+    def log_cross_entropy_grad(self, z: Array, y: Array) -> Array:
+        return self._call("log_cross_entropy_grad", z, y)

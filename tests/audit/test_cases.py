@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from softmax_lab import exact
 from softmax_lab._ulp import float_format
-from softmax_lab.audit.cases import GOOD, HARD_ROWS, LONG_ROW, TILE, TILES, RowCase, labelled
+from softmax_lab.audit.cases import FAR, GOOD, HARD_ROWS, LONG_ROW, SURE, TILE, TILES, RowCase, labelled
 
 from ..ulps import dtype_of
 
-ALL = (*HARD_ROWS, LONG_ROW, TILE, GOOD)
+ALL = (*HARD_ROWS, LONG_ROW, TILE, GOOD, SURE, FAR)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -50,6 +51,24 @@ def test_extremes_are_those_of_the_type(dtype: str) -> None:
     p = np.exp(named("underflow", dtype)[:, 1])
     assert (p[:2] > form.smallest).all()
     assert (p[-2:] < form.smallest).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sure_rows_are_sure_in_their_type_and_have_a_gradient_in_it(dtype: str) -> None:
+    form = float_format(dtype_of(dtype))
+    for row in SURE.make(dtype_of(dtype)).astype(np.float64):
+        own = -float(exact.cross_entropy_grad(row, 0)[0])
+        assert form.smallest <= own <= form.eps / 4  # 1 - p_y: less rounds p_y to 1, half way to even
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_loss_of_far_rows_underflows_in_every_type(dtype: str) -> None:
+    for row in FAR.make(dtype_of(dtype)).astype(np.float64):
+        assert (
+            -np.inf
+            < float(exact.log_loss(row, 0).value)
+            < np.log(np.finfo(np.float64).smallest_subnormal) - 1
+        )
 
 
 def test_good_rows_are_quarters_and_tiles_a_power_of_two() -> None:

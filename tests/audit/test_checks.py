@@ -217,6 +217,67 @@ class BestCaseOnly(Good):
         return sl.softmax(z, where=where)
 
 
+class PlainLogLoss(Good):
+    """log(sum exp(z - max)) less the label's shifted logit: right until the others fall below eps."""
+
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        if y.ndim == 2 or options or ((y < 0) | (y >= z.shape[1])).any():
+            return super().cross_entropy(z, y, **options)
+        shifted = z - z.max(axis=1, keepdims=True)
+        own = np.take_along_axis(shifted, y[:, None], axis=1)[:, 0]
+        return np.log(np.exp(shifted).sum(axis=1)) - own
+
+
+class LostAtTheTarget(Good):
+    """p_y - 1 at the target, formed in the type itself from a softmax that is right."""
+
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        gradient = super().cross_entropy_grad(z, y, **options)
+        if y.ndim == 1 and not options:
+            row = np.arange(len(y))
+            gradient[row, y] = sl.softmax(z)[row, y] - z.dtype.type(1)
+        return gradient
+
+
+class Unbalanced(Good):
+    """Every entry at its target is a thousandth too large."""
+
+    def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        gradient = super().cross_entropy_grad(z, y, **options)
+        if y.ndim == 1:
+            gradient[np.arange(len(y)), y] *= z.dtype.type(1.001)
+        return gradient
+
+
+class Shifted(Good):
+    """A common shift: far below every entry's own size, and above what they are rounded by."""
+
+    def log_cross_entropy_grad(self, z: Array, y: Array) -> Array:
+        gradient = super().log_cross_entropy_grad(z, y)
+        return gradient + z.dtype.type(2e-6) * np.abs(gradient).max(axis=1, keepdims=True)
+
+
+class LogOfTheLoss(Good):
+    def log_cross_entropy(self, z: Array, y: Array) -> Array:
+        return np.log(np.asarray(sl.cross_entropy(z, y, reduction="none")))
+
+
+class ClippedLog(Good):
+    def log_cross_entropy(self, z: Array, y: Array) -> Array:
+        return np.log(np.maximum(np.asarray(sl.cross_entropy(z, y, reduction="none")), 1e-12))
+
+
+class GradientOverLoss(Good):
+    def log_cross_entropy_grad(self, z: Array, y: Array) -> Array:
+        value, gradient = sl.cross_entropy_grad(z, y, reduction="none")
+        return gradient / np.asarray(value)[:, None]
+
+
+class LogGradientOfTheMean(Good):
+    def log_cross_entropy_grad(self, z: Array, y: Array) -> Array:
+        return sl.log_cross_entropy_grad(z, y)[1]
+
+
 #: fault -> (function that it is in, a case that must catch it, words that the verdict must hold)
 FAULTS: dict[type[Good], tuple[str, str, str]] = {
     NaiveExp: ("softmax", "offset 1e4", "own maximum"),
@@ -247,6 +308,14 @@ FAULTS: dict[type[Good], tuple[str, str, str]] = {
     MaskForgotten: ("softmax", "mask", "NaN"),
     BatchDependent: ("softmax", "row alone", "in a batch differ"),
     Narrowed: ("softmax", "moderate", "ulp off"),
+    PlainLogLoss: ("cross_entropy", "lost gradient", "log1p"),
+    LostAtTheTarget: ("cross_entropy_grad", "lost gradient", "not p_y - 1"),
+    Unbalanced: ("cross_entropy_grad", "zero sum", "all-ones direction"),
+    Shifted: ("log_cross_entropy_grad", "zero sum", "does not sum to zero"),
+    ClippedLog: ("log_cross_entropy", "log loss", "wrong beyond rounding"),
+    LogGradientOfTheMean: ("log_cross_entropy_grad", "log loss", "wrong beyond rounding"),
+    LogOfTheLoss: ("log_cross_entropy", "log loss, far", "the loss was 0 before its logarithm"),
+    GradientOverLoss: ("log_cross_entropy_grad", "log loss, far", "the loss was 0 before its logarithm"),
     BestCaseOnly: ("softmax", "one class", "raises ZeroDivisionError: degrees of freedom"),
 }
 
@@ -258,6 +327,37 @@ def test_every_planted_fault_is_caught_and_named(fault: type[Good]) -> None:
     caught = frame[(frame.case == case) & ~frame.ok]
     assert len(caught), f"not caught by {case}"
     assert caught.problem.str.contains(words, regex=False).any(), caught.problem.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_the_lost_gradient_is_caught_in_every_type(dtype: str) -> None:
+    """Rows that are sure in a type are there for each: a fault of one type alone is caught in it alone."""
+
+    class InOneType(Good):
+        def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+            faulty = LostAtTheTarget() if z.dtype.name == dtype else Good()
+            return faulty.cross_entropy_grad(z, y, **options)
+
+    frame = audit.run({"fault": InOneType()}, functions=["cross_entropy_grad"], progress=False)
+    failed = frame[~frame.ok & (frame.case == "lost gradient")]
+    assert failed.dtype.tolist() == [dtype]
+    # where float16's small entries may be flushed, their sum may be off by as much
+    sums = frame[~frame.ok & (frame.case == "zero sum") & (frame.dtype != "float16")]
+    assert sums.dtype.tolist() == [dtype] * (dtype != "float16")
+
+
+def test_a_sum_is_counted_in_what_the_entries_are_rounded_by() -> None:
+    """An entry that is off by n of its own ulps leaves a sum of n ulps over those of all entries."""
+
+    class Off(Good):
+        def cross_entropy_grad(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+            gradient = np.zeros(z.shape)
+            gradient[:, 0], gradient[:, 1] = 0.75 + 8 * 2.0**-53, -0.75
+            return gradient
+
+    frame = audit.run({"off": Off()}, functions=["cross_entropy_grad"], dtypes=["float64"], progress=False)
+    # eight entries of 0 count the smallest normal number each, which is nothing beside 2^-53
+    assert frame[frame.case == "zero sum"].max_ulp.tolist() == [4.0]
 
 
 def test_there_are_faults_enough() -> None:
@@ -289,3 +389,63 @@ def test_the_masked_case_needs_no_common_type_of_half_types(monkeypatch: pytest.
     frame = audit.run({"good": Good()}, dtypes=["bfloat16", "float16"], functions=["softmax"], progress=False)
     assert frame.ok.all()
     assert "mask" in set(frame.case)
+
+
+# ---- one case by itself, and what is wrong beyond lost digits ----
+
+CASE = {check.name: check for check in audit.CHECKS}
+
+
+@pytest.mark.parametrize("check", audit.CHECKS, ids=lambda check: check.name)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_ones_own_implementation_against_every_case(check: audit.Check, function: str) -> None:
+    """As the API page shows it."""
+    finding = check.run(Good(), function, "float32")
+    if finding is None:
+        pytest.skip("the case is not about this function")
+    assert not finding.problem, finding.problem
+    assert not finding.wrong
+
+
+def test_a_case_that_does_not_apply_is_none() -> None:
+    class Only:
+        def softmax(self, z: Array) -> Array:
+            return sl.softmax(z)
+
+    assert CASE["label K"].run(Good(), "softmax", "float32") is None
+    assert CASE["mask"].run(Only(), "softmax", "float32") is None  # names no `where`
+    assert CASE["moderate"].run(Only(), "log_softmax", "float32") is None
+    assert CASE["moderate"].run(Only(), "softmax", "bfloat16") == audit.Finding(
+        pytest.approx(0.5, abs=0.01), "", False
+    )
+
+
+def test_the_limit_is_that_of_the_call() -> None:
+    assert CASE["moderate"].run(Good(), "softmax", "float64", limit_ulp=0.01).problem  # type: ignore[union-attr]
+
+
+#: fault -> a case, and whether more than digits is lost there
+WRONG: dict[type[Good], tuple[str, str, bool]] = {
+    NaiveExp: ("softmax", "offset 1e4", True),
+    Clipped: ("log_softmax", "-inf", True),
+    LostAtTheTarget: ("cross_entropy_grad", "lost gradient", True),
+    PlainLogLoss: ("cross_entropy", "lost gradient", True),
+    Sign: ("cross_entropy_grad", "moderate", True),
+    ClampsLabels: ("cross_entropy", "label K", True),
+    Forgetful: ("softmax", "repeatable", True),
+    MeanLoss: ("cross_entropy", "moderate", True),
+    Narrowed: ("softmax", "moderate", False),
+    RunningSum: ("softmax", "a million classes", False),
+    Unbalanced: ("cross_entropy_grad", "zero sum", False),
+    BatchDependent: ("softmax", "row alone", False),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG, ids=lambda fault: fault.__name__)
+def test_lost_digits_are_not_wrong(fault: type[Good]) -> None:
+    function, case, wrong = WRONG[fault]
+    dtype = "float64" if fault is Narrowed else "float32"
+    finding = CASE[case].run(fault(), function, dtype)
+    assert finding is not None
+    assert finding.problem
+    assert finding.wrong is wrong

@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -39,7 +40,8 @@ def frame() -> Any:
         ),
         (HOSTILE, "softmax", "float32", "moderate", INF, False, f"raises {HOSTILE}", "nothing special"),
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    found = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "wrong"])
+    return found.assign(wrong=~found["ok"] & ~(found["max_ulp"] < INF))[list(COLUMNS)]
 
 
 @pytest.fixture
@@ -265,6 +267,71 @@ def test_another_frame_is_refused(tmp_path: Path) -> None:
         lambda f: report.to_json(f, tmp_path / "x"),
         lambda f: report.to_html(f, tmp_path / "x", limit_ulp=4.0),
     ):
-        with pytest.raises(ValueError, match="missing: function, dtype, case, ok, problem, reason"):
+        with pytest.raises(ValueError, match="missing: function, dtype, case, ok, wrong, problem, reason"):
             call(other)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- for a CI service, and for a pull request ----
+
+
+def junit(frame: Any, path: Path, **options: Any) -> Any:
+    report.to_junit(frame, path, **options)
+    return ElementTree.parse(path).getroot()
+
+
+def test_junit_has_a_test_a_row_and_a_failure_where_it_fails(frame: Any, tmp_path: Path) -> None:
+    root = junit(frame, tmp_path / "audit.xml")
+    assert root.attrib == {"name": "softmax-lab audit", "tests": "7", "failures": "5", "errors": "0"}
+    suites = {suite.get("name"): suite for suite in root}
+    assert list(suites) == ["mine.softmax", "mine.cross_entropy", f"{HOSTILE}.softmax"]
+    assert suites["mine.softmax"].attrib["failures"] == "3"
+    tests = {(test.get("classname"), test.get("name")): test for test in root.iter("testcase")}
+    assert len(tests) == len(frame)
+    wide = tests["mine.softmax", "float32: wide"].find("failure")
+    assert (wide.get("message"), wide.get("type")) == ("120 ulp off at row 1: advice", "limit")
+    assert "wide rows" in wide.text
+    assert tests[f"{HOSTILE}.softmax", "float32: moderate"].find("failure").get("type") == "wrong"
+    assert not list(tests["mine.softmax", "float32: moderate"])
+
+
+def test_junit_fails_on_what_is_asked_for_and_tells_the_rest(frame: Any, tmp_path: Path) -> None:
+    root = junit(frame, tmp_path / "audit.xml", fail_on="wrong")
+    failed = [test.get("name") for test in root.iter("testcase") if test.find("failure") is not None]
+    assert failed == ["float32: label -1", "float32: moderate"]
+    told = [test.get("name") for test in root.iter("testcase") if test.find("system-out") is not None]
+    assert told == ["float32: wide", "float32: uneven", "float64: wide"]
+
+
+def test_junit_takes_what_xml_cannot_say(frame: Any, tmp_path: Path) -> None:
+    odd = frame.assign(problem=frame["problem"].str.replace("advice", "a\x00b\x1b[0m\ud800 <&>"))
+    root = junit(odd, tmp_path / "audit.xml")
+    assert next(root.iter("failure")).get("message") == "120 ulp off at row 1: a?b?[0m? <&>"
+
+
+def test_markdown_counts_and_tells_each_kind_of_problem_once(frame: Any, tmp_path: Path) -> None:
+    report.to_markdown(frame, tmp_path / "audit.md")
+    lines = (tmp_path / "audit.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2] == "| mine | 6 | 2 | 3 | 1 |"
+    told = [line for line in lines if line.startswith("- ")]
+    assert len(told) == 3
+    assert told[0] == (
+        "- **mine softmax**, over the limit (float32, float64: wide, uneven): 4e+03 ulp off at row 2: advice"
+    )
+    assert told[1].startswith("- **mine cross_entropy**, wrong (float32: label -1)")
+    assert "<script>" not in "\n".join(lines)  # a page would run it
+    assert lines[lines.index(told[0]) - 1] == ""
+
+
+def test_markdown_of_a_clean_audit_is_its_table(clean: Any, tmp_path: Path) -> None:
+    report.to_markdown(clean, tmp_path / "audit.md")
+    assert (tmp_path / "audit.md").read_text(encoding="utf-8").splitlines()[2:] == [
+        "| mine | 2 | 2 | 0 | 0 |"
+    ]
+
+
+def test_what_fails_a_run(frame: Any) -> None:
+    assert report.failing(frame).tolist() == (~frame["ok"]).tolist()
+    assert report.failing(frame, "wrong").tolist() == frame["wrong"].tolist()
+    with pytest.raises(ValueError, match="fail_on must be one of 'limit', 'wrong'"):
+        report.failing(frame, "digits")

@@ -10,7 +10,7 @@ import pytest
 from softmax_lab import LossSpec
 from softmax_lab.audit import values
 from softmax_lab.audit.cases import GOOD, HARD_ROWS, RowCase, labelled
-from softmax_lab.audit.subject import FUNCTIONS
+from softmax_lab.audit.subject import FUNCTIONS, LOG_LOSSES
 
 SAMPLE = [case for case in HARD_ROWS if case.name in ("confident", "offset 1e4", "tiny", "-inf", "tied")]
 
@@ -21,7 +21,9 @@ def test_a_sample_is_recomputed(case: RowCase, dtype: str) -> None:
     rows = case.make(dtype)
     pairs, labels = labelled(rows)
     for function in FUNCTIONS:
-        z, y = (pairs, labels) if function.startswith("cross") else (rows, None)
+        if function in LOG_LOSSES and case.name != "confident":
+            continue  # asked of other rows
+        z, y = (pairs, labels) if "cross_entropy" in function else (rows, None)
         stored = values.exact_values(function, z, y)
         fresh = values._compute(function, z.astype(np.float64), y, LossSpec())
         np.testing.assert_array_equal(stored.high, fresh.high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...cross_entropy import cross_entropy, cross_entropy_grad
+from ...log_cross_entropy import log_cross_entropy, log_cross_entropy_grad
 from ...softmax import log_softmax, softmax
 from ...spec import LossSpec
 from .adapter import Adapter, Rows
@@ -52,6 +53,13 @@ class SoftmaxLab(Adapter):
     ) -> Rows:
         spec = _spec(label_smoothing, class_weight)
         return cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
+
+    def log_cross_entropy(self, z: Rows, y: Rows) -> Rows:
+        value: Rows = log_cross_entropy(z, y, reduction="none")
+        return value
+
+    def log_cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:
+        return log_cross_entropy_grad(z, y, reduction="none")[1]
 
 
 class TorchKernels(Torch):

@@ -28,6 +28,7 @@ from .._base.options import Options
 from .._base.tensors import loss_dtype
 from .._formula.fields import SpecTensors, fields_of, only, packed
 from .._formula.rows import transformed
+from ..lost_gradient import lost_rows
 from .drawing import draw
 from .passes import FirstPasses
 from .softmax_loss import SoftmaxLoss
@@ -101,9 +102,12 @@ class GradientMonitor:
     that over the count; ``sample_norm``, the mean of :math:`|g_i|`; ``positive_mass`` :math:`-\sum_{y_i=c}
     g_{ic}`, the pull up on logit c, and ``negative_mass`` :math:`\sum_{y_i \ne c} g_{ic}`, the push down;
     ``weight_norm`` :math:`|\sum_i g_{ic} h_i|`, of the classifier's row c with inputs h; ``saturation``, the
-    share of class c's rows that are saturated; ``probability``, the mean of q_y over them. The first six are
-    those of :func:`softmax_lab.balance.class_gradients`. ``sum_norm`` and ``mean_norm`` are NaN beyond
-    ``MAX_VECTORS`` classes.
+    share of class c's rows that are saturated; ``probability``, the mean of q_y over them; ``lost``, the
+    share of them whose gradient at the target ``torch.nn.functional.cross_entropy`` returns as 0, or with the
+    wrong sign (:func:`softmax_lab.torch.lost_gradient`). Torch's loss gets the logits as the loss has scaled
+    and shifted them, in float32, or float64 for float64 logits. The first six are those of
+    :func:`softmax_lab.balance.class_gradients`. ``sum_norm`` and ``mean_norm`` are NaN beyond ``MAX_VECTORS``
+    classes.
 
     Compile the model, not the loss that is watched: inside compiled code nothing is measured.
 
@@ -116,7 +120,7 @@ class GradientMonitor:
     >>> for _ in range(5):
     ...     loss(model(torch.randn(8, 4)), torch.randint(3, (8,))).backward()
     >>> monitor.frame().shape
-    (15, 11)
+    (15, 12)
     >>> monitor.close()
     """
 
@@ -271,7 +275,7 @@ class GradientMonitor:
         return h
 
     def _add(self, batch: _Batch, h: Tensor | None) -> None:
-        gradient, log_q_y, log_q_max = _closed_form(batch)
+        gradient, log_q_y, log_q_max, lost = _closed_form(batch)
         z, (label, counts) = batch.z, labels_of(batch.target, batch.ignore_index)
         live = counts & torch.isfinite(log_q_y)
         gradient.masked_fill_(~live[:, None], 0.0)
@@ -283,6 +287,7 @@ class GradientMonitor:
             "positive_mass": own,
             "saturation": live & (log_q_max > float(np.log(self.saturated))) if self.saturated > 0 else live,
             "probability": torch.where(live, log_q_y.exp(), 0.0),
+            "lost": live & lost,
         }
         for name, value in rows.items():
             sums.by_name[name].index_add_(0, label, value.to(z.dtype))
@@ -344,7 +349,7 @@ class GradientMonitor:
         )
 
     def _stacked(self) -> tuple[Any, Any]:
-        """Return the measured steps (S,), and their statistics (S, 9, K)."""
+        """Return the measured steps (S,), and their statistics (S, 10, K)."""
         if not self._history:
             return np.empty(0, dtype=np.int64), np.empty((0, len(STATISTICS), 0))
         return np.array([step for step, _ in self._history]), torch.stack(
@@ -408,15 +413,28 @@ class GradientMonitor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned; the settings are the constructor's."""
+        """Go on from what :meth:`state_dict` returned; the settings are the constructor's.
+
+        In a state that was saved without ``lost``, its past is NaN, and its average starts at 0.
+        """
         if "progress" not in state:
             state = _of_0_1(state)
         step, batches, classes, width, *steps = state["progress"].tolist()
-        found = {name: state[name].clone() if name in state else None for name in ("window", "average")}
-        history = list(zip(steps, state["history"], strict=True)) if steps else []
+        found = {
+            name: Sums.of_0_1(state[name], classes, width).clone() if name in state else None
+            for name in ("window", "average")
+        }
+        history = list(zip(steps, _with_all(state["history"]), strict=True)) if steps else []
         window = None if found["window"] is None else Sums(found["window"], classes, width)
         self.step, self._batches, self._averaged = step, batches, float(state["averaged"])
         self._window, self._average, self._history = window, found["average"], history
+
+
+def _with_all(history: Tensor) -> Tensor:
+    """Return statistics (S, n, K) with NaN for those that were not known when they were saved."""
+    steps, known, classes = history.shape
+    unknown = history.new_full((steps, len(STATISTICS) - known, classes), torch.nan)
+    return torch.cat([history, unknown], dim=1)
 
 
 def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -430,12 +448,13 @@ def _of_0_1(state: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _closed_form(batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return each row's own gradient (n, K), log q_y and the largest log q_k, (n,) each."""
+def _closed_form(batch: _Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return each row's own gradient (n, K), log q_y, the largest log q_k and what torch loses, (n,) each."""
     z, target, spec, sample_weight, ignore = batch
     call, rule = torch.ops.softmax_lab.cross_entropy, Options(reduction="none", ignore_index=ignore, dim=1)
     _, gradient = call(z, target, *packed(spec, z), sample_weight, *rule, True)
     fields = only(fields_of(spec, z), "logits")  # of q alone
     value, _ = call(z, target, *packed(fields, z), None, *rule, False)
     u = transformed(z, fields, label := labels_of(target, ignore).label).u
-    return gradient, -value, u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
+    largest = u.amax(1) - u.gather(1, label[:, None])[:, 0] - value
+    return gradient, -value, largest, lost_rows(u.to(z.dtype), target, ignore)

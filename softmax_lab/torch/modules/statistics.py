@@ -20,9 +20,13 @@ STATISTICS = (
     "weight_norm",
     "saturation",
     "probability",
+    "lost",
 )
 
-_PER_CLASS = ("count", "sample_norm", "positive_mass", "negative_mass", "saturation", "probability")
+#: new ones come last: a state that was saved without them has fewer
+_PER_CLASS = ("count", "sample_norm", "positive_mass", "negative_mass", "saturation", "probability", "lost")
+_MEANS = ("sample_norm", "saturation", "probability", "lost")  # what is divided by the count
+_SINCE_0_2 = 1  # how many of them version 0.1.0 had not
 
 
 class Sums:
@@ -45,12 +49,22 @@ class Sums:
         size = classes * (len(_PER_CLASS) + cls.vector_rows(classes) + width)
         return cls(like.new_zeros(size), classes, width)
 
+    @classmethod
+    def of_0_1(cls, flat: Tensor, classes: int, width: int) -> Tensor:
+        """Return the flat tensor of version 0.1.0 with zeros where newer sums belong; others as they are."""
+        own = classes * (len(_PER_CLASS) + cls.vector_rows(classes) + width)
+        added = classes * _SINCE_0_2
+        if len(flat) != own - added:
+            return flat
+        end = classes * (len(_PER_CLASS) - _SINCE_0_2)
+        return torch.cat([flat[:end], flat.new_zeros(added), flat[end:]])
+
     def over(self, flat: Tensor) -> Sums:
         """Return the same views of another tensor."""
         return Sums(flat, self.classes, self.width)
 
     def statistics(self) -> Tensor:
-        """Return the rows of `STATISTICS`, (9, K); NaN where there is nothing to say."""
+        """Return the rows of `STATISTICS`, (10, K); NaN where there is nothing to say."""
         one = self.by_name
         unknown = torch.full_like(one["count"], torch.nan)
         total = torch.linalg.vector_norm(self.vectors, dim=1) if len(self.vectors) else unknown
@@ -58,7 +72,7 @@ class Sums:
             **one,
             "sum_norm": torch.where(one["count"] > 0, total, unknown),
             "mean_norm": total / one["count"],
-            **{name: one[name] / one["count"] for name in ("sample_norm", "saturation", "probability")},
+            **{name: one[name] / one["count"] for name in _MEANS},
             "weight_norm": torch.linalg.vector_norm(self.weights, dim=1) if self.width else unknown,
         }
         return torch.stack([known[name] for name in STATISTICS])

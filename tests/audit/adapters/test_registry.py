@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import softmax_lab as sl
 from softmax_lab.audit import adapters
 from softmax_lab.audit.adapters import ADAPTERS, FRAMEWORKS, MissingFramework, make
-from softmax_lab.audit.subject import FUNCTIONS, KEYWORDS, Subject
+from softmax_lab.audit.subject import FUNCTIONS, KEYWORDS, LOG_LOSSES, PLAIN, Subject
 
 from ...limits import HANG
 from ...ulps import dtype_of
@@ -23,17 +23,18 @@ from .made import LABELS, ROWS, TOLERANCE, close, made, rows
 
 DTYPES = tuple(TOLERANCE)
 LOSSES = ("cross_entropy", "cross_entropy_grad")
+LOG = set(LOG_LOSSES)
 #: adapter -> the functions that it lacks, and what each keyword reaches
 OFFERS: dict[str, tuple[set[str], dict[str, tuple[str, ...]]]] = {
-    "softmax_lab": (set(), {"where": FUNCTIONS, "label_smoothing": LOSSES, "class_weight": LOSSES}),
-    "numpy": (set(), {}),
-    "scipy": ({"cross_entropy_grad"}, {}),
-    "torch": (set(), {"label_smoothing": LOSSES, "class_weight": LOSSES}),
-    "torch.compile": (set(), {}),
-    "tensorflow": (set(), {}),
-    "tf.function": (set(), {}),
-    "jax": (set(), {"where": ("softmax", "log_softmax")}),
-    "jax.jit": (set(), {"where": ("softmax", "log_softmax")}),
+    "softmax_lab": (set(), {"where": PLAIN, "label_smoothing": LOSSES, "class_weight": LOSSES}),
+    "numpy": (LOG, {}),
+    "scipy": ({"cross_entropy_grad", *LOG}, {}),
+    "torch": (LOG, {"label_smoothing": LOSSES, "class_weight": LOSSES}),
+    "torch.compile": (LOG, {}),
+    "tensorflow": (LOG, {}),
+    "tf.function": (LOG, {}),
+    "jax": (LOG, {"where": ("softmax", "log_softmax")}),
+    "jax.jit": (LOG, {"where": ("softmax", "log_softmax")}),
 }
 
 
@@ -85,6 +86,15 @@ def test_losses_of_labels(adapter: Any, dtype: str) -> None:
     close(adapter.cross_entropy(z, LABELS), value, dtype)
     if hasattr(adapter, "cross_entropy_grad"):
         close(adapter.cross_entropy_grad(z, LABELS), gradient, dtype)
+
+
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if "log_cross_entropy" not in OFFERS[name][0]])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_logarithm_of_the_loss_and_its_gradient(name: str, dtype: str) -> None:
+    z = rows(dtype)
+    value, gradient = sl.cross_entropy_grad(z.astype(float), LABELS, reduction="none")
+    close(made(name).log_cross_entropy(z, LABELS), np.log(value), dtype)
+    close(made(name).log_cross_entropy_grad(z, LABELS), gradient / value[:, None], dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -47,3 +47,14 @@ def test_the_gradient_is_all_the_memory_that_the_loss_takes(tmp_path: Path) -> N
     ours, theirs = (float(rows[name]["buffers"]) for name in ("softmax_lab", "torch"))
     assert 0.9 < ours < 1.2 < theirs
     assert math.isnan(float(rows["copy"]["buffers"]))
+
+
+def test_the_two_lines_are_measured_where_they_are_asked_for(tmp_path: Path) -> None:
+    assert torch_cpu.TWO_LINES not in torch_cpu.BENCHMARK.parse([]).provider
+    path = tmp_path / "two_lines.csv"
+    arguments = ["--task", "loss", "--shape", "32", "10", "--dtype", "float32", "--budget", "0"]
+    providers = ["--provider", "torch", torch_cpu.TWO_LINES]
+    assert torch_cpu.main([*arguments, *providers, "--out", str(path)]) == 0
+    with path.open(newline="", encoding="utf-8") as file:
+        values = {row["provider"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert values[torch_cpu.TWO_LINES] == pytest.approx(values["torch"], rel=1e-5)

@@ -224,6 +224,37 @@ def test_half_precision_is_measured_in_single() -> None:
     assert monitor.latest["sample_norm"][0] == pytest.approx(np.sqrt(2) * np.exp(-20), rel=1e-5)
 
 
+def test_lost_is_the_share_of_a_class_that_torch_loses() -> None:
+    z = torch.tensor([[40.0, 0.0], [1.0, 0.0], [0.0, 20.0], [0.0, 30.0], [50.0, 0.0]])
+    y, monitor = torch.tensor([0, 0, 1, 1, -100]), once()
+    monitor.update(z, y)
+    np.testing.assert_array_equal(monitor.latest["lost"], [0.5, 1.0])
+    wide = once()
+    wide.update(z.double(), y)  # of which float64 loses the first alone
+    np.testing.assert_array_equal(wide.latest["lost"], [0.5, 0.0])
+    hot = once()
+    hot.update(z, y, sl.LossSpec(temperature=4.0))  # gaps of a quarter
+    np.testing.assert_array_equal(hot.latest["lost"], [0.0, 0.0])
+
+
+def test_a_state_from_before_the_column_is_read() -> None:
+    """As it was saved: one sum a class less, in both flat tensors, and one row of the statistics less."""
+    monitor = slt.GradientMonitor(momentum=0.5)
+    for _ in range(2):
+        monitor.update(Z, Y, features=H)
+    state = monitor.state_dict()
+    place = len(statistics._PER_CLASS) - 1
+    for name in ("window", "average"):
+        state[name] = torch.cat([state[name][: place * K], state[name][(place + 1) * K :]])
+    state["history"] = state["history"][:, :-1]
+    again = slt.GradientMonitor(momentum=0.5)
+    again.load_state_dict(state)
+    assert np.isnan(again.latest["lost"]).all()
+    for each in (monitor, again):
+        each.update(Z, Y, features=H)
+    same(again.latest, monitor.latest)
+
+
 def test_images_of_rows() -> None:
     flat, images = once(), once()
     flat.update(Z[:16], Y[:16])
