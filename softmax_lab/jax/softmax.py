@@ -116,8 +116,8 @@ def logsumexp(
     --------
     >>> import jax.numpy as jnp
     >>> import softmax_lab.jax as slj
-    >>> f"{slj.logsumexp(jnp.array([1000.0, 1000.0])):.4f}"
-    '1000.6931'
+    >>> f"{slj.logsumexp(jnp.array([1000.0, 1000.0])):.3f}"
+    '1000.693'
     """
     values = _mapped("logsumexp", logits, axis, 1.0, where)
     return jnp.expand_dims(values, axis) if keepdims else values

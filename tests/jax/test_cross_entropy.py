@@ -167,7 +167,12 @@ def test_optax_has_the_same_numbers() -> None:
                 labels,
                 None,
             ),
-            (optax.poly_loss_cross_entropy(logits, one_hot, 2.0), sl.losses.poly1(2.0), labels, None),
+            (
+                optax.losses.poly_loss_cross_entropy(logits, one_hot, epsilon=2.0),
+                sl.losses.poly1(2.0),
+                labels,
+                None,
+            ),
             (
                 optax.softmax_cross_entropy_with_integer_labels(logits, labels, where=keep),
                 LossSpec(),
