@@ -1,4 +1,4 @@
-"""Without torch there is nothing to collect of what is for torch, and without Triton nothing of its kernels.
+"""What is for torch, JAX or Triton is collected only where that is installed.
 
 The interpreter must be asked for before Triton is first imported, by torch's compiler for example.
 """
@@ -15,6 +15,8 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 collect_ignore_glob = (
     [] if find_spec("torch") else ["softmax_lab/torch/*", "tests/clients/*", "tests/torch/*"]
 )
+if not find_spec("jax"):
+    collect_ignore_glob += ["softmax_lab/jax/*", "tests/jax/*"]
 if not find_spec("triton"):
     collect_ignore_glob += ["softmax_lab/torch/triton/*", "tests/torch/triton/*"]
 

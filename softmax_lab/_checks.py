@@ -62,7 +62,7 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
     Integers become float64, as everywhere in NumPy. Anything else (bool, complex, object, long double)
     raises ``TypeError``: long double would silently lose its extra digits.
     """
-    given = array(name, value)
+    given = array(name, ours(name, value))
     if given.dtype in _NATIVE:
         return given
     if given.dtype.kind in "iu":
@@ -72,6 +72,27 @@ def floating(name: str, value: ArrayLike) -> NDArray[Any]:
     if given.dtype.name not in FLOAT_DTYPES:
         raise TypeError(f"{name} must be {', '.join(FLOAT_DTYPES)} or integer; got dtype {given.dtype.name}")
     return given
+
+
+#: the top-level module of a foreign array -> the face that takes it
+_FACES = {"torch": "softmax_lab.torch", "jax": "softmax_lab.jax", "jaxlib": "softmax_lab.jax"}
+
+
+def ours(name: str, value: Any) -> Any:
+    """Refuse the arrays of others: their derivatives and their device would be lost."""
+    if isinstance(value, (np.ndarray, np.generic, list, tuple, float, int)):
+        return value
+    kind = type(value)
+    modules = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    face = next((_FACES[module] for module in modules if module in _FACES), None)
+    shown = f"{modules[0]}.{kind.__name__}"
+    if face is not None:
+        raise TypeError(
+            f"{name} must be a NumPy array here; got a {shown}, which {face} takes under the same names"
+        )
+    if hasattr(value, "__array_namespace__") or hasattr(value, "__dlpack__"):
+        raise TypeError(f"{name} must be a NumPy array here; got a {shown}: pass numpy.asarray of it")
+    return value
 
 
 def common_type(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
@@ -98,6 +119,18 @@ def class_axis(name: str, rows: NDArray[Any], axis: int) -> int:
     if rows.shape[axis] == 0:
         raise ValueError(f"{name} must have at least one class along axis {axis}; got shape {rows.shape}")
     return axis % rows.ndim
+
+
+def class_axes(name: str, rows: NDArray[Any], axis: Any) -> tuple[int, ...]:
+    """Return several axes as non-negative indices in ascending order; ``None`` means all of them."""
+    given = range(rows.ndim) if axis is None else axis
+    found = sorted(class_axis(name, rows, each) for each in given)
+    if not found:
+        class_axis(name, rows, -1)  # a scalar has none
+        raise ValueError("axis must name at least one axis; got ()")
+    if len(set(found)) < len(found):
+        raise ValueError(f"axis must name each axis once; got {axis!r}")
+    return tuple(found)
 
 
 def mask(where: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -196,7 +196,7 @@ def _target(
     ignore_index: int,
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return (labels, None) for class indices, (None, rows) for distributions."""
-    array = _checks.array("target", target)
+    array = _checks.array("target", _checks.ours("target", target))
     if array.dtype.kind in "iu" or (array.size == 0 and array.shape == row_shape):
         return _checks.labels(array, shape[axis], ignore_index, row_shape).reshape(-1), None
     if array.dtype.name not in _checks.FLOAT_DTYPES:

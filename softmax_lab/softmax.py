@@ -19,14 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks, _dispatch, _plain
 from ._rows import RowWriter, Shifted, as_rows, blocks, detached, shifted_exp
 from ._twofloat import Array, round_once
+from ._weighted_sum import log_weighted_sum
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
+
+Axis = int | tuple[int, ...] | None
 
 
 def softmax(
     logits: ArrayLike,
     *,
-    axis: int = -1,
+    axis: Axis = -1,
     temperature: float = 1.0,
     where: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
@@ -37,8 +40,8 @@ def softmax(
     ----------
     logits : array_like, shape ``(..., K, ...)``
         float16, bfloat16, float32 or float64; integers are taken as float64.
-    axis : int
-        The class axis.
+    axis : int, tuple of int or None
+        The class axis. Several axes together hold the classes, as in SciPy; ``None`` means all.
     temperature : float
         T > 0; below 1 sharpens, above 1 flattens.
     where : array_like of bool, optional
@@ -72,14 +75,13 @@ def softmax(
     P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
     IMA J. Numer. Anal. 41 (2021).
     """
-    result = _plain.mapped("softmax", logits, axis, temperature, where, out)
-    return _map_rows("softmax", logits, axis, temperature, where, out) if result is None else result
+    return _map("softmax", logits, axis, temperature, where, out)
 
 
 def log_softmax(
     logits: ArrayLike,
     *,
-    axis: int = -1,
+    axis: Axis = -1,
     temperature: float = 1.0,
     where: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
@@ -100,42 +102,97 @@ def log_softmax(
     --------
     softmax : the probabilities themselves.
     """
-    result = _plain.mapped("log_softmax", logits, axis, temperature, where, out)
-    return _map_rows("log_softmax", logits, axis, temperature, where, out) if result is None else result
+    return _map("log_softmax", logits, axis, temperature, where, out)
 
 
 def logsumexp(
-    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None, keepdims: bool = False
+    logits: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    b: ArrayLike | None = None,
+    return_sign: bool = False,
 ) -> Any:
-    r"""Return :math:`\log \sum_j e^{z_j}` along one axis.
+    r"""Return :math:`\log \sum_j b_j e^{z_j}` along one axis or several.
 
     Parameters
     ----------
     logits, axis, where
         As in :func:`softmax`.
     keepdims : bool
-        Keep the class axis, with length one.
+        Keep the class axes, with length one.
+    b : array_like, optional
+        Finite factors, broadcast to the logits' shape; 1 by default. A class with the factor 0 takes no part.
+
+        .. versionadded:: 0.2
+    return_sign : bool
+        Return the logarithm of the sum's magnitude, and its sign. Without it a negative sum has the logarithm
+        NaN.
+
+        .. versionadded:: 0.2
 
     Returns
     -------
     ndarray or scalar
-        The logits' shape without the class axis, in their dtype. -inf where nothing is above -inf or all is
+        The logits' shape without the class axes, in their dtype. -inf where nothing is above -inf or all is
         masked; +inf where an entry is +inf. Near a zero of the function the largest entry and the logarithm
-        cancel: there the error is half an ulp of the larger of the two.
+        cancel: there the error is half an ulp of the larger of the two. Factors of both signs may cancel in
+        the sum itself: there the error is that of its largest term. With ``return_sign`` a pair, whose second
+        is -1, 0, 1 or NaN in the same dtype.
 
     Examples
     --------
     >>> import softmax_lab as sl
     >>> float(sl.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
+    >>> value, sign = sl.logsumexp([0.0, 1.0], b=[1.0, -1.0], return_sign=True)
+    >>> float(value), float(sign)
+    (0.541324854612918, -1.0)
     """
     z = _checks.floating("logits", logits)
-    axis = _checks.class_axis("logits", z, axis)
     mask = _checks.mask(where, z.shape)
-    result = _logsumexp_rows(z, axis, None if mask is None else as_rows(mask, axis))
-    reduced = z.shape[:axis] + z.shape[axis + 1 :]
-    shape = (*z.shape[:axis], 1, *z.shape[axis + 1 :]) if keepdims else reduced
-    return round_once(result, z.dtype).reshape(shape)[()]
+    factors = None if b is None else _factors(b, z.shape)
+    given = z.shape
+    if axis is None or isinstance(axis, tuple):
+        axes = _checks.class_axes("logits", z, axis)
+        z, mask, factors = (None if x is None else _flattened(x, axes) for x in (z, mask, factors))
+        axis = -1
+    else:
+        axes = (_checks.class_axis("logits", z, axis),)
+    assert z is not None
+    axis = _checks.class_axis("logits", z, axis)
+    kept = None if mask is None else as_rows(mask, axis)
+    sign: Array | None = None
+    if factors is None:
+        result = _logsumexp_rows(z, axis, kept)
+    else:
+        result, sign = log_weighted_sum(as_rows(z, axis).astype(np.float64), as_rows(factors, axis), kept)
+        result = result if return_sign else np.where(sign < 0, np.nan, result)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(given) if keepdims or i not in axes)
+    value = round_once(result, z.dtype).reshape(shape)[()]
+    if not return_sign:
+        return value
+    if sign is None:
+        sign = np.where(np.isnan(result), np.nan, np.where(result == -np.inf, 0.0, 1.0))
+    return value, sign.astype(z.dtype).reshape(shape)[()]
+
+
+def _factors(b: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return the factors of the classes in the logits' shape."""
+    factors = _checks.real_array("b", b)
+    try:
+        return np.broadcast_to(factors, shape)
+    except ValueError:
+        raise ValueError(
+            f"b must broadcast to the logits' shape {shape}; got shape {factors.shape}"
+        ) from None
+
+
+def _flattened(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array with some axes joined to one, the last."""
+    others = [i for i in range(array.ndim) if i not in axes]
+    return array.transpose(*others, *axes).reshape(*(array.shape[i] for i in others), -1)
 
 
 @_dispatch.falls_back
@@ -167,6 +224,42 @@ _ENTRIES: dict[str, tuple[Callable[[Shifted], Array], float]] = {
     "softmax": (lambda rows: rows.probs, 0.0),
     "log_softmax": (lambda rows: rows.log_probs, -np.inf),
 }
+
+
+def _map(
+    name: str,
+    logits: ArrayLike,
+    axis: Axis,
+    temperature: float,
+    where: ArrayLike | None,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    result = _plain.mapped(name, logits, axis, temperature, where, out)
+    if result is not None:
+        return result
+    if axis is None or isinstance(axis, tuple):
+        return _map_joined(name, logits, axis, temperature, where, out)
+    return _map_rows(name, logits, axis, temperature, where, out)
+
+
+def _map_joined(
+    name: str,
+    logits: ArrayLike,
+    axis: tuple[int, ...] | None,
+    temperature: float,
+    where: ArrayLike | None,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    """Join the class axes to one, and part them again."""
+    z = _checks.floating("logits", logits)
+    axes = _checks.class_axes("logits", z, axis)
+    mask = _checks.mask(where, z.shape)
+    result = _checks.output(out, z.shape, z.dtype)
+    kept = None if mask is None else _flattened(mask, axes)
+    values = _map_rows(name, _flattened(z, axes), -1, temperature, kept, None)
+    order = [*(i for i in range(z.ndim) if i not in axes), *axes]
+    result.transpose(order)[...] = values.reshape([z.shape[i] for i in order])
+    return result
 
 
 @_dispatch.falls_back

@@ -71,3 +71,50 @@ def test_a_whole_number_of_any_integer_type() -> None:
 def test_a_number_of_things_is_not_cut_off(call: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="must be a whole number"):
         call()
+
+
+class Foreign:
+    """An array of the standard that nobody here knows."""
+
+    def __array_namespace__(self) -> object:
+        return object()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return Z
+
+
+def _tensor() -> Any:
+    return pytest.importorskip("torch", reason="needs torch").zeros(2, 3)
+
+
+def _jax_array() -> Any:
+    return pytest.importorskip("jax", reason="needs JAX").numpy.zeros((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_tensor, r"got a torch\.Tensor, which softmax_lab\.torch takes under the same names"),
+        (_jax_array, ".*which softmax_lab.jax takes under the same names"),
+        (Foreign, r"got a .*Foreign: pass numpy\.asarray of it"),
+    ],
+)
+def test_an_array_of_others_is_told_its_face(make: Callable[[], Any], words: str) -> None:
+    value = make()
+    for call in (
+        lambda: sl.softmax(value),
+        lambda: sl.logsumexp(value),
+        lambda: sl.cross_entropy(value, Y),
+        lambda: sl.cross_entropy(Z, value),
+    ):
+        with pytest.raises(TypeError, match=f"must be a NumPy array here; {words}"):
+            call()
+
+
+def test_a_scalar_of_numpy_and_what_knows_no_standard_are_taken() -> None:
+    class Series:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.zeros(2)
+
+    np.testing.assert_array_equal(sl.softmax(Series()), [0.5, 0.5])
+    np.testing.assert_array_equal(sl.softmax([np.float64(0.0), np.float64(0.0)]), [0.5, 0.5])

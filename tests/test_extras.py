@@ -133,6 +133,11 @@ ANSWERS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = {
         _imported_anew("softmax_lab.torch._setup.installed"),
         "softmax_lab.torch needs torch; {}[torch]'",
     ),
+    "jax": (
+        "jax",
+        _imported_anew("softmax_lab.jax._installed"),
+        "softmax_lab.jax needs JAX; {}[jax]'",
+    ),
     "half tensors": ("ml_dtypes", _half_tensor, "NumPy has bfloat16 from ml_dtypes; {}[ml-dtypes]'"),
     "monitor's frame": ("pandas", _monitor("frame"), "the frame is made by pandas; {}[pandas]'"),
     "monitor's figure": (
@@ -208,9 +213,9 @@ def _loaded(node: ast.AST) -> str:
     "path", sorted((ROOT / "softmax_lab").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_no_optional_module_is_imported_without_an_answer(path: Path) -> None:
-    backend = path.is_relative_to(ROOT / "softmax_lab" / "torch")
+    faces = {name for name in ("torch", "jax") if path.is_relative_to(ROOT / "softmax_lab" / name)}
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert list(_unanswered(tree, frozenset({"torch"} if backend else ()))) == []
+    assert list(_unanswered(tree, frozenset(faces))) == []
 
 
 def test_bfloat16_is_the_type_of_its_name() -> None:

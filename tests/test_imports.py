@@ -71,9 +71,10 @@ def test_no_module_imports_a_package_that_it_is_in(name: str) -> None:
     assert {package for package in GRAPH[name] if name.startswith(f"{package}.")} == set()
 
 
-def test_only_the_audits_adapter_of_the_torch_backend_imports_it() -> None:
-    """The base package works without torch."""
-    inside = ("softmax_lab.torch",)
+@pytest.mark.parametrize("face", ["torch", "jax"])
+def test_only_the_audits_adapter_of_a_face_imports_it(face: str) -> None:
+    """The base package works without torch and JAX."""
+    inside = (f"softmax_lab.{face}",)
     users = {
         name
         for name, found in GRAPH.items()

@@ -195,6 +195,8 @@ PROVED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "_kernels/*": ("tests/_kernels/test_family.py", "tests/test_fuzz.py"),
     # the rooms behind the public faces of the torch backend
     "torch/_*": ("tests/torch/test_functional.py", "tests/torch/test_modes.py"),
+    # JAX is there; and the rooms behind its public face
+    "jax/_*": ("tests/jax/test_cross_entropy.py", "tests/jax/test_modes.py"),
     # a module around a function
     "torch/modules/log_loss.py": ("tests/torch/test_log_cross_entropy.py", "tests/torch/test_modes.py"),
     # what the monitor shows and adds up

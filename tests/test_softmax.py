@@ -148,6 +148,28 @@ def test_byte_order_alignment_and_protection_do_not_matter(function: Callable[..
         np.testing.assert_array_equal(function(unaligned), expected)
 
 
+@pytest.mark.parametrize("axis", [None, (0,), (0, 2), (2, 0), (-1, 1)])
+def test_several_axes_are_scipys(axis: Any) -> None:
+    z = np.random.default_rng(0).normal(size=(3, 4, 5))
+    where = np.random.default_rng(1).random(z.shape) < 0.7
+    np.testing.assert_allclose(sl.softmax(z, axis=axis), special.softmax(z, axis=axis), rtol=1e-13)
+    np.testing.assert_allclose(sl.log_softmax(z, axis=axis), special.log_softmax(z, axis=axis), rtol=1e-13)
+    masked = np.where(where, z, -np.inf)
+    for keepdims in (False, True):
+        np.testing.assert_allclose(
+            sl.logsumexp(np.where(where, z, np.nan), axis=axis, where=where, keepdims=keepdims),
+            special.logsumexp(masked, axis=axis, keepdims=keepdims),
+            rtol=1e-13,
+        )
+    same = z.copy()
+    assert sl.softmax(same, axis=axis, out=same) is same
+    np.testing.assert_array_equal(same, sl.softmax(z, axis=axis))
+    factors = np.random.default_rng(2).normal(size=(4, 1))
+    found = sl.logsumexp(z, axis=axis, b=factors, return_sign=True)
+    for one, other in zip(found, special.logsumexp(z, axis=axis, b=factors, return_sign=True), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
 def test_logsumexp_keeps_the_axis_where_it_was() -> None:
     z = np.random.default_rng(0).normal(size=(3, 4, 5))
     np.testing.assert_array_equal(sl.logsumexp(z, axis=1, keepdims=True)[:, 0], sl.logsumexp(z, axis=1))
@@ -171,7 +193,16 @@ BAD: list[tuple[str, type[Exception], str, Any]] = [
         r"axis must lie in \[-1, 1\) for shape \(2,\); got 1",
         lambda: sl.softmax([0.0, 1.0], axis=1),
     ),
-    ("axes", TypeError, "axis must be one integer", lambda: sl.logsumexp(np.zeros((2, 2)), axis=(0, 1))),  # type: ignore[arg-type]
+    (
+        "axes",
+        TypeError,
+        "axis must be one integer",
+        lambda: sl.logsumexp(np.zeros((2, 2)), axis=[0, 1]),  # type: ignore[arg-type]
+    ),
+    ("axis twice", ValueError, "name each axis once", lambda: sl.softmax(np.zeros((2, 2)), axis=(0, -2))),
+    ("no axis", ValueError, "at least one axis", lambda: sl.softmax(np.zeros((2, 2)), axis=())),
+    ("b", ValueError, "b must broadcast", lambda: sl.logsumexp(np.zeros(2), b=np.ones(3))),
+    ("infinite b", ValueError, "b must be finite", lambda: sl.logsumexp(np.zeros(2), b=np.inf)),
     (
         "zero T",
         ValueError,

@@ -12,6 +12,7 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import softmax_lab as sl
+import softmax_lab.jax as slj
 import softmax_lab.torch as slt
 from tools import inventories
 
@@ -28,6 +29,7 @@ MODULES = (
     slt,
     slt.functional,
     slt.parallel,
+    slj,
 )
 
 

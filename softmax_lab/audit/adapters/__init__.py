@@ -10,7 +10,7 @@ from ..subject import ExitError
 from .adapter import Adapter
 from .framework import Framework, MissingFramework
 from .registry import ADAPTERS, FRAMEWORKS, installed, make, versions
-from .softmax_lab import TorchKernels
+from .softmax_lab import JaxFunctions, TorchKernels
 
 __all__ = [
     "ADAPTERS",
@@ -18,6 +18,7 @@ __all__ = [
     "Adapter",
     "ExitError",
     "Framework",
+    "JaxFunctions",
     "MissingFramework",
     "TorchKernels",
     "installed",

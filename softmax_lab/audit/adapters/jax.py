@@ -58,10 +58,10 @@ class Jax(Adapter):
         losses, pull_back = self._jax.vjp(lambda logits: self._loss(logits, y), z)
         return pull_back(self._jax.numpy.ones_like(losses))[0]
 
-    def _numpy(self, function: Callable[..., Any], z: Rows, other: Rows | None) -> Rows:
+    def _numpy(self, function: Callable[..., Any], z: Rows, *others: Rows | None) -> Rows:
         jax = self._jax
         with jax.default_device(jax.devices("cpu")[0]), _enable_x64(jax)(z.dtype == np.float64):
-            filled = (None if array is None else jax.numpy.asarray(_filled(array)) for array in (z, other))
+            filled = (None if array is None else jax.numpy.asarray(_filled(array)) for array in (z, *others))
             return np.asarray(function(*filled))[: len(z)]
 
 

@@ -1,4 +1,4 @@
-"""This package: its NumPy functions, and its torch backend on a device."""
+"""This package: its NumPy functions, its torch backend on a device, and its JAX functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from ...softmax import log_softmax, softmax
 from ...spec import LossSpec
 from .adapter import Adapter, Rows
 from .framework import Framework, MissingFramework
+from .jax import Jax
 from .torch import Torch
 
-__all__ = ["SOFTMAX_LAB", "SoftmaxLab", "TorchKernels"]
+__all__ = ["SOFTMAX_LAB", "JaxFunctions", "SoftmaxLab", "TorchKernels"]
 
 SOFTMAX_LAB = Framework("softmax_lab")
 
@@ -91,6 +92,60 @@ class TorchKernels(Torch):
 
     def _numpy(self, tensor: Any) -> Rows:
         return super()._numpy(tensor.cpu())
+
+
+class JaxFunctions(Jax):
+    """This package on JAX arrays.
+
+    Each call is compiled: as one program with ``jit``, else function by function. ``ADAPTERS`` has it not: it
+    would come beside each audit of JAX.
+    """
+
+    name = "softmax_lab.jax"
+
+    def __init__(self, *, jit: bool = False) -> None:
+        super().__init__()
+        from ... import jax as slj
+
+        self._slj = slj
+        self._softmax = lambda z, where=None: slj.softmax(z, where=where)
+        self._log_softmax = lambda z, where=None: slj.log_softmax(z, where=where)
+        self._losses, self._gradients = self._row_losses, self._row_gradients
+        if jit:
+            self._softmax, self._log_softmax, self._losses, self._gradients = map(
+                self._jax.jit, (self._softmax, self._log_softmax, self._losses, self._gradients)
+            )
+
+    def cross_entropy(  # type: ignore[override]
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
+    ) -> Rows:
+        spec = _spec(label_smoothing, class_weight)
+        return self._numpy(lambda *arrays: self._losses(*arrays, spec), z, y, where)
+
+    def cross_entropy_grad(  # type: ignore[override]
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        where: Rows | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
+    ) -> Rows:
+        spec = _spec(label_smoothing, class_weight)
+        return self._numpy(lambda *arrays: self._gradients(*arrays, spec), z, y, where)
+
+    def _row_losses(self, z: Any, y: Any, where: Any, spec: LossSpec) -> Any:
+        return self._slj.cross_entropy(z, y, spec, reduction="none", where=where)
+
+    def _row_gradients(self, z: Any, y: Any, where: Any, spec: LossSpec) -> Any:
+        losses, pull_back = self._jax.vjp(lambda logits: self._row_losses(logits, y, where, spec), z)
+        return pull_back(self._jax.numpy.ones_like(losses))[0]
 
 
 def _spec(label_smoothing: float, class_weight: Rows | None) -> LossSpec:
