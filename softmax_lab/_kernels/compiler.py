@@ -16,6 +16,7 @@ from typing import Any
 import numba
 from numba import types
 from numba.core import caching
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import overload
 
@@ -89,10 +90,62 @@ class _Compiler(CompilerBase):
         return [manager]
 
 
+class _Engine:
+    """The code generator of a part, which has no address: its environment is nowhere to be stored."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Store nothing: a helper calls nothing of Python's, and raises nothing."""
+
+
+class _Part(JITCodeLibrary):  # type: ignore[misc]
+    """A helper's code, to be linked into the loops that call it, and never run by itself.
+
+    Numba would make machine code of each helper too, with all that the helper calls; nobody runs that code.
+    """
+
+    @property
+    def codegen(self) -> Any:
+        return _Engine(self._codegen)
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+    def _optimize_final_module(self) -> None:
+        """Run Numba's first, cheap passes alone: the loop that takes the helper in runs all of them, once."""
+        codegen = self._codegen
+        if hasattr(codegen, "_mpm_cheap"):  # numba < 0.62
+            codegen._mpm_cheap.run(self._final_module)
+            return
+        passes, builder = codegen._module_pass_manager(
+            loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
+        )
+        passes.run(self._final_module, builder)
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
+class _PartCompiler(_Compiler):
+    """The same passes for a helper."""
+
+    def define_pipelines(self) -> list[Any]:
+        codegen = self.state.targetctx.codegen()
+        self.state.library = _Part(codegen, self.state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
 # a division by zero is an infinity or NaN, and no exception
 _IEEE = {"error_model": "numpy", "pipeline_class": _Compiler}
 # Nobody calls a helper from Python, or by its address: the two wrappers would be a third of all compiling.
-_HELPER = {**_IEEE, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_HELPER = {**_IEEE, "pipeline_class": _PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Helpers borrow the arrays that they are given: counting references to them, atomically, would cost more than
 # the work on a vector. So they must not return one, not even inside a tuple: the caller would release it.
 _BORROWING = {**_HELPER, "_nrt": False}
