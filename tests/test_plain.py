@@ -83,7 +83,8 @@ def test_a_batch_without_a_row_that_counts(empty: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("n", "k"), [(1, 1), (1, 3), (300, 10), (6001, 10), (9000, 10), (40, 3000), (3, 150_000), (3, (1 << 20) + 1)]
+    ("n", "k"),
+    [(1, 1), (1, 3), (300, 10), (6001, 10), (9000, 10), (40, 3000), (3, 150_000), (3, (1 << 20) + 1)],
 )
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_every_size_on_every_number_of_threads(n: int, k: int, dtype: str, threads: int) -> None:

@@ -84,7 +84,7 @@ class Shift(NamedTuple):
 
 _NO_MASK = np.zeros(0, bool)
 CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
-HELD = 1 << 20  # classes: a longer row is kept a chunk at a time, so that a thread keeps at most 8 MiB a kind of number
+HELD = 1 << 20  # classes: a longer row is kept a chunk at a time, so that a thread keeps 8 MiB at most
 HELD_IN_SINGLES = 1 << 20  # the same in sixteen lanes, which keep two floats a class
 
 
