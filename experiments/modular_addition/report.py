@@ -23,6 +23,7 @@ __all__ = [
     "drift_table",
     "frame",
     "in_words",
+    "points",
     "rate_table",
     "reached",
     "settings",
@@ -153,7 +154,11 @@ def difference(
 
 def in_words(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other: str) -> str:
     """Return the difference of two losses as a phrase, which says no more than its interval does."""
-    mean, half = difference(table, setting, loss, other)
+    return points(*difference(table, setting, loss, other))
+
+
+def points(mean: float, half: float) -> str:
+    """Return a difference in points, with half its 95 % interval, as a phrase."""
     if not abs(mean) > half:
         return f"is not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
     return f"has {abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"
