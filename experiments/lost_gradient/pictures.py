@@ -122,7 +122,7 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
 
 
 def ordinary_picture(table: pd.DataFrame) -> Figure:
-    """Draw test accuracy over the rate: an optimiser and a schedule a column, a share of noisy labels a row."""
+    """Draw test accuracy over the rate: an optimiser and a schedule a column, a share of noise a row."""
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")
     noises = sorted(table["noise"].unique())
     columns = [
