@@ -185,7 +185,7 @@ def _cosine(w: Tensor, v: Tensor) -> Tensor:
     return (w * v).sum((1, 2)) / (_length(w) * _length(v))
 
 
-def jobs(steps: int = 3_000) -> list[dict[str, Any]]:
+def jobs(steps: int = 1_500) -> list[dict[str, Any]]:
     """Return the jobs: three classes and two by normalised steps, and three by plain ones."""
     settings = ((3, "normalised", 0.1), (2, "normalised", 0.1), (3, "plain", 0.5))
     return [

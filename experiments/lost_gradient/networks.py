@@ -47,7 +47,7 @@ class Recipe:
     optimizer: str = "adam"
     rate: float = 1e-3
     decay: bool = False
-    epochs: int = 60
+    epochs: int = 40
     batch: int = 64
 
 
