@@ -24,7 +24,7 @@ __all__ = [
     "zero_share",
 ]
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
 _TRAIN = 1197  # of 1,797 rows; the other 600 are the test set
 
 
@@ -47,7 +47,7 @@ class Recipe:
     optimizer: str = "adam"
     rate: float = 1e-3
     decay: bool = False
-    epochs: int = 40
+    epochs: int = 25
     batch: int = 64
 
 

@@ -108,7 +108,7 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
         )
     panels[0].set(xscale="log", yscale="log", xlabel="true loss (nats)", ylabel="loss in float32 (nats)")
     panels[0].set_title("rows of one network")
-    own = table[table["rows"] == "train"].assign(zero=lambda rows: 100 * rows["zero_share"])
+    own = table[(table["rows"] == "train") & (table["confident"] > 0)].assign(zero=lambda rows: 100 * rows["zero_share"])
     for axis, measure in ((panels[1], "zero"), (panels[2], "rank_correlation")):
         for name in ("torch", "exact"):
             _curve(axis, own[own["loss"] == name], "epochs", measure, name, name)

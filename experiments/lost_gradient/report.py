@@ -118,8 +118,11 @@ def apart(
 
 
 def score_table(table: pd.DataFrame, rows: str) -> pd.DataFrame:
-    """Return a row a length of training and loss: what is left of the confident rows' ranking."""
-    own = table[table["rows"] == rows]
+    """Return a row a length of training and loss: what is left of the confident rows' ranking.
+
+    A length after which no row is confident is left out.
+    """
+    own = table[(table["rows"] == rows) & (table["confident"] > 0)]
     found = []
     for (epochs, loss), each in own.groupby(["epochs", "loss"]):
         found.append(

@@ -47,6 +47,7 @@ def test_attacks() -> None:
 def test_scores() -> None:
     rows = [
         {"epochs": e, "rows": "train", "loss": loss, "seed": 0, "zero_share": 0.1, "rank_correlation": 0.9}
+        | {"confident": 9}
         for e in scores.EPOCHS
         for loss in ("torch", "exact")
     ]
