@@ -34,7 +34,15 @@ _LOOKS["log"] = _LOOKS["log_mean"]
 def _curve(axis: Any, rows: pd.DataFrame, at: str, measure: str, name: str, label: str) -> None:
     grouped = rows.groupby(at)[measure]
     mean, look = grouped.mean(), _LOOKS[name]
-    axis.plot(mean.index, mean, label=label, linewidth=1.5, markersize=4, markevery=0.12, **look)
+    axis.plot(
+        mean.index,
+        mean,
+        label=label,
+        linewidth=1.5,
+        markersize=4,
+        markevery=0.12 if len(mean) > 10 else 1,
+        **look,
+    )
     axis.fill_between(mean.index, grouped.min(), grouped.max(), color=look["color"], alpha=0.12, linewidth=0)
 
 
@@ -81,7 +89,9 @@ def attacks_picture(table: pd.DataFrame) -> Figure:
     panels[0].set(xlabel="logits times", ylabel="accuracy under attack (%)", title="scaled logits")
     panels[1].set(xlabel="temperature of distillation", ylabel="accuracy under attack (%)")
     panels[1].set_title("defensively distilled")
-    panels[1].set_ylim(panels[0].get_ylim())
+    both = [axis.get_ylim() for axis in panels[:2]]
+    for axis in panels[:2]:
+        axis.set_ylim(min(low for low, _ in both), max(high for _, high in both))
     panels[2].set(xlabel="logits times", ylabel="wrong signs of the gradient (%)", title="scaled logits")
     _legend(figure, panels[0], 4)
     return figure
@@ -108,7 +118,9 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
         )
     panels[0].set(xscale="log", yscale="log", xlabel="true loss (nats)", ylabel="loss in float32 (nats)")
     panels[0].set_title("rows of one network")
-    own = table[(table["rows"] == "train") & (table["confident"] > 0)].assign(zero=lambda rows: 100 * rows["zero_share"])
+    own = table[(table["rows"] == "train") & (table["confident"] > 0)].assign(
+        zero=lambda rows: 100 * rows["zero_share"]
+    )
     for axis, measure in ((panels[1], "zero"), (panels[2], "rank_correlation")):
         for name in ("torch", "exact"):
             _curve(axis, own[own["loss"] == name], "epochs", measure, name, name)
@@ -122,27 +134,27 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
 
 
 def ordinary_picture(table: pd.DataFrame) -> Figure:
-    """Draw test accuracy over the rate: an optimiser and a schedule a column, a share of noise a row."""
-    figure = Figure(figsize=(9.6, 5.4), layout="constrained")
+    """Draw test accuracy, a line an optimiser, schedule and rate and a panel a share of noisy labels."""
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     noises = sorted(table["noise"].unique())
-    columns = [
-        (optimizer, schedule) for optimizer in ("sgd", "adam") for schedule in ("constant", "decaying")
-    ]
-    panels = figure.subplots(len(noises), len(columns), sharey="row", sharex="col", squeeze=False)
-    table = table.assign(percent=100 * table["test_accuracy"])
-    for noise, line in zip(noises, panels, strict=True):
-        for (optimizer, schedule), axis in zip(columns, line, strict=True):
-            rows = table[
-                (table["noise"] == noise)
-                & (table["optimizer"] == optimizer)
-                & (table["schedule"] == schedule)
-            ]
-            for name, label in ordinary.LABELS.items():
-                _curve(axis, rows[rows["loss"] == name], "rate", "percent", name, label)
-            axis.set(xscale="log")
-        line[0].set_ylabel(f"test accuracy (%)\n{100 * noise:.0f} % of labels drawn anew")
-    for (optimizer, schedule), top, bottom in zip(columns, panels[0], panels[-1], strict=True):
-        top.set_title(f"{'SGD' if optimizer == 'sgd' else 'Adam'}, {schedule} rate")
-        bottom.set_xlabel("learning rate")
-    _legend(figure, panels[0, 0], len(ordinary.LABELS))
+    panels = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
+    keys = ["optimizer", "schedule", "rate"]
+    settings = sorted(set(table[keys].itertuples(index=False, name=None)), reverse=True)
+    for noise, axis in zip(noises, panels, strict=True):
+        for place, (name, label) in enumerate(ordinary.LABELS.items()):
+            rows = table[(table["noise"] == noise) & (table["loss"] == name)]
+            reached = 100 * rows.set_index(keys)["test_accuracy"].groupby(keys).agg(["mean", "min", "max"])
+            reached = reached.loc[settings]
+            ends = [reached["mean"] - reached["min"], reached["max"] - reached["mean"]]
+            look = {key: value for key, value in _LOOKS[name].items() if key != "linestyle"}
+            height = np.arange(len(settings)) - 0.2 * (place - 1)
+            axis.errorbar(reached["mean"], height, xerr=ends, fmt="none", ecolor=look["color"], alpha=0.6)
+            axis.plot(reached["mean"], height, label=label, linestyle="", markersize=5, **look)
+        axis.set(xlabel="test accuracy (%)", title=f"{100 * noise:.0f} % of the labels drawn anew")
+    names = {"sgd": "SGD", "adam": "Adam"}
+    panels[0].set_yticks(
+        range(len(settings)), [f"{names[each]}, {schedule}, {rate:g}" for each, schedule, rate in settings]
+    )
+    panels[0].set_ylabel("optimiser, its rate's schedule, rate")
+    _legend(figure, panels[0], len(ordinary.LABELS))
     return figure

@@ -72,6 +72,10 @@ def test_ordinary_training() -> None:
         for rate in rates
     ]
     figure = pictures.ordinary_picture(pd.DataFrame(rows))
-    assert len(figure.axes) == 8
+    assert len(figure.axes) == 2
     assert labels(figure) == list(ordinary.LABELS.values())
-    assert figure.axes[0].get_title() == "SGD, constant rate"
+    ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert "SGD, decaying, 0.3" in ticks
+    assert len(ticks) == 2 * sum(map(len, ordinary.RATES.values()))
+    for line in figure.axes[0].lines:
+        assert set(np.asarray(line.get_xdata()).tolist()) == {90.0}
