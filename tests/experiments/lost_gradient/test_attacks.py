@@ -45,7 +45,8 @@ def test_an_attack_stays_near_and_raises_its_objective(data: Digits, network: to
         assert float((found - images).abs().max()) <= 0.1 + 1e-6
         assert float(found.min()) >= 0.0
         assert float(found.max()) <= 1.0
-        before, after = (objective(network(each), labels).mean() for each in (images, found))
+        with torch.no_grad():
+            before, after = (objective(network(each), labels).mean() for each in (images, found))
         assert float(after) > float(before)
     again = attacks.pgd(network, objective, images, labels, epsilon=0.1, steps=5)
     assert torch.equal(found, again)

@@ -47,7 +47,7 @@ def test_a_network_that_has_diverged_has_no_loss() -> None:
 def test_every_loss_trains(loss: str) -> None:
     job = {"optimizer": "sgd", "schedule": "decaying", "noise": 0.0, "epochs": 4, "loss": loss, "rate": 0.03}
     (row,) = ordinary.work(job, seeds=(0,))
-    assert row["test_accuracy"] > 0.7
+    assert row["test_accuracy"] > 0.4  # where guessing has 0.1
     assert row["seed"] == 0
 
 
