@@ -119,7 +119,8 @@ def hard_margin(features: Array, labels: NDArray[np.int64]) -> Array:
     if distance < 1e-9:
         raise ValueError("the rows must be separable; no weights give every row its label")
     rest = system @ share - aim
-    return (-rest[:-1] / rest[-1]).reshape(int(labels.max()) + 1, features.shape[1])
+    found: Array = (-rest[:-1] / rest[-1]).reshape(int(labels.max()) + 1, features.shape[1])
+    return found
 
 
 def stops(steps: int) -> list[int]:
@@ -178,7 +179,8 @@ def _rows(loss: str, weights: Tensor, problem: Problem, step: int) -> list[dict[
 
 
 def _length(w: Tensor) -> Tensor:
-    return w.norm(dim=(1, 2))
+    found: Tensor = w.norm(dim=(1, 2))
+    return found
 
 
 def _cosine(w: Tensor, v: Tensor) -> Tensor:

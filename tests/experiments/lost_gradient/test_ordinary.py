@@ -37,7 +37,7 @@ def test_measures_of_a_network() -> None:
 def test_a_network_that_has_diverged_has_no_loss() -> None:
     data, network = networks.digits(0), networks.make_network(0)
     with torch.no_grad():
-        network[0].weight.fill_(torch.nan)
+        next(network.parameters()).fill_(torch.nan)
     found = ordinary.measure(network, data, data.labels)
     assert math.isnan(found["test_loss"])
     assert 0 <= found["test_accuracy"] < 0.3

@@ -17,8 +17,14 @@ def margin_rows() -> pd.DataFrame:
             for step in (10, 100):
                 measured = {"cosine": cosine, "cosine_with_mean": cosine / 2, "margin": 0.5, "gap": 7.0}
                 lost = float(loss == "torch" and step == 100)
-                where = {"classes": 3, "descent": "normalised", "loss": loss, "seed": seed, "step": step}
-                rows.append({**where, **measured, "zero_share": lost, "length": 1.0})
+                where: dict[str, object] = {
+                    "classes": 3,
+                    "descent": "normalised",
+                    "loss": loss,
+                    "seed": seed,
+                    "step": step,
+                }
+                rows.append(where | measured | {"zero_share": lost, "length": 1.0})
     return pd.DataFrame(rows)
 
 
