@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,31 @@ def plain_torch(logits: Tensor, target: Tensor) -> Tensor:
 def in_float64(logits: Tensor, target: Tensor) -> Tensor:
     """Return torch's loss of the logits cast to float64."""
     return plain_torch(logits.double(), target)
+
+
+class _Mend(torch.autograd.Function):
+    """The identity, whose backward pass puts minus the sum of the others in the target's place."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(target)
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (target,), (gradient,) = ctx.saved_tensors, gradients
+        place = target[..., None]
+        others = gradient.scatter(-1, place, 0.0)
+        return others.scatter(-1, place, -others.sum(-1, keepdim=True)), None
+
+
+def mended(logits: Tensor, target: Tensor) -> Tensor:
+    """Return torch's loss, with one component of its gradient replaced: the target's.
+
+    It is minus the sum of the others, as it is without rounding. The others are torch's own.
+    """
+    mend: Callable[[Tensor, Tensor], Tensor] = _Mend.apply
+    return plain_torch(mend(logits, target), target)
 
 
 def exact(logits: Tensor, target: Tensor) -> Tensor:
@@ -90,4 +115,5 @@ LOSSES = {
     "weight_decay": Method(plain_torch, "weight decay 1", weight_decay=1.0),
     "exact_bfloat16": Method(exact, "exact, bfloat16", dtype="bfloat16"),
     "torch_bfloat16": Method(plain_torch, "torch, bfloat16", dtype="bfloat16"),
+    "mended": Method(mended, "torch, target mended"),
 }

@@ -36,6 +36,8 @@ class Protocol:
 
 
 PROTOCOLS = {
+    # a small one for a control that a processor can run: the same share, and a quarter of the pairs
+    "p31": Protocol("p31", 31, 0.8, 64, 3_000),
     "p59": Protocol("p59", 59, 0.8, 128, 8_000),
     # the prime, the width and the length of Prieto et al. (2025), who train on 40, 60 and 70 %
     "p113": Protocol("p113", 113, 0.4, 200, 20_000),

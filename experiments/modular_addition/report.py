@@ -20,9 +20,12 @@ __all__ = [
     "circumstances",
     "cost",
     "difference",
+    "drift_picture",
     "drift_table",
+    "final_loss",
     "frame",
     "in_words",
+    "points",
     "rate_table",
     "reached",
     "settings",
@@ -125,6 +128,34 @@ def accuracy_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure
     return curves.curves_picture(found, look, steps="steps", measure="test accuracy")
 
 
+def drift_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure:
+    """Draw the training rows' cross-entropy and the length of the weights over steps."""
+    rows = of_setting(table, setting, "final")
+    look = curves.looks([method.label for method in LOSSES.values()])
+    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    measures = {"cross_entropy": "loss of the training rows (nats)", "weight_norm": "length of the weights"}
+    panels = figure.subplots(1, len(measures))
+    for panel, (measure, name) in zip(panels, measures.items(), strict=True):
+        for loss in losses_in(rows):
+            label = LOSSES[loss].label
+            curve = curves.curve_of(rows[rows["loss"] == loss], label, "step", measure)
+            panel.plot(curve.steps, curve.mean, label=label, linewidth=1.6, **look[label])
+            panel.fill_between(
+                curve.steps, curve.low, curve.high, color=look[label]["color"], alpha=0.12, linewidth=0
+            )
+        panel.set(xlabel="steps", ylabel=name)
+    panels[0].set_yscale("log")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def final_loss(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> str:
+    """Return the cross-entropy of the training rows in the end, in nats: the lowest and the highest seed."""
+    rows = of_setting(table, setting, "final")
+    own = rows[(rows["loss"] == loss) & (rows["step"] == rows["step"].max())]["cross_entropy"]
+    return f"{own.min():.1e} to {own.max():.1e}"
+
+
 def final_accuracy(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> pd.Series[float]:
     """Return the test accuracy (%) of each final seed after the last step, by seed."""
     rows = of_setting(table, setting, "final")
@@ -153,7 +184,11 @@ def difference(
 
 def in_words(table: pd.DataFrame, setting: tuple[object, ...], loss: str, other: str) -> str:
     """Return the difference of two losses as a phrase, which says no more than its interval does."""
-    mean, half = difference(table, setting, loss, other)
+    return points(*difference(table, setting, loss, other))
+
+
+def points(mean: float, half: float) -> str:
+    """Return a difference in points, with half its 95 % interval, as a phrase."""
     if not abs(mean) > half:
         return f"is not told apart by these seeds (a difference of {abs(mean):.1f} ± {half:.1f} points)"
     return f"has {abs(mean):.1f} ± {half:.1f} points {'more' if mean > 0 else 'less'}"

@@ -14,6 +14,7 @@ from tests.experiments.modular_addition.toy import TOY
 
 def test_the_command_runs_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ma.PROTOCOLS, "p59", TOY)
+    monkeypatch.delitem(ma.PROTOCOLS, "p31")
     monkeypatch.setitem(ma.PROTOCOLS, "p113", replace(TOY, name="p113"))
     out = tmp_path / "rows.csv"
     given = ["--only", "torch", "--steps", "3", "--device", "cpu", "--quiet", "--out", str(out)]

@@ -70,6 +70,21 @@ def test_which_losses_lose_the_gradient_of_a_confident_row() -> None:
         assert float(gradient(name, 40.0)[0, 0]) == pytest.approx(exact, rel=1e-5)
 
 
+def test_the_mended_loss_differs_from_torchs_in_the_targets_gradient_alone() -> None:
+    z, y = problem(8.0)
+    found = {}
+    for name in ("torch", "mended", "exact"):
+        own = z.clone().requires_grad_()
+        value = ma.LOSSES[name].loss(own, y)
+        (found[name],) = torch.autograd.grad(value.sum(), own)
+    assert torch.equal(ma.LOSSES["mended"].loss(z, y), ma.LOSSES["torch"].loss(z, y))
+    at_target = torch.nn.functional.one_hot(y, 7).bool()
+    assert torch.equal(found["mended"][~at_target], found["torch"][~at_target])
+    assert not torch.equal(found["mended"][at_target], found["torch"][at_target])
+    assert float(found["mended"].sum(-1).abs().max()) < 1e-8
+    torch.testing.assert_close(found["mended"], found["exact"], rtol=1e-5, atol=1e-30)
+
+
 def test_far_beyond_only_the_log_and_the_bounded_ones_are_left() -> None:
     at_target = {name: float(gradient(name, 500.0)[0, 0]) for name in ma.LOSSES}
     left = {name for name, value in at_target.items() if value != 0}

@@ -57,6 +57,15 @@ def test_the_picture_names_its_curves(table: pd.DataFrame) -> None:
     assert np.asarray(figure.axes[1].lines[0].get_xdata()).tolist() == [0.3, 0.6]
 
 
+def test_the_drift_is_drawn_and_told(table: pd.DataFrame) -> None:
+    table["cross_entropy"] = 10.0 ** -table["seed"] * 1e-3
+    figure = report.drift_picture(table, SETTING)
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2]
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == pytest.approx(2 * [5.5e-4])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["torch", "log of the mean"]
+    assert report.final_loss(table, SETTING, "torch") == "1.0e-04 to 1.0e-03"
+
+
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     stored(path, "torch", [0.2, 0.6])
