@@ -156,7 +156,8 @@ def logsumexp(
     given = z.shape
     if axis is None or isinstance(axis, tuple):
         axes = _checks.class_axes("logits", z, axis)
-        z, mask, factors = (None if x is None else _flattened(x, axes) for x in (z, mask, factors))
+        z = _flattened(z, axes)
+        mask, factors = (None if x is None else _flattened(x, axes) for x in (mask, factors))
         axis = -1
     else:
         axes = (_checks.class_axis("logits", z, axis),)

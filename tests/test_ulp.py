@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from softmax_lab._ulp import float_format, spacing, ulp_distance
 
@@ -74,6 +75,6 @@ def test_a_sum_that_cancels_is_measured_by_its_largest_term() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_spacing_of_values_is_numpys_and_never_below_the_smallest_normal_number(dtype: type) -> None:
-    values = np.array([1.0, -1.5, 0.1, 1023.0], dtype=dtype)
+    values: NDArray[Any] = np.array([1.0, -1.5, 0.1, 1023.0], dtype=dtype)
     np.testing.assert_array_equal(spacing(values, dtype), np.abs(np.spacing(values)).astype(np.float64))
     np.testing.assert_array_equal(spacing([0.0], dtype), [float_format(dtype).smallest])

@@ -177,10 +177,10 @@ def to_junit(frame: pd.DataFrame, path: Target, *, fail_on: str = "limit") -> No
         As for :func:`failing`. What does not fail and is not ok either is told in the test's output.
     """
     fails = failing(frame, fail_on)
-    root = ElementTree.Element("testsuites", name="softmax-lab audit", **_counts(fails))
+    root = ElementTree.Element("testsuites", {"name": "softmax-lab audit", **_counts(fails)})
     for key, rows in frame.groupby(["implementation", "function"], sort=False):
         name = ".".join(_in_xml(str(part)) for part in key)
-        suite = ElementTree.SubElement(root, "testsuite", name=name, **_counts(fails[rows.index]))
+        suite = ElementTree.SubElement(root, "testsuite", {"name": name, **_counts(fails[rows.index])})
         for row in rows.itertuples():
             test = ElementTree.SubElement(
                 suite, "testcase", classname=name, name=_in_xml(f"{row.dtype}: {row.case}"), time="0"

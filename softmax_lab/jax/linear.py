@@ -103,9 +103,10 @@ def linear_cross_entropy(
     dtype = _checks.computed_in(hidden)
     budget = whole("chunk_bytes", chunk_bytes, low=1)
     step = max(1, budget // (shape[-1] * jnp.dtype(dtype).itemsize))
-    return _compiled(
+    result: Array = _compiled(
         hidden, weight, bias, target, sample_weight, fields_of(spec, dtype), options, step, precision
     )
+    return result
 
 
 @partial(jax.jit, static_argnames=("options", "step", "precision"))

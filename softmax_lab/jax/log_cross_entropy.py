@@ -99,7 +99,8 @@ def log_cross_entropy(
         options=Options(reduction, empty, ignore_index),
     )
     fields = fields_of(spec, _checks.computed_in(logits))
-    return _compiled(logits, target, where, sample_weight, fields, axis, options)
+    result: Array = _compiled(logits, target, where, sample_weight, fields, axis, options)
+    return result
 
 
 @partial(jax.jit, static_argnames=("axis", "options"))

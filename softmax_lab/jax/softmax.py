@@ -140,7 +140,8 @@ def _mapped(name: str, logits: Any, axis: Any, temperature: Any, where: Any) -> 
         divisor = np.asarray(value, dtype)
         if not 1e-30 < divisor < 1e30:
             raise ValueError(f"temperature must lie between 1e-30 and 1e30; got {value!r}")
-    return _compiled(name, z, where, divisor, axis)
+    result: Array = _compiled(name, z, where, divisor, axis)
+    return result
 
 
 @partial(jax.jit, static_argnames=("name", "axis"))

@@ -34,7 +34,7 @@ class LostGradient(NamedTuple):
     zero: float  #: share of rows where torch returns 0, and the type can hold the exact value
     wrong_sign: float  #: share of rows where torch returns a positive number, or NaN
     beyond: float  #: share of rows whose exact value, never 0, no gradient of this type can hold
-    count: int  #: rows that count
+    counted: int  #: rows that count
 
 
 class _Rows(NamedTuple):
@@ -119,8 +119,14 @@ def lost_gradient(logits: Tensor, target: Tensor, *, ignore_index: int = -100, d
     # all in one: a device is waited for once
     totals = torch.stack([*(rows.sum().to(held[0].dtype) for rows in sums), *held]).tolist()
     count, rows, zero, wrong_sign, beyond, mass, lost_mass = totals
-    shares = (_share(part, count) for part in (zero, wrong_sign, beyond))
-    return LostGradient(_share(rows, count), _share(lost_mass, mass), *shares, int(count))
+    return LostGradient(
+        rows=_share(rows, count),
+        mass=_share(lost_mass, mass),
+        zero=_share(zero, count),
+        wrong_sign=_share(wrong_sign, count),
+        beyond=_share(beyond, count),
+        counted=int(count),
+    )
 
 
 def _share(part: float, whole: float) -> float:

@@ -22,7 +22,7 @@ COUNTS = np.array([500, 120, 40, 12, 9, 1])
 def with_64_bits() -> AbstractContextManager[Any]:
     """Switch 64-bit types on: newer releases have it at the top."""
     switch: Callable[[bool], AbstractContextManager[Any]] = (
-        jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+        jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # type: ignore[attr-defined]
     )
     return switch(True)
 

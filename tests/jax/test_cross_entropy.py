@@ -117,13 +117,13 @@ def test_derivatives_in_logits_and_fields_are_finite_differences(name: str) -> N
         return slj.cross_entropy(z, target, fields)
 
     with with_64_bits():
-        check_grads(jax.jit(loss), (jnp.asarray(logits), held), order=1, atol=1e-5, rtol=1e-5)
+        check_grads(jax.jit(loss), (jnp.asarray(logits), held), order=1, atol=1e-5, rtol=1e-5)  # type: ignore[no-untyped-call]
 
 
 def test_a_soft_target_has_its_derivative() -> None:
     logits, target, _ = problem(soft=True)
     with with_64_bits():
-        check_grads(lambda t: slj.cross_entropy(logits, t), (jnp.asarray(target),), order=2)
+        check_grads(lambda t: slj.cross_entropy(logits, t), (jnp.asarray(target),), order=2)  # type: ignore[no-untyped-call]
 
 
 def test_a_confident_row_keeps_every_derivative() -> None:
@@ -136,7 +136,7 @@ def test_a_confident_row_keeps_every_derivative() -> None:
 
     gradient, product = jax.jvp(jax.grad(total), (z,), (tangent,))
     reverse = jax.grad(lambda logits: jnp.vdot(jax.grad(total)(logits), tangent))(z)
-    row, along = np.float64(z[0]), np.float64(tangent[0])
+    row, along = np.asarray(z[0], np.float64), np.asarray(tangent[0], np.float64)
     expected = np.array([float(x) for x in exact.cross_entropy_hvp(row, 0, along)])
     np.testing.assert_allclose(gradient[0], [float(x) for x in exact.cross_entropy_grad(row, 0)], rtol=3e-7)
     np.testing.assert_allclose(product[0], expected, rtol=1e-6)
@@ -268,7 +268,7 @@ def test_a_spec_is_a_pytree_of_its_active_fields(name: str) -> None:
     leaves, structure = jax.tree.flatten(spec)
     assert len(leaves) == sum(spec.has(field) for field in sl.spec.FIELDS)
     assert jax.tree.unflatten(structure, leaves) == spec
-    assert structure == jax.tree.structure(spec)
+    assert bool(structure == jax.tree.structure(spec))  # type: ignore[operator]
 
 
 def test_fields_that_change_compile_once() -> None:

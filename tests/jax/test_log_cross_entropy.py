@@ -45,7 +45,7 @@ def test_value_gradient_and_product_are_the_numpy_packages(name: str, reduction:
 def test_derivatives_are_finite_differences(name: str) -> None:
     logits, target, _ = problem()
     with with_64_bits():
-        check_grads(
+        check_grads(  # type: ignore[no-untyped-call]
             lambda z, spec: slj.log_cross_entropy(z, target, spec),
             (jnp.asarray(logits), LOG_SPECS[name]),
             order=1,

@@ -47,7 +47,7 @@ def rows() -> Any:
 def test_compiled_mapped_and_in_a_loop(name: str) -> None:
     function, z, y = FUNCTIONS[name], rows(), jnp.asarray(LABELS)
     eager = function(z, y)
-    same = {"rtol": 1e-6, "atol": 1e-7}
+    same: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}
     np.testing.assert_allclose(jax.jit(function)(z, y), eager, **same)
     one_by_one = jax.vmap(lambda row, label: function(row[None], label[None])[0])(z, y)
     np.testing.assert_allclose(one_by_one, eager, **same)

@@ -64,6 +64,7 @@ def test_the_count_is_that_of_torchs_own_gradient_beside_the_packages(dtype: tor
     for function in (torch.nn.functional.cross_entropy, slt.functional.cross_entropy):
         leaf = z.clone().requires_grad_()
         function(leaf, y, reduction="sum").backward()
+        assert leaf.grad is not None
         at_target.append(leaf.grad.gather(1, y[:, None])[:, 0])
     theirs, ours = at_target
     lost = (theirs == 0) & (ours != 0)
@@ -90,13 +91,13 @@ def test_rows_that_do_not_count() -> None:
     z = torch.tensor([[40.0, 0.0], [40.0, 0.0], [nan, 0.0], [inf, 0.0], [0.0, 0.0]])
     y = torch.tensor([0, -7, 0, 0, 1])
     found = slt.lost_gradient(z, y, ignore_index=-7)
-    assert (found.count, found.rows, found.zero) == (2, 0.5, 0.5)
+    assert (found.counted, found.rows, found.zero) == (2, 0.5, 0.5)
 
 
 def test_a_row_without_other_classes_has_nothing_to_lose() -> None:
     z = torch.tensor([[1.0, -torch.inf], [-torch.inf, 2.0]])
     found = slt.lost_gradient(z, torch.tensor([0, 1]))
-    assert (found.count, found.rows, found.beyond) == (2, 0.0, 0.0)
+    assert (found.counted, found.rows, found.beyond) == (2, 0.0, 0.0)
     assert math.isnan(found.mass)
     assert slt.lost_gradient(torch.ones(3, 1), torch.zeros(3, dtype=torch.long)).rows == 0.0
 
@@ -104,7 +105,7 @@ def test_a_row_without_other_classes_has_nothing_to_lose() -> None:
 def test_shares_of_nothing_are_nan() -> None:
     for z, y in ((torch.zeros(0, 3), []), (torch.zeros(2, 3), [-100, -100])):
         found = slt.lost_gradient(z, torch.tensor(y, dtype=torch.long))
-        assert found.count == 0
+        assert found.counted == 0
         assert all(math.isnan(share) for share in found[:5])
 
 

@@ -116,7 +116,7 @@ class JaxFunctions(Jax):
                 self._jax.jit, (self._softmax, self._log_softmax, self._losses, self._gradients)
             )
 
-    def cross_entropy(  # type: ignore[override]
+    def cross_entropy(
         self,
         z: Rows,
         y: Rows,
@@ -128,7 +128,7 @@ class JaxFunctions(Jax):
         spec = _spec(label_smoothing, class_weight)
         return self._numpy(lambda *arrays: self._losses(*arrays, spec), z, y, where)
 
-    def cross_entropy_grad(  # type: ignore[override]
+    def cross_entropy_grad(
         self,
         z: Rows,
         y: Rows,

@@ -158,7 +158,8 @@ def row_sum(x: Array) -> Array:
     parts = jnp.sum(padded.reshape(count, _BLOCK, columns), axis=1)
     zero = np.zeros((), x.dtype)
     high, low = lax.reduce((parts, jnp.zeros_like(parts)), (zero, zero), _add_pairs, (1,))
-    return high + low
+    total: Array = high + low
+    return total
 
 
 @row_sum.defjvp

@@ -169,7 +169,7 @@ def _labels(target: Array, num_classes: int, ignore_index: int) -> tuple[Array, 
 
     Compared in the target's own type, where the wrapped -100 of an unsigned one is a label like others.
     """
-    info = jnp.iinfo(target.dtype)
+    info = jnp.iinfo(target.dtype)  # type: ignore[no-untyped-call]
     can_ignore = info.min <= ignore_index <= info.max
     live = target != ignore_index if can_ignore else jnp.ones(target.shape, bool)
     most = min(num_classes - 1, int(info.max))

@@ -106,7 +106,8 @@ def of_label(value: Array, label: Array) -> Array:
 def _smoothed_cross(eps: Any, sums: Sums) -> Array:
     if sums.prior_log_q is None:
         return -sums.log_q_y
-    return _part(1.0 - eps, -sums.log_q_y) - eps * sums.prior_log_q
+    cross: Array = _part(1.0 - eps, -sums.log_q_y) - eps * sums.prior_log_q
+    return cross
 
 
 def _part(share: Array, x: Array) -> Array:
@@ -119,7 +120,8 @@ def _excess(eps: Any, sums: Sums) -> Array:
     rest = _plain_excess(sums.others, -sums.log_q_y)
     if sums.prior_log_q is None:
         return rest
-    return _part(1.0 - eps, rest) + eps * (-sums.prior_log_q - sums.others)
+    excess: Array = _part(1.0 - eps, rest) + eps * (-sums.prior_log_q - sums.others)
+    return excess
 
 
 def _plain_excess(o: Array, cross: Array) -> Array:
