@@ -116,17 +116,6 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
     def get_pointer_to_function(self, name: str) -> int:
         return 0
 
-    def _optimize_final_module(self) -> None:
-        """Run Numba's first, cheap passes alone: the loop that takes the helper in runs all of them, once."""
-        codegen = self._codegen
-        if hasattr(codegen, "_mpm_cheap"):  # numba < 0.62
-            codegen._mpm_cheap.run(self._final_module)
-            return
-        passes, builder = codegen._module_pass_manager(
-            loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
-        )
-        passes.run(self._final_module, builder)
-
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
