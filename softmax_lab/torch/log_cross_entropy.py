@@ -40,7 +40,7 @@ def log_cross_entropy(
     The gradient no longer shrinks with the loss: gradient descent with a constant rate need not converge,
     and wants a rate that decays. Where logits are never whole, or their classes are spread over processes, it
     is ``reduction="log_mean"`` of :func:`softmax_lab.torch.linear_cross_entropy` and of
-    :mod:`softmax_lab.torch.parallel`. Over micro-batches or processes the log of the mean is not the mean of
+    ``softmax_lab.torch.parallel``. Over micro-batches or processes the log of the mean is not the mean of
     the logs: :class:`softmax_lab.torch.LogMeanAccumulator` and :func:`softmax_lab.balance.combine_log`.
 
     Parameters
