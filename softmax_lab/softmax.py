@@ -147,8 +147,8 @@ def logsumexp(
     >>> float(sl.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     >>> value, sign = sl.logsumexp([0.0, 1.0], b=[1.0, -1.0], return_sign=True)
-    >>> float(value), float(sign)
-    (0.541324854612918, -1.0)
+    >>> round(float(value), 12), float(sign)
+    (0.541324854613, -1.0)
     """
     z = _checks.floating("logits", logits)
     mask = _checks.mask(where, z.shape)

@@ -42,8 +42,8 @@ class Checked(NamedTuple):
 
 def at_hand(value: Any) -> NDArray[Any] | None:
     """Return the values where they can be read without waiting, else None."""
-    if isinstance(value, np.ndarray):
-        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
     if isinstance(value, jax.core.Tracer) or not value.is_fully_addressable:
         return None
     if any(device.platform != "cpu" for device in value.devices()):
@@ -52,7 +52,9 @@ def at_hand(value: Any) -> NDArray[Any] | None:
 
 
 def array(name: str, value: Any) -> Any:
-    """Refuse what is neither JAX's array nor NumPy's."""
+    """Refuse what is neither JAX's array nor NumPy's; a number of NumPy's is an array of no axes."""
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
     if not isinstance(value, (jax.Array, np.ndarray)):
         raise TypeError(f"{name} must be a jax.Array or a numpy.ndarray; got {type(value).__name__}")
     return _checks.array(name, value) if isinstance(value, np.ndarray) else value

@@ -75,9 +75,9 @@ def lost_gradient(logits: Tensor, target: Tensor, *, ignore_index: int = -100, d
     Returns
     -------
     LostGradient
-        The shares ``rows``, ``mass``, ``zero``, ``wrong_sign`` and ``beyond``, and the ``count`` of rows. A
-        large share of rows with a small ``mass`` is a model that is sure of most rows and still learns from
-        the others. A ``mass`` near 1 says that next to nothing is left of the gradient that there is.
+        The shares ``rows``, ``mass``, ``zero``, ``wrong_sign`` and ``beyond``, and how many rows ``counted``. A large
+        share of rows with a small ``mass`` is a model that is sure of most rows and still learns from the
+        others. A ``mass`` near 1 says that next to nothing is left of the gradient that there is.
 
     Raises
     ------
@@ -164,12 +164,19 @@ def _verdicts(theirs: Tensor, exact: Tensor, live: Tensor, has_others: Tensor) -
 def _at_target(function: Callable[..., Tensor], z: Tensor, label: Tensor) -> Tensor:
     """Return the gradient of each row's loss at its label, (n,), in the logits' own type."""
     # whoever calls may have switched gradients off, and autocast would change the type
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(z.device.type, enabled=False):
+    # and a checkpoint around the caller counts what is saved: of what is saved here it is told nothing
+    kept = torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+    off = torch.autocast(z.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), off, kept:
         leaf = z.detach().clone().requires_grad_()
         label = label.clone()  # one that may be saved for the backward pass, in inference mode too
         values = function(leaf, label, reduction="none")
         (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values))
         return gradient.gather(1, label[:, None])[:, 0]
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _plain(z: Tensor, label: Tensor, *, reduction: str) -> Tensor:

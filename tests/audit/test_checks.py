@@ -416,7 +416,7 @@ def test_a_case_that_does_not_apply_is_none() -> None:
     assert CASE["mask"].run(Only(), "softmax", "float32") is None  # names no `where`
     assert CASE["moderate"].run(Only(), "log_softmax", "float32") is None
     assert CASE["moderate"].run(Only(), "softmax", "bfloat16") == audit.Finding(
-        pytest.approx(0.5, abs=0.01),  # type: ignore[arg-type]
+        pytest.approx(0.5, abs=0.02),  # type: ignore[arg-type]
         "",
         False,
     )
