@@ -75,9 +75,9 @@ def lost_gradient(logits: Tensor, target: Tensor, *, ignore_index: int = -100, d
     Returns
     -------
     LostGradient
-        The shares ``rows``, ``mass``, ``zero``, ``wrong_sign`` and ``beyond``, and how many rows ``counted``. A large
-        share of rows with a small ``mass`` is a model that is sure of most rows and still learns from the
-        others. A ``mass`` near 1 says that next to nothing is left of the gradient that there is.
+        The shares ``rows``, ``mass``, ``zero``, ``wrong_sign`` and ``beyond``, and the rows ``counted``.
+        A large share of rows with a small ``mass`` is a model that is sure of most rows and still learns from
+        the others. A ``mass`` near 1 says that next to nothing is left of the gradient that there is.
 
     Raises
     ------

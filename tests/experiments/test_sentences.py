@@ -8,7 +8,8 @@ from experiments.sentences import Sentences
 
 
 def test_a_condition_is_a_truth_value_or_is_asked_for_one() -> None:
-    found = Sentences({"One.": True, "Two.": lambda: 1 > 2, "Three.": lambda: {}["three"]})
+    computed: dict[str, float] = {}
+    found = Sentences({"One.": True, "Two.": lambda: 1 > 2, "Three.": lambda: computed["three"]})
     assert found.outcomes == {"One.": True, "Two.": False, "Three.": None}
     assert repr(found).splitlines() == ["holds: One.", "does not hold: Two.", "is about other values: Three."]
 
