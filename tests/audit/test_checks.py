@@ -415,11 +415,10 @@ def test_a_case_that_does_not_apply_is_none() -> None:
     assert CASE["label K"].run(Good(), "softmax", "float32") is None
     assert CASE["mask"].run(Only(), "softmax", "float32") is None  # names no `where`
     assert CASE["moderate"].run(Only(), "log_softmax", "float32") is None
-    assert CASE["moderate"].run(Only(), "softmax", "bfloat16") == audit.Finding(
-        pytest.approx(0.5, abs=0.02),  # type: ignore[arg-type]
-        "",
-        False,
-    )
+    found = CASE["moderate"].run(Only(), "softmax", "bfloat16")
+    assert found is not None
+    assert 0.4 < found.max_ulp <= 0.5  # rounded once
+    assert (found.problem, found.wrong) == ("", False)
 
 
 def test_the_limit_is_that_of_the_call() -> None:

@@ -33,11 +33,7 @@ FLUSHED = 2.0**-102
 @pytest.mark.parametrize("jit", [False, True], ids=["by functions", "one program"])
 def test_the_audit_passes(jit: bool) -> None:
     frame = sl.audit.run({"slj": JaxFunctions(jit=jit)}, progress=False)
-    # float32: XLA flushes what is below 2^-126, so of the surest row's other classes some are missing
-    flushed = (frame.case == "lost gradient") & (frame.dtype == "float32")
-    assert frame[flushed & frame.function.isin(["softmax", "log_softmax"])].ok.all()
-    assert frame[flushed].max_ulp.max() < 2.0**23 / 20
-    failed = frame[~frame.ok & ~flushed]
+    failed = frame[~frame.ok]
     assert failed.empty, failed[["function", "dtype", "case", "max_ulp", "problem"]].to_string()
     assert set(frame.dtype) == {"float16", "bfloat16", "float32", "float64"}
     assert {"mask", "soft targets", "smoothing with weights"} <= set(frame.case)

@@ -82,13 +82,16 @@ def _finite_or_zero(low: Array) -> Array:
     return jnp.where(jnp.isfinite(low), low, 0.0)
 
 
-def exponential(d: Array, low: Array) -> Array:
-    """Return exp(d + low) for d <= 0, to about 0.8 ulp; 0 below the smallest normal number.
+def exponential(d: Array, low: Array, *, lift: int = 0) -> Array:
+    """Return 2^lift exp(d + low) for d <= 0, to about 0.8 ulp; 0 where it is no normal number.
 
+    A backend may flush subnormal numbers, though many of them add up to a normal one: a sum of such terms is
+    lifted, and brought down as a whole.
     Of a backend's own exponential some digits may be missing. With n the nearest
     whole number to d / log 2 it is 2^n exp(r), where r is small and exact but for its last rounding.
     """
     form = _of(d)
+    lowest = form.lowest - lift * math.log(2.0)
     d = jnp.maximum(d, 2.0 * form.lowest)  # -inf is no number to count with; NaN stays
     n = jnp.round(d * (1.0 / math.log(2.0)))
     low = jnp.where(jnp.abs(low) < LARGEST_LOW, low, 0.0)
@@ -97,7 +100,7 @@ def exponential(d: Array, low: Array) -> Array:
     for coefficient in form.exponential:
         series = series * r + coefficient
     power = 1.0 + (r + (r * r) * series)
-    return jnp.where(d < form.lowest, 0.0, power * _power_of_two(n))
+    return jnp.where(d < lowest, 0.0, power * _power_of_two(n + lift))
 
 
 def _power_of_two(n: Array) -> Array:

@@ -49,6 +49,10 @@ def at_rows(u: Array, temperature: Array | None, x: Array) -> At:
     return At(lax.stop_gradient(u), None if temperature is None else lax.stop_gradient(temperature), x)
 
 
+#: terms of a sum are raised by this power of two: what is flushed then is 2^-32 of a normal number at most
+LIFT = 32
+
+
 class Shifted(NamedTuple):
     """Rows u = peak + d, the exponentials of all entries at the maximum kept apart from the rest."""
 
@@ -78,10 +82,11 @@ def shifted(u: Array, temperature: Array | None) -> Shifted:
     peak = jnp.max(u, axis=1)
     d, low = _distance(u, along(peak), temperature)
     top = u == along(peak)
-    e = exponential(d, low)
+    lifted = exponential(d, low, lift=LIFT)
+    e = lifted * 2.0**-LIFT
     # of several maxima one alone is the 1 that log1p adds
     ties = jnp.sum(top, axis=1, dtype=jnp.int32) - 1
-    rest = row_sum(jnp.where(top, 0.0, e)) + ties.astype(u.dtype)
+    rest = row_sum(jnp.where(top, 0.0, lifted)) * 2.0**-LIFT + ties.astype(u.dtype)
     rest = jnp.where(jnp.isfinite(peak), rest, jnp.nan)
     return Shifted(peak, top, d, low, jnp.where(top, 1.0, e), rest)
 

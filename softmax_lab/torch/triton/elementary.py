@@ -20,7 +20,8 @@ __all__ = ["exp", "exp_and_expm1", "log1p", "power", "sech2_and_tanh"]
 def exp_and_expm1(d):
     """Return exp(d) and exp(d) - 1 for float32 d <= 0.
 
-    The first is 0 where it is below the normal numbers; the second is good where d > -0.34.
+    The first is subnormal where it is below the normal numbers: many such terms may add up to a normal one.
+    The second is good where d > -0.34.
     """
     shifted = d * 1.4426950408889634 + 12582912.0  # 1.5 * 2^23: the last bits hold the nearest integer
     n = shifted - 12582912.0
@@ -32,13 +33,15 @@ def exp_and_expm1(d):
         + r * (0.041668400168418884 + r * (0.00836885068565607 + r * 0.0013814321719110012))
     )
     less_one = r + r * r * q
-    two_to_n = ((shifted.to(tl.int32, bitcast=True) + 127) << 23).to(tl.float32, bitcast=True)
-    return tl.where(d < -87.33654, 0.0, two_to_n + two_to_n * less_one), less_one
+    # 2^32 times as large until the end, so that no exponent leaves the normal numbers on the way
+    lifted = ((shifted.to(tl.int32, bitcast=True) + (127 + 32)) << 23).to(tl.float32, bitcast=True)
+    e = (lifted + lifted * less_one) * 2.3283064365386963e-10
+    return tl.where(d < -104.0, 0.0, e), less_one
 
 
 @triton.jit
 def exp(d):
-    """exp(d) for float32 d <= 0; 0 where it is below the normal numbers."""
+    """exp(d) for float32 d <= 0, subnormal where it is below the normal numbers."""
     e, _ = exp_and_expm1(d)
     return e
 

@@ -96,11 +96,7 @@ def test_the_audit_runs_on_the_kernels(as_on_a_gpu: Launched) -> None:
         functions=["log_softmax", "cross_entropy_grad"],
         progress=False,
     )
-    # a term below 2^-126 is flushed: of the surest row's other classes some are missing, 4 % of them all
-    flushed = (frame.case == "lost gradient") & (frame.function == "cross_entropy_grad")
-    assert frame[flushed].max_ulp.max() < 2.0**23 / 20
-    failed = frame[~frame.ok & ~flushed]
-    assert failed.empty, failed.to_string()
+    assert frame[~frame.ok].empty, frame[~frame.ok].to_string()
     assert {name for name, _ in as_on_a_gpu} >= {"loss_kernel", "whole_kernel", "shared_kernel"}
 
 
