@@ -106,7 +106,8 @@ class _Engine:
 class _Part(JITCodeLibrary):  # type: ignore[misc]
     """A helper's code, to be linked into the loops that call it, and never run by itself.
 
-    Numba would make machine code of each helper too, with all that the helper calls; nobody runs that code.
+    Numba would optimise each helper too, with all that the helper calls, and make machine code of it; nobody
+    runs that code.
     """
 
     @property
@@ -115,6 +116,9 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
 
     def get_pointer_to_function(self, name: str) -> int:
         return 0
+
+    def _optimize_final_module(self) -> None:
+        """Leave it to the loop: LLVM optimises a loop with all that is linked into it, and once is enough."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()

@@ -36,3 +36,17 @@ def assert_close(result: Tensor, expected: Tensor, steps: float = 24.0) -> None:
     finite = expected[torch.isfinite(expected)]
     scale = float(finite.abs().max()) if len(finite) else 0.0
     torch.testing.assert_close(result.double(), expected.double(), rtol=0, atol=unit * scale, equal_nan=True)
+
+
+def rounded_once(found: Tensor, wide: Tensor) -> bool:
+    """Whether half precision holds the float32 numbers, rounded once.
+
+    Where the interpreter makes a bfloat16 it cuts off; a GPU rounds. Both are computed from the bits here:
+    some processors' own conversion to bfloat16 flushes subnormal numbers.
+    """
+    if found.dtype != torch.bfloat16:
+        return torch.equal(found, wide.to(found.dtype))
+    bits = wide.view(torch.int32)
+    nearest = bits + 0x7FFF + (bits >> 16 & 1)
+    both = (torch.stack([bits, nearest]) >> 16).to(torch.int16).view(torch.bfloat16)
+    return bool((found.float() == both.float()).any(0).all())
