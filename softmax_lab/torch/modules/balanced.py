@@ -191,7 +191,7 @@ class GradientBalancedLoss(SoftmaxLoss):
             checks.labels(target, len(self.counts), options.ignore_index)
         return options
 
-    @torch.no_grad()
+    # not without gradients as a whole: that looks like the first pass of a checkpoint
     def _gathered(self, logits: Tensor, target: Tensor) -> SpecTensors:
         """Count the targets of all processes, where they are to be counted.
 
@@ -205,6 +205,7 @@ class GradientBalancedLoss(SoftmaxLoss):
             self._fields = fields  # for the monitor
         return fields
 
+    @torch.no_grad()
     def _fields_for(self, counts: Tensor, tau: float | Tensor) -> SpecTensors:
         """Return :func:`softmax_lab.losses.gradient_balanced` of counts that stay on their device.
 

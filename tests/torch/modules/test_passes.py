@@ -255,8 +255,9 @@ def test_more_passes_than_are_remembered_are_refused() -> None:
     values[-1].backward()
 
 
-def test_nothing_is_remembered_where_nothing_is_checkpointed() -> None:
-    loss = slt.SeesawLoss(K)
+@pytest.mark.parametrize("module", [slt.SeesawLoss, slt.GradientBalancedLoss])
+def test_nothing_is_remembered_where_nothing_is_checkpointed(module: Callable[[int], Any]) -> None:
+    loss = module(K)
     train(loss, plainly)
     assert loss._passes._passes == []
     train(loss, KINDS["non-reentrant"])
