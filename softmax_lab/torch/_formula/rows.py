@@ -64,7 +64,9 @@ def before_temperature(z: Tensor, spec: SpecTensors, label: Tensor | None, *, fi
         column = label - first
         here = (column >= 0) & (column < z.shape[1])
         margin = here.to(z.dtype) * of_label(spec.margin, label)
-        u = u.scatter_add(1, column.clamp(0, z.shape[1] - 1)[:, None], -margin[:, None])
+        wide = torch.promote_types(u.dtype, margin.dtype)  # as adding a bias does
+        at = column.clamp(0, z.shape[1] - 1)[:, None]
+        u = u.to(wide).scatter_add(1, at, -margin[:, None].to(wide))
     return Transformed(u, slope)
 
 

@@ -224,6 +224,17 @@ def test_half_precision_is_measured_in_single() -> None:
     assert monitor.latest["sample_norm"][0] == pytest.approx(np.sqrt(2) * np.exp(-20), rel=1e-5)
 
 
+@pytest.mark.parametrize("spec", INDEX_SPECS.values(), ids=INDEX_SPECS.keys())
+def test_single_precision_is_measured_with_every_field(spec: sl.LossSpec) -> None:
+    found, expected, z = once(), once(), Z.float()
+    found.update(z, Y, spec, sample_weight=WEIGHT.float(), features=H.float())
+    expected.update(z.double(), Y, spec, sample_weight=WEIGHT.float().double(), features=H.float().double())
+    for name in {*expected.latest} - {"lost"}:  # which depends on the type
+        np.testing.assert_allclose(
+            found.latest[name], expected.latest[name], rtol=2e-5, atol=1e-6, err_msg=name
+        )
+
+
 def test_lost_is_the_share_of_a_class_that_torch_loses() -> None:
     z = torch.tensor([[40.0, 0.0], [1.0, 0.0], [0.0, 20.0], [0.0, 30.0], [50.0, 0.0]])
     y, monitor = torch.tensor([0, 0, 1, 1, -100]), once()
