@@ -9,6 +9,8 @@ The file is a YAML list with one mapping a claim:
 - ``statement``: the right statement, in MyST Markdown; shown on two pages, so without labels of its own
 - ``chapter``: the page that treats it, without extension, as in ``book/03-propagation``
 - ``evidence``: the pytest node id of the test that proves it, or a list of several
+- ``cells``: where the claim is a row of a table, a list with one mapping a cell, each with ``cell`` (what it
+  says), ``verdict`` and ``statement`` (optional); the row's verdict is the least favourable of theirs
 """
 
 from __future__ import annotations
@@ -34,11 +36,22 @@ RULE = (
     "labels are distributions, one-hot or soft. A claim on computation is judged in floating point. A claim "
     "that is true there holds. It is conditional if it is true there only under a condition that the article "
     "leaves out. What masked classes, underflow or other labels make of a claim is said in its statement, "
-    "and changes no verdict."
+    "and changes no verdict. A row of the article's table is judged cell by cell, and has the least "
+    "favourable verdict of its cells."
 )
 REQUIRED = frozenset({"id", "article", "verdict", "statement", "chapter", "evidence"})
-OPTIONAL = frozenset({"original"})
+OPTIONAL = frozenset({"original", "cells"})
+CELL = frozenset({"cell", "verdict", "statement"})
 _ID = re.compile(r"\d+\.\d+")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a claim that is a row of a table; the fields are those of the file."""
+
+    cell: str
+    verdict: str
+    statement: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class Claim:
     chapter: str
     evidence: tuple[str, ...]
     original: str = ""
+    cells: tuple[Cell, ...] = ()
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -107,7 +121,18 @@ def row_problems(number: int, row: Any) -> list[str]:
         problems.append(f"{name}: an id is two numbers with a dot between them")
     if row["verdict"] not in VERDICTS:
         problems.append(f"{name}: unknown verdict {row['verdict']!r}, expected one of {', '.join(VERDICTS)}")
-    return problems
+    return problems + _cell_problems(name, row)
+
+
+def _cell_problems(name: str, row: dict[str, Any]) -> list[str]:
+    """Say what is wrong with a row's cells: their form, or the row's verdict beside theirs."""
+    cells = row.get("cells", [])
+    if not all(cell.keys() == CELL and cell["verdict"] in VERDICTS for cell in cells):
+        return [f"{name}: each cell needs {', '.join(sorted(CELL))}, and one of the verdicts"]
+    least = max((cell["verdict"] for cell in cells), key=list(VERDICTS).index, default=row["verdict"])
+    if least != row["verdict"]:
+        return [f"{name}: its cells make it {least!r}, not {row['verdict']!r}"]
+    return []
 
 
 def count_verdicts(claims: Iterable[Claim]) -> dict[str, int]:
@@ -119,9 +144,15 @@ def count_verdicts(claims: Iterable[Claim]) -> dict[str, int]:
 def _is_text(key: str, value: Any) -> bool:
     if key == "evidence" and isinstance(value, list):
         return bool(value) and all(_is_text("", item) for item in value)
+    if key == "cells":
+        return isinstance(value, list) and all(
+            isinstance(cell, dict) and all(_is_text("", text) for text in cell.values()) for cell in value
+        )
     return isinstance(value, str) and (bool(value.strip()) or key in OPTIONAL)
 
 
 def _claim(row: dict[str, Any]) -> Claim:
     evidence = row["evidence"]
-    return Claim(**{**row, "evidence": (evidence,) if isinstance(evidence, str) else tuple(evidence)})
+    cells = tuple(Cell(**cell) for cell in row.get("cells", ()))
+    tests = (evidence,) if isinstance(evidence, str) else tuple(evidence)
+    return Claim(**{**row, "evidence": tests, "cells": cells})

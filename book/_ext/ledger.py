@@ -68,6 +68,20 @@ class LedgerDirective(SphinxDirective):
         )
         return list(container.children)
 
+    def cell_list(self, claim: Claim, *, statements: bool) -> list[nodes.Node]:
+        """Return a list with the verdict on each cell of the claim; nothing for a claim without cells."""
+        items = []
+        for cell in claim.cells:
+            text = f"{cell.cell}: {cell.statement}" if statements else cell.cell
+            first, *rest = self.markdown(text)
+            items.append(
+                nodes.list_item(
+                    "", nodes.paragraph("", "", badge(cell.verdict), nodes.Text(" "), *first.children)
+                )
+            )
+            items[-1] += rest
+        return [nodes.bullet_list("", *items, classes=["ledger-cells"])] if items else []
+
     def warn(self, message: str) -> None:
         """Report a problem at the place of the directive."""
         logger.warning("ledger: %s", message, location=self.get_location(), type="ledger")
@@ -89,6 +103,7 @@ class VerdictDirective(LedgerDirective):
         title = nodes.title("", "", nodes.Text(f"Claim {claim.id}: "), badge(claim.verdict))
         box = nodes.admonition("", title, classes=["ledger-verdict", f"ledger-{claim.verdict}"])
         box += self.markdown(claim.statement)
+        box += self.cell_list(claim, statements=True)
         box += evidence(claim)
         self.register(claim, box)
         return [box]
@@ -131,7 +146,7 @@ class LedgerTable(LedgerDirective):
         return row(
             [nodes.paragraph("", "", link)],
             [*self.markdown(claim.article), *self.original(claim)],
-            [nodes.paragraph("", "", badge(claim.verdict))],
+            [nodes.paragraph("", "", badge(claim.verdict)), *self.cell_list(claim, statements=False)],
             self.markdown(claim.statement),
         )
 

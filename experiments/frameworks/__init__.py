@@ -17,7 +17,14 @@ from .advice import (
     smoothing_runs,
     weighted_optimum,
 )
-from .modes import LockRelease, lock_release, tensorflow_modes, tensorflow_nan_row, torch_modes
+from .modes import (
+    LockRelease,
+    lock_release,
+    tensorflow_modes,
+    tensorflow_nan_row,
+    torch_modes,
+    turns_beside,
+)
 from .stored_audit import (
     AUDIT,
     GRADIENTS,
@@ -53,6 +60,7 @@ __all__ = [
     "tensorflow_modes",
     "tensorflow_nan_row",
     "torch_modes",
+    "turns_beside",
     "weighted_optimum",
     "write_audit",
 ]

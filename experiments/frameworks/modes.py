@@ -16,7 +16,14 @@ import numpy as np
 
 from softmax_lab.audit import adapters
 
-__all__ = ["LockRelease", "lock_release", "tensorflow_modes", "tensorflow_nan_row", "torch_modes"]
+__all__ = [
+    "LockRelease",
+    "lock_release",
+    "tensorflow_modes",
+    "tensorflow_nan_row",
+    "torch_modes",
+    "turns_beside",
+]
 
 
 # the cells of the article's table
@@ -53,6 +60,33 @@ def _ticks_during(call: Callable[[], object], ticks: list[int]) -> tuple[int, fl
     first, start = ticks[0], time.perf_counter()
     call()
     return ticks[0] - first, time.perf_counter() - start
+
+
+def turns_beside(call: Callable[[], object], *, calls: int = 20_000) -> int:
+    """Return how many turns another Python thread, which is always ready, gets while a call is repeated.
+
+    The interpreter takes the lock from nobody meanwhile: a call that keeps it leaves none, exactly.
+    """
+    turns, stop = [0], threading.Event()
+
+    def take_turns() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(1e-5)  # lets the lock go
+
+    thread, interval = threading.Thread(target=take_turns, daemon=True), sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    try:
+        thread.start()
+        time.sleep(0.01)  # from here on it waits for the lock with the new interval
+        before = turns[0]
+        for _ in range(calls):
+            call()
+        return turns[0] - before
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
 
 
 @contextlib.contextmanager

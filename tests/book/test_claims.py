@@ -103,6 +103,22 @@ def test_evidence_may_be_a_list(tmp_path: Path) -> None:
     assert (claims["3.9"].evidence, found) == (("tests/a.py::test_a", "tests/b.py::test_b"), [])
 
 
+def test_a_row_of_a_table_has_the_least_favourable_verdict_of_its_cells(tmp_path: Path) -> None:
+    cells = "  cells:\n" + "".join(
+        f"    - {{cell: {verdict}, verdict: {verdict}, statement: s}}\n"
+        for verdict in ("conditional", "holds")
+    )
+    claims, found = read(tmp_path, f"- {ROW.replace('holds', 'conditional')}{cells}")
+    assert found == []
+    assert [cell.verdict for cell in claims["3.9"].cells] == ["conditional", "holds"]
+
+
+def test_the_rows_of_the_articles_table_of_frameworks_are_judged_by_cells() -> None:
+    assert {name: len(claim.cells) for name, claim in CLAIMS.items() if claim.cells} == dict.fromkeys(
+        ("4.1", "4.2", "4.3"), 3
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -113,6 +129,10 @@ def test_evidence_may_be_a_list(tmp_path: Path) -> None:
         (f"- {ROW.replace('tests/a.py::test_a', '[]')}", "'evidence' must be text"),
         (f"- {ROW}".replace('"3.9"', "3.9"), "'id' must be text"),
         (f"- {ROW.replace('3.9', '3.9b')}", "two numbers"),
+        (f"- {ROW}  cells: text", "'cells' must be text"),
+        (f"- {ROW}  cells: [{{cell: a, verdict: holds}}]", "each cell needs"),
+        (f"- {ROW}  cells: [{{cell: a, verdict: true-ish, statement: s}}]", "one of the verdicts"),
+        (f"- {ROW}  cells: [{{cell: a, verdict: wrong, statement: s}}]", "make it 'wrong', not 'holds'"),
         ("- text", "row 1 must be a mapping"),
         ("text", "must be a list"),
         ("- {", "not valid YAML"),

@@ -121,6 +121,23 @@ def test_original_is_marked_as_chinese_and_its_formulas_are_typeset(tmp_path: Pa
     assert pages["index"].count('class="ledger-original"') == 1  # the first claim has none
 
 
+def test_cells_have_badges_of_their_own(tmp_path: Path) -> None:
+    cells = """  cells:
+  - {cell: "First, $d$", verdict: holds, statement: "so."}
+  - {cell: "Second", verdict: wrong, statement: "not *so*."}
+"""
+    pages, warnings = build(tmp_path, CLAIMS + cells)
+    assert warnings == ""
+    verdict = pages["one"].partition('id="claim-1-2"')[2].partition("Evidence")[0]
+    assert verdict.count("<li>") == 2
+    assert verdict.count("ledger-badge") == 3
+    assert "not <em>so</em>." in verdict
+    table = pages["index"].partition("<table")[2]
+    assert table.count("ledger-cells") == 1
+    assert "Second" in table
+    assert "not <em>so</em>." not in table
+
+
 def test_counts_are_by_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
     assert "Claims checked: 2." in pages["index"]

@@ -135,7 +135,7 @@ def test_claim_4_2_not_the_same_correction() -> None:
 
 
 def test_claim_4_3_the_lock_is_released_in_exp() -> None:
-    """The counterexample: another Python thread goes on while NumPy computes.
+    """Longer arrays: another Python thread goes on while NumPy computes.
 
     It stands still for Python objects.
     """
@@ -145,6 +145,14 @@ def test_claim_4_3_the_lock_is_released_in_exp() -> None:
     held = frameworks.lock_release(lambda: np.add(objects, objects), repeats=3)
     assert exp.share > 0.15
     assert exp.share > 2 * held.share
+
+
+def test_claim_4_3_short_arrays_keep_the_lock() -> None:
+    """The condition: up to 500 elements a call keeps the lock, so no thread shares the work."""
+    short, longer = np.linspace(-10.0, 0.0, 500), np.linspace(-10.0, 0.0, 501)
+    out = np.empty(501)
+    assert frameworks.turns_beside(lambda: np.exp(short, out=out[:500])) == 0
+    assert frameworks.turns_beside(lambda: np.exp(longer, out=out)) > 10
 
 
 @given(Logits)

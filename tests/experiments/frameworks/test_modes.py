@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 
 import numpy as np
@@ -18,6 +19,13 @@ def test_sleeping_releases_the_lock_and_one_long_call_does_not() -> None:
     assert sleeping.share > 0.4
     assert held.share < sleeping.share / 2
     assert sleeping.seconds >= 0.045
+
+
+def test_a_call_that_keeps_the_lock_leaves_no_turn() -> None:
+    interval = sys.getswitchinterval()
+    assert frameworks.turns_beside(lambda: sum(range(10)), calls=2000) == 0
+    assert frameworks.turns_beside(lambda: time.sleep(1e-4), calls=50) > 5
+    assert sys.getswitchinterval() == interval
 
 
 def test_torch_modes_leave_the_threads_alone() -> None:
