@@ -78,9 +78,36 @@ def test_a_chapter_runs_with_other_parameters(tmp_path: Path) -> None:
 
 #: for each chapter two sets of values, unlike the stored ones in as much as can be, and small where it trains
 OTHER = {
+    "01-derivation": [
+        {
+            **{"example_logits": [3.0, -1.0, 0.25], "example_target": [0.2, 0.5, 0.3], "num_rows": 300},
+            **{"largest_gap": 12, "seed": 5},
+        },
+        {
+            **{"example_logits": [0.0, 300.0, -500.0, 40.0], "example_target": [0.5, 1.0, 0.0, 0.5]},
+            **{"num_rows": 50, "largest_gap": 130, "seed": 9},
+        },
+    ],
+    "02-stability": [
+        {
+            **{"OFFSETS": [-50.0, 0.0, 25.0], "GAPS": [2.0, 60.0], "GAP": 4.0, "SHAPE": [4, 5], "SEED": 3},
+            **{"TEMPERATURE": 0.5},
+        },
+        {
+            **{"OFFSETS": [-2e4, 100.0, 1e4, 3e4], "GAPS": [0.5], "GAP": 150.0, "SHAPE": [2, 40], "SEED": 8},
+            **{"TEMPERATURE": 1.0},
+        },
+    ],
     "03-propagation": [
         {"SEED": 7, "SPECTRUM_CLASSES": 12, "GAPS": [1.0, 3.0], "CLASSES": [3, 7, 50]},
         {"SEED": 21, "SPECTRUM_CLASSES": 3, "GAPS": [60.0, 120.0, 750.0], "CLASSES": [2, 300]},
+    ],
+    "04-frameworks": [
+        {"EPSILONS": [0.0, 0.3], "SEEDS": [5], "STEPS": 100, "NOISE": 0.1, "SIZE": 300, "Z_LOSS": 0.5},
+        {
+            **{"EPSILONS": [0.1, 0.4], "SEEDS": [7, 9], "STEPS": 50, "NOISE": 0.6, "SIZE": 1_000_000},
+            **{"Z_LOSS": 1e-6},
+        },
     ],
     "05-sigmoid": [
         {"seed": 4, "digit_seeds": [7], "example": [0.5, -2.0, 1.5], "label": 0, "merged": [9, 4]},
