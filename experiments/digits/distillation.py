@@ -16,6 +16,7 @@ errors.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ __all__ = [
     "against_alone",
     "chosen",
     "fit_temperature",
+    "how_often",
     "make_split",
     "overconfident",
     "rescaled",
@@ -269,6 +271,12 @@ def against_alone(picked: pd.DataFrame, column: str, rows: int, method: str) -> 
 def spread(values: Any, digits: int = 1) -> str:
     """Write the mean of some values with the smallest and the largest: ``5.0 (4.1 to 6.2)``."""
     return f"{np.mean(values):.{digits}f} ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})"
+
+
+def how_often(temperatures: Iterable[float]) -> str:
+    """Write which temperatures occur and how often: ``8 (5), 16 (15)``."""
+    counts = Counter(temperatures)
+    return ", ".join(f"{temperature:g} ({counts[temperature]})" for temperature in sorted(counts))
 
 
 def rescaled(network: Network, temperature: float) -> Network:

@@ -124,6 +124,10 @@ def test_spread() -> None:
     assert dd.spread([0.123, 0.125], 2) == "0.12 (0.12 to 0.12)"
 
 
+def test_how_often() -> None:
+    assert dd.how_often([16.0, 8.0, 16.0]) == "8 (1), 16 (2)"
+
+
 @pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
 def test_fitted_temperature_undoes_a_known_one(true_temperature: float) -> None:
     rng = np.random.default_rng(0)
