@@ -13,8 +13,8 @@ ratios.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -49,7 +49,9 @@ __all__ = [
     "run_all",
     "spread",
     "tail_mean",
+    "tail_recalls",
     "train",
+    "train_together",
 ]
 
 NUM_CLASSES = 10
@@ -132,20 +134,36 @@ def checkpoints(steps: int) -> list[int]:
 
 def train(config: Config, split: Split) -> Iterator[tuple[int, Network]]:
     """Train by minibatch SGD with momentum; yield (step, network) at every checkpoint."""
-    images, labels = split.train
-    spec = make_spec(config.loss, split.counts)
-    network = initial_network(config.seed, config.hidden, images.shape[1])
-    draws = islice(batches(np.random.default_rng([config.seed, 2]), len(labels), config.batch), config.steps)
+    for step, (network,) in train_together([config], [split]):
+        yield step, network
+
+
+def train_together(configs: Sequence[Config], splits: Sequence[Split]) -> Iterator[tuple[int, list[Network]]]:
+    """Train configurations that differ in their seed alone, side by side; each as `train` does it alone.
+
+    Their classes have the same counts, and so the same loss and as many rows in each minibatch.
+    """
+    config, counts = configs[0], splits[0].counts
+    assert all(replace(c, seed=config.seed) == config for c in configs)
+    assert all(np.array_equal(split.counts, counts) for split in splits)
+    images, labels = (np.stack(parts) for parts in zip(*(split.train for split in splits), strict=True))
+    spec, which = make_spec(config.loss, counts), np.arange(len(configs))[:, None]
+    starts = [initial_network(c.seed, c.hidden, images.shape[-1]) for c in configs]
+    draws = zip(
+        *(batches(np.random.default_rng([c.seed, 2]), labels.shape[1], c.batch) for c in configs), strict=True
+    )
     marks = set(checkpoints(config.steps))
-    yield 0, network
+    yield 0, starts
     trained = sgd(
-        network,
-        lambda net, rows: loss_and_gradient(net, images[rows], labels[rows], spec)[1],
-        draws,
+        Network(*(np.stack(parameters) for parameters in zip(*starts, strict=True))),
+        lambda net, rows: loss_and_gradient(net, images[which, rows], labels[which, rows], spec)[1],
+        (np.stack(rows) for rows in islice(draws, config.steps)),
         learning_rate=config.learning_rate,
         momentum=config.momentum,
     )
-    yield from ((step, net) for step, net in enumerate(trained, start=1) if step in marks)
+    for step, networks in enumerate(trained, start=1):
+        if step in marks:
+            yield step, [Network(*parameters) for parameters in zip(*networks, strict=True)]
 
 
 def measure(network: Network, split: Split, spec: sl.LossSpec, *, probed: bool = True) -> dict[str, Any]:
@@ -197,14 +215,28 @@ def run(config: Config) -> pd.DataFrame:
 
     The columns are rho, loss, seed, step and those of `measure`. The probe is fitted at both ends.
     """
-    split = make_split(config)
-    spec = make_spec(config.loss, split.counts)
-    key = {name: asdict(config)[name] for name in ("rho", "loss", "seed")}
-    measured = (
-        (step, measure(network, split, spec, probed=step in (0, config.steps)))
-        for step, network in train(config, split)
-    )
-    return pd.concat([pd.DataFrame({**key, "step": step, **columns}) for step, columns in measured])
+    return run_together([config])
+
+
+def run_together(configs: Sequence[Config]) -> pd.DataFrame:
+    """Return the tables of `run` of configurations that differ in their seed alone, one after another."""
+    splits = [make_split(config) for config in configs]
+    spec = make_spec(configs[0].loss, splits[0].counts)
+    tables: list[list[pd.DataFrame]] = [[] for _ in configs]
+    for step, networks in train_together(configs, splits):
+        for config, split, network, table in zip(configs, splits, networks, tables, strict=True):
+            key = {name: asdict(config)[name] for name in ("rho", "loss", "seed")}
+            measured = measure(network, split, spec, probed=step in (0, config.steps))
+            table.append(pd.DataFrame({**key, "step": step, **measured}))
+    return pd.concat([part for table in tables for part in table])
+
+
+def together(configs: Iterable[Config]) -> list[list[Config]]:
+    """Return the configurations in lists of such as differ in their seed alone, in their order."""
+    found: dict[Config, list[Config]] = {}
+    for config in configs:
+        found.setdefault(replace(config, seed=0), []).append(config)
+    return list(found.values())
 
 
 def grid(
@@ -221,9 +253,9 @@ def grid(
 
 
 def run_all(configs: Iterable[Config], *, progress: bool = True) -> pd.DataFrame:
-    """Run every configuration, one after another; return their tables as one."""
-    bar = tqdm(list(configs), unit="run", disable=not progress)
-    return pd.concat([run(config) for config in bar], ignore_index=True)
+    """Run every configuration, the seeds of one side by side; return their tables as one."""
+    bar = tqdm(together(configs), unit="setting", disable=not progress)
+    return pd.concat([run_together(seeds) for seeds in bar], ignore_index=True)
 
 
 def outcome(config: Config) -> dict[str, Any]:
@@ -231,8 +263,16 @@ def outcome(config: Config) -> dict[str, Any]:
 
     The recall of a group is the mean over its classes.
     """
-    split = make_split(config)
-    ((_, network),) = deque(train(config, split), maxlen=1)
+    return _outcomes([config])[0]
+
+
+def _outcomes(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    splits = [make_split(config) for config in configs]
+    ((_, networks),) = deque(train_together(configs, splits), maxlen=1)
+    return [_outcome(*one) for one in zip(configs, splits, networks, strict=True)]
+
+
+def _outcome(config: Config, split: Split, network: Network) -> dict[str, Any]:
     by_class = recall(split.test[1], forward(network, split.test[0])[1].argmax(axis=1))
     return {
         "rho": config.rho,
@@ -247,7 +287,8 @@ def outcomes(configs: Iterable[Config]) -> pd.DataFrame:
 
     This takes a fraction of the time of `run_all`.
     """
-    return pd.DataFrame([outcome(config) for config in configs]).set_index(["rho", "loss", "seed"])
+    rows = [row for seeds in together(configs) for row in _outcomes(seeds)]
+    return pd.DataFrame(rows).set_index(["rho", "loss", "seed"])
 
 
 def head_to_tail(table: pd.DataFrame, column: str) -> pd.Series:
@@ -279,6 +320,28 @@ def tail_mean(table: pd.DataFrame, column: str, classes: int = 3) -> pd.Series:
     """Return the mean of ``column`` over the rarest ``classes``, by rho, loss, seed and step."""
     tail = table[table["class"] >= NUM_CLASSES - classes]
     return tail.groupby(["rho", "loss", "seed", "step"])[column].mean()
+
+
+def tail_recalls(table: pd.DataFrame, reference: pd.DataFrame, rho: float) -> pd.DataFrame:
+    """Return the recall of the three rarest classes in percent, a row a seed, of plain cross-entropy.
+
+    ``own`` is that of the network's last layer, ``new`` that of the probe on its features, ``untrained`` that
+    of the probe before training; those ``balanced`` are of the ``reference``, trained on rho = 1.
+    """
+    parts = {
+        "own": (table, rho, "recall", -1),
+        "new": (table, rho, "probe_recall", -1),
+        "balanced, own": (reference, 1.0, "recall", -1),
+        "balanced, new": (reference, 1.0, "probe_recall", -1),
+        "untrained, new": (table, rho, "probe_recall", 0),
+    }
+    return pd.DataFrame(
+        {
+            name: 100
+            * tail_mean(of, column).xs((at, "plain"), level=("rho", "loss")).unstack("step").iloc[:, step]
+            for name, (of, at, column, step) in parts.items()
+        }
+    )
 
 
 def figures(ratio: float) -> str:

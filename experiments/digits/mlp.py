@@ -50,16 +50,27 @@ def loss_and_gradient(
 ) -> tuple[float, Network]:
     """Return the mean loss over the rows, summed over the networks, and its gradient by every parameter.
 
-    Targets are class indices ``(..., N)`` or distributions ``(..., N, K)``.
+    Targets are class indices ``(..., N)`` or distributions ``(..., N, K)``. Each network's mean is that of
+    its own rows and their weights.
     """
     features, logits = forward(network, images)
-    # dz: (..., N, K), already divided by the number of all rows
-    value, dz = sl.cross_entropy_grad(logits, targets, spec)
-    networks = np.prod(logits.shape[:-2], dtype=int)
-    dz = dz * networks
+    value, dz = _means(logits, targets, spec)
     da = (dz @ network.w2.swapaxes(-1, -2)) * (1.0 - features**2)  # (..., N, H), before the tanh
     by_w1, by_w2 = images.swapaxes(-1, -2) @ da, features.swapaxes(-1, -2) @ dz
-    return float(value * networks), Network(by_w1, da.sum(axis=-2), by_w2, dz.sum(axis=-2))
+    return value, Network(by_w1, da.sum(axis=-2), by_w2, dz.sum(axis=-2))
+
+
+def _means(logits: Array, targets: NDArray[Any], spec: sl.LossSpec) -> tuple[float, Array]:
+    """Return the sum of the networks' mean losses, and its gradient by the logits ``(..., N, K)``."""
+    networks = np.prod(logits.shape[:-2], dtype=int)
+    if networks == 1 or np.ndim(spec.class_weight) == 0:  # all rows count alike: one call for all networks
+        value, dz = sl.cross_entropy_grad(logits, targets, spec)
+        return float(value * networks), dz * networks
+    own_logits = logits.reshape(-1, *logits.shape[-2:])
+    own_targets = targets.reshape(len(own_logits), -1, *targets.shape[logits.ndim - 1 :])
+    means = [sl.cross_entropy_grad(z, y, spec) for z, y in zip(own_logits, own_targets, strict=True)]
+    values, slopes = zip(*means, strict=True)
+    return float(sum(values)), np.stack(slopes).reshape(logits.shape)
 
 
 def sgd(

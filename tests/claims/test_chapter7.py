@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments import long_tail
+from experiments import long_tail, paired
 from experiments.digits import balance as db
+from experiments.digits import mlp
 from experiments.long_tail import report as long_tail_report
 
 STEPS = 500
@@ -136,6 +138,34 @@ def test_claim_7_2_logits_are_suppressed_more_than_features(trained: pd.DataFram
     # the test is weak: before training a new last layer does as well
     untrained = by["probe_recall"].loc[1.0, "plain", 0, :, 7:9].groupby("seed").mean()
     assert untrained.mean() > plain["probe_recall"].mean() - 0.01
+
+
+def probed(*, trained: bool = True, **settings: Any) -> NDArray[np.float64]:
+    """Return the recall of a new last layer on the features of eight narrow networks, in percent, (8, 10)."""
+    configs = db.grid(seeds=range(8), losses=("plain",), hidden=8, steps=2000 if trained else 0, **settings)
+    splits = [db.make_split(config) for config in configs]
+    *_, (_, networks) = db.train_together(configs, splits)
+    return np.array(
+        [
+            100 * db.recall(split.test[1], db.probe(net, split).predict(mlp.forward(net, split.test[0])[0]))
+            for net, split in zip(networks, splits, strict=True)
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_claim_7_2_features_are_suppressed_where_units_are_few() -> None:
+    """The test has power: an untrained network's features are worse, by more than is lost."""
+    long_tailed, balanced = probed(rhos=(100.0,)), probed(rhos=(1.0,), n_max=25)
+    untrained = probed(rhos=(100.0,), trained=False)
+    tail, head = slice(7, 10), slice(0, 3)
+    lost = paired.difference((long_tailed - balanced)[:, tail].mean(axis=1), together=3)
+    learned = paired.difference((balanced - untrained)[:, tail].mean(axis=1), together=3)
+    kept = paired.difference((long_tailed - balanced)[:, head].mean(axis=1), together=3)
+    assert lost.below
+    assert learned.above
+    assert 0.35 < -lost.mean / learned.mean < 0.75
+    assert kept.high > 0
 
 
 @pytest.fixture(scope="module")

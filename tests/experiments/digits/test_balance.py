@@ -34,6 +34,28 @@ def test_a_table_has_a_row_for_every_checkpoint_and_class() -> None:
     assert table.loc[ends, "probe_recall"].between(0, 1).all()
 
 
+@pytest.mark.parametrize("loss", ["plain", "class_balanced", "gradient_balanced"])
+def test_seeds_side_by_side_are_each_as_alone(loss: str) -> None:
+    configs = db.grid((10.0,), (0, 1, 2), (loss,), hidden=8, steps=20)
+    splits = [db.make_split(config) for config in configs]
+    *_, (step, networks) = db.train_together(configs, splits)
+    assert step == 20
+    for config, split, network in zip(configs, splits, networks, strict=True):
+        *_, (_, alone) = db.train(config, split)
+        for one, two in zip(network, alone, strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+    tables = pd.concat([db.run(config) for config in configs], ignore_index=True)
+    pd.testing.assert_frame_equal(db.run_all(configs, progress=False), tables, rtol=1e-7)
+
+
+def test_only_seeds_run_side_by_side() -> None:
+    configs = db.grid((10.0, 20.0), (0, 1), ("plain", "ldam"))
+    assert [len(seeds) for seeds in db.together(configs)] == [2, 2, 2, 2]
+    splits = [db.make_split(config) for config in configs[:3:2]]
+    with pytest.raises(AssertionError):
+        next(db.train_together(configs[:3:2], splits))
+
+
 def test_classes_are_named_by_frequency() -> None:
     for seed in range(3):
         split = db.make_split(db.Config(rho=100.0, seed=seed))
@@ -106,6 +128,27 @@ def test_tail_mean_takes_the_rarest_classes_of_every_run() -> None:
         (10.0, "plain", 20), level=("rho", "loss", "step")
     ).to_dict() == pytest.approx({0: (49 + 64 + 81) / 3, 1: (50 + 65 + 82) / 3})
     assert db.tail_mean(table, "recall", classes=1).tolist() == [81.0, 82.0]
+
+
+def test_tail_recalls_are_of_the_right_runs() -> None:
+    def runs(rho: float, start: float) -> pd.DataFrame:
+        return pd.concat(
+            pd.DataFrame(
+                {
+                    **{"rho": rho, "loss": loss, "seed": seed, "step": step, "class": range(10)},
+                    **{"recall": start + step / 100, "probe_recall": start + step / 100 + 0.01},
+                }
+            )
+            for loss in ("plain", "ldam")
+            for seed in (3, 4)
+            for step in (0, 20)
+        )
+
+    found = db.tail_recalls(runs(100.0, 0.5), runs(1.0, 0.7), 100.0)
+    assert found.index.tolist() == [3, 4]
+    assert found.loc[3].to_dict() == pytest.approx(
+        {"own": 70, "new": 71, "balanced, own": 90, "balanced, new": 91, "untrained, new": 51}
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,20 @@ def _central_difference(
     return float((values[0] - values[1]) / (2 * step))
 
 
-def test_networks_side_by_side_do_not_mix() -> None:
+@pytest.mark.parametrize(
+    "spec",
+    [sl.LossSpec(), sl.losses.gradient_balanced(np.arange(1, 11)), sl.losses.weighted(np.arange(1.0, 11.0))],
+    ids=["plain", "gated", "weighted"],
+)
+def test_networks_side_by_side_do_not_mix(spec: sl.LossSpec) -> None:
+    """Each is divided by the weight of its own rows."""
     rng = np.random.default_rng(0)
     alone = [mlp.initial_network(seed, hidden=5, inputs=4) for seed in range(3)]
     together = mlp.Network(*(np.stack(parts) for parts in zip(*alone, strict=True)))
     images, labels = rng.normal(size=(3, 7, 4)), rng.integers(10, size=(3, 7))
-    value, gradient = mlp.loss_and_gradient(together, images, labels, sl.LossSpec())
+    value, gradient = mlp.loss_and_gradient(together, images, labels, spec)
     each = [
-        mlp.loss_and_gradient(network, x, y, sl.LossSpec())
+        mlp.loss_and_gradient(network, x, y, spec)
         for network, x, y in zip(alone, images, labels, strict=True)
     ]
     assert value == pytest.approx(sum(loss for loss, _ in each))
