@@ -89,6 +89,7 @@ def _standing(table: pd.DataFrame) -> dict[str, str]:
         "worst-vs": f"{worst.get('vs', np.nan):.1f}",
         "best-vs": _number(int((best_fixed(table) == "vs").sum())),
         "worst-gathered": f"{worst.get(OURS[2], np.nan):.1f}",
+        "gathered-settings": str(regret_table(table).reindex([OURS[2]]).loc[OURS[2]].notna().sum()),
         "worst-plain": f"{worst['plain']:.1f}",
         "worst-deferred": f"{worst.get('balanced_softmax_drw', np.nan):.1f}",
     }
