@@ -10,6 +10,7 @@
 - ``digits``: small networks and linear classifiers on real digits, chapters 5 to 8.
 - ``interactive``: the pictures that answer when touched.
 - ``calibration`` and ``cost_of_gradient``: a file each.
+- ``differences``: paired differences, and which of many are more than chance.
 
 ``machine``, ``memory`` and ``tables`` are what they share. ``python -m experiments.NAME`` runs what has a
 command; its results are in ``results``.

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .config import DATASETS, PROTOCOLS, Config
-from .grid import RHOS, STUDIES
-from .losses import LOSSES
+from .grid import GRIDS, RHOS, STUDIES
 from .rows import RESULTS, read
 from .running import run_all
 
@@ -40,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out,
         data=options.data,
         jobs=options.jobs,
+        threads=options.threads,
         scheduler=options.scheduler,
         progress=not options.quiet,
     )
@@ -61,16 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--loss",
         nargs="+",
-        choices=list(LOSSES),
-        default=list(LOSSES),
+        choices=list(GRIDS),
+        default=list(GRIDS),
         metavar="LOSS",
-        help=", ".join(LOSSES),
+        help=", ".join(GRIDS),
     )
     parser.add_argument("--seed", nargs="+", type=int, help="instead of the study's own seeds")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the protocol's")
     parser.add_argument("--data", help="CIFAR's binary archive, or a folder of its images")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes on this machine")
+    parser.add_argument("--threads", type=int, help="of each process; by default all cores are shared out")
     parser.add_argument("--scheduler", help="address of a Dask scheduler")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser

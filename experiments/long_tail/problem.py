@@ -1,12 +1,18 @@
 """The rows of a run: to train on, to steer by, and to measure on.
 
-The rows of the part ``tune`` are split off the *training* rows. Hyper-parameters are chosen there, and the
-test rows are seen by the part ``final`` alone.
+The rows of the part ``tune`` are split off the *training* rows of seeds of their own. Hyper-parameters are
+chosen there, and the test rows are seen by the part ``final`` alone. (Each seed draws its rows from the same
+digits, so one seed's training row may be another's test row: for every loss alike.)
+
+Of each class a fifth is held out, and at least one row: of two to seven rows that is leave-one-out. A class
+with one training row would be trained on or measured, never both. It is drawn with one row more, which is
+held out. So every class is trained on, and every class is measured.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +20,7 @@ from numpy.typing import NDArray
 
 from softmax_lab import data
 
-from .config import PROTOCOLS, Config
+from .config import PROTOCOLS, RULE, Config
 from .features import Array, kept_features
 from .losses import STEERED
 
@@ -23,6 +29,7 @@ __all__ = ["Problem", "load", "make_problem", "prepare"]
 
 DIGITS_TEST = 74  # rows of each class of the digits: what 100 training rows leave of the smallest class
 HELD_OUT = 0.2  # share of each class's training rows that the part "tune" is measured on
+SLACK = 0.02  # counts are whole: how far their ratio may be from rho, relatively
 STEERING = 0.1  # share that a loss with a controller holds out of its own training rows
 
 
@@ -53,7 +60,11 @@ class _Source(NamedTuple):
 
 @cache
 def load(dataset: str, path: str | None) -> _Source:
-    """Return the images of a set; ``path`` is CIFAR's archive or folder."""
+    """Return the images of a set; ``path`` is CIFAR's archive or folder.
+
+    A folder with ``train.tar.xz`` and ``test.tar.xz`` is read as `experiments.long_tail_resnet` does: its
+    training part may have a long tail already, of which every steeper one can be drawn.
+    """
     if dataset == "digits":
         images, labels = data.digits()
         return _Source(np.rint(images * 16).astype(np.uint8).reshape(-1, 8, 8, 1) * 15, labels, None, None)
@@ -61,6 +72,14 @@ def load(dataset: str, path: str | None) -> _Source:
         raise ValueError(
             f"{dataset} is read from its binary archive or a folder of images: say where, with --data PATH"
         )
+    if (Path(path) / "train.tar.xz").is_file():
+        from experiments.long_tail_resnet import packing
+
+        suffix = ".jpg" if dataset.endswith("-jpeg") else ".png"
+        train, test = (
+            packing.read(Path(path), part, suffix=suffix, progress=False) for part in ("train", "test")
+        )
+        return _Source(train.pixels, train.labels, test.pixels, test.labels)
     found = (data.cifar100 if dataset.startswith("cifar100") else data.cifar10)(path, progress=False)
     if found.lossy != dataset.endswith("-jpeg"):
         kind = "JPEG files: call the set" if found.lossy else "lossless images: call the set"
@@ -99,7 +118,8 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
     rng = np.random.default_rng([config.seed, 17])
     order = rng.permutation(classes) if config.permuted else np.arange(classes)
     digits = config.dataset == "digits"
-    n_max = 100 if digits else None  # divides by 10 and by 100: the ratio of the counts is exactly rho
+    # digits: what divides by 10 and by 100, so that the ratio of the counts is exactly rho
+    n_max = 100 if digits else int(np.bincount(source.labels).max())
     drawn = data.long_tail(
         source.labels,
         config.rho,
@@ -108,6 +128,7 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
         order=order,
         n_max=n_max,
     )
+    _check_ratio(drawn.counts, config)
     rank = np.argsort(order)
     rows = drawn.train[rank[source.labels[drawn.train]] < classes - config.absent]
     test = (source.inputs, source.labels, drawn.test)
@@ -116,6 +137,10 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
         assert source.test_labels is not None
         test = (source.test_inputs, source.test_labels, np.arange(len(source.test_labels)))
     if config.part == "tune":
+        if config.rule == RULE:
+            rows = _with_seconds(
+                rows, source.labels, np.setdiff1d(np.arange(len(source.labels)), drawn.test), config.seed
+            )
         rows, held = _split(rows, source.labels, HELD_OUT, config.seed)
         test = (source.inputs, source.labels, held)
     steer = rows[:0]
@@ -129,6 +154,28 @@ def make_problem(config: Config, path: str | None = None) -> Problem:
         counts=np.bincount(labels, minlength=classes),
         rank=rank,
     )
+
+
+def _check_ratio(counts: NDArray[np.int64], config: Config) -> None:
+    """Raise ``ValueError`` where the counts do not have the ratio that the configuration says."""
+    ratio = counts.max() / counts.min()
+    if abs(ratio / config.rho - 1.0) > SLACK:
+        raise ValueError(
+            f"rho must be the ratio of the counts: those of {config.dataset} are {counts.max()} to "
+            f"{counts.min()}, so {ratio:g}; got {config.rho:g}"
+        )
+
+
+def _with_seconds(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], pool: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Add a row of the pool to each class with a single row."""
+    spare = np.setdiff1d(pool, rows)
+    added = [
+        np.random.default_rng([seed, 29, int(c)]).choice(spare[labels[spare] == c])
+        for c in np.flatnonzero(np.bincount(labels[rows]) == 1)
+    ]
+    return np.sort(np.append(rows, added).astype(np.int64))
 
 
 def _split(

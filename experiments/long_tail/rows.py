@@ -24,7 +24,7 @@ MEASURES = ("balanced_accuracy", "head", "mid", "tail", "ece", "nll", "seconds")
 COLUMNS = (
     *("dataset", "protocol", "rho", "loss", "seed"),
     *MEASURES,
-    *("part", "settings", "noise", "absent", "permuted", "epochs"),
+    *("part", "rule", "settings", "noise", "absent", "permuted", "epochs"),
     *("versions", "hardware", "commit", "key"),
 )
 

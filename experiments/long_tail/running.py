@@ -8,7 +8,6 @@ import subprocess
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from experiments import machine
 from .config import Config
 from .problem import prepare
 from .rows import RESULTS, append, finished, row_of
+from .side_by_side import run_together, stacks
 from .training import run
 
 __all__ = ["run_all"]
@@ -45,34 +45,36 @@ def about_this_machine() -> dict[str, str]:
     return {"versions": machine.versions(), "hardware": f"{machine.processor()}{card}", "commit": commit()}
 
 
-def _guarded(
-    config: Config, data: str | None, threads: int
-) -> tuple[Config, dict[str, float] | str, dict[str, str]]:
-    """Run on a worker; an error is a result too, and stops nothing but this run."""
+#: a run, what was measured of it or why it failed, and about the machine
+Outcome = tuple[Config, dict[str, float] | str, dict[str, str]]
+
+
+def _guarded(configs: list[Config], data: str | None, threads: int) -> list[Outcome]:
+    """Run on a worker; an error is a result too, and stops nothing but these runs."""
     import torch
 
     torch.set_num_threads(threads)
     try:
-        return config, run(config, data), about_this_machine()
+        found = run_together(configs, data) if len(configs) > 1 else [run(configs[0], data)]
     except Exception:
-        return config, traceback.format_exc(), {}
+        return [(config, traceback.format_exc(), {}) for config in configs]
+    return [(config, each, about_this_machine()) for config, each in zip(configs, found, strict=True)]
 
 
 def _on_this_machine(
-    configs: list[Config], data: str | None, jobs: int
-) -> Iterator[tuple[Config, Any, dict[str, str]]]:
+    configs: list[Config], data: str | None, jobs: int, threads: int | None = None
+) -> Iterator[Outcome]:
     import joblib
 
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     for config in {(c.dataset, c.protocol): c for c in configs}.values():
         prepare(config, data)
-    tasks = (joblib.delayed(_guarded)(config, data, threads) for config in configs)
-    yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
+    tasks = (joblib.delayed(_guarded)(stack, data, threads) for stack in stacks(configs))
+    for done in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
+        yield from done
 
 
-def _on_a_cluster(
-    configs: list[Config], data: str | None, address: str
-) -> Iterator[tuple[Config, Any, dict[str, str]]]:
+def _on_a_cluster(configs: list[Config], data: str | None, address: str) -> Iterator[Outcome]:
     """Yield what comes back.
 
     A run whose worker is lost goes to another, and is given up where it has cost several.
@@ -81,14 +83,15 @@ def _on_a_cluster(
 
     with Client(address) as client:  # type: ignore[no-untyped-call]
         futures = {
-            client.submit(_guarded, config, data, 1, key=f"run-{config.key}"): config for config in configs
+            client.submit(_guarded, stack, data, 1, key=f"run-{stack[0].key}-{len(stack)}"): stack
+            for stack in stacks(configs)
         }
         for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
             error = future.exception()
-            yield (
+            yield from (
                 future.result()
                 if error is None
-                else (futures[future], f"{type(error).__name__}: {error}", {})
+                else [(config, f"{type(error).__name__}: {error}", {}) for config in futures[future]]
             )
             future.release()
 
@@ -99,6 +102,7 @@ def run_all(
     *,
     data: str | None = None,
     jobs: int = 1,
+    threads: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
 ) -> list[tuple[Config, str]]:
@@ -113,6 +117,8 @@ def run_all(
         CIFAR's archive or folder.
     jobs : int
         Processes on this machine.
+    threads : int, optional
+        Of each of them; by default all cores are shared out.
     scheduler : str, optional
         Address of a Dask scheduler, instead.
     progress : bool
@@ -122,7 +128,9 @@ def run_all(
     todo = [config for key, config in {config.key: config for config in configs}.items() if key not in have]
     if not todo:
         return []
-    coming = _on_a_cluster(todo, data, scheduler) if scheduler else _on_this_machine(todo, data, jobs)
+    coming = (
+        _on_a_cluster(todo, data, scheduler) if scheduler else _on_this_machine(todo, data, jobs, threads)
+    )
     failed = []
     with tqdm(coming, total=len(todo), unit="run", smoothing=0.05, disable=not progress) as bar:
         for config, outcome, about in bar:

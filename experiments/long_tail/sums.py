@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from experiments.differences import differences
+
 from .rows import COLUMNS, MEASURES
 
 __all__ = ["frame", "paired", "regret", "summary"]
@@ -39,19 +41,16 @@ def paired(
 ) -> pd.DataFrame:
     """Return the mean difference of two losses over the seeds that both have, a row a setting.
 
-    A t interval stands beside it.
+    Interval, p-value and whether it is more than chance are those of `experiments.differences`, over all
+    settings of the table.
 
     Each loss must have one choice of hyper-parameters in each setting.
     """
-    from scipy import stats
-
     wide = table[table["loss"].isin([loss, other])].pivot(
         index=[*SETTING, "seed"], columns="loss", values=measure
     )
-    difference = (wide[loss] - wide[other]).dropna().groupby(SETTING)
-    mean, error, seeds = difference.mean(), difference.sem(), difference.size()
-    half = error * stats.t.ppf(0.5 + level / 2, seeds - 1)
-    return pd.DataFrame({"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds})
+    between = (wide[loss] - wide[other]).dropna()
+    return differences(dict(iter(between.groupby(SETTING))), level=level).rename_axis(SETTING)
 
 
 def regret(table: pd.DataFrame, ours: str = "gradient_balanced") -> pd.DataFrame:

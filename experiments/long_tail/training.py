@@ -26,10 +26,10 @@ from .losses import COSINE, Context, Loss, make_loss
 from .networks import make_network
 from .problem import Problem, make_problem
 
-__all__ = ["measure", "run", "train"]
+__all__ = ["after_epoch", "batches", "measure", "measured", "rate", "run", "scaled", "train"]
 
 
-def _scaled(inputs: Array, like: Array) -> Tensor:
+def scaled(inputs: Array, like: Array) -> Tensor:
     """Return inputs as float32, each column or colour of mean 0 and deviation 1 over ``like``.
 
     Images become (N, C, H, W), and stay NHWC in memory.
@@ -37,8 +37,8 @@ def _scaled(inputs: Array, like: Array) -> Tensor:
     axes = tuple(range(like.ndim - 1))
     wide = like.astype(np.float32)
     mean, deviation = wide.mean(axes), wide.std(axes)
-    scaled = torch.from_numpy((inputs.astype(np.float32) - mean) / np.where(deviation > 0, deviation, 1.0))
-    return scaled.permute(0, 3, 1, 2) if inputs.ndim == 4 else scaled
+    out = torch.from_numpy((inputs.astype(np.float32) - mean) / np.where(deviation > 0, deviation, 1.0))
+    return out.permute(0, 3, 1, 2) if inputs.ndim == 4 else out
 
 
 def _augmented(images: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
@@ -60,7 +60,7 @@ def _augmented(images: Tensor, random: torch.Generator, *, mirror: bool) -> Tens
     return torch.where(turned[:, None, None, None], shifted.flip(3), shifted)
 
 
-def _rate(how: Protocol, epochs: int, done: float) -> float:
+def rate(how: Protocol, epochs: int, done: float) -> float:
     """Return the learning rate after ``done`` epochs."""
     warm = min(1.0, (done + 1.0) / (how.warm_up + 1.0))
     if how.decay_at:
@@ -81,9 +81,7 @@ def train(
     how, classes, (inputs, labels) = config.how, len(problem.counts), problem.train
     network = make_network(how.network, inputs.shape[-1], classes, cosine=config.loss in COSINE).to(device)
     loss = make_loss(config.loss, Context(problem.counts, config.length), config.settings).to(device)
-    x, steer, test = (
-        _scaled(part, inputs).to(device) for part in (inputs, problem.steer[0], problem.test[0])
-    )
+    x, steer, test = (scaled(part, inputs).to(device) for part in (inputs, problem.steer[0], problem.test[0]))
     y, steer_y = (torch.from_numpy(part).to(device) for part in (labels, problem.steer[1]))
     if watch is not None:
         watch(network, loss)
@@ -94,18 +92,18 @@ def train(
     random = torch.Generator().manual_seed(config.seed)
     for epoch in range(config.length):
         network.train()
-        for done, rows in _batches(len(y), how.batch, random):
-            optimizer.param_groups[0]["lr"] = _rate(how, config.length, epoch + done)
+        for done, rows in batches(len(y), how.batch, random):
+            optimizer.param_groups[0]["lr"] = rate(how, config.length, epoch + done)
             batch = x[rows.to(device)]
             batch = _augmented(batch, random, mirror=config.family == "cifar") if how.augment else batch
             optimizer.zero_grad(set_to_none=True)
             loss(forward(batch), y[rows.to(device)]).backward()
             optimizer.step()
-        _after_epoch(network.eval(), loss, steer, steer_y)
+        after_epoch(network.eval(), loss, steer, steer_y)
     return network.eval(), loss, test
 
 
-def _batches(rows: int, size: int, random: torch.Generator) -> Iterator[tuple[float, Tensor]]:
+def batches(rows: int, size: int, random: torch.Generator) -> Iterator[tuple[float, Tensor]]:
     """Yield the share of the epoch that is done and a batch.
 
     A last batch of a single row, which cannot be normalised, is left out.
@@ -117,7 +115,7 @@ def _batches(rows: int, size: int, random: torch.Generator) -> Iterator[tuple[fl
 
 
 @torch.no_grad()
-def _after_epoch(network: nn.Module, loss: Loss, steer: Tensor, steer_y: Tensor) -> None:
+def after_epoch(network: nn.Module, loss: Loss, steer: Tensor, steer_y: Tensor) -> None:
     if isinstance(loss, slt.DeferredReweighting):
         loss.step()
     if isinstance(loss, slt.GradientBalancedLoss) and len(steer):
@@ -160,13 +158,18 @@ def measure(
     }
 
 
+def measured(network: nn.Module, loss: Loss, test: Tensor, problem: Problem) -> dict[str, float]:
+    """Return what `measure` does of a trained network."""
+    spec = loss.loss.spec if isinstance(loss, slt.SeesawLoss) else loss.spec
+    assert isinstance(spec, sl.LossSpec)
+    # a temperature of the loss is part of the model; its prior, margins and scales are of training alone
+    logits = _outputs(network, test).double().cpu().numpy() / spec.temperature
+    return measure(logits, problem.test[1], problem.rank)
+
+
 def run(config: Config, path: str | None = None) -> dict[str, float]:
     """Train once and return what `measure` does, and the seconds that it took."""
     start = time.perf_counter()
     problem = make_problem(config, path)
     network, loss, test = train(config, problem)
-    spec = loss.loss.spec if isinstance(loss, slt.SeesawLoss) else loss.spec
-    assert isinstance(spec, sl.LossSpec)
-    # a temperature of the loss is part of the model; its prior, margins and scales are of training alone
-    logits = _outputs(network, test).double().cpu().numpy() / spec.temperature
-    return {**measure(logits, problem.test[1], problem.rank), "seconds": time.perf_counter() - start}
+    return {**measured(network, loss, test, problem), "seconds": time.perf_counter() - start}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-__all__ = ["CLASSES", "LARGEST", "Images", "long_tailed_counts", "pack", "unpack"]
+__all__ = ["CLASSES", "LARGEST", "Images", "long_tailed_counts", "pack", "read", "unpack"]
 
 CLASSES, LARGEST, SIDE = 100, 500, 32
 _STRIP = 400  # images in a strip: WebP allows 16,383 pixels
@@ -65,13 +65,31 @@ def pack(source: Path, folder: Path, rho: float = 100.0, *, progress: bool = Tru
     return sum((folder / f"{part}.npz").stat().st_size for part in ("train", "test"))
 
 
-def _read(archive: Path, progress: bool) -> dict[str, dict[str, bytes]]:
+def read(source: Path, part: str, *, suffix: str = ".png", progress: bool = True) -> Images:
+    """Return all images of ``PART.tar.xz`` in a folder; labels are its folders in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        Where no file in the archive has the suffix.
+    """
+    archive = source / f"{part}.tar.xz"
+    found = _read(archive, progress, suffix)
+    if not found:
+        raise ValueError(f"{archive.name} must hold {suffix} files; it has none")
+    files = [
+        (label, found[name][file]) for label, name in enumerate(sorted(found)) for file in sorted(found[name])
+    ]
+    return Images(np.stack([_pixels(file) for _, file in files]), np.array([label for label, _ in files]))
+
+
+def _read(archive: Path, progress: bool, suffix: str = ".png") -> dict[str, dict[str, bytes]]:
     """Return the bytes of the images of an archive, by class and name."""
     found: dict[str, dict[str, bytes]] = {}
     with tarfile.open(archive, "r|xz") as tar:
         for member in tqdm(tar, desc=f"reading {archive.name}", unit="file", disable=not progress):
             path = Path(member.name)
-            file = tar.extractfile(member) if member.isfile() and path.suffix == ".png" else None
+            file = tar.extractfile(member) if member.isfile() and path.suffix == suffix else None
             if file is not None:
                 found.setdefault(path.parent.name, {})[path.name] = file.read()
     return found

@@ -28,7 +28,7 @@ def long_tail_counts(n_max: int, rho: float, num_classes: int) -> NDArray[np.int
     n_max : int
         Samples of the most frequent class, c = 0.
     rho : float
-        Imbalance ratio n_max / n_min >= 1.
+        Imbalance ratio n_max / n_min >= 1; where it exceeds n_max, the counts' own ratio is n_max.
     num_classes : int
         K >= 1.
 
@@ -61,7 +61,8 @@ def long_tail(
     labels : array_like of int, shape ``(N,)``
         Class indices 0 ... K-1, every class present.
     rho : float
-        Imbalance ratio >= 1: the first class of ``order`` has rho times the samples of the last.
+        Imbalance ratio >= 1: the first class of ``order`` has rho times the samples of the last, up to
+        rounding. No class has less than one, so the ratio of ``counts`` is at most ``n_max``.
     seed : int
         Which rows are drawn. For one seed, classes are drawn independently, so a larger rho takes a subset of
         the rows that a smaller one takes, and the test rows do not change with rho.
@@ -70,7 +71,8 @@ def long_tail(
     order : array_like of int, optional
         The classes from most to least frequent; 0 ... K-1 by default.
     n_max : int, optional
-        Rows of the most frequent class; by default as many as every class could give.
+        Rows of the most frequent class; by default as many as every class could give. A set that has a long
+        tail itself can give more: each class needs only the rows that it gives.
 
     Returns
     -------
@@ -106,12 +108,19 @@ def long_tail(
             f"every class needs more than test_per_class={test_per_class} rows; the smallest has "
             f"{int(present.min())}"
         )
-    if n_max is not None and not 1 <= n_max <= room:
+    if n_max is not None and n_max < 1:
         raise ValueError(
             f"n_max must lie in [1, {room}] (the smallest class less its test rows); got {n_max}"
         )
     ranks = _ranks(order, num_classes)
     counts = long_tail_counts(room if n_max is None else n_max, rho, num_classes)[ranks]
+    short = np.flatnonzero(present - test_per_class < counts)
+    if len(short):
+        raise ValueError(
+            f"n_max must lie in [1, {room}] (the smallest class less its test rows), or every class have the "
+            f"rows that it gives; got {n_max}, for which class {short[0]} gives {counts[short[0]]} of "
+            f"{present[short[0]] - test_per_class}"
+        )
     train, test = [], []
     for c in range(num_classes):
         rows = np.random.default_rng([seed, c]).permutation(np.flatnonzero(y == c))

@@ -17,6 +17,7 @@ from experiments.digits import balance as db
 from experiments.long_tail import report as long_tail_report
 
 STEPS = 500
+OLD_SEEDS = 5  # of the grid's old rule, which chose what is stored
 PRIOR_ONLY, SMOOTHED = "gradient_balanced, prior only", "gradient_balanced, smoothed"
 
 
@@ -80,10 +81,10 @@ def _complete() -> pd.DataFrame:
     table = long_tail_report.clean(long_tail_report.chosen_rows(long_tail.read()))
     needed = table[table["loss"].isin(["plain", "balanced_softmax", *long_tail_report.OURS[:2]])]
     runs = needed.groupby(long_tail_report.PLACE).size()
-    return table.merge(runs[runs == 4 * len(long_tail.FINAL_SEEDS)].index.to_frame(index=False))
+    return table.merge(runs[runs == 4 * OLD_SEEDS].index.to_frame(index=False))
 
 
-def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
+def test_claim_9_3_it_is_near_the_best_and_hardly_ahead() -> None:
     """Ahead of plain cross-entropy seed by seed.
 
     Near the best other loss everywhere, and hardly anywhere clearly ahead of it.
@@ -100,7 +101,9 @@ def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
         accuracy[loss].dropna().unstack("seed") for loss in ("gradient_balanced", "balanced_softmax")
     )
     rho = gain.index.get_level_values("rho")
-    assert gain.shape[1] == 5
+    assert gain.shape[1] == OLD_SEEDS
+    assert {float(r) for r in rho} == {1.0, 10.0, 100.0, 200.0}
+    assert not ((table["dataset"] == "digits") & (table["rho"] > 100)).any()  # no class has less than one row
     assert (gain[rho >= 100] > 3).all(axis=None)
     assert (head["gradient_balanced"].unstack("seed")[rho >= 100].mean(axis=1) < 0).all()
     assert (prior[rho >= 100].mean(axis=1) > 0.5 * gain[rho >= 100].mean(axis=1)).all()
@@ -109,12 +112,12 @@ def test_claim_9_3_tuned_alike_it_is_near_the_best_and_hardly_ahead() -> None:
     ours, smoothed = (long_tail_report.paired_with_best(table, name) for name in long_tail_report.OURS[:2])
     for paired in (ours, smoothed):
         assert (paired["difference"] > -1.5).all()
-        assert (paired["low"] > 0).mean() < 0.2
+        assert (paired["clear"] <= 0).all()
         assert paired["best fixed"].nunique() > 1
-    assert (ours["high"] < 0).any()
+    assert (ours["clear"] < 0).any()
     by_smoothing = long_tail.paired(table, "gradient_balanced_smoothed", "gradient_balanced")
     assert (by_smoothing["difference"] < 1.25).all()
     assert by_smoothing["difference"].mean() > 0
-    long = by_smoothing.loc["digits"].loc[(slice(None), [100.0, 200.0]), :]
+    long = by_smoothing.loc["digits"].loc[(slice(None), [100.0]), :]
     assert (long["low"] < 0).all()
     assert (long["high"] > 0).all()

@@ -97,6 +97,18 @@ def test_n_max_and_test_rows_may_use_up_the_smallest_class() -> None:
     assert split.counts.tolist() == [6, 6]
 
 
+def test_a_set_with_a_long_tail_gives_what_it_has() -> None:
+    labels = labels_of([16, 9, 4])
+    assert long_tail(labels, 4, n_max=16).counts.tolist() == [16, 8, 4]
+    with pytest.raises(ValueError, match="got 16, for which class 1 gives 11 of 9"):
+        long_tail(labels, 2, n_max=16)
+
+
+def test_no_ratio_exceeds_n_max() -> None:
+    counts = long_tail(labels_of([100, 100]), 200).counts
+    assert counts.max() / counts.min() == 100
+
+
 GOOD = labels_of([10, 10])
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from .choices import (
+    CHOICES,
+    choice_table,
+    choices,
+    compared,
+    regret_by_choice,
+    results,
+    worst_by_choice,
+)
 from .films import early_ratio, film, film_picture
-from .in_words import ablation_words, words
+from .in_words import ablation_words, choice_words, words
 from .numbers import (
     OURS,
     PLACE,
@@ -20,18 +29,24 @@ from .numbers import (
     regret_table,
     setting_name,
     study_table,
+    untuned_table,
 )
 from .pictures import paired_picture, regret_picture
 from .rule import gate_picture, moved_decisions
 
 __all__ = [
+    "CHOICES",
     "OURS",
     "PLACE",
     "ablation_table",
     "ablation_words",
     "best_fixed",
+    "choice_table",
+    "choice_words",
+    "choices",
     "chosen_rows",
     "clean",
+    "compared",
     "coverage",
     "early_ratio",
     "film",
@@ -44,9 +59,13 @@ __all__ = [
     "paired_table",
     "paired_with_best",
     "plain_matches",
+    "regret_by_choice",
     "regret_picture",
     "regret_table",
+    "results",
     "setting_name",
     "study_table",
+    "untuned_table",
     "words",
+    "worst_by_choice",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
+from .choices import CHOICES, compared, regret_by_choice
 from .numbers import (
     OURS,
     Rows,
@@ -12,11 +15,12 @@ from .numbers import (
     coverage,
     paired_with_best,
     regret_table,
+    setting_name,
     study_table,
     varied_rows,
 )
 
-__all__ = ["ablation_words", "words"]
+__all__ = ["ablation_words", "choice_words", "words"]
 
 
 def words(table: pd.DataFrame) -> dict[str, str]:
@@ -24,8 +28,7 @@ def words(table: pd.DataFrame) -> dict[str, str]:
     covered = coverage(table)
     ours, smoothed = (paired_with_best(table, name) for name in OURS[:2])
     return {
-        "coverage": f"The grid so far: {int(covered['runs'].sum())} runs on test rows, in {len(covered)} "
-        f"settings.",
+        "coverage": f"{int(covered['runs'].sum())} runs on test rows, in {len(covered)} settings",
         "settings": str(len(covered)),
         "few": _few(covered),
         **_standing(table),
@@ -61,8 +64,8 @@ def _compared(name: str, paired: pd.DataFrame) -> dict[str, str]:
     return {
         f"{name}-within": f"{int((paired['difference'] >= -1).sum())} of {len(paired)}",
         f"{name}-ahead": _number(better),
-        f"{name}-clear": _number(int((paired["low"] > 0).sum())),
-        f"{name}-behind": _number(int((paired["high"] < 0).sum())),
+        f"{name}-clear": _number(int((paired["clear"] > 0).sum())),
+        f"{name}-behind": _number(int((paired["clear"] < 0).sum())),
         f"{name}-calibrated": f"{calibrated} of {len(paired)}",
         f"{name}-ece": f"{paired['ECE'].mean():.1f}",
         f"{name}-ece-other": f"{paired['ECE of the best fixed'].mean():.1f}",
@@ -85,6 +88,9 @@ def _standing(table: pd.DataFrame) -> dict[str, str]:
         "worst-balanced-softmax": f"{worst.get('balanced_softmax', np.nan):.1f}",
         "worst-vs": f"{worst.get('vs', np.nan):.1f}",
         "best-vs": _number(int((best_fixed(table) == "vs").sum())),
+        "worst-gathered": f"{worst.get(OURS[2], np.nan):.1f}",
+        "gathered-settings": str(regret_table(table).reindex([OURS[2]]).loc[OURS[2]].notna().sum()),
+        "worst-plain": f"{worst['plain']:.1f}",
         "worst-deferred": f"{worst.get('balanced_softmax_drw', np.nan):.1f}",
     }
 
@@ -119,3 +125,38 @@ def noise_words(table: pd.DataFrame) -> dict[str, str]:
         "noise-best": str(noise[last].idxmax()),
         "noise-smoothed": f"{int(noise[last].rank(ascending=False, method='min')[OURS[1]])} of {len(noise)}",
     }
+
+
+def choice_words(rows: Rows) -> dict[str, str]:
+    """Return what is said of today's rule: how far it has come, and the worst regrets by each choice.
+
+    Words are computed over the settings in which both ours and logit adjustment are complete.
+    """
+    regret = regret_by_choice(rows)
+    core = [name for name in (OURS[0], "logit_adjusted") if name in regret.index]
+    regret = regret.dropna(axis="columns", subset=core) if len(core) == 2 else regret.iloc[:, :0]
+    if regret.empty:
+        return {"fair-coverage": "No setting is complete by this rule yet."}
+    places = regret["default"].columns
+    said = {
+        "fair-settings": str(len(places)),
+        "fair-coverage": f"Complete by this rule so far: {'; '.join(map(setting_name, places))}.",
+    }
+    for choice in CHOICES:
+        worst = regret[choice].max(axis=1)
+        said |= {f"fair-{choice}-{name}": f"{worst[full]:.1f}" for name, full in _SHORT.items()}
+        between = compared(rows, OURS[0], "logit_adjusted", choice)
+        said |= {
+            f"fair-{choice}-ahead": _number(int((between["clear"] > 0).sum())),
+            f"fair-{choice}-behind": _number(int((between["clear"] < 0).sum())),
+            f"fair-{choice}-differences": _listed(f"{value:+.1f}" for value in between["difference"]),
+        }
+    return said
+
+
+_SHORT = {"ours": OURS[0], "adjusted": "logit_adjusted", "plain": "plain"}
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

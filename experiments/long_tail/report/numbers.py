@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
-from experiments import long_tail
-from experiments.long_tail import Config, grid
+from experiments import differences, long_tail
+from experiments.long_tail import OLD_RULE, grid
 
 __all__ = [
     "OURS",
@@ -28,6 +26,7 @@ __all__ = [
     "regret_table",
     "setting_name",
     "study_table",
+    "untuned_table",
 ]
 
 
@@ -44,24 +43,23 @@ Rows = Sequence[dict[str, str]]
 
 
 def chosen_rows(rows: Rows) -> pd.DataFrame:
-    """Return the final rows with the hyper-parameters that tuning chose.
+    """Return the final rows of the old rule, with the hyper-parameters that it chose.
 
-    Those of the ablation, which varies them, are left out.
+    That rule (`experiments.long_tail.config`) had four settings for a loss. Those of the ablation, which
+    varies them, are left out. `report.results` has the rows of today's rule.
+
+    Raises
+    ------
+    ValueError
+        Where a loss has rows with several hyper-parameters in one setting.
     """
-    table = long_tail.frame(rows)
-    picked: dict[Any, str] = {}
-    for place in table[[*PLACE, "loss", "epochs"]].drop_duplicates().itertuples(index=False):
-        dataset, protocol, rho, loss, epochs = place
-        base = Config(dataset=dataset, protocol=protocol, rho=rho, loss=loss)
-        base = base if base.length == epochs else replace(base, epochs=int(epochs))
-        try:
-            settings = dict(grid.chosen(base, rows))
-        except ValueError:  # not tuned here yet
-            continue
-        picked[tuple(place)] = json.dumps(settings)
-    keys = table[[*PLACE, "loss", "epochs"]].itertuples(index=False, name=None)
-    wanted = [picked.get(key) == settings for key, settings in zip(keys, table["settings"], strict=True)]
-    return table[wanted]
+    table = long_tail.frame(row for row in rows if row["rule"] == OLD_RULE)
+    varied = {json.dumps({name: value}) for name, values in grid.VARIED.items() for value in values}
+    table = table[~((table["loss"] == OURS[0]) & table["settings"].isin(varied))]
+    choices = table.groupby([*PLACE, "loss"])["settings"].nunique()
+    if (choices > 1).any():
+        raise ValueError(f"a loss must have one choice in a setting; {choices.idxmax()} has {choices.max()}")
+    return table
 
 
 def clean(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,18 +102,19 @@ def main_table(
 def grid_table() -> pd.DataFrame:
     """Return what tuning tries, a row a loss that has a choice.
 
-    The row has the hyper-parameters and their values, place by place.
+    The row has the hyper-parameters, the values of the default, and those of each setting.
     """
     lines = {}
     for loss, settings in grid.GRIDS.items():
         names = dict.fromkeys(name for setting in settings for name, _ in setting)
-        lines[loss] = {"varies": ", ".join(names)} | {
-            f"setting {i + 1}": ", ".join(f"{value:g}" for _, value in setting)
-            for i, setting in enumerate(settings)
-            if setting
-        }
+        tried = {f"setting {i + 1}": _values(setting) for i, setting in enumerate(settings) if setting}
+        lines[loss] = {"varies": ", ".join(names), "default": _values(grid.DEFAULTS[loss]), **tried}
     table = pd.DataFrame.from_dict(lines, orient="index").rename_axis("loss").fillna("")
     return table[table["varies"] != ""]
+
+
+def _values(setting: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{value:g}" for _, value in setting)
 
 
 def best_fixed(table: pd.DataFrame) -> pd.Series:
@@ -129,27 +128,22 @@ def best_fixed(table: pd.DataFrame) -> pd.Series:
 def paired_with_best(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
     """Return ours less the best fixed loss in each setting.
 
-    That is the mean difference over paired seeds and its 95 % interval; the ECE of both stands beside it.
+    That is the mean difference over paired seeds with its 95 % interval, and whether it is more than chance
+    among all settings (`experiments.differences`); the ECE of both stands beside it.
 
     The best is picked by its test accuracy, which favours it: no one could have known it before.
     """
-    rows, lines = clean(table), {}
+    rows, pairs, beside = clean(table), {}, {}
     for place, other in best_fixed(table).items():
         here = rows[(rows[PLACE] == list(place)).all(axis=1)]
         if ours not in set(here["loss"]):
             continue
-        difference = long_tail.paired(here, ours, other).iloc[0]
+        wide = here.pivot(index="seed", columns="loss", values="balanced_accuracy")
+        pairs[place] = (wide[ours] - wide[other]).dropna()
         ece = here.groupby("loss")["ece"].mean()
-        lines[place] = {
-            "best fixed": other,
-            "difference": difference["difference"],
-            "low": difference["low"],
-            "high": difference["high"],
-            "seeds": int(difference["seeds"]),
-            "ECE": ece[ours],
-            "ECE of the best fixed": ece[other],
-        }
-    return pd.DataFrame(lines).T.rename_axis(PLACE).infer_objects()
+        beside[place] = {"best fixed": other, "ECE": ece[ours], "ECE of the best fixed": ece[other]}
+    found = differences.differences(pairs).rename_axis(PLACE)
+    return found.join(pd.DataFrame.from_dict(beside, orient="index").rename_axis(PLACE))
 
 
 def paired_table(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
@@ -158,8 +152,13 @@ def paired_table(table: pd.DataFrame, ours: str = OURS[0]) -> pd.DataFrame:
     interval = [
         f"{low:.2f}{GLUE}to{GLUE}{high:.2f}" for low, high in zip(paired["low"], paired["high"], strict=True)
     ]
+    told = {1: "ahead", 0: "", -1: "behind"}
     shown = paired[["best fixed"]].assign(
-        **{"difference": paired["difference"].map("{:+.2f}".format), "95 % interval": interval}
+        **{
+            "difference": paired["difference"].map("{:+.2f}".format),
+            "95 % interval": interval,
+            "more than chance": paired["clear"].map(told),
+        }
     )
     return shown.assign(
         ECE=paired["ECE"].map("{:.1f}".format),
@@ -245,6 +244,22 @@ def regret_table(table: pd.DataFrame) -> pd.DataFrame:
     return regret.loc[regret.max(axis=1).sort_values(kind="stable").index]
 
 
+#: losses that the old rule had nothing to choose for
+UNTUNED = ("plain", "balanced_softmax", "gradient_balanced_gathered")
+
+
+def untuned_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `regret_table` of the losses that are the same in every setting: nothing of them is tuned.
+
+    There is a row a setting, with the worst of each loss last. The others' best, which they are held
+    against, is tuned where it can be.
+    """
+    regret = regret_table(table).reindex(list(UNTUNED)).T
+    regret.index = [setting_name(place) for place in regret.index]
+    worst = regret.max().rename("the worst of them")
+    return pd.concat([regret, worst.to_frame().T])
+
+
 def setting_name(place: tuple[str, str, float]) -> str:
     """Return how a picture names a setting."""
     dataset, protocol, rho = place
@@ -258,8 +273,8 @@ def setting_name(place: tuple[str, str, float]) -> str:
 
 
 def varied_rows(rows: Rows, dataset: str, protocol: str) -> pd.DataFrame:
-    """Return the rows of the ablation: ours, with one number moved or at its default."""
-    table = clean(long_tail.frame(rows))
+    """Return the rows of the ablation: ours, with one number moved or at its default, on the old seeds."""
+    table = clean(long_tail.frame(row for row in rows if row["rule"] == OLD_RULE))
     varied = {json.dumps({name: value}) for name, values in grid.VARIED.items() for value in values}
     here = (table["dataset"] == dataset) & (table["protocol"] == protocol) & (table["loss"] == OURS[0])
     return table[here & table["settings"].isin(varied)]

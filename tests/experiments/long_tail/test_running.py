@@ -73,7 +73,7 @@ def test_processes_and_a_cluster_give_what_one_process_gives(
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
-    losses, rhos, seeds = ["plain", "balanced_softmax"], [1.0, 10.0], list(range(8))
+    rhos, seeds = [1.0, 2.0, 10.0, 50.0], list(range(8))  # a stack for each rho
     # without Numba: its loops would take longer to load than the runs take
     start = (
         "import sys; sys.modules['numba'] = None; from experiments.long_tail import main; "
@@ -92,10 +92,8 @@ def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
         "--out",
         str(table),
     ]
-    command += ["--loss", *losses, "--rho", *map(str, rhos), "--seed", *map(str, seeds)]
-    expected = {
-        replace(TOY, rho=rho, loss=loss, seed=seed).key for rho in rhos for loss in losses for seed in seeds
-    }
+    command += ["--loss", "plain", "--rho", *map(str, rhos), "--seed", *map(str, seeds)]
+    expected = {replace(TOY, rho=rho, seed=seed).key for rho in rhos for seed in seeds}
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
     end = time.monotonic() + HANG
     while len(lt.read(table)) < 3 and time.monotonic() < end and process.poll() is None:

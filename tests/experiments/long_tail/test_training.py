@@ -72,12 +72,12 @@ def test_a_run_can_be_watched() -> None:
 
 def test_learning_rates() -> None:
     cosine, steps = lt.PROTOCOLS["cifar"]["convnet"], lt.PROTOCOLS["cifar"]["resnet32"]
-    assert trainings._rate(cosine, 10, 0) == cosine.learning_rate
-    assert trainings._rate(cosine, 10, 5) == pytest.approx(cosine.learning_rate / 2)
+    assert trainings.rate(cosine, 10, 0) == cosine.learning_rate
+    assert trainings.rate(cosine, 10, 5) == pytest.approx(cosine.learning_rate / 2)
     np.testing.assert_allclose(
-        [trainings._rate(steps, 200, e) for e in (5, 159, 160, 180)], [0.1, 0.1, 1e-3, 1e-5]
+        [trainings.rate(steps, 200, e) for e in (5, 159, 160, 180)], [0.1, 0.1, 1e-3, 1e-5]
     )
-    assert trainings._rate(steps, 200, 0) == pytest.approx(0.1 / 6)
+    assert trainings.rate(steps, 200, 0) == pytest.approx(0.1 / 6)
 
 
 def test_augmentation_shifts_and_mirrors_whole_images() -> None:

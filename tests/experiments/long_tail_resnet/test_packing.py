@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments import long_tail_resnet as lr
+from experiments.long_tail_resnet import packing
 from tests.experiments.long_tail_resnet.toy import COUNTS, images, packed
 
 
@@ -54,3 +55,12 @@ def test_archives_are_packed_with_a_long_tail(tmp_path: Path) -> None:
     archive(tmp_path / "train.tar.xz", [9, 2, 1])
     with pytest.raises(ValueError, match="b must have 3 training images; got 2"):
         lr.pack(tmp_path, tmp_path / "out", 9.0, progress=False)
+
+
+def test_all_images_of_an_archive_are_read(tmp_path: Path) -> None:
+    archive(tmp_path / "train.tar.xz", [3, 1, 2])
+    found = packing.read(tmp_path, "train", progress=False)
+    assert found.labels.tolist() == [0, 0, 0, 1, 2, 2]
+    assert found.pixels[:, 0, 0, :2].tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0], [2, 1]]
+    with pytest.raises(ValueError, match=r"train.tar.xz must hold .jpg files; it has none"):
+        packing.read(tmp_path, "train", suffix=".jpg", progress=False)

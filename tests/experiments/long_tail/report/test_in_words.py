@@ -26,3 +26,17 @@ def test_words(rows: list[dict[str, str]]) -> None:
     )
     assert float(report.ablation_words(rows)["ablation-digits-spread"]) > 0
     assert report.ablation_words(rows, "cifar10") == {}
+
+
+def test_words_on_the_three_choices(whole: list[dict[str, str]], rows: list[dict[str, str]]) -> None:
+    assert report.choice_words(rows) == {"fair-coverage": "No setting is complete by this rule yet."}
+    said = report.choice_words(whole)
+    assert said["fair-coverage"] == "Complete by this rule so far: digits, MLP, ρ = 10; digits, MLP, ρ = 100."
+    worst = {name: said[f"fair-default-{name}"] for name in ("ours", "adjusted", "plain")}
+    assert worst == {"ours": "3.0", "adjusted": "3.0", "plain": "8.0"}
+    assert (said["fair-tuned-ours"], said["fair-tuned-adjusted"]) == ("1.0", "4.0")
+    assert said["fair-default-differences"] == "+1.0 and -3.0"
+    assert (said["fair-default-ahead"], said["fair-default-behind"]) == ("1", "1")
+    # a setting that lacks one of the two is left out
+    part = [row for row in whole if not (row["loss"] == "logit_adjusted" and row["rho"] == "10.0")]
+    assert report.choice_words(part)["fair-settings"] == "1"

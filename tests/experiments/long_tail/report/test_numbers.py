@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from experiments.long_tail import report
 from experiments.long_tail.report.numbers import GLUE
 
@@ -10,10 +12,11 @@ def test_only_what_was_chosen_counts(rows: list[dict[str, str]]) -> None:
     table = report.chosen_rows(rows)
     assert len(table) == 2 * 4 * 5 + 4
     assert set(table.loc[table["loss"] == "focal", "settings"]) == {'{"gamma": 2.0}'}
+    assert set(table.loc[table["loss"] == "gradient_balanced", "settings"]) == {'{"gate": 4.0, "tau": 1.1}'}
     assert (report.coverage(table)["runs"] == 20).all()
-    without = [r for r in rows if not (r["part"] == "tune" and r["loss"] == "focal" and r["rho"] == "100.0")]
-    left = report.chosen_rows(without)
-    assert set(left.loc[left["loss"] == "focal", "rho"]) == {1.0}  # not tuned there yet
+    again = dict(next(row for row in rows if row["loss"] == "focal"), settings='{"gamma": 1.0}')
+    with pytest.raises(ValueError, match=r"one choice in a setting; .*'focal'.* has 2"):
+        report.chosen_rows([*rows, again])
 
 
 def test_tables(rows: list[dict[str, str]]) -> None:
@@ -28,6 +31,7 @@ def test_tables(rows: list[dict[str, str]]) -> None:
         f"-4.00{glue}to{glue}-4.00",
         f"1.00{glue}to{glue}1.00",
     ]
+    assert report.paired_table(table)["more than chance"].tolist() == ["behind", "ahead"]
     assert report.plain_matches(table)
     noise = report.study_table(table, "noise")
     assert noise.loc["plain"].tolist() == [72.0, 40.0]
@@ -39,9 +43,10 @@ def test_tables(rows: list[dict[str, str]]) -> None:
     assert report.ablation_table(rows, "cifar10").empty
 
 
-def test_what_tuning_tries(rows: list[dict[str, str]]) -> None:
+def test_what_tuning_tries() -> None:
     grid = report.grid_table()
-    assert grid.loc["focal"].tolist() == ["gamma", "1", "2"]
+    assert grid.loc["focal"].tolist() == ["gamma", "2", "0.5", "1", "1.5", "2", "3", "5"]
+    assert grid.loc["vs", "default"] == "0.3, 1"
     assert "plain" not in grid.index
 
 
@@ -51,3 +56,10 @@ def test_regret(rows: list[dict[str, str]]) -> None:
     assert table.index.tolist() == ["focal", "gradient_balanced_smoothed", "gradient_balanced", "plain"]
     assert table.loc["gradient_balanced"].tolist() == [4.0, -1.0]  # above the best fixed one at rho = 100
     assert report.setting_name(table.columns[0]) == "digits, MLP, ρ = 1"
+
+
+def test_what_is_not_tuned(rows: list[dict[str, str]]) -> None:
+    table = report.untuned_table(report.chosen_rows(rows))
+    assert table.columns.tolist() == ["plain", "balanced_softmax", "gradient_balanced_gathered"]
+    assert table["plain"].tolist() == [4.0, 4.0, 4.0]
+    assert table.index[-1] == "the worst of them"

@@ -1,0 +1,69 @@
+"""Tuned, oracle and default are told apart, and regret is from one yardstick."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.long_tail import report
+from experiments.long_tail.report.numbers import GLUE
+
+PLACE_10, PLACE_100 = ("digits", "mlp", 10.0), ("digits", "mlp", 100.0)
+
+
+def test_each_choice_takes_its_setting(whole: list[dict[str, str]]) -> None:
+    found = report.choices(whole)
+    assert set(found.index.get_level_values("loss")) == {"plain", "logit_adjusted", "gradient_balanced"}
+    tau = ['{"tau": 0.75}', '{"tau": 1.0}']
+    assert found.loc[(*PLACE_10, "logit_adjusted")].tolist() == [tau[0], tau[0], tau[1]]
+    assert found.loc[(*PLACE_100, "logit_adjusted")].tolist() == [tau[0], tau[1], tau[1]]
+    assert found.loc[(*PLACE_100, "plain")].tolist() == ["{}"] * 3
+    taken = report.results(whole)
+    assert list(taken) == list(report.CHOICES)
+    assert {choice: len(table) for choice, table in taken.items()} == dict.fromkeys(report.CHOICES, 18)
+
+
+def test_rows_of_the_old_rule_do_not_count(rows: list[dict[str, str]], whole: list[dict[str, str]]) -> None:
+    assert report.choices(rows).empty
+    assert report.choices([*rows, *whole]).equals(report.choices(whole))
+    assert report.chosen_rows([*rows, *whole]).equals(report.chosen_rows(rows))
+    assert report.regret_by_choice(rows).empty
+
+
+def test_regret_by_hand(whole: list[dict[str, str]]) -> None:
+    """The best that any reaches is 84 at rho = 10 and 78 at rho = 100."""
+    found = report.regret_by_choice(whole)
+    expected = {
+        ("tuned", 10.0): {"plain": 4, "logit_adjusted": 1, "gradient_balanced": 0},
+        ("tuned", 100.0): {"plain": 8, "logit_adjusted": 4, "gradient_balanced": 1},
+        ("oracle", 10.0): {"plain": 4, "logit_adjusted": 1, "gradient_balanced": 0},
+        ("oracle", 100.0): {"plain": 8, "logit_adjusted": 0, "gradient_balanced": 1},
+        ("default", 10.0): {"plain": 4, "logit_adjusted": 3, "gradient_balanced": 2},
+        ("default", 100.0): {"plain": 8, "logit_adjusted": 0, "gradient_balanced": 3},
+    }
+    for (choice, rho), regret in expected.items():
+        assert found[choice, "digits", "mlp", rho].to_dict() == pytest.approx(regret)
+    worst = report.worst_by_choice(whole)
+    # logit adjustment and ours are 3 behind by default
+    assert worst.loc["logit_adjusted"].tolist() == pytest.approx([4, 1, 3])
+    assert worst.loc["gradient_balanced"].tolist() == pytest.approx([1, 1, 3])
+    assert worst.index[-1] == "plain"
+
+
+def test_a_loss_that_is_not_everywhere_has_no_worst(whole: list[dict[str, str]]) -> None:
+    part = [row for row in whole if not (row["loss"] == "logit_adjusted" and row["rho"] == "10.0")]
+    assert set(report.worst_by_choice(part).index) == {"plain", "gradient_balanced"}
+
+
+def test_losses_are_compared_seed_by_seed(whole: list[dict[str, str]]) -> None:
+    found = report.compared(whole, "logit_adjusted", "gradient_balanced", "default")
+    assert found["difference"].tolist() == pytest.approx([-1, 3])
+    assert found["clear"].tolist() == [-1, 1]  # without spread
+    assert found["seeds"].tolist() == [3, 3]
+
+
+def test_a_table_of_one_setting(whole: list[dict[str, str]]) -> None:
+    found = report.choice_table(whole, *PLACE_100)
+    assert found.index.tolist() == ["gradient_balanced", "logit_adjusted", "plain"]
+    shown = [f"{mean}.0{GLUE}±{GLUE}0.6" for mean in (74, 78, 78)]
+    assert found.loc["logit_adjusted"].tolist() == [*shown, "tau 0.75"]
+    assert report.choice_table(whole, "digits", "convnet", 10.0).empty
