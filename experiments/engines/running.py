@@ -32,6 +32,7 @@ def run_engines(
 ) -> list[str]:
     """Install and audit what the table lacks; return the names of the engines that could not be had.
 
+    What answers no question at all is a fault of its environment or of its program here, and is not stored.
     An engine is stored variant by variant, so what is interrupted goes on where it was.
 
     Parameters
@@ -57,26 +58,31 @@ def run_engines(
             continue
         say(f"[{place}/{len(names)}] {name} {version}: installed in {time.perf_counter() - since:.0f} s")
         for variant in left:
-            say(f"    {_audited(name, engine, variant, own, path)}")
-        if not keep:
+            said, answers = _audited(name, engine, variant, own, path)
+            say(f"    {said}")
+            if not answers and name not in missing:
+                missing.append(name)
+        if not keep and name not in missing:
             shutil.rmtree(own)
     return missing
 
 
-def _audited(name: str, engine: Engine, variant: str, own: Path, path: Path) -> str:
-    """Audit one variant and store it; return a line about it."""
+def _audited(name: str, engine: Engine, variant: str, own: Path, path: Path) -> tuple[str, bool]:
+    """Audit one variant and store it; return a line about it, and whether it has answered at all."""
     since = time.perf_counter()
     label = f"{name}, {variant}" if variant else name
     arguments = environments.command(engine, own, engine.variants[variant])
     with Command(arguments, timeout=_TIMEOUT) as program:
         found = list(_findings(program))
+    if all(finding.wrong for *_, finding in found):
+        return f"{label}: answers nothing: {found[0][-1].problem if found else 'it offers nothing'}", False
     stored.append(found, name, variant, engine.pinned[engine.package], path)
     ok = sum(not finding.problem for *_, finding in found)
     wrong = sum(finding.wrong for *_, finding in found)
     return (
         f"{label}: {len(found)} cases, {ok} ok, {len(found) - ok - wrong} over the limit, {wrong} wrong, in "
         f"{time.perf_counter() - since:.0f} s"
-    )
+    ), True
 
 
 def _findings(program: Command) -> Iterator[tuple[str, str, str, Finding]]:

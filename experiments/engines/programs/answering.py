@@ -16,6 +16,10 @@ import numpy as np
 
 __all__ = ["options", "serve"]
 
+# what an engine prints of itself, as it is imported too, goes to standard error
+_ANSWERS = os.fdopen(os.dup(1), "w", encoding="utf-8")
+os.dup2(2, 1)
+
 
 def options(*modes: str) -> argparse.Namespace:
     """Return what the command line asks for: the axis of the classes, and one of the engine's modes."""
@@ -52,13 +56,10 @@ def serve(
     if axis == -1:
         functions |= losses or {}
     said = {"name": name, "functions": list(functions), "dtypes": list(dtypes)}
-    # what an engine prints of itself goes to standard error
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
         answer = said if "hello" in asked else _answer(functions, asked)
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(answer), file=_ANSWERS, flush=True)
 
 
 def _along(call: Callable[[Any, int], Any], axis: int) -> Callable[[Any], Any]:

@@ -65,3 +65,17 @@ def test_what_was_interrupted_goes_on_where_it_was(installed: list[str], tmp_pat
     run_engines(["one"], path, folder=tmp_path, engines=ENGINES, say=lambda line: None)
     assert path.read_text().startswith(before)
     assert stored.stored(path) == {("one", "", "1.0"), ("one", "again", "1.0")}
+
+
+def test_what_answers_nothing_is_told_and_not_stored(
+    installed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said = tmp_path / "engines.csv", list[str]()
+    silent = [sys.executable, "-c", "raise ImportError('no such engine')"]
+    monkeypatch.setattr(environments, "command", lambda *arguments: silent)
+    first = {"one": Engine("with_one.py", ("one==1.0",))}
+    missing = run_engines(["one"], path, folder=tmp_path, engines=first, keep=False, say=said.append)
+    assert missing == ["one"]
+    assert said[-1].startswith("    one: answers nothing: the program ended with status 1 before it answered")
+    assert said[-1].endswith("ImportError: no such engine")
+    assert not path.exists()
