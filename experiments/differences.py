@@ -2,7 +2,9 @@
 
 A difference is *more than chance*, or *clear*, if its paired t-test rejects zero at 5 % after Holm's
 correction over all differences that are told together (Holm, 1979): were none of them real, the chance to
-call any of them clear is at most 5 %. Intervals are those of each difference by itself. All of it supposes
+call any of them clear is at most 5 %. Where a sentence rests on a few intervals, they are widened until all
+of them hold together (Bonferroni). Runs are paired if they share all but what is compared: the seed, and with
+it rows, start and minibatches. All of it supposes
 that the other loss was named beforehand. Where it was picked because it came out best, its advantage is
 overstated, and so is what counts against it.
 """
@@ -31,8 +33,37 @@ class Difference(NamedTuple):
     p: float
     pairs: int
 
+    @property
+    def below(self) -> bool:
+        """Whether the whole interval lies below zero."""
+        return self.high < 0
 
-def difference(values: ArrayLike, *, level: float = 0.95) -> Difference:
+    @property
+    def above(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out: more than chance."""
+        return self.below or self.above
+
+    def within(self, bound: float) -> bool:
+        """Whether the whole interval lies nearer to zero than ``bound``: no larger effect is left open."""
+        return -bound < self.low and self.high < bound
+
+    def __str__(self) -> str:
+        """Return the mean with its interval, in one digit: ``−0.4 (−0.6 to −0.2)``."""
+        ends = "one pair" if self.pairs == 1 else f"{_signed(self.low)} to {_signed(self.high)}"
+        return f"{_signed(self.mean)} ({ends})"
+
+
+def _signed(number: float) -> str:
+    shown = f"{number:+.1f}"
+    return shown.lstrip("+-") if float(shown) == 0 else shown.replace("-", "−")
+
+
+def difference(values: ArrayLike, *, together: int = 1, level: float = 0.95) -> Difference:
     r"""Return the mean of paired differences with the t interval and the p-value.
 
     The interval is :math:`\bar d \pm t_{n-1} s / \sqrt n`. Without spread it is the mean itself, and p is 1
@@ -42,8 +73,11 @@ def difference(values: ArrayLike, *, level: float = 0.95) -> Difference:
     ----------
     values : array_like, shape ``(n,)``
         One minus the other, a value a seed.
+    together : int
+        Of so many differences that one sentence judges, each gets an interval so wide that with probability
+        ``level`` all of them hold (Bonferroni). The p-value is of this difference by itself.
     level : float
-        Of the interval.
+        Of the interval, or of all of them together.
 
     Examples
     --------
@@ -61,7 +95,7 @@ def difference(values: ArrayLike, *, level: float = 0.95) -> Difference:
     error = float(d.std(ddof=1)) / n**0.5
     if error <= 1e-12 * max(abs(mean), 1.0):  # no spread but that of rounding
         return Difference(mean, mean, mean, float(abs(mean) <= 1e-12), n)
-    half = error * float(stats.t.ppf(0.5 + level / 2, n - 1))
+    half = error * float(stats.t.ppf(1 - (1 - level) / together / 2, n - 1))
     return Difference(mean, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, n - 1)), n)
 
 

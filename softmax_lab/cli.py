@@ -23,7 +23,7 @@ from ._extras import absent, missing
 from ._files import check_writable
 from ._version import __version__
 from ._warm import warm
-from .audit import CHECKS, adapters, report, run
+from .audit import CHECKS, Command, adapters, report, run
 from .audit.run import NothingToAuditError
 from .audit.subject import FUNCTIONS
 from .spec import LossSpec
@@ -50,6 +50,7 @@ examples:
   softmax-lab audit softmax_lab numpy                 two built-in implementations
   softmax-lab audit my_module:my_object               your own, from ./my_module.py
   softmax-lab audit my_module:softmax                 one function of your own
+  softmax-lab audit --exec "node mine.js"             a program in any language, by JSON lines
   softmax-lab audit torch --dtype float32 --html audit.html
   softmax-lab audit my_module:my_object --fail-on wrong --junit audit.xml --markdown audit.md
   softmax-lab audit torch --json - | jq .versions     a report on standard output, the summary on the other
@@ -118,6 +119,21 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="*",
         metavar="NAME",
         help="a built-in implementation (see --list), or module:object of your own",
+    )
+    audit.add_argument(
+        "--exec",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="a program that reads and writes JSON lines; split as a shell splits it, run by none; may be "
+        "repeated",
+    )
+    audit.add_argument(
+        "--exec-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="what an answer of a program may take (default: %(default)g)",
     )
     audit.add_argument(
         "--list", action="store_true", help="list the built-in implementations and the cases, and stop"
@@ -193,6 +209,13 @@ def _limit(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = _limit(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"must be above 0; got {text!r}")
+    return value
+
+
 def _file(text: str) -> str:
     """Refuse what cannot be written before minutes are spent on the audit."""
     if not text:
@@ -223,12 +246,19 @@ def _list() -> int:
 def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.list:
         return _list()
-    if not arguments.names:
-        parser.error("audit: name at least one implementation, or use --list")
+    if not arguments.names and not arguments.exec:
+        parser.error("audit: name at least one implementation, or use --exec or --list")
     targets = _targets(arguments)
     _need_extras()
-    with _standard_output_kept() if sys.stdout in targets.values() else contextlib.nullcontext():
-        frame = _audited({name: _made(name) for name in arguments.names}, arguments)
+    with contextlib.ExitStack() as stack:
+        if sys.stdout in targets.values():
+            stack.enter_context(_standard_output_kept())
+        objects = {name: _made(name) for name in arguments.names}
+        for command in dict.fromkeys(arguments.exec):
+            program = stack.enter_context(_program(command, arguments.exec_timeout))
+            # two programs may call themselves the same
+            objects[program.name if program.name not in objects else f"{program.name} ({command})"] = program
+        frame = _audited(objects, arguments)
     _write(frame, targets, arguments)
     return int(report.failing(frame, arguments.fail_on).any())
 
@@ -331,6 +361,13 @@ def _made(name: str) -> Any:
         raise _CannotRunError(error) from error
     except Exception as error:  # whatever a user's module raises: status 1 would say that it was audited
         raise _CannotRunError(f"importing {name!r} raises {type(error).__name__}: {error}") from error
+
+
+def _program(command: str, timeout: float) -> Command:
+    try:
+        return Command(command, timeout=timeout)
+    except ValueError as error:
+        raise _CannotRunError(error) from error
 
 
 def _audited(objects: dict[str, Any], arguments: argparse.Namespace) -> pd.DataFrame:

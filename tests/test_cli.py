@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "required"),
         (["audit"], "name at least one implementation"),
+        (
+            ["audit", "--exec", "absent-program"],
+            "the program 'absent-program' cannot be started: No such file",
+        ),
+        (["audit", "--exec", "'"], "must be split as a shell splits it"),
+        (["audit", "--exec", "true", "--exec-timeout", "0"], "must be above 0; got '0'"),
         (["audit", "pytorch"], "must be one of softmax_lab, numpy"),
         (["audit", "numpy", "--dtype", "float8"], "invalid choice: 'float8'"),
         (["audit", "numpy", "--function", "sigmoid"], "invalid choice: 'sigmoid'"),
@@ -321,6 +328,57 @@ def test_a_bare_function_is_audited(own: Callable[[str], str], capsys: pytest.Ca
     out = capsys.readouterr().out
     assert f"{name}:softmax softmax (float32:" in out
     assert "log_softmax" not in out
+
+
+# ---- programs ----
+
+PROGRAM = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "hello" in asked:
+        said = {"name": "mine", "functions": ["softmax"], "dtypes": ["float32"]}
+    else:
+        print("a warning", file=sys.stderr)
+        said = {"result": asked["logits"]}
+    print(json.dumps(said), flush=True)
+"""
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> str:
+    """Return the command of a program that answers every question, and wrongly."""
+    (tmp_path / "mine.py").write_text(PROGRAM, encoding="utf-8")
+    return shlex.join([sys.executable, str(tmp_path / "mine.py")])
+
+
+def test_a_program_is_audited_beside_the_rest(
+    running: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "audit.json"
+    assert status("audit", "softmax_lab", "--exec", running, *QUICK, "--quiet", "--json", str(path)) == 1
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert {row["implementation"] for row in found} == {"softmax_lab", "mine"}
+    assert all(row["ok"] for row in found if row["implementation"] == "softmax_lab")
+    assert any("probabilities sum to" in row["problem"] for row in found if row["implementation"] == "mine")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_programs_of_one_name_are_told_apart(running: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other = f"{running} again"
+    assert status("audit", "--exec", running, "--exec", other, "--exec", running, *QUICK) == 1
+    out = capsys.readouterr().out
+    assert "mine softmax (float32:" in out
+    assert f"mine ({other})" in re.sub(r"\s+", " ", out)
+    assert len([line for line in out.splitlines() if line.startswith("mine ") and " of " in line]) == 2
+
+
+def test_a_program_that_fails_at_once_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"{shlex.quote(sys.executable)} -c 'import sys; sys.exit(7)'"
+    assert status("audit", "--exec", command, *QUICK) == 1
+    assert "the program ended with status 7 before it answered" in re.sub(
+        r"\s+", " ", capsys.readouterr().out
+    )
 
 
 # ---- standard output ----

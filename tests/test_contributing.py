@@ -47,8 +47,15 @@ def _knowing(name: str) -> set[str]:
     }
 
 
-def test_there_are_recipes_for_a_field_a_loss_an_adapter_a_chapter_and_a_kernel() -> None:
-    assert list(RECIPES) == ["A field", "A named loss", "An audit adapter", "A chapter", "A kernel"]
+def test_there_are_recipes_for_a_field_a_loss_an_adapter_an_engine_a_chapter_and_a_kernel() -> None:
+    assert list(RECIPES) == [
+        "A field",
+        "A named loss",
+        "An audit adapter",
+        "An engine of the audit",
+        "A chapter",
+        "A kernel",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(_files(TEXT)))

@@ -160,43 +160,44 @@ def _accuracy(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: floa
     return compare(subject, *inputs(subject, case.make(dtype)), limit)
 
 
-def _tiled(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
-    """A row of about 10^6 classes in which each value stands TILES times.
+def tiled(tiles: int, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """A row in which each value stands ``tiles`` times, a power of two.
 
-    Equal logits must get equal, exact answers. p of the long row is that of the tile over TILES, and log p is
-    that of the tile less log(TILES). The extremes over equal entries stand for all.
+    Equal logits must get equal, exact answers. p of the long row is that of the tile over ``tiles``, and
+    log p is that of the tile less log(tiles). The extremes over equal entries stand for all.
     """
     tile, label = TILE.make(dtype), 5
-    long = np.tile(tile, (1, TILES))
+    long = np.tile(tile, (1, tiles))
     y = np.array([label]) if subject.takes_labels else None
     answer = subject(long, y)
     if subject.function == "cross_entropy":
-        log_p = _less_log_tiles(exact_values("log_softmax", tile))
+        log_p = _less_log(tiles, exact_values("log_softmax", tile))
         return judge(subject, dtype, answer, Exact(-log_p.high[:, label], -log_p.low[:, label]), y, limit)
     if subject.function == "log_softmax":
-        exact = _less_log_tiles(exact_values("log_softmax", tile))
+        exact = _less_log(tiles, exact_values("log_softmax", tile))
     else:
         p = exact_values("softmax", tile)
-        exact = Exact(p.high / TILES, p.low / TILES)  # a power of two: exact
+        exact = Exact(p.high / tiles, p.low / tiles)  # a power of two: exact
     if subject.function == "cross_entropy_grad":
         own = Exact(np.array([[exact.high[0, label] - 1.0]]), np.zeros((1, 1)))
         finding = judge(subject, dtype, answer[:, label : label + 1], own, None, limit, whole=False)
         if finding.problem:
             return finding
         answer[0, label] = answer[0, label + tile.shape[1]]
-    groups = answer.reshape(TILES, tile.shape[1])
+    groups = answer.reshape(tiles, tile.shape[1])
     extremes = np.stack([groups.min(axis=0), groups.max(axis=0)])
     both = Exact(*(np.repeat(part, 2, axis=0) for part in (exact.high, exact.low)))
     return judge(subject, dtype, extremes, both, None, limit, whole=False)
 
 
-def _less_log_tiles(x: Exact) -> Exact:
-    """Return x - log(TILES) = x - 14 log 2 as a two-float.
+def _less_log(tiles: int, x: Exact) -> Exact:
+    """Return x - log(tiles) of a power of two as a two-float.
 
-    log 2 is split so that 14 times its high part is exact.
+    log 2 is split so that its high part times a small integer is exact.
     """
-    total, error = two_sum(x.high, np.full_like(x.high, -14 * 0.693147180369123816490))
-    return Exact(total, error + (x.low - 14 * 1.90821492927058770002e-10))
+    times = tiles.bit_length() - 1
+    total, error = two_sum(x.high, np.full_like(x.high, -times * 0.693147180369123816490))
+    return Exact(total, error + (x.low - times * 1.90821492927058770002e-10))
 
 
 def _at_first(case: RowCase, subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
@@ -243,7 +244,7 @@ def _with_bad_row(
     spoilt = rows[:1].copy()
     spoilt[0, 2 if not everywhere else slice(None)] = bad
     batch = np.concatenate([rows[:2], spoilt, rows[2:]])
-    return compare(subject, batch, _some_labels(subject, batch), limit)
+    return compare(subject, batch, some_labels(subject, batch), limit)
 
 
 def _neighbours(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
@@ -251,17 +252,18 @@ def _neighbours(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
     rows = GOOD.make(dtype)
     far = np.full_like(rows[:1], 3e4)
     batch = np.concatenate([far, rows, -far])
-    return compare(subject, batch, _some_labels(subject, batch), limit)
+    return compare(subject, batch, some_labels(subject, batch), limit)
 
 
-def _some_labels(subject: Subject, batch: Rows) -> Rows | None:
+def some_labels(subject: Subject, batch: Rows) -> Rows | None:
+    """Return a label a row for a loss, and none for a function of rows."""
     return np.arange(len(batch), dtype=np.int64) % batch.shape[1] if subject.takes_labels else None
 
 
 def _wide_batch(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """20,000 rows: the extremes over equal rows stand for all."""
     rows = GOOD.make(dtype)
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     answer = subject(np.tile(rows, (5000, 1)), None if y is None else np.tile(y, 5000))
     groups = answer.reshape(5000, len(rows), *answer.shape[1:])
     exact = exact_values(subject.function, rows, y)
@@ -275,7 +277,7 @@ def _wide_batch(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
 def _layouts(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """The same logits strided, reversed and in Fortran order."""
     rows = GOOD.make(dtype)
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     strided = np.repeat(np.repeat(rows, 2, axis=0), 3, axis=1)[::2, ::3]
     backwards = np.ascontiguousarray(rows[::-1, ::-1])[::-1, ::-1]
     findings = {}
@@ -295,7 +297,7 @@ def _permuted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """Classes in another order: the answers must move with them."""
     rows = GOOD.make(dtype)
     order = np.array([3, 0, 6, 1, 9, 5, 2, 8, 4, 7])
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     moved = subject(rows[:, order], None if y is None else np.argsort(order)[y])
     back = moved if subject.function == "cross_entropy" else moved[:, np.argsort(order)]
     return compare(subject, rows, y, limit, computed=back)
@@ -304,7 +306,7 @@ def _permuted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
 def _alone(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """Each row by itself against the same row in a batch, in ulps: a result may not depend on the company."""
     rows = np.concatenate([GOOD.make(dtype), 5 * GOOD.make(dtype)])
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     together = subject(rows, y)
     alone = np.concatenate(
         [subject(rows[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(rows))]
@@ -317,7 +319,7 @@ def _alone(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
 def _repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """The same call again, and from four threads at once, to the bit."""
     rows = np.tile(GOOD.make(dtype), (64, 1))
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     first = subject(rows, y)
     with ThreadPoolExecutor(4) as pool:
         others = [subject(rows, y), *pool.map(lambda _: subject(rows, y), range(8))]
@@ -333,7 +335,7 @@ def _repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
 
 def _input_kept(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     rows = GOOD.make(dtype)
-    y = _some_labels(subject, rows)
+    y = some_labels(subject, rows)
     kept, labels_kept = rows.copy(), None if y is None else y.copy()
     subject(rows, y)
     changed = not np.array_equal(rows, kept) or (y is not None and not np.array_equal(y, labels_kept))  # type: ignore[arg-type]
@@ -369,7 +371,7 @@ def _smoothed(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
         raise NotOfferedError("no keyword `label_smoothing`")
     rows = GOOD.make(dtype)
     return compare(
-        subject, rows, _some_labels(subject, rows), limit, spec=LossSpec(smoothing=0.25), label_smoothing=0.25
+        subject, rows, some_labels(subject, rows), limit, spec=LossSpec(smoothing=0.25), label_smoothing=0.25
     )
 
 
@@ -435,7 +437,7 @@ CHECKS: tuple[Check, ...] = (
         LOG_LOSSES,
     ),
     Check(FAR.name, FAR.reason, partial(_at_first, FAR), LOG_LOSSES),
-    Check(TILE.name, TILE.reason, _tiled),
+    Check(TILE.name, TILE.reason, partial(tiled, TILES)),
     Check("NaN row", "one NaN makes its own row NaN and no other", partial(_with_bad_row, np.nan, False)),
     Check(
         "+inf row",

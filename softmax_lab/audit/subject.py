@@ -119,6 +119,8 @@ class Subject:
             try:
                 with contained():
                     result = self._callable(z, **keywords) if y is None else self._callable(z, y, **keywords)
+            except (BrokenError, NotOfferedError):
+                raise  # a program has said so itself
             except NotImplementedError as error:
                 raise NotOfferedError(str(error)) from error
             except ExitError as error:
@@ -166,7 +168,7 @@ def _holds_reals(array: NDArray[Any]) -> bool:
     return array.dtype != np.bool_ and np.can_cast(array.dtype, np.float64, "same_kind")
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, cut to a length that fits a table."""
+def first_line(error: object) -> str:
+    """Return the first line of what an error, or a text, says, cut to a length that fits a table."""
     text = str(error).strip().splitlines()
     return (text[0] if text else "no message")[:160]

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
 import softmax_lab as sl
-from experiments import paired
+from experiments import differences
 from experiments.digits import distillation as dd
 from experiments.digits import mlp
 
@@ -233,7 +233,7 @@ def test_claim_0_5_small_effects_over_twenty_seeds() -> None:
         for method, T in (("alone", 1.0), ("smoothed", 1.0), ("tempered", 2.0))
     )
     found = [
-        paired.difference(
+        differences.difference(
             100 * (other["test_error"] - alone["test_error"]).groupby("seed").mean(), together=2
         )
         for other in (smoothed, tempered)

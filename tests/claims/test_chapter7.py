@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments import long_tail, paired
+from experiments import differences, long_tail
 from experiments.digits import balance as db
 from experiments.digits import mlp
 from experiments.long_tail import report as long_tail_report
@@ -159,9 +159,9 @@ def test_claim_7_2_features_are_suppressed_where_units_are_few() -> None:
     long_tailed, balanced = probed(rhos=(100.0,)), probed(rhos=(1.0,), n_max=25)
     untrained = probed(rhos=(100.0,), trained=False)
     tail, head = slice(7, 10), slice(0, 3)
-    lost = paired.difference((long_tailed - balanced)[:, tail].mean(axis=1), together=3)
-    learned = paired.difference((balanced - untrained)[:, tail].mean(axis=1), together=3)
-    kept = paired.difference((long_tailed - balanced)[:, head].mean(axis=1), together=3)
+    lost = differences.difference((long_tailed - balanced)[:, tail].mean(axis=1), together=3)
+    learned = differences.difference((balanced - untrained)[:, tail].mean(axis=1), together=3)
+    kept = differences.difference((long_tailed - balanced)[:, head].mean(axis=1), together=3)
     assert lost.below
     assert learned.above
     assert 0.35 < -lost.mean / learned.mean < 0.75

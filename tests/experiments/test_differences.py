@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from experiments.differences import CHANCE, difference, differences, holm
+from experiments.differences import CHANCE, Difference, difference, differences, holm
 
 WORLDS = 2000
 SETTINGS = 14
@@ -79,3 +79,49 @@ def test_without_spread_and_with_one_seed() -> None:
 def test_what_is_no_row_of_numbers_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values must be a row of numbers"):
         difference(values)
+
+
+def test_an_interval_says_on_which_side_it_lies() -> None:
+    found = difference([-1.0, -2.0, -3.0])
+    assert found.mean == -2.0
+    assert found.high == pytest.approx(-2.0 + 4.302652729911275 / 3**0.5)
+    assert not found.clear  # three pairs leave zero in it
+    found = difference([-1.0, -2.0, -3.0] * 5)
+    assert found.below
+    assert found.clear
+    assert not found.above
+    assert difference([1.0, 2.0, 3.0] * 5).above
+    assert found.within(3.0)
+    assert not found.within(2.0)
+
+
+def test_one_pair_says_nothing() -> None:
+    found = difference([-5.0])
+    assert not any([found.below, found.above, found.clear, found.within(100.0)])
+    assert str(found) == "−5.0 (one pair)"
+
+
+def test_words() -> None:
+    assert str(Difference(-0.44, -0.61, 0.02, 0.5, 20)) == "−0.4 (−0.6 to 0.0)"
+    assert str(Difference(0.44, -0.02, 0.61, 0.5, 20)) == "+0.4 (0.0 to +0.6)"
+
+
+@pytest.mark.parametrize("together", [1, 6])
+def test_of_differences_without_effect_one_in_twenty_is_clear(together: int) -> None:
+    """Whatever the number that is judged together: it is the share of *sentences* with an error."""
+    rng = np.random.default_rng(0)
+    wrong = [
+        any(difference(pairs, together=together).clear for pairs in rng.normal(size=(together, 20)))
+        for _ in range(600)
+    ]
+    assert 0.03 < np.mean(wrong) < 0.07
+
+
+def test_an_effect_of_one_deviation_is_found_with_twenty_pairs_and_hardly_with_three() -> None:
+    rng = np.random.default_rng(1)
+    found = {
+        pairs: np.mean([difference(rng.normal(1.0, 1.0, pairs)).above for _ in range(200)])
+        for pairs in (3, 20)
+    }
+    assert found[20] > 0.95
+    assert found[3] < 0.4

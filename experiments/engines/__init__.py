@@ -1,0 +1,1 @@
+"""The audit of engines that run models: each in an environment of its own, asked through the protocol."""
