@@ -7,6 +7,7 @@ from . import functional, parallel
 from .cross_entropy import cross_entropy
 from .linear import linear_cross_entropy
 from .log_cross_entropy import log_cross_entropy
+from .log_prob import LinearLogProb, linear_log_prob
 from .lost_gradient import LostGradient, lost_gradient
 from .modules import (
     DeferredReweighting,
@@ -23,6 +24,7 @@ __all__ = [
     "DeferredReweighting",
     "GradientBalancedLoss",
     "GradientMonitor",
+    "LinearLogProb",
     "LogCrossEntropyLoss",
     "LogMeanAccumulator",
     "LostGradient",
@@ -31,6 +33,7 @@ __all__ = [
     "cross_entropy",
     "functional",
     "linear_cross_entropy",
+    "linear_log_prob",
     "log_cross_entropy",
     "log_softmax",
     "lost_gradient",
