@@ -18,6 +18,7 @@ from .modules import (
     SeesawLoss,
     SoftmaxLoss,
 )
+from .patching import Patch, patch, patched
 from .softmax import log_softmax, softmax
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LogCrossEntropyLoss",
     "LogMeanAccumulator",
     "LostGradient",
+    "Patch",
     "SeesawLoss",
     "SoftmaxLoss",
     "cross_entropy",
@@ -38,5 +40,7 @@ __all__ = [
     "log_softmax",
     "lost_gradient",
     "parallel",
+    "patch",
+    "patched",
     "softmax",
 ]
