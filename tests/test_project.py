@@ -215,6 +215,7 @@ OF_MANY_MODULES = {
     "test_private_names.py": "what files keep to themselves",
     "test_project.py": "the project's own files",
     "test_public.py": "the package's face",
+    "test_readme.py": "the page that a reader sees first",
     "test_versions.py": "the tools that run the tests",
 }
 

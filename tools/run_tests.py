@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TYPED = ("softmax_lab", "tools", "tests", "experiments", "book/_ext")
+TYPED = ("softmax_lab", "tools", "tests", "experiments", "examples", "book/_ext")
 NOTEBOOKS = ("book", "experiments")
 # nbval's own pytest run: the options and the warnings of the unit tests are not meant for it.
 NBVAL = (

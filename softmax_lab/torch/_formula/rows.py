@@ -110,6 +110,12 @@ class Shifted(NamedTuple):
         """Log-probabilities, (n, K)."""
         return self.d - self.log_normaliser[:, None]
 
+    @property
+    def mean_gap(self) -> Tensor:
+        """m = -sum q_k d_k, (n,), a sum of positive terms; the entropy is log sum exp(d) + m."""
+        q = self.q
+        return -(q * torch.where(q == 0, 0.0, self.d)).sum(1)  # 0 log 0 = 0
+
     def others(self, label: Tensor) -> Tensor:
         """Return o = 1 - q_y, (n,): summed from the other classes, never as a difference from one."""
         e = take(self.e, label)

@@ -25,6 +25,7 @@ __all__ = [
     "blocks",
     "chunk_budget",
     "chunk_rows",
+    "filled",
     "parts",
     "run",
     "run_log",
@@ -203,7 +204,7 @@ def run(
         if factor is None
         else factor.to(loss_dtype(hidden.dtype))
     )
-    for part, h, chunk in _filled(task, hidden, weight, bias):
+    for part, h, chunk in filled(task, hidden, weight, bias):
         values[part], weights[part] = task.kernel(chunk.wide, task.rows.target[part], any(wanted))
         if any(wanted):
             factor = factors[part]
@@ -224,7 +225,7 @@ def run_log(
     assert log_omega is not None
     logs = WeightedLogs(torch.full_like(log_omega, -torch.inf), torch.zeros_like(log_omega))
     gradients, reference = Gradients.zeros(hidden, weight, bias, wanted), Reference()
-    for part, h, chunk in _filled(task, hidden, weight, bias):
+    for part, h, chunk in filled(task, hidden, weight, bias):
         high, low = task.kernel(chunk.wide, task.rows.target[part], any(wanted))
         own = weighted_logs(high, low, log_omega[part])
         logs.high[part], logs.low[part] = own
@@ -243,7 +244,7 @@ def run_log(
     return shares, gradients, torch.where(total == 0, 0.0, 1.0 / total)
 
 
-def _filled(
+def filled(
     task: Task, hidden: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Iterator[tuple[slice | Tensor, Tensor, Chunk]]:
     """Yield the rows that count, some at a time: their places, their hidden rows and their logits.

@@ -37,7 +37,7 @@ from .._base.tensors import loss_dtype
 from .arguments import Rows
 from .chunks import Task, run, run_log
 
-__all__ = ["evaluate", "once_differentiable", "reduced", "wants_gradient", "weighted"]
+__all__ = ["evaluate", "once_differentiable", "reduced", "scaled", "wants_gradient", "weighted"]
 
 
 def wants_gradient(tensor: Tensor | None) -> bool:
@@ -75,7 +75,7 @@ class _Reduced(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, _, _, _ = ctx.saved_tensors
         scale = ctx.scale * upstream.detach()
-        found = [_scaled(gradient, scale, inputs[0].dtype) for gradient in ctx.saved_tensors[3:]]
+        found = [scaled(gradient, scale, inputs[0].dtype) for gradient in ctx.saved_tensors[3:]]
         return (*once_differentiable(found, upstream, *inputs), None)
 
 
@@ -103,7 +103,7 @@ class _PerRow(torch.autograd.Function):
                 factor.abs().amax().clamp_min(torch.finfo(factor.dtype).tiny) if len(factor) else factor.sum()
             )
             _, _, gradients = run(ctx.task, hidden, weight, bias, ctx.task.wanted, factor / peak)
-        found = [_scaled(gradient, peak, hidden.dtype) for gradient in gradients]
+        found = [scaled(gradient, peak, hidden.dtype) for gradient in gradients]
         return (*once_differentiable(found, upstream, hidden, weight, bias), None)
 
 
@@ -125,7 +125,7 @@ class _LogOfMean(torch.autograd.Function):
         factor, dtype = upstream.detach(), inputs[0].dtype
         hidden, *others = ctx.saved_tensors[3:]
         scale = ctx.scale * factor
-        found = [_scaled(hidden, factor, dtype), *(_scaled(other, scale, dtype) for other in others)]
+        found = [scaled(hidden, factor, dtype), *(scaled(other, scale, dtype) for other in others)]
         return (*once_differentiable(found, upstream, *inputs), None)
 
 
@@ -180,7 +180,7 @@ def reduced(values: Tensor, weights: Tensor, rows: Rows) -> tuple[Tensor, Tensor
     return torch.where(none, torch.nan if rows.options.empty == "nan" else 0.0, total * scale), scale
 
 
-def _scaled(gradient: Tensor | None, scale: Tensor, dtype: torch.dtype) -> Tensor | None:
+def scaled(gradient: Tensor | None, scale: Tensor, dtype: torch.dtype) -> Tensor | None:
     """Return the gradient times ``scale``.
 
     The product is in the gradient's own memory where no later backward pass will ask for it again.
