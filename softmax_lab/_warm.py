@@ -50,7 +50,7 @@ def warm(
 ) -> Warmed:
     """Compile the loops that common calls need, so that no call has to wait for them.
 
-    The first call of a function on a type compiles a loop, in a second or more. The result is kept on disk
+    The first call of a function on a type compiles a loop, in a few seconds. The result is kept on disk
     for later processes, beside the package or where the environment variable ``NUMBA_CACHE_DIR`` says, and
     serves the kind of processor that it was compiled on.
 

@@ -95,6 +95,42 @@ def test_a_training_in_jax_learns() -> None:
     assert accuracy > 0.9
 
 
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_keras_model_learns_on_either_backend(backend: str) -> None:
+    pytest.importorskip("keras")
+    pytest.importorskip(backend)
+    name = "keras_loss"
+    # a process of its own: Keras has one backend
+    done = shell(str(EXAMPLES / f"{name}.py"), KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = re.search(rf"{backend}: loss (.*) -> (.*), accuracy (.*)", done.stdout)
+    assert said is not None
+    first, last, accuracy = map(float, said.groups())
+    assert last < first / 3
+    assert accuracy > 0.93
+
+
+def test_a_keras_loss_is_the_mean_of_the_rows() -> None:
+    """Weights and reduction are Keras's, and the rows' losses those of the package."""
+    pytest.importorskip("keras")
+    pytest.importorskip("jax")
+    code = """
+import runpy
+import numpy as np
+import softmax_lab as sl
+loss = runpy.run_path("examples/keras_loss.py")["CrossEntropy"]
+z, y = np.array([[30.0, 0.0, 1.0], [0.5, 2.0, -1.0]], np.float32), np.array([0, 2])
+spec = sl.losses.focal(2.0)
+rows = sl.cross_entropy(z, y, spec, reduction="none")
+np.testing.assert_allclose(float(loss(spec)(y, z)), rows.mean(), rtol=1e-6)
+np.testing.assert_allclose(np.asarray(loss(spec, reduction=None)(y, z)), rows, rtol=1e-6)
+weighted = float(loss(spec)(y, z, sample_weight=np.array([1.0, 3.0], np.float32)))
+np.testing.assert_allclose(weighted, (rows * [1.0, 3.0]).sum() / 2, rtol=1e-6)
+"""
+    done = shell("-c", code, KERAS_BACKEND="jax", TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_a_vocabulary_on_two_processes_has_the_losses_of_one() -> None:
     pytest.importorskip("torch")
     expected = main_of("large_vocabulary")()
@@ -121,4 +157,4 @@ def test_the_list_names_programs_that_are_there() -> None:
         r"^\| `(\w+\.py)`", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert sorted(listed) == sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(listed) == 8
+    assert len(listed) == 9
