@@ -7,6 +7,7 @@ The file is a YAML list with one mapping a claim:
 - ``article``: its translation
 - ``verdict``: one of `VERDICTS`
 - ``statement``: the right statement, in MyST Markdown; shown on two pages, so without labels of its own
+- ``statement_zh``: the statement in Chinese, with the same formulas (optional)
 - ``chapter``: the page that treats it, without extension, as in ``book/03-propagation``
 - ``evidence``: the pytest node id of the test that proves it, or a list of several
 - ``cells``: where the claim is a row of a table, a list with one mapping a cell, each with ``cell`` (what it
@@ -30,6 +31,13 @@ VERDICTS: Mapping[str, str] = {
     "wrong": "false: the chapter shows a counterexample",
     "completed": "cut off in the article, and completed here",
 }
+#: the verdicts as the Chinese page has them
+VERDICTS_ZH: Mapping[str, str] = {
+    "holds": "成立",
+    "conditional": "有条件",
+    "wrong": "错误",
+    "completed": "补全",
+}
 #: what a verdict looks at; the page of the ledger says so
 RULE = (
     "Each claim is judged where the article stands: the logits are finite, the arithmetic is exact, and "
@@ -40,7 +48,7 @@ RULE = (
     "favourable verdict of its cells."
 )
 REQUIRED = frozenset({"id", "article", "verdict", "statement", "chapter", "evidence"})
-OPTIONAL = frozenset({"original", "cells"})
+OPTIONAL = frozenset({"original", "statement_zh", "cells"})
 CELL = frozenset({"cell", "verdict", "statement"})
 _ID = re.compile(r"\d+\.\d+")
 
@@ -65,6 +73,7 @@ class Claim:
     chapter: str
     evidence: tuple[str, ...]
     original: str = ""
+    statement_zh: str = ""
     cells: tuple[Cell, ...] = ()
 
     @property

@@ -2,6 +2,7 @@
 
 - ``{verdict} 3.1``: the verdict on one claim, the right statement and its evidence, in the claim's chapter
 - ``{ledger}``: every claim in a table, each linked to its verdict
+- ``{ledger-chinese}``: the same table in Chinese: the article's words, the verdict and the right statement
 - ``{ledger-counts}``: how many claims have each verdict, and the rule for verdicts
 
 Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
@@ -13,9 +14,9 @@ import re
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from claims import RULE, VERDICTS, Claim, count_verdicts, read_claims
+from claims import RULE, VERDICTS, VERDICTS_ZH, Claim, count_verdicts, read_claims
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SYMBOLS = {"holds": "✓", "conditional": "◐", "wrong": "✗", "completed": "+"}
 COLUMNS = {"Claim": 8, "The article says": 36, "Verdict": 16, "The right statement": 40}
+COLUMNS_ZH = {"编号": 8, "原文": 36, "判定": 16, "正确的说法": 40}
 
 
 @cache
@@ -52,7 +54,7 @@ def report_problems(app: Sphinx) -> None:
 
 
 class LedgerDirective(SphinxDirective):
-    """What the three directives share: the claims, and Markdown inside a node."""
+    """What the directives share: the claims, and Markdown inside a node."""
 
     def claims(self) -> dict[str, Claim]:
         """Return the claims; the page is read again when the file changes."""
@@ -122,18 +124,32 @@ class VerdictDirective(LedgerDirective):
 class LedgerTable(LedgerDirective):
     """``{ledger}``: the table of all claims, in the article's order."""
 
+    columns: ClassVar[dict[str, int]] = COLUMNS
+    classes: ClassVar[list[str]] = ["ledger-table"]
+
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         group = nodes.tgroup(
-            "", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS)
+            "",
+            *(nodes.colspec(colwidth=width) for width in self.columns.values()),
+            cols=len(self.columns),
         )
-        group += nodes.thead("", row(*([nodes.paragraph("", name)] for name in COLUMNS)))
+        group += nodes.thead("", row(*([nodes.paragraph("", name)] for name in self.columns)))
         group += nodes.tbody("", *(self.claim_row(claim) for claim in self.claims().values()))
-        return [nodes.table("", group, classes=["ledger-table"])]
+        return [nodes.table("", group, classes=self.classes)]
 
     def claim_row(self, claim: Claim) -> nodes.row:
-        """Return the row of ``claim``, its id linked to the verdict in the chapter."""
-        link = pending_xref(
+        """Return the row of ``claim``."""
+        return row(
+            [nodes.paragraph("", "", self.link(claim))],
+            [*self.markdown(claim.article), *self.original(claim)],
+            [nodes.paragraph("", "", badge(claim.verdict)), *self.cell_list(claim, statements=False)],
+            self.markdown(claim.statement),
+        )
+
+    def link(self, claim: Claim) -> pending_xref:
+        """Return the claim's id, linked to the verdict in the chapter."""
+        return pending_xref(
             "",
             nodes.inline("", claim.id),
             refdomain="std",
@@ -142,12 +158,6 @@ class LedgerTable(LedgerDirective):
             refexplicit=True,
             refwarn=True,
             refdoc=self.env.docname,
-        )
-        return row(
-            [nodes.paragraph("", "", link)],
-            [*self.markdown(claim.article), *self.original(claim)],
-            [nodes.paragraph("", "", badge(claim.verdict)), *self.cell_list(claim, statements=False)],
-            self.markdown(claim.statement),
         )
 
     def original(self, claim: Claim) -> list[nodes.Node]:
@@ -162,6 +172,25 @@ class LedgerTable(LedgerDirective):
             for text in ('<div class="ledger-original" lang="zh">', "</div>")
         )
         return [opening, *self.markdown(claim.original), closing]
+
+
+class LedgerChinese(LedgerTable):
+    """``{ledger-chinese}``: the table in the article's language."""
+
+    columns: ClassVar[dict[str, int]] = COLUMNS_ZH
+    # docutils makes an attribute of a class that begins with "language-"
+    classes: ClassVar[list[str]] = ["ledger-table", "ledger-chinese", "language-zh"]
+
+    def claim_row(self, claim: Claim) -> nodes.row:
+        """Return the row of ``claim``."""
+        if not claim.statement_zh:
+            self.warn(f"claim {claim.id} has no statement in Chinese")
+        return row(
+            [nodes.paragraph("", "", self.link(claim))],
+            self.markdown(claim.original),
+            [nodes.paragraph("", "", badge(claim.verdict, VERDICTS_ZH[claim.verdict]))],
+            self.markdown(claim.statement_zh),
+        )
 
 
 class LedgerCounts(LedgerDirective):
@@ -186,9 +215,10 @@ class LedgerCounts(LedgerDirective):
         ]
 
 
-def badge(verdict: str) -> nodes.inline:
-    """Return the verdict as a word with a symbol: colour is never the only sign."""
-    return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["ledger-badge", f"ledger-{verdict}"])
+def badge(verdict: str, word: str = "") -> nodes.inline:
+    """Return the verdict as a word, its own or another, with a symbol: colour is never the only sign."""
+    text = f"{SYMBOLS[verdict]} {word or verdict}"
+    return nodes.inline("", text, classes=["ledger-badge", f"ledger-{verdict}"])
 
 
 def evidence(claim: Claim) -> nodes.paragraph:
@@ -218,6 +248,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("ledger_file", "claims.yml", "env")
     app.add_directive("verdict", VerdictDirective)
     app.add_directive("ledger", LedgerTable)
+    app.add_directive("ledger-chinese", LedgerChinese)
     app.add_directive("ledger-counts", LedgerCounts)
     app.connect("builder-inited", report_problems)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

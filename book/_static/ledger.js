@@ -1,6 +1,6 @@
 // A bar above the ledger: a box for each verdict, and a field for words. Without scripts the whole table is there.
 document.addEventListener("DOMContentLoaded", () => {
-  const table = document.querySelector("table.ledger-table");
+  const table = document.querySelector("table.ledger-table:not(.ledger-chinese)");
   if (!table) return;
   const rows = [...table.tBodies[0].rows].map((row) => ({
     row,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import nbformat
 import pytest
-from claims import Claim, count_verdicts, read_claims
+from claims import VERDICTS, VERDICTS_ZH, Claim, count_verdicts, read_claims
 
 from tools.build_book import read_toc
 
@@ -146,3 +147,29 @@ def test_row_problem_is_found(tmp_path: Path, text: str, words: str) -> None:
 
 def test_missing_ledger_is_a_problem(tmp_path: Path) -> None:
     assert read_claims(tmp_path / "claims.yml") == ({}, ["claims.yml does not exist"])
+
+
+# ---- in Chinese ----
+
+
+def formulas(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\$[^$]+\$", text))
+
+
+def numbers(text: str) -> Counter[str]:
+    """Return the numbers outside of formulas and of names."""
+    return Counter(re.findall(r"\d+(?:[.,/]\d+)*", re.sub(r"\$[^$]+\$|`[^`]+`", "", text)))
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_the_statement_in_chinese_has_the_same_formulas_and_numbers(claim: Claim) -> None:
+    assert re.search(r"[\u4e00-\u9fff]", claim.statement_zh)
+    assert formulas(claim.statement_zh) == formulas(claim.statement)
+    cells = " ".join(f"{cell.cell}: {cell.statement}" for cell in claim.cells)
+    assert numbers(claim.statement_zh) == numbers(f"{claim.statement} {cells}")
+    named = set(re.findall(r"`[^`]+`", claim.statement + cells))
+    assert set(re.findall(r"`[^`]+`", claim.statement_zh)) == named
+
+
+def test_every_verdict_has_a_word_in_chinese() -> None:
+    assert VERDICTS_ZH.keys() == VERDICTS.keys()

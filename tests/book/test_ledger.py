@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import textwrap
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def test_cells_have_badges_of_their_own(tmp_path: Path) -> None:
     assert table.count("ledger-cells") == 1
     assert "Second" in table
     assert "not <em>so</em>." not in table
+
+
+def test_the_chinese_table_has_the_original_the_verdict_and_the_statement(tmp_path: Path) -> None:
+    stated = 'statement: "It is $c$."'
+    claims = CLAIMS.replace(stated, f'{stated}\n  statement_zh: "其实是 $c$。"')
+    pages, warnings = build(tmp_path, claims, zh="# 勘误\n```{ledger-chinese}\n```\n")
+    (table,) = re.findall(r"<table[^>]*>", pages["zh"])
+    assert 'lang="zh"' in table
+    assert "ledger-chinese" in table
+    for shown in ("原文", "✗ 错误", "✓ 成立", "其实是", 'href="one.html#claim-1-2"'):
+        assert shown in pages["zh"]
+    assert "claim 1.1 has no statement in Chinese" in warnings
+    assert "claim 1.2 has no" not in warnings
 
 
 def test_counts_are_by_verdict(tmp_path: Path) -> None:
