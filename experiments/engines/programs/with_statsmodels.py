@@ -10,8 +10,9 @@ def softmax(z, axis):
         raise NotImplementedError("one class, or a model of such a size")
     classes = np.arange(z.shape[1])
     model = MNLogit(classes, np.ones((len(classes), 1)))
-    # each row is a covariate of its own: its coefficients are its linear predictors
-    return model.predict((z[:, 1:] - z[:, :1]), exog=np.eye(len(z)))
+    # row by row, its linear predictors as the coefficients of a constant: in a product of matrices a row's NaN
+    # would be another's
+    return np.concatenate([model.predict((row[1:] - row[0])[None], exog=np.ones((1, 1))) for row in z])
 
 
 serve("statsmodels", {"softmax": softmax}, dtypes=("float64",))
