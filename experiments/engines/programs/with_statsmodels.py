@@ -10,8 +10,7 @@ def softmax(z, axis):
         raise NotImplementedError("one class, or a model of such a size")
     classes = np.arange(z.shape[1])
     model = MNLogit(classes, np.ones((len(classes), 1)))
-    # row by row, its linear predictors as the coefficients of a constant: in a product of matrices a row's NaN
-    # would be another's
+    # a row's linear predictors are the coefficients of a constant; rows together would share their NaN
     return np.concatenate([model.predict((row[1:] - row[0])[None], exog=np.ones((1, 1))) for row in z])
 
 
