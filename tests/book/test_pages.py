@@ -316,7 +316,7 @@ def test_the_ledger_is_filtered_and_printed_whole(open_page: Any) -> None:
     without = visible.count()
     assert 0 < without < total
     assert page.locator("form.ledger-filter [role=status]").inner_text() == f"{without} of {total} claims"
-    assert page.locator("table.ledger-table tbody tr:visible .ledger-holds").count() == 0
+    assert page.locator("table.ledger-table tbody tr:visible td > p > .ledger-holds").count() == 0
     page.locator("form.ledger-filter input[type=search]").fill("temperature")
     assert 0 < visible.count() < without
     page.emulate_media(media="print")
