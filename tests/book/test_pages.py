@@ -122,10 +122,10 @@ MARKED_WRONG = """() => {
     }
     return wrong;
 }"""
-#: words and numbers in tables that begin in one line and end in another
+#: words and numbers in tables that begin in one line and end in another; a name may break at its hyphen
 BROKEN = r"""() => {
     const broken = [], range = document.createRange();
-    const one = /[-+]?\d[\d.,]*(e[-+]?\d+)?|[\p{Script=Latin}\p{N}]+/giu;
+    const one = /((?<!\p{L})[-+])?\d[\d.,]*(e[-+]?\d+)?|[\p{Script=Latin}\p{N}]+/giu;
     for (const cell of document.querySelectorAll('article :is(td, th)')) {
         const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
         for (let text; (text = texts.nextNode());) {
