@@ -19,6 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from experiments.curves import interval
+
 __all__ = ["CHANCE", "Difference", "difference", "differences", "holm"]
 
 CHANCE = 0.05  # of calling anything clear where nothing is
@@ -95,7 +97,7 @@ def difference(values: ArrayLike, *, together: int = 1, level: float = 0.95) -> 
     error = float(d.std(ddof=1)) / n**0.5
     if error <= 1e-12 * max(abs(mean), 1.0):  # no spread but that of rounding
         return Difference(mean, mean, mean, float(abs(mean) <= 1e-12), n)
-    half = error * float(stats.t.ppf(1 - (1 - level) / together / 2, n - 1))
+    _, half = interval(d, 1 - (1 - level) / together)
     return Difference(mean, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, n - 1)), n)
 
 
