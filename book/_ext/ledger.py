@@ -3,6 +3,7 @@
 - ``{verdict} 3.1``: the verdict on one claim, the right statement and its evidence, in the claim's chapter
 - ``{ledger}``: every claim in a table, each linked to its verdict
 - ``{ledger-chinese}``: the same table in Chinese: the article's words, the verdict and the right statement
+- ``{ledger-summary}``: the same counts in one sentence
 - ``{ledger-counts}``: how many claims have each verdict, and the rule for verdicts
 
 Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
@@ -27,6 +28,12 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 SYMBOLS = {"holds": "✓", "conditional": "◐", "wrong": "✗", "completed": "+"}
+SUMMARY = {
+    "holds": "hold",
+    "conditional": "need a condition",
+    "wrong": "wrong",
+    "completed": "cut off",
+}
 COLUMNS = {"Claim": 8, "The article says": 36, "Verdict": 16, "The right statement": 40}
 COLUMNS_ZH = {"编号": 8, "原文": 36, "判定": 16, "正确的说法": 40}
 
@@ -215,6 +222,18 @@ class LedgerCounts(LedgerDirective):
         ]
 
 
+class LedgerSummary(LedgerDirective):
+    """``{ledger-summary}``: one sentence, for the book's first screen."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sentence, with a badge for each verdict."""
+        claims = self.claims().values()
+        sentence = nodes.paragraph("", f"{len(claims)} claims:", classes=["ledger-summary"])
+        for verdict, count in count_verdicts(claims).items():
+            sentence += [nodes.Text(" "), badge(verdict, f"{count} {SUMMARY[verdict]}")]
+        return [sentence]
+
+
 def badge(verdict: str, word: str = "") -> nodes.inline:
     """Return the verdict as a word, its own or another, with a symbol: colour is never the only sign."""
     text = f"{SYMBOLS[verdict]} {word or verdict}"
@@ -250,5 +269,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("ledger", LedgerTable)
     app.add_directive("ledger-chinese", LedgerChinese)
     app.add_directive("ledger-counts", LedgerCounts)
+    app.add_directive("ledger-summary", LedgerSummary)
     app.connect("builder-inited", report_problems)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from experiments.modular_addition.losses import LOSSES
 
-from .networks import SEEDS, Digits, Recipe, digits, distilled, gaps, plain
+from .networks import SEEDS, Recipe, Rows, digits, distilled, gaps, plain
 from .store import Table
 
 __all__ = ["EPSILON", "OBJECTIVES", "SCALES", "TABLE", "TEMPERATURES", "gradient", "jobs", "pgd", "work"]
@@ -123,7 +123,7 @@ def true_sign(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def measure(
-    network: nn.Module, data: Digits, seed: int, *, epsilon: float = EPSILON, steps: int = STEPS
+    network: nn.Module, data: Rows, seed: int, *, epsilon: float = EPSILON, steps: int = STEPS
 ) -> Iterator[dict[str, Any]]:
     """Yield a row an objective: accuracy on the test rows before and after the attack, and its gradients.
 

@@ -1,20 +1,24 @@
-"""A network on scikit-learn's digits, and how it is trained: what attacks, scores and training share."""
+"""Small networks on scikit-learn's digits and on features of CIFAR-10, and how they are trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from experiments.digits import distillation
+from experiments.long_tail import features, problem
 
 __all__ = [
     "SEEDS",
-    "Digits",
     "Recipe",
+    "Rows",
+    "cifar10",
     "digits",
     "distilled",
     "fit",
@@ -26,10 +30,11 @@ __all__ = [
 
 SEEDS = (0, 1, 2)
 _TRAIN = 1197  # of 1,797 rows; the other 600 are the test set
+_CIFAR_TRAIN = 10_000  # of 50,000, so that a network trains in seconds; the test set is whole
 
 
-class Digits(NamedTuple):
-    """Images (N, 64) in [0, 1] and labels (N,) of the rows to train and to test on."""
+class Rows(NamedTuple):
+    """Images or their features (N, D) and labels (N,) of the rows to train and to test on."""
 
     images: Tensor
     labels: Tensor
@@ -51,20 +56,57 @@ class Recipe:
     batch: int = 64
 
 
-def digits(seed: int) -> Digits:
-    """Return the digits as the seed splits them, in float32."""
+def digits(seed: int) -> Rows:
+    """Return the digits (64 pixels in [0, 1]) as the seed splits them, in float32."""
     split = distillation.make_split(seed, _TRAIN, 0)
     parts = (split.train.images, split.train.labels, split.test.images, split.test.labels)
     images, labels, test_images, test_labels = map(torch.from_numpy, parts)
-    return Digits(images.float(), labels, test_images.float(), test_labels)
+    return Rows(images.float(), labels, test_images.float(), test_labels)
 
 
-def make_network(seed: int, hidden: int = 128) -> nn.Sequential:
-    """Return 64 -> hidden -> hidden -> 10 with ReLU, its start drawn by the seed."""
+def cifar10(seed: int, dataset: str, path: str) -> Rows:
+    """Return the features of Coates, Ng and Lee (2011) of CIFAR-10, in float32.
+
+    The seed draws 10,000 rows to train on, as many of each class. The test set is whole. A feature has a mean
+    of 0 and a variance of 1 over the rows to train on. ``dataset`` and ``path`` are those of
+    `experiments.long_tail.problem.load`.
+    """
+    whole = _cifar10_features(dataset, path)
+    random, classes = np.random.default_rng([seed, 31]), int(whole.labels.max()) + 1
+    drawn = np.concatenate(
+        [
+            random.permutation(np.flatnonzero(whole.labels.numpy() == c))[: _CIFAR_TRAIN // classes]
+            for c in range(classes)
+        ]
+    )
+    rows = torch.from_numpy(np.sort(drawn))
+    train = whole.images[rows]
+    mean, deviation = train.mean(0), train.std(0).clamp(min=1e-6)
+    return Rows(
+        (train - mean) / deviation,
+        whole.labels[rows],
+        (whole.test_images - mean) / deviation,
+        whole.test_labels,
+    )
+
+
+@cache
+def _cifar10_features(dataset: str, path: str) -> Rows:
+    """Return the features of all rows, which every seed draws from."""
+    source = problem.load(dataset, path)
+    if source.test_inputs is None or source.test_labels is None:
+        raise ValueError(f"the set must have a test set of its own; got {dataset}")
+    known, tested = features.kept_features(source.inputs, source.test_inputs)
+    train, test = (torch.from_numpy(np.array(part, np.float32)) for part in (known, tested))
+    return Rows(train, torch.from_numpy(source.labels), test, torch.from_numpy(source.test_labels))
+
+
+def make_network(seed: int, inputs: int = 64, hidden: int = 128) -> nn.Sequential:
+    """Return inputs -> hidden -> hidden -> 10 with ReLU, its start drawn by the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)
         )
 
 
@@ -100,7 +142,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     raise ValueError(f"the optimizer must be adam or sgd; got {recipe.optimizer}")
 
 
-def plain(data: Digits, recipe: Recipe, seed: int) -> nn.Sequential:
+def plain(data: Rows, recipe: Recipe, seed: int) -> nn.Sequential:
     """Return a network that was trained with torch's cross-entropy."""
     network = make_network(seed)
     for _ in fit(network, data.images, data.labels, nn.functional.cross_entropy, recipe, seed):
@@ -108,7 +150,7 @@ def plain(data: Digits, recipe: Recipe, seed: int) -> nn.Sequential:
     return network
 
 
-def distilled(data: Digits, recipe: Recipe, seed: int, temperature: float) -> nn.Sequential:
+def distilled(data: Rows, recipe: Recipe, seed: int, temperature: float) -> nn.Sequential:
     """Return a defensively distilled network: the teacher and the student train at T, and T is 1 in use.
 
     The student learns the teacher's probabilities at T. In use its logits are about T times as large as those

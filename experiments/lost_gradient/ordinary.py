@@ -1,4 +1,6 @@
-"""Ordinary training on digits, where the lost gradient need not matter, with the log of the loss beside it.
+"""Ordinary training, where the lost gradient need not matter, with the log of the loss beside it.
+
+The data are scikit-learn's digits, or features of CIFAR-10.
 
 Every rate of a fixed grid is trained and stored: nothing is chosen. Labels may be noisy: a share of the
 training rows gets a label drawn evenly from all ten.
@@ -17,14 +19,14 @@ import softmax_lab as sl
 import softmax_lab.torch as slt
 from experiments import calibration
 
-from .networks import SEEDS, Digits, Recipe, digits, fit, gaps, make_network, zero_share
+from .networks import Recipe, Rows, cifar10, digits, fit, gaps, make_network, zero_share
 from .store import Table
 
-__all__ = ["LABELS", "LOSSES", "RATES", "TABLE", "jobs", "measure", "noisy", "work"]
+__all__ = ["DATASETS", "LABELS", "LOSSES", "RATES", "SEEDS", "TABLE", "jobs", "measure", "noisy", "work"]
 
 TABLE = Table(
     "ordinary",
-    ("optimizer", "schedule", "noise", "epochs", "loss", "rate"),
+    ("dataset", "optimizer", "schedule", "noise", "epochs", "loss", "rate"),
     ("seed",),
     ("train_accuracy", "test_accuracy", "test_loss", "ece", "zero_share", "gap"),
 )
@@ -35,6 +37,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 LABELS = {"torch": "torch", "exact": "exact", "log": "log of the mean"}
 RATES = {"sgd": (0.03, 0.3), "adam": (1e-3,)}
+DATASETS = ("digits", "cifar10", "cifar10-jpeg")
+SEEDS = tuple(range(20))
 EPOCHS = 8
 
 
@@ -48,7 +52,7 @@ def noisy(labels: Tensor, share: float, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def measure(network: nn.Module, data: Digits, labels: Tensor) -> dict[str, float]:
+def measure(network: nn.Module, data: Rows, labels: Tensor) -> dict[str, float]:
     """Return accuracies, loss in nats and ECE on test rows, and how sure the training rows are.
 
     ``zero_share`` is that of the training rows whose target's gradient is 0 in torch's float32 loss,
@@ -70,10 +74,11 @@ def measure(network: nn.Module, data: Digits, labels: Tensor) -> dict[str, float
     }
 
 
-def jobs(epochs: int = EPOCHS) -> list[dict[str, Any]]:
-    """Return the jobs, each of all seeds."""
+def jobs(dataset: str = "digits", epochs: int = EPOCHS) -> list[dict[str, Any]]:
+    """Return the jobs of one of the `DATASETS`, each of all seeds."""
     return [
         {
+            "dataset": dataset,
             "optimizer": optimizer,
             "schedule": schedule,
             "noise": noise,
@@ -89,8 +94,10 @@ def jobs(epochs: int = EPOCHS) -> list[dict[str, Any]]:
     ]
 
 
-def work(job: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Iterator[dict[str, Any]]:
-    """Train a network a seed."""
+def work(
+    job: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS, path: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Train a network a seed. CIFAR-10 is read from ``path``."""
     recipe = Recipe(
         optimizer=job["optimizer"],
         rate=job["rate"],
@@ -98,8 +105,18 @@ def work(job: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Iterator[dic
         epochs=job["epochs"],
     )
     for seed in seeds:
-        data = digits(seed)
-        labels, network = noisy(data.labels, job["noise"], seed), make_network(seed)
+        data = _rows(job["dataset"], seed, path)
+        labels, network = noisy(data.labels, job["noise"], seed), make_network(seed, data.images.shape[1])
         for _ in fit(network, data.images, labels, LOSSES[job["loss"]], recipe, seed):
             pass
         yield {"seed": seed, **measure(network, data, labels)}
+
+
+def _rows(dataset: str, seed: int, path: str | None) -> Rows:
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset must be one of {', '.join(DATASETS)}; got {dataset!r}")
+    if dataset == "digits":
+        return digits(seed)
+    if path is None:
+        raise ValueError(f"{dataset} is read from a file or a folder: say where, with --data PATH")
+    return cifar10(seed, dataset, path)

@@ -152,6 +152,14 @@ def test_the_chinese_table_has_the_original_the_verdict_and_the_statement(tmp_pa
     assert "claim 1.2 has no" not in warnings
 
 
+def test_the_summary_is_one_sentence_with_every_verdict(tmp_path: Path) -> None:
+    pages, warnings = build(tmp_path, short="# Short\n```{ledger-summary}\n```\n")
+    (sentence,) = re.findall(r'<p class="ledger-summary">.*?</p>', pages["short"], re.DOTALL)
+    text = " ".join(re.sub("<[^>]*>", "", sentence).split())
+    assert text == "2 claims: ✓ 1 hold ◐ 0 need a condition ✗ 1 wrong + 0 cut off"
+    assert "ledger" not in warnings
+
+
 def test_counts_are_by_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
     assert "Claims checked: 2." in pages["index"]

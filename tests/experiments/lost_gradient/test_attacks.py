@@ -9,17 +9,17 @@ import torch
 
 from experiments.lost_gradient import attacks, networks
 from experiments.lost_gradient.attacks import OBJECTIVES, Scaled
-from experiments.lost_gradient.networks import Digits, Recipe
+from experiments.lost_gradient.networks import Recipe, Rows
 
 
 @pytest.fixture(scope="module")
-def data() -> Digits:
+def data() -> Rows:
     found = networks.digits(0)
     return found._replace(test_images=found.test_images[:60], test_labels=found.test_labels[:60])
 
 
 @pytest.fixture(scope="module")
-def network(data: Digits) -> torch.nn.Sequential:
+def network(data: Rows) -> torch.nn.Sequential:
     return networks.plain(data, Recipe(epochs=8), 0)
 
 
@@ -38,7 +38,7 @@ def test_objectives_by_their_formulas() -> None:
         assert float(OBJECTIVES["dlr"](z, y)[i]) == pytest.approx(gap / (ranked[0] - ranked[2]), rel=1e-4)
 
 
-def test_an_attack_stays_near_and_raises_its_objective(data: Digits, network: torch.nn.Sequential) -> None:
+def test_an_attack_stays_near_and_raises_its_objective(data: Rows, network: torch.nn.Sequential) -> None:
     images, labels = data.test_images, data.test_labels
     for objective in OBJECTIVES.values():
         found = attacks.pgd(network, objective, images, labels, epsilon=0.1, steps=5)
@@ -54,7 +54,7 @@ def test_an_attack_stays_near_and_raises_its_objective(data: Digits, network: to
     torch.testing.assert_close(still, images)
 
 
-def test_large_logits_lose_torchs_signs_and_not_the_logs(data: Digits, network: torch.nn.Sequential) -> None:
+def test_large_logits_lose_torchs_signs_and_not_the_logs(data: Rows, network: torch.nn.Sequential) -> None:
     found = {}
     for factor in (1.0, 64.0):
         for row in attacks.measure(Scaled(network, factor), data, 0, steps=5):
@@ -69,7 +69,7 @@ def test_large_logits_lose_torchs_signs_and_not_the_logs(data: Digits, network: 
         assert found[name, 64.0]["robust"] == pytest.approx(found[name, 1.0]["robust"], abs=0.05)
 
 
-def test_a_job_attacks_each_factor(monkeypatch: pytest.MonkeyPatch, data: Digits) -> None:
+def test_a_job_attacks_each_factor(monkeypatch: pytest.MonkeyPatch, data: Rows) -> None:
     monkeypatch.setattr(attacks, "digits", lambda seed: data)
     recipe = replace(Recipe(), epochs=1)
     for name, factors in (("scaled", attacks.SCALES), ("distilled", attacks.TEMPERATURES)):

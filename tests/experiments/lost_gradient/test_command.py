@@ -35,6 +35,13 @@ def test_what_a_limit_leaves_is_counted(tmp_path: Path, capsys: pytest.CaptureFi
         lost_gradient.main(["--part", "no_such_part"])
 
 
+def test_a_set_is_chosen_for_ordinary_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--data PATH"):
+        lost_gradient.main(["--part", "ordinary", "--dataset", "cifar10", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        lost_gradient.main(["--dataset", "mnist"])
+
+
 def test_jobs_differ_in_what_identifies_them() -> None:
     for part in PARTS.values():
         named = [part.table.identity(job) for job in part.jobs()]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from experiments.long_tail import features, problem
 from experiments.lost_gradient import networks
 from experiments.lost_gradient.networks import Recipe
 
@@ -18,6 +22,44 @@ def test_digits_are_split_by_the_seed() -> None:
     assert data.images.dtype == torch.float32
     assert float(data.images.max()) == 1.0
     assert not torch.equal(data.labels, networks.digits(1).labels)
+
+
+@pytest.fixture
+def small_cifar(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A set of 400 rows whose "features" are two numbers of each image, of which 100 rows are drawn."""
+    labels = np.arange(400) % 10
+    images = np.stack([labels, np.arange(400)], axis=1)
+    source = problem._Source(images, labels, images[:50], labels[:50])
+    monkeypatch.setattr(problem, "load", lambda *_: source)
+    monkeypatch.setattr(features, "kept_features", lambda *both: both)
+    monkeypatch.setattr(networks, "_CIFAR_TRAIN", 100)
+    networks._cifar10_features.cache_clear()
+    yield
+    networks._cifar10_features.cache_clear()
+
+
+@pytest.mark.usefixtures("small_cifar")
+def test_rows_of_cifar_are_drawn_by_the_seed() -> None:
+    data = networks.cifar10(0, "cifar10", "somewhere")
+    assert [tuple(part.shape) for part in data] == [(100, 2), (100,), (50, 2), (50,)]
+    assert torch.bincount(data.labels).tolist() == 10 * [10]
+    assert data.images.dtype == torch.float32
+    assert torch.allclose(data.images.mean(0), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(data.images.std(0), torch.ones(2))
+    # a feature goes with its label, and the rows to test on are scaled by the rows to train on
+    whole = torch.cat((data.images, data.test_images)), torch.cat((data.labels, data.test_labels))
+    for c in range(10):
+        assert len(whole[0][whole[1] == c, 0].unique()) == 1
+    assert torch.equal(networks.cifar10(0, "cifar10", "somewhere").images, data.images)
+    assert not torch.equal(networks.cifar10(1, "cifar10", "somewhere").images, data.images)
+
+
+def test_a_set_without_test_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.zeros((10, 2)), np.arange(10)
+    monkeypatch.setattr(problem, "load", lambda *_: problem._Source(*rows, None, None))
+    networks._cifar10_features.cache_clear()
+    with pytest.raises(ValueError, match="test set of its own; got cifar10"):
+        networks.cifar10(0, "cifar10", "somewhere")
 
 
 def test_runs_repeat_and_learn() -> None:

@@ -10,6 +10,8 @@ import torch
 import softmax_lab as sl
 from experiments.lost_gradient import networks, ordinary
 
+SGD = {"optimizer": "sgd", "schedule": "decaying", "rate": 0.03}
+
 
 def test_a_share_of_the_labels_is_drawn_anew() -> None:
     labels = torch.arange(1000) % 10
@@ -45,10 +47,28 @@ def test_a_network_that_has_diverged_has_no_loss() -> None:
 
 @pytest.mark.parametrize("loss", ordinary.LOSSES)
 def test_every_loss_trains(loss: str) -> None:
-    job = {"optimizer": "sgd", "schedule": "decaying", "noise": 0.0, "epochs": 4, "loss": loss, "rate": 0.03}
+    job = {"dataset": "digits", "noise": 0.0, "epochs": 4, "loss": loss, **SGD}
     (row,) = ordinary.work(job, seeds=(0,))
     assert row["test_accuracy"] > 0.4  # where guessing has 0.1
     assert row["seed"] == 0
+
+
+def test_a_set_is_read_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = networks.digits(0), []
+
+    def half_of_the_digits(seed: int, dataset: str, path: str) -> networks.Rows:
+        asked.append((seed, dataset, path))
+        return whole._replace(images=whole.images[:, 32:], test_images=whole.test_images[:, 32:])
+
+    monkeypatch.setattr(ordinary, "cifar10", half_of_the_digits)
+    job = {"dataset": "cifar10", "noise": 0.0, "epochs": 4, "loss": "exact", **SGD}
+    (row,) = ordinary.work(job, seeds=(3,), path="somewhere")
+    assert asked == [(3, "cifar10", "somewhere")]
+    assert row["test_accuracy"] > 0.3
+    with pytest.raises(ValueError, match="cifar10 is read from a file or a folder"):
+        next(iter(ordinary.work(job)))
+    with pytest.raises(ValueError, match="dataset must be one of digits, cifar10, cifar10-jpeg; got 'mnist'"):
+        next(iter(ordinary.work(job | {"dataset": "mnist"})))
 
 
 def test_losses_are_those_of_the_formulas() -> None:
