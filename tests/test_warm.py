@@ -101,7 +101,7 @@ print(json.dumps([first, second, before, report()]))
     return cache, said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_warm_common_calls_compile_nothing(warmed: tuple[Path, Any]) -> None:
     first, second, before, after = warmed[1]
     loops = sum(before["signatures"].values())
@@ -110,7 +110,7 @@ def test_after_warm_common_calls_compile_nothing(warmed: tuple[Path, Any]) -> No
     assert before["compiled"] == loops > len(EXPECTED)  # the gradient of a later pass beside the rest
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_common_calls_need_these_loops_and_no_others(warmed: tuple[Path, Any]) -> None:
     report = _fresh("common()\nprint(json.dumps(report()))\n", warmed[0])
     assert report["signatures"] == EXPECTED
@@ -118,7 +118,7 @@ def test_common_calls_need_these_loops_and_no_others(warmed: tuple[Path, Any]) -
     assert report["read"] == sum(EXPECTED.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_call_outside_of_them_is_counted(warmed: tuple[Path, Any]) -> None:
     report = _fresh("sl.logsumexp(np.zeros((2, 3)))\nprint(json.dumps(report()))\n", warmed[0])
     assert report["signatures"] == {"short_rows.logsumexp": 1}

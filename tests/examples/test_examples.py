@@ -131,6 +131,7 @@ np.testing.assert_allclose(weighted, (rows * [1.0, 3.0]).sum() / 2, rtol=1e-6)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.long
 def test_a_vocabulary_on_two_processes_has_the_losses_of_one() -> None:
     pytest.importorskip("torch")
     expected = main_of("large_vocabulary")()

@@ -123,6 +123,7 @@ for name, loss in losses.items():
 """
 
 
+@pytest.mark.long
 def test_rows_are_sharded_over_devices() -> None:
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     import os

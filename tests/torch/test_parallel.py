@@ -55,7 +55,7 @@ def test_every_case_on_one_to_four_ranks(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_rank_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
     done, found = launch(tmp_path, 2, "--lost")
     assert found == {0: {"late": "", "dead": ""}}, done.stderr[-5000:]

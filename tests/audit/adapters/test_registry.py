@@ -214,7 +214,7 @@ assert not {"torch", "tensorflow", "jax"} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("names", [["torch"], ["tf.function"], ["jax"], ["jax", "tensorflow"]], ids="-".join)
 def test_nothing_is_printed(names: list[str]) -> None:
     for name in names:

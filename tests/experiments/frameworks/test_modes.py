@@ -36,7 +36,7 @@ def test_torch_modes_leave_the_threads_alone() -> None:
     assert modes["graph of cross_entropy"].startswith("NllLossBackward")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
 def test_tensorflow_in_a_fresh_process() -> None:
     assert frameworks.tensorflow_nan_row(onednn=False) == "nan nan nan nan"

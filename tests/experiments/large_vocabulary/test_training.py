@@ -9,7 +9,7 @@ from experiments import large_vocabulary as lv
 TINY = lv.Setting(vocabulary=101, width=8, rows=16, steps=4, dtype="float64", chunk_bytes=8 * 51 * 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_like_one() -> None:
     one, two = lv.train(TINY), lv.run(TINY, 2, threads=2)
     assert [record.step for record in two] == list(range(TINY.steps))

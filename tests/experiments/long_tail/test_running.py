@@ -47,7 +47,7 @@ def test_runs_are_done_once_and_their_rows_say_how(table: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("where", ["processes", "cluster"])
+@pytest.mark.parametrize("where", ["processes", pytest.param("cluster", marks=pytest.mark.long)])
 def test_processes_and_a_cluster_give_what_one_process_gives(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +71,7 @@ def test_processes_and_a_cluster_give_what_one_process_gives(
     assert numbers(many) == numbers(alone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_loses_nothing_and_repeats_nothing(table: Path) -> None:
     rhos, seeds = [1.0, 2.0, 10.0, 50.0], list(range(8))  # a stack for each rho
     # without Numba: its loops would take longer to load than the runs take

@@ -105,6 +105,7 @@ def test_combine_log_of_parts_without_weight_or_loss() -> None:
         combine([1.0], [-1.0])
 
 
+@pytest.mark.long
 def test_processes_are_the_joined_batch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torch.modules.log_ranks"]
     processes = [

@@ -205,7 +205,7 @@ def test_representation() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torch.modules.balance_ranks", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

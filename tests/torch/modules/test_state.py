@@ -408,7 +408,7 @@ def _send(module: nn.Module, queue: Any) -> None:
     queue.put({name: value.numpy() for name, value in module.state_dict().items()})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_state_goes_to_another_process() -> None:
     module = LOSSES["balanced, gathered"][0]()
     context = multiprocessing.get_context("spawn")
