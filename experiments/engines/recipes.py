@@ -93,7 +93,7 @@ ENGINES: dict[str, Engine] = {
     "tract": Engine("with_tract.py", ("tract==0.23.9", *_ONNX), _BOTH_AXES),
     "tvm": Engine("with_tvm.py", ("apache-tvm==0.27.0.post1", _NUMPY), _BOTH_AXES),
     "scikit-learn": Engine("with_sklearn.py", ("scikit-learn==1.9.1", _NUMPY), {"": ()} | _modes("loss")),
-    "autograd": Engine("with_autograd.py", ("autograd==1.9.1", _NUMPY), _BOTH_AXES),
+    "autograd": Engine("with_autograd.py", ("autograd==1.9.1", "scipy==1.17.1", _NUMPY), _BOTH_AXES),
     "statsmodels": Engine("with_statsmodels.py", ("statsmodels==0.15.0", _NUMPY)),
     "xgboost": Engine("with_xgboost.py", ("xgboost==3.2.0", "scipy==1.17.1", _NUMPY), alone=True),
     "lightgbm": Engine("with_lightgbm.py", ("lightgbm==4.7.0", _NUMPY)),

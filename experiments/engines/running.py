@@ -18,7 +18,8 @@ from .recipes import ENGINES, Engine
 __all__ = ["run_engines"]
 
 LIMIT_ULP = 4.0
-_TIMEOUT = 120.0  # some compile for each shape
+_TIMEOUT = 600.0  # some compile for each shape, and a machine that does other work is no hang
+_STARTS = 13  # a case that crashes an engine may do so in each function and type, and hides no other
 
 
 def run_engines(
@@ -72,7 +73,7 @@ def _audited(name: str, engine: Engine, variant: str, own: Path, path: Path) -> 
     since = time.perf_counter()
     label = f"{name}, {variant}" if variant else name
     arguments = environments.command(engine, own, engine.variants[variant])
-    with Command(arguments, timeout=_TIMEOUT) as program:
+    with Command(arguments, timeout=_TIMEOUT, starts=_STARTS) as program:
         found = list(_findings(program))
     if all(finding.wrong for *_, finding in found):
         return f"{label}: answers nothing: {found[0][-1].problem if found else 'it offers nothing'}", False

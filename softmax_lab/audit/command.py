@@ -19,14 +19,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import FLOAT_DTYPES, number
+from .._checks import FLOAT_DTYPES, number, whole
 from . import protocol
 from .subject import PLAIN, BrokenError
 
 __all__ = ["Command"]
 
 _LONGEST = 256 * 2**20  # bytes of an answer's line: a million float64 have a tenth of it
-_STARTS = 3  # the first, and two after a crash or a hang
 _KEPT = 200  # lines of standard error
 _GRACE = 2.0  # seconds to end by itself, once asked to
 
@@ -36,7 +35,7 @@ class Command:
 
     It is started once, and reads and writes a JSON object a line; the page on the protocol describes them.
     Whatever it does instead of answering (it crashes, hangs, writes something else, or nothing) is a finding
-    in words. After a crash or a hang it is started again for the next case, twice at most.
+    in words. After a crash or a hang it is started again for the next case, by default twice at most.
 
     .. versionadded:: 0.2
 
@@ -46,6 +45,8 @@ class Command:
         The program and its arguments. A text is split as a shell would split it; no shell runs.
     timeout : float
         Seconds that an answer may take, and the start.
+    starts : int
+        How often it is started at most: once, and again after each crash or hang.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class Command:
     Raises
     ------
     ValueError
-        Where there is no such program.
+        Where there is no such program, or on an option out of its range.
 
     Examples
     --------
@@ -88,12 +89,12 @@ class Command:
     range error
     """
 
-    def __init__(self, arguments: Sequence[str] | str, *, timeout: float = 60.0) -> None:
+    def __init__(self, arguments: Sequence[str] | str, *, timeout: float = 60.0, starts: int = 3) -> None:
         parts = _split(arguments)
         self._arguments = parts
         self.timeout = number("timeout", timeout, low=0.0, open_low=True)
         self._lock = threading.Lock()
-        self._left = _STARTS
+        self._starts = self._left = whole("starts", starts, low=1)
         self._program: _Program | None = None
         self._stderr = ""
         self._why_not = ""
@@ -123,7 +124,9 @@ class Command:
         """Return the program, started where it does not run."""
         if self._program is None:
             if self._left == 0:
-                raise BrokenError(f"not asked any more: the program crashed or hung {_STARTS} times before")
+                raise BrokenError(
+                    f"not asked any more: the program crashed or hung {self._starts} times before"
+                )
             self._left -= 1
             self._program = _Program(self._arguments)
             self._program.introduction = protocol.introduction(self._told(self._program, protocol.HELLO))

@@ -58,9 +58,8 @@ def built(name: str, folder: Path) -> str:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_programs_of_the_book_pass_the_cases_that_are_not_about_digits(name: str, tmp_path: Path) -> None:
     # a shell reads a line byte by byte
-    long = (
-        {"a million classes", "a hundred thousand classes", "wide batch"} if name.endswith(".sh") else set()
-    )
+    many = {"a million classes", "a hundred thousand classes", "long rows repeatable", "wide batch"}
+    long = many if name.endswith(".sh") else set()
     with Command(built(name, tmp_path), timeout=HANG) as program:
         assert program.name == name
         assert len(program.dtypes) == 1
@@ -186,6 +185,20 @@ def test_a_program_that_never_answers_is_started_three_times_and_no_more(
     assert len(frame) > 40
     assert log.read_text().count("started") == 3
     assert frame.problem.str.contains("not asked any more: the program crashed or hung 3 times").sum() > 30
+
+
+def test_a_program_is_started_as_often_as_it_may_be() -> None:
+    """A case that crashes it in each function and type hides no other."""
+    act = "sys.exit(1) if len(asked['logits'][0]) == 1 else say({'result': asked['logits']})"
+    with Command([sys.executable, "-c", FRAME.format(act=act)], timeout=HANG, starts=5) as program:
+        for _ in range(4):
+            crash, other = (CASE[name].run(program, "softmax", "float32") for name in ("one class", "tied"))
+            assert crash is not None
+            assert other is not None
+            assert "ended with status 1" in crash.problem
+            assert "probabilities sum to" in other.problem
+    with pytest.raises(ValueError, match="starts must be >= 1; got 0"):
+        Command([sys.executable], starts=0)
 
 
 def test_a_program_that_crashes_once_answers_the_next_case(strange: Strange) -> None:
