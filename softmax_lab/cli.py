@@ -39,8 +39,9 @@ _EPILOG = """an implementation of your own is an object (a module, a class, a na
   cross_entropy_grad(z, y)       its gradient to the logits, (N, K)
   log_cross_entropy(z, y)        the logarithm of each row's loss, (N,)
   log_cross_entropy_grad(z, y)   its gradient to the logits, (N, K)
-or a bare function of one of these names. The keywords where, label_smoothing and class_weight, where a
-function names them, bring further cases; what raises NotImplementedError is left out.
+or a bare function of one of these names. The keywords where, label_smoothing, class_weight, axis (of a
+softmax, for arrays of two and three axes) and upstream (of a gradient, a factor a row), where a function
+names them, bring further cases; what raises NotImplementedError is left out.
 
 exit status: 0 nothing fails, 1 something does, 2 the command could not be carried out, 130 interrupted.
 What is over the limit or wrong fails; with --fail-on wrong only what is wrong: NaN, an infinity, 0, 1 or a

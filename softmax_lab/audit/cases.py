@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,20 @@ from numpy.typing import NDArray
 
 from .._ulp import float_format
 
-__all__ = ["FAR", "GOOD", "HARD_ROWS", "LONG_ROW", "SURE", "TILE", "TILES", "RowCase", "labelled"]
+__all__ = [
+    "FAINT",
+    "FAINT_SCALE",
+    "FAR",
+    "GOOD",
+    "HARD_ROWS",
+    "LONG_ROW",
+    "SURE",
+    "TILE",
+    "TILES",
+    "WIDTHS",
+    "RowCase",
+    "labelled",
+]
 
 Rows = NDArray[Any]
 
@@ -102,6 +116,24 @@ def _far(dtype: np.dtype[Any]) -> NDArray[np.float64]:
     """Gaps beyond the smallest number of any type, float64's included, and within float16's largest."""
     rows = np.tile(np.concatenate([[0.0], -np.arange(WIDTH - 1) / 2]), (4, 1))
     rows[:, 0] = [800.0, 1e3, 1e4, 3e4]
+    return rows
+
+
+def _faint(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Six classes have from a half to a sixteenth of the smallest normal number, and class 0 is unlikely."""
+    gap = -np.log(float_format(dtype).smallest)
+    below = np.log(2.0) * np.array([1.2, 1.7, 2.3, 2.9, 3.4, 3.8])
+    rows = np.zeros((3, 8))
+    rows[:, 2:] = -(gap + below)
+    rows[:, 1] = [1.0, 2.0, 3.0]
+    rows[:, 2:] += np.log(np.exp(rows[:, :2]).sum(axis=1, keepdims=True))
+    return rows
+
+
+def _of_width(width: int, dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Two rows of quarters: the last class is the likeliest of one, and impossible in the other."""
+    rows = np.rint(np.random.default_rng(7).normal(0.0, 6.0, (2, width))) / 4
+    rows[0, -1], rows[1, -1] = rows[0].max() + 1, -np.inf
     return rows
 
 
@@ -208,6 +240,22 @@ GOOD = RowCase(
     "good rows",
     "quarters: their shift is exact, so any implementation gets them right alone",
     lambda _: np.rint(_normal(6, (4, WIDTH), 6.0)) / 4,
+)
+
+#: gradients that float16 has no digits for until they are scaled by this; the label is class 0
+FAINT = RowCase(
+    "loss scale",
+    "a loss is scaled to save gradients too small for float16: they are rounded after the scale",
+    _faint,
+)
+FAINT_SCALE = 1024.0
+
+#: widths beside those of vector registers
+WIDTHS: tuple[RowCase, ...] = tuple(
+    RowCase(
+        f"{width} classes", "the last class is outside the vectors, or fills one", partial(_of_width, width)
+    )
+    for width in (7, 8, 9, 31, 33)
 )
 
 

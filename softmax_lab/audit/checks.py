@@ -17,10 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._extras import bfloat16
-from .._twofloat import two_sum
+from .._twofloat import two_product, two_sum
 from .._ulp import float_format, spacing, ulp_distance
 from ..spec import LossSpec
-from .cases import FAR, GOOD, HARD_ROWS, SURE, TILE, TILES, RowCase, labelled
+from .cases import (
+    FAINT,
+    FAINT_SCALE,
+    FAR,
+    GOOD,
+    HARD_ROWS,
+    SURE,
+    TILE,
+    TILES,
+    WIDTHS,
+    RowCase,
+    labelled,
+)
 from .subject import LOG_LOSSES, PLAIN, BrokenError, NotOfferedError, RaisedError, Subject
 from .values import Exact, exact_values
 from .verdict import Evidence, diagnose, told_apart
@@ -30,6 +42,8 @@ __all__ = ["CHECKS", "Check", "Finding"]
 Rows = NDArray[Any]
 LOSSES = ("cross_entropy", "cross_entropy_grad")
 GRADIENTS = ("cross_entropy_grad", "log_cross_entropy_grad")
+_HUNDRED_THOUSAND = 2048  # tiles of 61 classes: a little more
+_LONG = 512  # tiles: 31,232 classes
 
 
 class Finding(NamedTuple):
@@ -293,6 +307,105 @@ def _layouts(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     return max(findings.values(), key=lambda finding: finding.max_ulp)
 
 
+def _repeated_by_strides(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """One row for all by a stride of 0, as ``expand`` and ``broadcast_to`` make it; labels out of a table."""
+    row = GOOD.make(dtype)[:1]
+    n, k = 6, row.shape[1]
+    rows = np.repeat(row, n, axis=0)
+    view = np.lib.stride_tricks.as_strided(row, (n, k), (0, row.itemsize))
+    y = table = None
+    if subject.takes_labels:
+        table = np.arange(3 * n, dtype=np.int64).reshape(n, 3) * 5 % k
+        y = np.ascontiguousarray(table[:, 1])
+    answer = subject(view, None if table is None else table[:, 1])
+    return compare(subject, rows, y, limit, computed=answer)
+
+
+def _other_axes(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Classes first, as a column each row, and in the middle of three axes, as pixels have them."""
+    if not subject.accepts("axis"):
+        raise NotOfferedError("no keyword `axis`")
+    rows = GOOD.make(dtype)
+    pixels = rows.reshape(2, 2, -1)
+    findings = []
+    for place, given, axis in (
+        ("the first of two axes", rows.T, 0),
+        ("the second of three axes", pixels.transpose(0, 2, 1), 1),
+        ("the first of three axes", pixels.transpose(2, 0, 1), 0),
+    ):
+        answer = np.moveaxis(subject(np.ascontiguousarray(given), axis=axis), axis, -1)
+        finding = compare(subject, rows, None, limit, computed=answer.reshape(rows.shape))
+        words = f"along {place}: {finding.problem}" if finding.problem else ""
+        findings.append(finding._replace(problem=words))
+    return max(findings, key=lambda finding: finding.max_ulp)
+
+
+def _upstream(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """An upstream gradient a row: what reduces or weights the losses afterwards hands it back."""
+    if not subject.accepts("upstream"):
+        raise NotOfferedError("no keyword `upstream`")
+    rows = GOOD.make(dtype)
+    return _scaled(subject, rows, rows.argmin(axis=1), np.array([0.25, 0.0, 24.0, 0.75]), limit)
+
+
+def _loss_scale(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Gradients below the smallest normal number, brought above it by the scale of the loss."""
+    if not subject.accepts("upstream") or dtype != np.float16:
+        raise NotOfferedError("no keyword `upstream`, or a type with the range of float32")
+    rows = FAINT.make(dtype)
+    return _scaled(subject, rows, np.zeros(len(rows), np.int64), np.full(len(rows), FAINT_SCALE), limit)
+
+
+def _scaled(
+    subject: Subject, rows: Rows, y: NDArray[np.int64], upstream: NDArray[np.float64], limit: float
+) -> Finding:
+    """Hold gradients with an upstream gradient a row to the exact ones times it."""
+    exact = exact_values(subject.function, rows, y)
+    high, low = two_product(exact.high, upstream[:, None])
+    times = Exact(high, low + exact.low * upstream[:, None])
+    answer = subject(rows, y, upstream=upstream.astype(rows.dtype))
+    return judge(subject, rows.dtype, answer, times, y, limit)
+
+
+def _widths(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Rows of each width, with labels at both ends of them; the worst stands for all."""
+    findings = []
+    for case in WIDTHS:
+        rows = case.make(dtype)
+        y = np.array([0, rows.shape[1] - 2]) if subject.takes_labels else None
+        finding = compare(subject, rows, y, limit)
+        words = f"{case.name}: {finding.problem}" if finding.problem else ""
+        findings.append(finding._replace(problem=words))
+    return max(findings, key=lambda finding: finding.max_ulp)
+
+
+def _both_infinities(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """-inf beside +inf in one row, and the good rows around it."""
+    rows = GOOD.make(dtype)
+    spoilt = rows[:1].copy()
+    spoilt[0, 1], spoilt[0, 2] = -np.inf, np.inf
+    batch = np.concatenate([rows[:2], spoilt, rows[2:]])
+    return compare(subject, batch, some_labels(subject, batch), limit)
+
+
+def _after_nan(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Good rows, then the same rows of NaN, of +inf and of -inf, then the good ones again, to the bit."""
+    rows = GOOD.make(dtype)
+    y = some_labels(subject, rows)
+    before = subject(rows, y)
+    for bad in (np.nan, np.inf, -np.inf):
+        subject(np.full_like(rows, bad), y)
+    after = subject(rows, y)
+    if np.array_equal(before, after, equal_nan=True):
+        return compare(subject, rows, y, limit, computed=after)
+    place = tuple(int(i) for i in np.argwhere(before != after)[0])
+    return Finding(
+        float("nan"),
+        f"rows of NaN and of infinities change what later calls return: {after[place]:.4g} at row "
+        f"{place[0]}, where the same call gave {before[place]:.4g} before them",
+    )
+
+
 def _permuted(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     """Classes in another order: the answers must move with them."""
     rows = GOOD.make(dtype)
@@ -331,6 +444,28 @@ def _repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
         f"the first"
     )
     return Finding(float("nan"), problem)
+
+
+def _long_rows_repeatable(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
+    """Three equal long rows, again and from four threads at once: to the bit, and equal to one another.
+
+    A library may share out a row of this length among threads of its own.
+    """
+    rows = np.tile(TILE.make(dtype), (3, _LONG))
+    y = np.full(len(rows), 5) if subject.takes_labels else None
+    first = subject(rows, y)
+    if not all(np.array_equal(first[0], other, equal_nan=True) for other in first):
+        return Finding(float("nan"), "equal rows of one batch get unequal answers")
+    with ThreadPoolExecutor(4) as pool:
+        others = [subject(rows, y), *pool.map(lambda _: subject(rows, y), range(4))]
+    off = sum(not np.array_equal(first, other, equal_nan=True) for other in others)
+    return Finding(
+        float("nan"),
+        f"{off} of {len(others)} repeated calls (most of them from other threads at once) differ from the "
+        f"first on rows of {rows.shape[1]} classes"
+        if off
+        else "",
+    )
 
 
 def _input_kept(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
@@ -437,6 +572,12 @@ CHECKS: tuple[Check, ...] = (
         LOG_LOSSES,
     ),
     Check(FAR.name, FAR.reason, partial(_at_first, FAR), LOG_LOSSES),
+    Check("widths", "7, 8, 9, 31 and 33 classes: the last ones are beside a vector register's", _widths),
+    Check(
+        "a hundred thousand classes",
+        "the vocabulary of a language model: a running sum drifts",
+        partial(tiled, _HUNDRED_THOUSAND),
+    ),
     Check(TILE.name, TILE.reason, partial(tiled, TILES)),
     Check("NaN row", "one NaN makes its own row NaN and no other", partial(_with_bad_row, np.nan, False)),
     Check(
@@ -449,14 +590,41 @@ CHECKS: tuple[Check, ...] = (
         "nothing above -inf: no distribution, NaN as in every framework",
         partial(_with_bad_row, -np.inf, True),
     ),
+    Check("+inf beside -inf", "-inf is a mask, +inf is none: the row is NaN", _both_infinities),
+    Check(
+        "after NaN", "a call keeps nothing of the calls before it, of NaN and of infinities least", _after_nan
+    ),
     Check("far neighbours", "rows far above and below: the maximum must be the row's own", _neighbours),
     Check("wide batch", "twenty thousand rows: indices, blocks and threads", _wide_batch),
     Check("memory layout", "strided, reversed and Fortran-ordered logits", _layouts),
+    Check(
+        "repeated by strides",
+        "one row for all by a stride of 0, and labels that are a column of a table",
+        _repeated_by_strides,
+    ),
+    Check(
+        "other axes",
+        "classes along the first of two axes, and of three: layouts have kernels of their own",
+        _other_axes,
+        ("softmax", "log_softmax"),
+    ),
     Check("permutation", "classes in another order give the same answers in that order", _permuted),
     Check("row alone", "a row's result does not depend on the batch it is in", _alone),
     Check("repeatable", "the same call gives the same bits, also from several threads", _repeatable),
+    Check(
+        "long rows repeatable",
+        "a row's sum that threads share out is added in one order, whenever it is asked for",
+        _long_rows_repeatable,
+    ),
     Check("input kept", "the caller's arrays are not written to", _input_kept),
     Check("mask", "classes masked by `where`, with anything in them", _masked),
+    Check(
+        "upstream gradients",
+        "an upstream gradient a row, 0 among them: each row's own factor",
+        _upstream,
+        ("cross_entropy_grad",),
+    ),
+    Check(FAINT.name, FAINT.reason, _loss_scale, ("cross_entropy_grad",)),
     Check("soft targets", "distributions that do not sum to one", _soft_targets, LOSSES),
     Check(
         "label smoothing", "normalised over all K classes, the target's own share included", _smoothed, LOSSES

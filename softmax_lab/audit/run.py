@@ -45,8 +45,9 @@ def run(
         ``cross_entropy_grad(z, y)``, and of the logarithm of each row's loss ``log_cross_entropy(z, y)`` and
         ``log_cross_entropy_grad(z, y)``: NumPy rows (N, K) in, NumPy out. It may be a bare function that has,
         or is mapped from, one of these names. Its attribute ``dtypes`` says which types it takes. Keywords
-        ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases.
-        What raises ``NotImplementedError`` is left out.
+        ``where``, ``label_smoothing`` and ``class_weight``, where a function names them, bring further cases,
+        and so do ``axis`` of a softmax (arrays of two and of three axes) and ``upstream`` of a gradient (a
+        factor a row). What raises ``NotImplementedError`` is left out.
     limit_ulp : float
         The largest error that passes, in ulp of the input's type.
     dtypes : sequence of str, optional

@@ -34,7 +34,7 @@ FUNCTIONS = (*PLAIN, *LOG_LOSSES)
 ONE_A_ROW = ("cross_entropy", "log_cross_entropy")  # the others have one entry a logit
 _WITH_VALUE = ("cross_entropy_grad", "log_cross_entropy_grad")  # may return (value, gradient)
 #: what a function may name among its parameters, and so be asked further cases
-KEYWORDS = ("where", "label_smoothing", "class_weight")
+KEYWORDS = ("where", "label_smoothing", "class_weight", "axis", "upstream")
 
 
 class BrokenError(Exception):

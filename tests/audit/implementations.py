@@ -16,11 +16,11 @@ Array = np.ndarray
 class Good:
     """The package under the audit's names: what the faults are planted in."""
 
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
-        return sl.softmax(z, where=where)
+    def softmax(self, z: Array, where: Array | None = None, axis: int = -1) -> Array:
+        return sl.softmax(z, where=where, axis=axis)
 
-    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
-        return sl.log_softmax(z, where=where)
+    def log_softmax(self, z: Array, where: Array | None = None, axis: int = -1) -> Array:
+        return sl.log_softmax(z, where=where, axis=axis)
 
     def cross_entropy(
         self,
@@ -40,9 +40,10 @@ class Good:
         label_smoothing: float = 0.0,
         class_weight: Any = 1.0,
         where: Array | None = None,
+        upstream: Array | None = None,
     ) -> Array:
         spec = LossSpec(smoothing=label_smoothing, class_weight=class_weight)
-        return sl.cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
+        return sl.cross_entropy_grad(z, y, spec, reduction="none", sample_weight=upstream, where=where)[1]
 
     def log_cross_entropy(self, z: Array, y: Array) -> Array:
         return np.asarray(sl.log_cross_entropy(z, y, reduction="none"))

@@ -9,11 +9,24 @@ import pytest
 
 from softmax_lab import exact
 from softmax_lab._ulp import float_format
-from softmax_lab.audit.cases import FAR, GOOD, HARD_ROWS, LONG_ROW, SURE, TILE, TILES, RowCase, labelled
+from softmax_lab.audit.cases import (
+    FAINT,
+    FAINT_SCALE,
+    FAR,
+    GOOD,
+    HARD_ROWS,
+    LONG_ROW,
+    SURE,
+    TILE,
+    TILES,
+    WIDTHS,
+    RowCase,
+    labelled,
+)
 
 from ..ulps import dtype_of
 
-ALL = (*HARD_ROWS, LONG_ROW, TILE, GOOD, SURE, FAR)
+ALL = (*HARD_ROWS, LONG_ROW, TILE, GOOD, SURE, FAR, FAINT, *WIDTHS)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -69,6 +82,24 @@ def test_the_loss_of_far_rows_underflows_in_every_type(dtype: str) -> None:
             < float(exact.log_loss(row, 0).value)
             < np.log(np.finfo(np.float64).smallest_subnormal) - 1
         )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_faint_rows_are_below_the_smallest_normal_number_until_they_are_scaled(dtype: str) -> None:
+    form = float_format(dtype_of(dtype))
+    for row in FAINT.make(dtype_of(dtype)).astype(np.float64):
+        gradient = [float(entry) for entry in exact.cross_entropy_grad(row, 0)]
+        assert abs(gradient[0]) > 0.5  # nothing cancels at the label
+        for entry in gradient[2:]:
+            assert entry < form.smallest < entry * FAINT_SCALE
+
+
+def test_widths_have_the_likeliest_class_last_and_an_impossible_one() -> None:
+    assert [case.make("float32").shape[1] for case in WIDTHS] == [7, 8, 9, 31, 33]
+    for case in WIDTHS:
+        rows = case.make("float16").astype(np.float64)
+        assert rows[0].argmax() == rows.shape[1] - 1
+        assert rows[1, -1] == -np.inf
 
 
 def test_good_rows_are_quarters_and_tiles_a_power_of_two() -> None:

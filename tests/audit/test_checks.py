@@ -17,43 +17,44 @@ FAST = {"dtypes": ["float32", "float64"], "progress": False}
 
 
 def _one_hot(z: Array, y: Array) -> Array:
-    return np.eye(z.shape[1], dtype=z.dtype)[y] if y.ndim == 1 else y
+    # no rows of an identity matrix: of many classes it fills the memory
+    return (np.arange(z.shape[1]) == y[:, None]).astype(z.dtype) if y.ndim == 1 else y
 
 
 # ---- the planted faults: each is the good implementation with one thing wrong ----
 
 
 class NaiveExp(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z)
         return e / e.sum(axis=1, keepdims=True)
 
 
 class GlobalMaximum(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z - z.max())
         return e / e.sum(axis=1, keepdims=True)
 
 
 class EpsilonInTheDenominator(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / (e.sum(axis=1, keepdims=True) + 1e-8)
 
 
 class WrongAxis(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return sl.softmax(z, axis=0)
 
 
 class DroppedClass(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e[:, : max(1, z.shape[1] - 1)].sum(axis=1, keepdims=True)
 
 
 class HalfAccumulator(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z - z.max(axis=1, keepdims=True)).astype(np.float16)
         return (e / e.sum(axis=1, keepdims=True, dtype=np.float16)).astype(z.dtype)
 
@@ -61,41 +62,41 @@ class HalfAccumulator(Good):
 class RunningSum(Good):
     """A sum one term after the other, in the type itself: it drifts with the number of classes."""
 
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / np.cumsum(e, axis=1)[:, -1:]
 
 
 class NanSwallowed(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return np.nan_to_num(sl.softmax(z, where=where))
 
 
 class Clipped(Good):
-    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return np.log(np.clip(sl.softmax(z, where=where), 1e-7, 1))
 
 
 class LogOfSoftmax(Good):
-    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return np.log(sl.softmax(z, where=where))
 
 
 class PlainLog(Good):
     """z - max - log(sum): the maximum's own term drowns the others."""
 
-    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         shifted = z - z.max(axis=1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 class WrongBase(Good):
-    def log_softmax(self, z: Array, where: Array | None = None) -> Array:
+    def log_softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return sl.log_softmax(z, where=where) / np.log(2).astype(z.dtype)
 
 
 class ProbabilityMinusOne(Good):
-    def cross_entropy_grad(
+    def cross_entropy_grad(  # type: ignore[override]
         self,
         z: Array,
         y: Array,
@@ -141,7 +142,7 @@ class SmoothingOverTheOthers(Good):
 class TorchWeights(Good):
     """Class weights times the terms of the smoothed target."""
 
-    def cross_entropy_grad(
+    def cross_entropy_grad(  # type: ignore[override]
         self, z: Array, y: Array, label_smoothing: float = 0.0, class_weight: Any = 1.0, where: Any = None
     ) -> Array:
         if y.ndim == 2 or label_smoothing == 0:
@@ -169,7 +170,7 @@ class MeanLoss(Good):
 
 
 class Overwrites(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return sl.softmax(z, where=where, out=z if z.flags.writeable and where is None else None)
 
 
@@ -179,7 +180,7 @@ class Forgetful(Good):
     def __init__(self) -> None:
         self.calls = 0
 
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         self.calls += 1
         return sl.softmax(z, where=where) * z.dtype.type(1 + 2e-7 * (self.calls % 2))
 
@@ -187,31 +188,31 @@ class Forgetful(Good):
 class AssumesContiguous(Good):
     """Reads the buffer under a strided view as if it were packed."""
 
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         base = z.base if z.base is not None and not z.flags.c_contiguous else z
         return sl.softmax(np.ravel(base)[: z.size].reshape(z.shape), where=where)
 
 
 class MaskForgotten(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         p = sl.softmax(z)
         return p if where is None else np.where(where, p, 0)
 
 
 class BatchDependent(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return sl.softmax(z, where=where) * z.dtype.type(1.0 if len(z) > 1 else 1 + 1e-5)
 
 
 class Narrowed(Good):
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         return sl.softmax(z.astype(np.float32), where=where)
 
 
 class BestCaseOnly(Good):
     """Fails outright on one class."""
 
-    def softmax(self, z: Array, where: Array | None = None) -> Array:
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
         if z.shape[1] == 1:
             raise ZeroDivisionError("degrees of freedom")
         return sl.softmax(z, where=where)
@@ -278,6 +279,86 @@ class LogGradientOfTheMean(Good):
         return sl.log_cross_entropy_grad(z, y)[1]
 
 
+class LastOfNine(Good):
+    """A loop of eight lanes that forgets the one class left over."""
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        kept = z.shape[1] - (z.shape[1] % 8 == 1 and z.shape[1] > 8)
+        return e / e[:, :kept].sum(axis=1, keepdims=True)
+
+
+class SixteenBitIndex(Good):
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e[:, : 2**16].sum(axis=1, keepdims=True)
+
+
+class InfinitiesMasked(Good):
+    """Where a row has a mask of -inf, whatever is infinite in it is taken for masked."""
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
+        some = (z == -np.inf).any(axis=1, keepdims=True) & np.isfinite(z).any(axis=1, keepdims=True)
+        return sl.softmax(z, where=np.isfinite(z) | ~some)
+
+
+class Poisoned(Good):
+    """A scratch array that a batch of NaN stays in."""
+
+    def __init__(self) -> None:
+        self.scratch = 0.0
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
+        self.scratch += np.nan if np.isnan(z).all() else 0.0
+        return sl.softmax(z, where=where) + z.dtype.type(self.scratch)
+
+
+class PackedLabels(Good):
+    """Reads labels one beside the other, whatever their stride."""
+
+    def cross_entropy(self, z: Array, y: Array, **options: Any) -> Array:  # type: ignore[override]
+        packed = y if y.base is None or y.flags.c_contiguous else np.ravel(y.base)[: len(y)]
+        return super().cross_entropy(z, packed, **options)
+
+
+class LastAxisOnly(Good):
+    """Moves the axis of a matrix, and takes the last one of anything larger."""
+
+    def softmax(self, z: Array, where: Array | None = None, axis: int = -1) -> Array:
+        return sl.softmax(z, where=where, axis=axis if z.ndim == 2 else -1)
+
+
+class FirstUpstream(Good):
+    """Takes the first row's upstream gradient for every row's: a stride of 0."""
+
+    def cross_entropy_grad(self, z: Array, y: Array, upstream: Any = None, **options: Any) -> Array:  # type: ignore[override]
+        first = None if upstream is None else np.full_like(upstream, upstream[0])
+        return super().cross_entropy_grad(z, y, upstream=first, **options)
+
+
+class RoundedBeforeTheScale(Good):
+    """A gradient in the type of the logits, then multiplied."""
+
+    def cross_entropy_grad(self, z: Array, y: Array, upstream: Any = None, **options: Any) -> Array:  # type: ignore[override]
+        gradient = super().cross_entropy_grad(z, y, **options)
+        return gradient if upstream is None else gradient * upstream[:, None]
+
+
+class InWhateverOrder(Good):
+    """Threads add up their shares of a long row in the order in which they are done."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def softmax(self, z: Array, where: Array | None = None) -> Array:  # type: ignore[override]
+        if z.shape[1] < 10_000:
+            return sl.softmax(z, where=where)
+        self.calls += 1
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        shares = [e[:, i : i + 1024].sum(axis=1, keepdims=True) for i in range(0, z.shape[1], 1024)]
+        return e / sum(shares[:: 1 if self.calls % 2 else -1])
+
+
 #: fault -> (function that it is in, a case that must catch it, words that the verdict must hold)
 FAULTS: dict[type[Good], tuple[str, str, str]] = {
     NaiveExp: ("softmax", "offset 1e4", "own maximum"),
@@ -316,6 +397,14 @@ FAULTS: dict[type[Good], tuple[str, str, str]] = {
     LogGradientOfTheMean: ("log_cross_entropy_grad", "log loss", "wrong beyond rounding"),
     LogOfTheLoss: ("log_cross_entropy", "log loss, far", "the loss was 0 before its logarithm"),
     GradientOverLoss: ("log_cross_entropy_grad", "log loss, far", "the loss was 0 before its logarithm"),
+    LastOfNine: ("softmax", "widths", "9 classes: "),
+    SixteenBitIndex: ("softmax", "a hundred thousand classes", "every entry is 1.906 times"),
+    InfinitiesMasked: ("softmax", "+inf beside -inf", "must be NaN"),
+    Poisoned: ("softmax", "after NaN", "change what later calls return: nan"),
+    PackedLabels: ("cross_entropy", "repeated by strides", "wrong beyond rounding"),
+    LastAxisOnly: ("softmax", "other axes", "along the second of three axes: "),
+    FirstUpstream: ("cross_entropy_grad", "upstream gradients", "wrong beyond rounding"),
+    InWhateverOrder: ("softmax", "long rows repeatable", "differ from the first on rows of 31232 classes"),
     BestCaseOnly: ("softmax", "one class", "raises ZeroDivisionError: degrees of freedom"),
 }
 
@@ -344,6 +433,16 @@ def test_the_lost_gradient_is_caught_in_every_type(dtype: str) -> None:
     # where float16's small entries may be flushed, their sum may be off by as much
     sums = frame[~frame.ok & (frame.case == "zero sum") & (frame.dtype != "float16")]
     assert sums.dtype.tolist() == [dtype] * (dtype != "float16")
+
+
+def test_what_is_rounded_before_the_scale_of_a_loss_is_caught() -> None:
+    """In float16 alone: what is too small for the others is scaled by no one."""
+    frame = audit.run({"fault": RoundedBeforeTheScale()}, functions=["cross_entropy_grad"], progress=False)
+    asked = frame[frame.case == "loss scale"]
+    assert asked.dtype.tolist() == ["float16"]
+    assert not asked.ok.any()
+    assert not asked.wrong.any()  # digits, and no sign
+    assert asked.problem.str.contains("ulp off|wrong beyond rounding").all()
 
 
 def test_a_sum_is_counted_in_what_the_entries_are_rounded_by() -> None:
@@ -439,6 +538,12 @@ WRONG: dict[type[Good], tuple[str, str, bool]] = {
     RunningSum: ("softmax", "a million classes", False),
     Unbalanced: ("cross_entropy_grad", "zero sum", False),
     BatchDependent: ("softmax", "row alone", False),
+    LastOfNine: ("softmax", "widths", False),
+    SixteenBitIndex: ("softmax", "a hundred thousand classes", False),
+    InfinitiesMasked: ("softmax", "+inf beside -inf", True),
+    Poisoned: ("softmax", "after NaN", True),
+    InWhateverOrder: ("softmax", "long rows repeatable", True),
+    FirstUpstream: ("cross_entropy_grad", "upstream gradients", True),
 }
 
 

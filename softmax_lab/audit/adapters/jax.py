@@ -30,22 +30,22 @@ class Jax(Adapter):
         # JAX would set this for good, and TensorFlow, made after it, would print its warnings
         with variable_set("TF_CPP_MIN_LOG_LEVEL", "1"):
             self._jax = jax = JAX.load()
-        self._softmax: Any = lambda z, where=None: jax.nn.softmax(z, axis=-1, where=where)
-        self._log_softmax: Any = lambda z, where=None: jax.nn.log_softmax(z, axis=-1, where=where)
+        self._softmax: Any = lambda z, where=None, axis=-1: jax.nn.softmax(z, axis=axis, where=where)
+        self._log_softmax: Any = lambda z, where=None, axis=-1: jax.nn.log_softmax(z, axis=axis, where=where)
         self._losses: Any = self._loss
         self._gradients: Any = self._gradient
 
-    def softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
-        return self._numpy(self._softmax, z, where)
+    def softmax(self, z: Rows, *, where: Rows | None = None, axis: int = -1) -> Rows:
+        return self._along(self._softmax, z, where, axis)
 
-    def log_softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
-        return self._numpy(self._log_softmax, z, where)
+    def log_softmax(self, z: Rows, *, where: Rows | None = None, axis: int = -1) -> Rows:
+        return self._along(self._log_softmax, z, where, axis)
 
     def cross_entropy(self, z: Rows, y: Rows) -> Rows:
         return self._numpy(self._losses, z, y)
 
-    def cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:
-        return self._numpy(self._gradients, z, y)
+    def cross_entropy_grad(self, z: Rows, y: Rows, *, upstream: Rows | None = None) -> Rows:
+        return self._numpy(self._gradients, z, y, upstream)
 
     def _loss(self, z: Any, y: Any) -> Any:
         log_p = self._jax.nn.log_softmax(z, axis=-1)
@@ -54,15 +54,32 @@ class Jax(Adapter):
         column = self._jax.numpy.expand_dims(y, -1)
         return -self._jax.numpy.squeeze(self._jax.numpy.take_along_axis(log_p, column, axis=-1), -1)
 
-    def _gradient(self, z: Any, y: Any) -> Any:
-        losses, pull_back = self._jax.vjp(lambda logits: self._loss(logits, y), z)
-        return pull_back(self._jax.numpy.ones_like(losses))[0]
+    def _gradient(self, z: Any, y: Any, upstream: Any) -> Any:
+        return self._pulled_back(lambda logits: self._loss(logits, y), z, upstream)
 
-    def _numpy(self, function: Callable[..., Any], z: Rows, *others: Rows | None) -> Rows:
+    def _pulled_back(self, losses_of: Callable[[Any], Any], z: Any, upstream: Any) -> Any:
+        losses, pull_back = self._jax.vjp(losses_of, z)
+        jnp = self._jax.numpy
+        return pull_back(jnp.ones_like(losses) if upstream is None else upstream.astype(losses.dtype))[0]
+
+    def _along(self, function: Callable[..., Any], z: Rows, where: Rows | None, axis: int) -> Rows:
+        return self._numpy(lambda *arrays: function(*arrays, axis=axis), z, where, fill=axis == -1)
+
+    def _numpy(self, function: Callable[..., Any], z: Rows, *others: Rows | None, fill: bool = True) -> Rows:
         jax = self._jax
         with jax.default_device(jax.devices("cpu")[0]), _enable_x64(jax)(z.dtype == np.float64):
-            filled = (None if array is None else jax.numpy.asarray(_filled(array)) for array in (z, *others))
+            filled = (
+                None if array is None else jax.numpy.asarray(_filled(array) if fill else array)
+                for array in (z, *others)
+            )
             return np.asarray(function(*filled))[: len(z)]
+
+    def _compile(self) -> None:
+        """Compile the four functions, once a shape and type."""
+        self._softmax, self._log_softmax = (
+            self._jax.jit(function, static_argnames="axis") for function in (self._softmax, self._log_softmax)
+        )
+        self._losses, self._gradients = map(self._jax.jit, (self._losses, self._gradients))
 
 
 def _filled(array: Rows) -> Rows:
@@ -82,10 +99,7 @@ class JaxJit(Jax):
 
     def __init__(self) -> None:
         super().__init__()
-        functions = self._softmax, self._log_softmax, self._losses, self._gradients
-        self._softmax, self._log_softmax, self._losses, self._gradients = (
-            self._jax.jit(function) for function in functions
-        )
+        self._compile()
 
 
 def _enable_x64(jax: Any) -> Any:

@@ -18,14 +18,14 @@ class Textbook(Adapter):
     name = "numpy"
     framework = NUMPY
 
-    def softmax(self, z: Rows) -> Rows:
+    def softmax(self, z: Rows, *, axis: int = 1) -> Rows:
         with np.errstate(all="ignore"):
-            e = np.exp(z - z.max(axis=1, keepdims=True))
-            return np.asarray(e / e.sum(axis=1, keepdims=True))
+            e = np.exp(z - z.max(axis=axis, keepdims=True))
+            return np.asarray(e / e.sum(axis=axis, keepdims=True))
 
-    def log_softmax(self, z: Rows) -> Rows:
+    def log_softmax(self, z: Rows, *, axis: int = 1) -> Rows:
         with np.errstate(all="ignore"):
-            return np.log(self.softmax(z))
+            return np.log(self.softmax(z, axis=axis))
 
     def cross_entropy(self, z: Rows, y: Rows) -> Rows:
         with np.errstate(all="ignore"):
@@ -33,9 +33,10 @@ class Textbook(Adapter):
                 return np.asarray(-(y * np.log(self.softmax(z))).sum(axis=1))
             return -np.log(self.softmax(z)[np.arange(len(y)), y])
 
-    def cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:
+    def cross_entropy_grad(self, z: Rows, y: Rows, *, upstream: Rows | None = None) -> Rows:
         gradient = self.softmax(z)
         if y.ndim == 2:
-            return gradient - y
-        gradient[np.arange(len(y)), y] -= 1
-        return gradient
+            gradient = gradient - y
+        else:
+            gradient[np.arange(len(y)), y] -= 1
+        return gradient if upstream is None else gradient * upstream[:, None]

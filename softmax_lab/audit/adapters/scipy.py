@@ -21,11 +21,11 @@ class SciPy(Adapter):
     def __init__(self) -> None:
         self._special = SCIPY.load()
 
-    def softmax(self, z: Rows) -> Rows:
-        return np.asarray(self._special.softmax(z, axis=1))
+    def softmax(self, z: Rows, *, axis: int = 1) -> Rows:
+        return np.asarray(self._special.softmax(z, axis=axis))
 
-    def log_softmax(self, z: Rows) -> Rows:
-        return np.asarray(self._special.log_softmax(z, axis=1))
+    def log_softmax(self, z: Rows, *, axis: int = 1) -> Rows:
+        return np.asarray(self._special.log_softmax(z, axis=axis))
 
     def cross_entropy(self, z: Rows, y: Rows) -> Rows:
         log_p = self.log_softmax(z)

@@ -24,11 +24,11 @@ class SoftmaxLab(Adapter):
     name = "softmax_lab"
     framework = SOFTMAX_LAB
 
-    def softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
-        return softmax(z, where=where)
+    def softmax(self, z: Rows, *, where: Rows | None = None, axis: int = -1) -> Rows:
+        return softmax(z, axis=axis, where=where)
 
-    def log_softmax(self, z: Rows, *, where: Rows | None = None) -> Rows:
-        return log_softmax(z, where=where)
+    def log_softmax(self, z: Rows, *, where: Rows | None = None, axis: int = -1) -> Rows:
+        return log_softmax(z, axis=axis, where=where)
 
     def cross_entropy(
         self,
@@ -51,9 +51,11 @@ class SoftmaxLab(Adapter):
         where: Rows | None = None,
         label_smoothing: float = 0.0,
         class_weight: Rows | None = None,
+        upstream: Rows | None = None,
     ) -> Rows:
         spec = _spec(label_smoothing, class_weight)
-        return cross_entropy_grad(z, y, spec, reduction="none", where=where)[1]
+        # what a row's loss is multiplied by afterwards is its weight
+        return cross_entropy_grad(z, y, spec, reduction="none", sample_weight=upstream, where=where)[1]
 
     def log_cross_entropy(self, z: Rows, y: Rows) -> Rows:
         value: Rows = log_cross_entropy(z, y, reduction="none")
@@ -108,13 +110,11 @@ class JaxFunctions(Jax):
         from ... import jax as slj
 
         self._slj = slj
-        self._softmax = lambda z, where=None: slj.softmax(z, where=where)
-        self._log_softmax = lambda z, where=None: slj.log_softmax(z, where=where)
+        self._softmax = lambda z, where=None, axis=-1: slj.softmax(z, where=where, axis=axis)
+        self._log_softmax = lambda z, where=None, axis=-1: slj.log_softmax(z, where=where, axis=axis)
         self._losses, self._gradients = self._row_losses, self._row_gradients
         if jit:
-            self._softmax, self._log_softmax, self._losses, self._gradients = map(
-                self._jax.jit, (self._softmax, self._log_softmax, self._losses, self._gradients)
-            )
+            self._compile()
 
     def cross_entropy(
         self,
@@ -136,16 +136,16 @@ class JaxFunctions(Jax):
         where: Rows | None = None,
         label_smoothing: float = 0.0,
         class_weight: Rows | None = None,
+        upstream: Rows | None = None,
     ) -> Rows:
         spec = _spec(label_smoothing, class_weight)
-        return self._numpy(lambda *arrays: self._gradients(*arrays, spec), z, y, where)
+        return self._numpy(lambda *arrays: self._gradients(*arrays, spec), z, y, upstream, where)
 
     def _row_losses(self, z: Any, y: Any, where: Any, spec: LossSpec) -> Any:
         return self._slj.cross_entropy(z, y, spec, reduction="none", where=where)
 
-    def _row_gradients(self, z: Any, y: Any, where: Any, spec: LossSpec) -> Any:
-        losses, pull_back = self._jax.vjp(lambda logits: self._row_losses(logits, y, where, spec), z)
-        return pull_back(self._jax.numpy.ones_like(losses))[0]
+    def _row_gradients(self, z: Any, y: Any, upstream: Any, where: Any, spec: LossSpec) -> Any:
+        return self._pulled_back(lambda logits: self._row_losses(logits, y, where, spec), z, upstream)
 
 
 def _spec(label_smoothing: float, class_weight: Rows | None) -> LossSpec:

@@ -25,14 +25,14 @@ class Torch(Adapter):
     def __init__(self) -> None:
         self._torch = torch = TORCH.load()
         self._loss: Any = torch.nn.functional.cross_entropy
-        self._softmax: Any = lambda z: torch.softmax(z, dim=1)
-        self._log_softmax: Any = lambda z: torch.log_softmax(z, dim=1)
+        self._softmax: Any = torch.softmax
+        self._log_softmax: Any = torch.log_softmax
 
-    def softmax(self, z: Rows) -> Rows:
-        return self._numpy(self._softmax(self._tensor(z)))
+    def softmax(self, z: Rows, *, axis: int = 1) -> Rows:
+        return self._numpy(self._softmax(self._tensor(z), axis))
 
-    def log_softmax(self, z: Rows) -> Rows:
-        return self._numpy(self._log_softmax(self._tensor(z)))
+    def log_softmax(self, z: Rows, *, axis: int = 1) -> Rows:
+        return self._numpy(self._log_softmax(self._tensor(z), axis))
 
     def cross_entropy(
         self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
@@ -40,11 +40,20 @@ class Torch(Adapter):
         return self._numpy(self._losses(self._tensor(z), y, label_smoothing, class_weight).detach())
 
     def cross_entropy_grad(
-        self, z: Rows, y: Rows, *, label_smoothing: float = 0.0, class_weight: Rows | None = None
+        self,
+        z: Rows,
+        y: Rows,
+        *,
+        label_smoothing: float = 0.0,
+        class_weight: Rows | None = None,
+        upstream: Rows | None = None,
     ) -> Rows:
         logits = self._tensor(z)
         losses = self._losses(logits, y, label_smoothing, class_weight)
-        return self._numpy(self._torch.autograd.grad(losses, logits, self._torch.ones_like(losses))[0])
+        factors = self._torch.ones_like(losses)
+        if upstream is not None:
+            factors = self._tensor(upstream).to(factors)
+        return self._numpy(self._torch.autograd.grad(losses, logits, factors)[0])
 
     def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
         keywords: dict[str, Any] = {"reduction": "none"}
@@ -77,8 +86,8 @@ class TorchCompiled(Torch):
     """The same under ``torch.compile(dynamic=True)``; needs a C++ compiler.
 
     A compilation takes seconds. Torch makes one for every type, memory layout, and size of 1. So soft
-    targets, smoothing, weights and a single class are left to the eager adapter. Logits are made contiguous,
-    and one row is computed beside a copy of itself.
+    targets, smoothing, weights, other axes and a single class are left to the eager adapter. Logits are made
+    contiguous, and one row is computed beside a copy of itself.
     """
 
     name = "torch.compile"
@@ -88,7 +97,11 @@ class TorchCompiled(Torch):
         loss = self._loss
         self._softmax, self._log_softmax, self._loss = (
             self._torch.compile(function, dynamic=True)
-            for function in (self._softmax, self._log_softmax, lambda z, y: loss(z, y, reduction="none"))
+            for function in (
+                lambda z, axis: self._torch.softmax(z, dim=axis),
+                lambda z, axis: self._torch.log_softmax(z, dim=axis),
+                lambda z, y: loss(z, y, reduction="none"),
+            )
         )
         try:
             self.softmax(np.zeros((2, 3), np.float32))
@@ -97,17 +110,20 @@ class TorchCompiled(Torch):
                 f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}"
             ) from error
 
-    def softmax(self, z: Rows) -> Rows:
+    def softmax(self, z: Rows) -> Rows:  # type: ignore[override]
         return super().softmax(_two_by_two(z))[: len(z)]
 
-    def log_softmax(self, z: Rows) -> Rows:
+    def log_softmax(self, z: Rows) -> Rows:  # type: ignore[override]
         return super().log_softmax(_two_by_two(z))[: len(z)]
 
     def cross_entropy(self, z: Rows, y: Rows) -> Rows:  # type: ignore[override]
         return super().cross_entropy(_two_by_two(z), _two_labels(y))[: len(z)]
 
-    def cross_entropy_grad(self, z: Rows, y: Rows) -> Rows:  # type: ignore[override]
-        return super().cross_entropy_grad(_two_by_two(z), _two_labels(y))[: len(z)]
+    def cross_entropy_grad(  # type: ignore[override]
+        self, z: Rows, y: Rows, *, upstream: Rows | None = None
+    ) -> Rows:
+        factors = None if upstream is None else _two_labels(upstream)
+        return super().cross_entropy_grad(_two_by_two(z), _two_labels(y), upstream=factors)[: len(z)]
 
     def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
         return self._loss(logits.requires_grad_(), self._tensor(y))

@@ -10,8 +10,8 @@ from softmax_lab.audit.adapters import Adapter
 class Some(Adapter):
     """A softmax with a mask, and a loss that takes anything."""
 
-    def softmax(self, z: Any, *, where: Any = None, axis: int = 1) -> Any:
-        """Take a mask, and an axis that is none of the audit's keywords."""
+    def softmax(self, z: Any, *, where: Any = None, dim: int = 1) -> Any:
+        """Take a mask, and an axis by a name that is none of the audit's keywords."""
 
     def cross_entropy(self, z: Any, y: Any, class_weight: Any = None, **others: Any) -> Any:
         """Take weights by name; what comes in ``others`` promises nothing."""

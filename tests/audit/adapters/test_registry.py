@@ -24,17 +24,31 @@ from .made import LABELS, ROWS, TOLERANCE, close, made, rows
 DTYPES = tuple(TOLERANCE)
 LOSSES = ("cross_entropy", "cross_entropy_grad")
 LOG = set(LOG_LOSSES)
+MAPS = ("softmax", "log_softmax")
+GRADIENT = ("cross_entropy_grad",)
 #: adapter -> the functions that it lacks, and what each keyword reaches
 OFFERS: dict[str, tuple[set[str], dict[str, tuple[str, ...]]]] = {
-    "softmax_lab": (set(), {"where": PLAIN, "label_smoothing": LOSSES, "class_weight": LOSSES}),
-    "numpy": (LOG, {}),
-    "scipy": ({"cross_entropy_grad", *LOG}, {}),
-    "torch": (LOG, {"label_smoothing": LOSSES, "class_weight": LOSSES}),
-    "torch.compile": (LOG, {}),
-    "tensorflow": (LOG, {}),
-    "tf.function": (LOG, {}),
-    "jax": (LOG, {"where": ("softmax", "log_softmax")}),
-    "jax.jit": (LOG, {"where": ("softmax", "log_softmax")}),
+    "softmax_lab": (
+        set(),
+        {
+            "where": PLAIN,
+            "label_smoothing": LOSSES,
+            "class_weight": LOSSES,
+            "axis": MAPS,
+            "upstream": GRADIENT,
+        },
+    ),
+    "numpy": (LOG, {"axis": MAPS, "upstream": GRADIENT}),
+    "scipy": ({"cross_entropy_grad", *LOG}, {"axis": MAPS}),
+    "torch": (
+        LOG,
+        {"label_smoothing": LOSSES, "class_weight": LOSSES, "axis": MAPS, "upstream": GRADIENT},
+    ),
+    "torch.compile": (LOG, {"upstream": GRADIENT}),
+    "tensorflow": (LOG, {"axis": MAPS, "upstream": GRADIENT}),
+    "tf.function": (LOG, {"upstream": GRADIENT}),
+    "jax": (LOG, {"where": MAPS, "axis": MAPS, "upstream": GRADIENT}),
+    "jax.jit": (LOG, {"where": MAPS, "axis": MAPS, "upstream": GRADIENT}),
 }
 
 
@@ -77,6 +91,24 @@ def test_probabilities(adapter: Any, dtype: str) -> None:
     z = rows(dtype)
     close(adapter.softmax(z), sl.softmax(z.astype(float)), dtype)
     close(adapter.log_softmax(z), sl.log_softmax(z.astype(float)), dtype)
+
+
+@pytest.mark.parametrize("name", taking("axis", "softmax"))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_axis_reaches_the_framework(name: str, axis: int) -> None:
+    z = np.stack([ROWS.T, 2 * ROWS.T])
+    for function in ("softmax", "log_softmax"):
+        expected = getattr(sl, function)(z, axis=axis)
+        close(getattr(made(name), function)(z, axis=axis), expected, "float64")
+
+
+@pytest.mark.parametrize("name", taking("upstream", "cross_entropy_grad"))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_upstream_gradients_reach_the_framework(name: str, dtype: str) -> None:
+    z, upstream = rows(dtype), np.array([1.0, 0.0, 2.0, 0.5, 0.25])
+    _, gradient = sl.cross_entropy_grad(z.astype(float), LABELS, reduction="none")
+    computed = made(name).cross_entropy_grad(z, LABELS, upstream=upstream.astype(z.dtype))
+    close(computed, gradient * upstream[:, None], dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
