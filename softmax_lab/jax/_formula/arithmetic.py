@@ -1,10 +1,9 @@
 """Arithmetic that keeps its digits in one floating type, without a wider one: float32 has none without x64.
 
 A *two-float* is a pair (high, low) whose unevaluated sum is the value. XLA does not reassociate sums of two
-variables. But a compiler may fuse a product with a sum, and XLA merges one plain sum into the next. So halves
-of factors are made by ``reduce_precision``: their products are exact, fused or not. And the last additions of
-a long sum have a computation of their own. Everything is plain operations, which each backend has; no 64-bit
-integer is among them.
+variables. But a compiler may fuse a product with a sum. So halves of factors are made by
+``reduce_precision``: their products are exact, fused or not. Everything is plain operations, which each
+backend has; no 64-bit integer is among them.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ import math
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-__all__ = ["divide", "exponential", "log1p", "row_sum", "sum_of_all", "two_sum"]
+__all__ = ["divide", "exponential", "log1p", "origin", "row_sum", "sum_of_all", "two_sum", "whole_power"]
 
-_BLOCK = 16  # terms that are added without care: their errors are small, and independent from block to block
 LARGEST_LOW = 2.0**-10  # a larger low part belongs to numbers that have no digits of its size
 
 
@@ -28,7 +25,8 @@ class _Format(NamedTuple):
     """What the functions below need to know of a floating type."""
 
     half: tuple[int, int]  # exponent and mantissa bits of a number whose products with its like are exact
-    lowest: float  # exponentials below this are flushed to zero
+    smallest_exponent: int  # powers of two below this are flushed to zero
+    far: float  # from numbers so large, all that the exponential tells apart has an exact difference
     ln2: tuple[float, float]  # the logarithm of 2; multiples of the first are exact
     exponential: tuple[float, ...]  # exp(r) = 1 + r + r^2 P(r), highest power first
     artanh: tuple[float, ...]  # artanh(x) = x + x^3 P(x^2), highest power first
@@ -38,16 +36,18 @@ class _Format(NamedTuple):
 _LN2 = Fraction("0.693147180559945309417232121458176568075500134360255254120680")
 
 
-def _format(half: tuple[int, int], smallest_exponent: int, ln2_bits: int, terms: int, odd: int) -> _Format:
+def _format(
+    half: tuple[int, int], smallest_exponent: int, far: float, ln2_bits: int, terms: int, odd: int
+) -> _Format:
     high = Fraction(int(_LN2 * 2**ln2_bits), 2**ln2_bits)
     taylor = tuple(1.0 / math.factorial(n) for n in range(terms, 1, -1))
     artanh = tuple(1.0 / n for n in range(odd, 1, -2))
-    return _Format(half, smallest_exponent * math.log(2.0), (float(high), float(_LN2 - high)), taylor, artanh)
+    return _Format(half, smallest_exponent, far, (float(high), float(_LN2 - high)), taylor, artanh)
 
 
 _FORMATS = {
-    "float32": _format((8, 11), -126, 15, 8, 11),
-    "float64": _format((11, 25), -1022, 40, 14, 25),
+    "float32": _format((8, 11), -126, 220.0, 15, 7, 11),
+    "float64": _format((11, 25), -1022, 1600.0, 40, 14, 25),
 }
 
 
@@ -82,37 +82,60 @@ def _finite_or_zero(low: Array) -> Array:
     return jnp.where(jnp.isfinite(low), low, 0.0)
 
 
-def exponential(d: Array, low: Array, *, lift: int = 0) -> Array:
-    """Return 2^lift exp(d + low) for d <= 0, to about 0.8 ulp; 0 where it is no normal number.
+def origin(peak: Array) -> Array:
+    """Return what rows with this maximum are counted from: 0, or the maximum where that is large.
+
+    Either way the difference of an entry from it is exact (Sterbenz), or its exponential is flushed to zero.
+    """
+    return jnp.where(jnp.abs(peak) > _of(peak).far, peak, 0.0)
+
+
+def whole_power(x: Array) -> Array:
+    """Return the whole n for which 2^n is nearest to exp(x)."""
+    return jnp.round(x * (1.0 / math.log(2.0)))
+
+
+def exponential(x: Array, low: Array | None = None, *, exponent: Any = 0.0) -> Array:
+    """Return 2^exponent exp(x + low), to about 0.8 ulp; 0 where it is no normal number.
+
+    ``x`` is at most twice the distance from which numbers are far, and the exponent a whole number for which
+    the result is finite.
 
     A backend may flush subnormal numbers, though many of them add up to a normal one: a sum of such terms is
-    lifted, and brought down as a whole.
-    Of a backend's own exponential some digits may be missing. With n the nearest
-    whole number to d / log 2 it is 2^n exp(r), where r is small and exact but for its last rounding.
+    lifted, and brought down as a whole. Of a backend's own exponential some digits may be missing. With n the
+    nearest whole number to x / log 2 it is 2^n exp(r), where r is small and exact but for its last rounding.
     """
-    form = _of(d)
-    lowest = form.lowest - lift * math.log(2.0)
-    d = jnp.maximum(d, 2.0 * form.lowest)  # -inf is no number to count with; NaN stays
-    n = jnp.round(d * (1.0 / math.log(2.0)))
-    low = jnp.where(jnp.abs(low) < LARGEST_LOW, low, 0.0)
-    r = (d - n * form.ln2[0]) + (low - n * form.ln2[1])
-    series = jnp.zeros_like(r)
-    for coefficient in form.exponential:
+    form = _of(x)
+    n = whole_power(x)
+    tail = (
+        -n * form.ln2[1] if low is None else jnp.where(jnp.abs(low) < LARGEST_LOW, low, 0.0) - n * form.ln2[1]
+    )
+    r = (x - n * form.ln2[0]) + tail
+    series = jnp.full_like(r, form.exponential[0])
+    for coefficient in form.exponential[1:]:
         series = series * r + coefficient
     power = 1.0 + (r + (r * r) * series)
-    return jnp.where(d < lowest, 0.0, power * _power_of_two(n + lift))
+    return jnp.where(n + exponent < form.smallest_exponent, 0.0, power * _power_of_two(n, exponent))
 
 
-def _power_of_two(n: Array) -> Array:
-    """Return 2^n for whole n, from a float32's exponent bits, and by squares in the range of float64."""
+def _power_of_two(n: Array, exponent: Any) -> Array:
+    """Return 2^(n + exponent) for whole numbers, where it is normal.
+
+    From a float32's exponent bits, and by squares in the range of float64.
+    """
     if n.dtype == jnp.float32:
-        return _single_power_of_two(n.astype(jnp.int32)).astype(n.dtype)
-    whole = n.astype(jnp.int32)
+        # of 3 2^22 + i the last bits are those of i, and no conversion is needed
+        bits = lax.bitcast_convert_type(n + (exponent + (_WHOLE + 127.0)), jnp.int32) << 23
+        return lax.bitcast_convert_type(bits, jnp.float32)
+    whole = (n + exponent).astype(jnp.int32)
     sixteenth = -jnp.floor_divide(-whole, 16)  # rounded up: no power on the way is below the smallest normal
     result = _single_power_of_two(sixteenth).astype(n.dtype)
     for _ in range(4):
         result = result * result
     return result * _single_power_of_two(whole - 16 * sixteenth).astype(n.dtype)
+
+
+_WHOLE = 3.0 * 2.0**22
 
 
 def _single_power_of_two(n: Array) -> Array:
@@ -150,35 +173,13 @@ def log1p(x: Array) -> Array:
 _ROOT_HALF = int(np.float32(math.sqrt(0.5)).view(np.int32))
 
 
-@jax.custom_jvp
 def row_sum(x: Array) -> Array:
-    """Sum rows (n, K) to (n,), the rounding errors carried along: it does not drift with K."""
-    count, num_classes = x.shape
-    if num_classes <= _BLOCK:
-        return jnp.sum(x, axis=1)
-    columns = -(-num_classes // _BLOCK)
-    padded = jnp.pad(x, ((0, 0), (0, columns * _BLOCK - num_classes)))
-    parts = jnp.sum(padded.reshape(count, _BLOCK, columns), axis=1)
-    zero = np.zeros((), x.dtype)
-    high, low = lax.reduce((parts, jnp.zeros_like(parts)), (zero, zero), _add_pairs, (1,))
-    total: Array = high + low
-    return total
+    """Sum rows (n, K) to (n,).
 
-
-@row_sum.defjvp
-def _row_sum_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Array, Array]:
-    # the plain sum, since only that can be transposed
-    return row_sum(primals[0]), jnp.sum(tangents[0], axis=1)
-
-
-def _add_pairs(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return the sum of two two-floats, in XLA's own operations alone: a reduction calls no function."""
-    (a, a_low), (b, b_low) = one, other
-    s = lax.add(a, b)
-    t = lax.sub(s, a)
-    e = lax.add(lax.sub(a, lax.sub(s, t)), lax.sub(b, t))
-    e = lax.select(lax.is_finite(s), e, lax.full_like(e, 0.0))
-    return s, lax.add(lax.add(a_low, b_low), e)
+    The backend's own sum, which does not drift with K: today's add in many lanes and blocks, and a test
+    says so. It is an order of magnitude faster than sums that carry their rounding errors along.
+    """
+    return jnp.sum(x, axis=1)
 
 
 def sum_of_all(x: Array) -> Array:

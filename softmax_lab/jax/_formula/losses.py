@@ -74,9 +74,10 @@ def values_of(call: Call, options: Options) -> Values:
 def reduced(values: Values, sample_weight: Array | None, options: Options) -> Array:
     """Return the values weighted by the samples and reduced."""
     value, weight, live = values
-    if sample_weight is not None:
-        value, weight = value * sample_weight, weight * sample_weight
     value, weight = jnp.where(live, value, 0.0), jnp.where(live, weight, 0.0)
+    if sample_weight is not None:
+        counted = jnp.where(live, sample_weight, 0.0)
+        value, weight = value * counted, weight * counted
     if options.reduction == "none":
         return value
     total = sum_of_all(value)
@@ -94,12 +95,12 @@ def mean(total: Array, weight: Array, empty: str) -> Array:
 def _labelled(rows: _Rows, spec: Fields) -> tuple[Array, Any]:
     at, label = rows.at, rows.label
     assert label is not None
-    log_q_y = of_rows.log_probability(at, label)
+    log_q_y = _counted(rows, of_rows.log_probability(at, label))
     gated = spec.gate is not None and spec.class_weight is not None
     weight = terms.class_weights(spec, label, jnp.exp(lax.stop_gradient(log_q_y)) if gated else None)
     sums = terms.Sums(
         log_q_y,
-        of_rows.others(at, label) if terms.needs_others(spec) else jnp.zeros_like(log_q_y),
+        _counted(rows, of_rows.others(at, label)) if terms.needs_others(spec) else jnp.zeros_like(log_q_y),
         _lse(rows, spec, log_q_y),
         None if spec.smoothing is None else of_rows.weighted_log_probability(at, _prior(rows, spec)),
     )
@@ -118,7 +119,12 @@ def _distributed(rows: _Rows, spec: Fields) -> tuple[Array, Any]:
 
 
 def _lse(rows: _Rows, spec: Fields, like: Array) -> Array:
-    return jnp.zeros_like(like) if spec.z_loss is None else of_rows.log_sum_exp(rows.at)
+    return jnp.zeros_like(like) if spec.z_loss is None else _counted(rows, of_rows.log_sum_exp(rows.at))
+
+
+def _counted(rows: _Rows, value: Array) -> Array:
+    """Return a number of each row, 0 where the row does not count: no derivative is asked of it."""
+    return jnp.where(rows.live, value, 0.0)
 
 
 def _prior(rows: _Rows, spec: Fields) -> Array:
@@ -136,8 +142,10 @@ def _prior(rows: _Rows, spec: Fields) -> Array:
 
 
 def _rows(call: Call, options: Options) -> _Rows:
-    """Return rows whose entries that do not count are harmless, and with NaN for what no one may ask."""
+    """Return rows of which what does not count is harmless, and with NaN for what no one may ask."""
     z, kept, spec = call.z, call.kept, call.spec
+    if kept is None and jnp.issubdtype(call.target.dtype, jnp.integer) and _is_bare(spec):
+        return _bare_rows(z, call.target, options)
     count, num_classes = z.shape
     live = jnp.ones(count, bool)
     label = soft = None
@@ -164,6 +172,24 @@ def _rows(call: Call, options: Options) -> _Rows:
     return _Rows(at, live, label, soft, None if kept is None else kept | ~along(live))
 
 
+_MADE_OF_LOGITS = ("scale", "bias", "margin", "softcap", "temperature")
+
+
+def _is_bare(spec: Fields) -> bool:
+    """Whether only sums of whole rows are made of the logits themselves."""
+    return all(getattr(spec, name) is None for name in (*_MADE_OF_LOGITS, "smoothing"))
+
+
+def _bare_rows(z: Array, target: Array, options: Options) -> _Rows:
+    """Return rows as they came, without a copy: a row that does not count has no cotangent.
+
+    A label outside of the classes makes its row's sums NaN.
+    """
+    label, live, wrong = _labels(target, z.shape[1], options.ignore_index)
+    at = at_rows(z, None, jnp.where(along(live), z, 0.0))
+    return _Rows(at, live, jnp.where(wrong, z.shape[1], label), None, None)
+
+
 def _labels(target: Array, num_classes: int, ignore_index: int) -> tuple[Array, Array, Array]:
     """Return labels of 32 bits, which rows count, and which labels are outside of the classes.
 
@@ -182,7 +208,7 @@ def _evaluated(z: Array, kept: Array | None, label: Array | None, spec: Fields) 
 
     -inf stays -inf in u. In x, of which only the derivative matters, it is a harmless number.
     """
-    if all(getattr(spec, name) is None for name in ("scale", "bias", "margin", "softcap", "temperature")):
+    if all(getattr(spec, name) is None for name in _MADE_OF_LOGITS):
         u = x = z
     else:
         x = _transformed(_finite(z), label, spec)

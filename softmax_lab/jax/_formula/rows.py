@@ -1,8 +1,9 @@
 """Rows of logits: their sums, and derivatives that keep the digits of confident rows.
 
-Symbols as in :mod:`softmax_lab.spec`. Rows are (n, K) of float32 or float64. What is computed of a row is
-computed by :func:`shifted`, which nothing differentiates. Each function has a derivative of its own, whose
-coefficients are functions of this file again: so every order of derivative has the digits of the first.
+Symbols as in :mod:`softmax_lab.spec`. Rows are (n, K) of float32 or float64. What is computed of a row are
+sums of its exponentials in a :class:`Frame`, which nothing differentiates. Each function has a derivative of
+its own, whose coefficients are functions of this file again: so every order of derivative has the digits of
+the first.
 
 The temperature divides after the shift by the maximum, where a quotient of the logit itself may overflow. The
 chain rule through it, and through all that makes u of z, is JAX's own: ``At.x`` is x = u / T, whose value is
@@ -17,13 +18,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .arithmetic import LARGEST_LOW, divide, exponential, log1p, row_sum, two_sum
+from .arithmetic import LARGEST_LOW, divide, exponential, log1p, origin, row_sum, two_sum, whole_power
 
 __all__ = [
     "At",
-    "Shifted",
+    "Frame",
     "along",
     "at_rows",
+    "framed",
     "is_label",
     "log_odds_of_others",
     "log_probabilities",
@@ -31,7 +33,6 @@ __all__ = [
     "log_sum_exp",
     "others",
     "probabilities",
-    "shifted",
     "weighted_log_probability",
 ]
 
@@ -51,44 +52,64 @@ def at_rows(u: Array, temperature: Array | None, x: Array) -> At:
 
 #: terms of a sum are raised by this power of two: what is flushed then is 2^-32 of a normal number at most
 LIFT = 32
+_FAR = 2.0**20  # a label whose probability is below 2^-20
 
 
-class Shifted(NamedTuple):
-    """Rows u = peak + d, the exponentials of all entries at the maximum kept apart from the rest."""
+class Frame(NamedTuple):
+    """What a row's exponentials are counted in: 2^(LIFT - power) exp(u / T - origin)."""
 
     peak: Array  # (n,) the largest entry of u T
-    top: Array  # (n, K) which entries it is
-    d: Array  # (n, K) (u - peak), two-float high part
-    low: Array  # (n, K) its low part
-    e: Array  # (n, K) exp(d + low), exactly 1 at the top
-    rest: Array  # (n,) sum of e, less 1
+    origin: Array  # (n,)
+    power: Array  # (n,) a whole number: 2^power is the exponential at the peak, to a factor of sqrt 2
+    temperature: Array | None
 
-    @property
-    def q(self) -> Array:
-        """Probabilities, (n, K)."""
-        return self.e / along(1.0 + self.rest)
+    def of(self, per_row: Array) -> Array:
+        """Return the exponential of one entry a row, (n,)."""
+        d, low = _difference(per_row, self.origin, self.temperature)
+        return exponential(d, low, exponent=LIFT - self.power)
 
-    @property
-    def confident(self) -> Array:
-        """Entries whose probability is above one half, (n, K)."""
-        return self.top & along(self.rest < 1.0)
+    def of_rows(self, u: Array) -> Array:
+        """Return the exponentials of whole rows, (n, K)."""
+        d, low = _difference(u, along(self.origin), self.temperature)
+        return exponential(d, low, exponent=along(LIFT - self.power))
 
 
-def shifted(u: Array, temperature: Array | None) -> Shifted:
-    """Exponentiate rows about their maximum, the shift's rounding error included.
+def framed(u: Array, temperature: Array | None) -> Frame:
+    """Return the frame of rows.
 
-    A row with NaN, with +inf, or with nothing above -inf comes out NaN.
+    In that of a row with NaN, with +inf, or with nothing above -inf, a sum of exponentials is NaN.
     """
     peak = jnp.max(u, axis=1)
-    d, low = _distance(u, along(peak), temperature)
-    top = u == along(peak)
-    lifted = exponential(d, low, lift=LIFT)
-    e = lifted * 2.0**-LIFT
-    # of several maxima one alone is the 1 that log1p adds
-    ties = jnp.sum(top, axis=1, dtype=jnp.int32) - 1
-    rest = row_sum(jnp.where(top, 0.0, lifted)) * 2.0**-LIFT + ties.astype(u.dtype)
-    rest = jnp.where(jnp.isfinite(peak), rest, jnp.nan)
-    return Shifted(peak, top, d, low, jnp.where(top, 1.0, e), rest)
+    if temperature is not None:  # it divides differences from the peak: the logit's own quotient may overflow
+        return Frame(peak, peak, jnp.zeros_like(peak), temperature)
+    base = origin(peak)
+    return Frame(peak, base, whole_power(peak - base), None)
+
+
+def _difference(u: Array, base: Array, temperature: Array | None) -> tuple[Array, Array | None]:
+    """Return (u - base) / T for a frame's base, and what the quotient has lost."""
+    return (u - base, None) if temperature is None else _distance(u, base, temperature)
+
+
+def _rest(frame: Frame, e: Array) -> Array:
+    """Return the sum of all but one of the largest exponentials, in units of that one, (n,).
+
+    The largest one is left out of the sum: a difference would have lost the others in a confident row. How
+    often it occurs is a difference of sums.
+    """
+    top = frame.of(frame.peak)
+    others = row_sum(jnp.where(e == along(top), 0.0, e))
+    ties = jnp.round((row_sum(e) - others) / top) - 1.0
+    return others / top + jnp.maximum(ties, 0.0)
+
+
+def _shares(e: Array, total: Array) -> Array:
+    """Return e / total, (n, K).
+
+    A compiler multiplies by the reciprocal of each row's total: here with what its rounding has lost.
+    """
+    inverse, low = divide(jnp.ones_like(total), jnp.zeros_like(total), total)
+    return e * along(inverse) + e * along(low)
 
 
 def _distance(u: Array, peak: Array, temperature: Array | None) -> tuple[Array, Array]:
@@ -115,9 +136,10 @@ def _centred(at: At, tangent: Array) -> Array:
     In a confident row t is counted from its value at the top, and is a constant 0 there: the difference is
     a sum over the other classes, in the transpose too.
     """
-    rows = shifted(*at[:2])
-    counted_from = jnp.sum(jnp.where(rows.confident, tangent, 0.0), axis=1)
-    moved = jnp.where(rows.confident, 0.0, tangent - along(counted_from))
+    frame = framed(*at[:2])
+    confident = (at.u == along(frame.peak)) & along(_rest(frame, frame.of_rows(at.u)) < 1.0)
+    counted_from = jnp.sum(jnp.where(confident, tangent, 0.0), axis=1)
+    moved = jnp.where(confident, 0.0, tangent - along(counted_from))
     return moved - along(jnp.sum(probabilities(at) * moved, axis=1))
 
 
@@ -127,7 +149,8 @@ def _centred(at: At, tangent: Array) -> Array:
 @jax.custom_jvp
 def probabilities(at: At) -> Array:
     """Return q, (n, K)."""
-    return shifted(*at[:2]).q
+    e = framed(*at[:2]).of_rows(at.u)
+    return _shares(e, row_sum(e))
 
 
 @probabilities.defjvp
@@ -140,8 +163,11 @@ def _probabilities_jvp(primals: tuple[At], tangents: tuple[At]) -> tuple[Array, 
 @jax.custom_jvp
 def log_probabilities(at: At) -> Array:
     """Return log q, (n, K)."""
-    rows = shifted(*at[:2])
-    return rows.d + (rows.low - along(log1p(rows.rest)))
+    frame = framed(*at[:2])
+    # both are negative: without a temperature no digit is lost between them, and none in the difference
+    d, low = _difference(at.u, along(frame.peak), at.temperature)
+    log_total = along(log1p(_rest(frame, frame.of_rows(at.u))))
+    return d - log_total if low is None else d + (low - log_total)
 
 
 @log_probabilities.defjvp
@@ -156,9 +182,9 @@ def _log_probabilities_jvp(primals: tuple[At], tangents: tuple[At]) -> tuple[Arr
 @jax.custom_jvp
 def log_sum_exp(at: At) -> Array:
     """Return log sum exp u, (n,); an infinite maximum is the result."""
-    rows = shifted(*at[:2])
-    peak = rows.peak if at.temperature is None else rows.peak / at.temperature
-    return jnp.where(jnp.isinf(peak), peak, peak + log1p(rows.rest))
+    frame = framed(*at[:2])
+    peak = frame.peak if at.temperature is None else frame.peak / at.temperature
+    return jnp.where(jnp.isinf(peak), peak, peak + log1p(_rest(frame, frame.of_rows(at.u))))
 
 
 @log_sum_exp.defjvp
@@ -168,24 +194,41 @@ def _log_sum_exp_jvp(primals: tuple[At], tangents: tuple[At]) -> tuple[Array, Ar
 
 
 class _OfLabel(NamedTuple):
-    log_q_y: Array  # (n,)
-    others: Array  # (n,) o = 1 - q_y
+    """Rows about their label: a label outside of the classes makes a row NaN."""
+
+    frame: Frame
+    u_y: Array  # (n,)
+    others: Array  # (n, K) exponentials, 0 at the label
+    rest: Array  # (n,) their sum
+    own: Array  # (n,) the label's exponential
+
+    @property
+    def total(self) -> Array:
+        """The sum of all exponentials, (n,)."""
+        return self.rest + self.own
 
 
 def _of_label(at: At, label: Array) -> _OfLabel:
-    """Return log q_y, and 1 - q_y as the sum of the others: never as a difference from one."""
-    rows = shifted(*at[:2])
-    u_y = jnp.take_along_axis(at.u, along(label), axis=1)[:, 0]
-    d, low = _distance(u_y, rows.peak, at.temperature)
-    at_top = u_y == rows.peak
-    without = jnp.where(at_top, rows.rest, 1.0 + (rows.rest - exponential(d, low)))
-    return _OfLabel(d + (low - log1p(rows.rest)), without / (1.0 + rows.rest))
+    """Return what the sum of the others and the label's own exponential are: never a difference from one."""
+    frame = framed(*at[:2])
+    u_y = jnp.take_along_axis(at.u, along(label), axis=1, mode="fill")[:, 0]
+    others = jnp.where(is_label(at.u, label), 0.0, frame.of_rows(at.u))
+    return _OfLabel(frame, u_y, others, row_sum(others), frame.of(u_y))
 
 
 @jax.custom_jvp
 def log_probability(at: At, label: Array) -> Array:
-    """Return log q_y, (n,)."""
-    return _of_label(at, label).log_q_y
+    """Return log q_y, (n,).
+
+    It is -log(1 + rest / own), and far below the peak, where the label's exponential may be 0, the distance
+    from there less the logarithm of the sum in units of the peak.
+    """
+    rows = _of_label(at, label)
+    top = rows.frame.of(rows.frame.peak)
+    far = rows.rest > _FAR * rows.own
+    ratio = jnp.where(far, jnp.maximum(rows.total - top, 0.0), rows.rest) / jnp.where(far, top, rows.own)
+    d, low = _distance(rows.u_y, rows.frame.peak, at.temperature)
+    return jnp.where(far, d, 0.0) + (jnp.where(far, low, 0.0) - log1p(ratio))
 
 
 @log_probability.defjvp
@@ -197,7 +240,8 @@ def _log_probability_jvp(primals: tuple[At, Array], tangents: tuple[At, Any]) ->
 @jax.custom_jvp
 def others(at: At, label: Array) -> Array:
     """Return o = 1 - q_y, (n,)."""
-    return _of_label(at, label).others
+    rows = _of_label(at, label)
+    return rows.rest / rows.total
 
 
 @others.defjvp
@@ -210,7 +254,8 @@ def _others_jvp(primals: tuple[At, Array], tangents: tuple[At, Any]) -> tuple[Ar
 @jax.custom_jvp
 def _one_hot_less_q(at: At, label: Array) -> Array:
     """Return e_y - q, (n, K), which is o at the target."""
-    return jnp.where(is_label(at.u, label), along(_of_label(at, label).others), -probabilities(at))
+    rows = _of_label(at, label)
+    return _shares(jnp.where(is_label(at.u, label), along(rows.rest), -rows.others), rows.total)
 
 
 @_one_hot_less_q.defjvp
@@ -249,10 +294,10 @@ def log_odds_of_others(at: At, label: Array) -> Array:
     There must be another class above -inf.
     """
     rest = jnp.where(is_label(at.u, label), -jnp.inf, at.u)
-    rows = shifted(rest, at.temperature)
-    u_y = jnp.take_along_axis(at.u, along(label), axis=1)[:, 0]
-    d, low = _distance(rows.peak, u_y, at.temperature)
-    return d + (low + log1p(rows.rest))
+    frame = framed(rest, at.temperature)
+    u_y = jnp.take_along_axis(at.u, along(label), axis=1, mode="fill")[:, 0]
+    d, low = _distance(frame.peak, u_y, at.temperature)
+    return d + (low + log1p(_rest(frame, frame.of_rows(rest))))
 
 
 @log_odds_of_others.defjvp
