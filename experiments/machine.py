@@ -12,7 +12,7 @@ import softmax_lab as sl
 
 __all__ = ["circumstances", "limit_threads", "narrower", "now", "processor", "vectors", "versions"]
 
-TIMED = ("softmax-lab", "numpy", "numba", "scipy", "torch", "jax", "tensorflow")
+TIMED = ("softmax-lab", "numpy", "numba", "scipy", "torch", "jax", "optax", "tensorflow")
 
 
 def processor() -> str:

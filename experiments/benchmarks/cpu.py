@@ -9,6 +9,8 @@ what it has.
 ``--threads 1`` measures on one thread. ``--vectors 256`` has the loops compiled without AVX-512, on a
 processor that has it; the peers stay as they are. ``vectors`` is empty in rows from before there was a
 choice: those are of the processor's own width.
+
+``--jax`` measures :mod:`softmax_lab.jax` beside what JAX and optax have, compiled, on shapes of its own.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ RESULTS = tables.RESULTS / "cpu.csv"
 SHAPES = ((65536, 10), (16384, 1000), (2048, 32768), (512, 131072))
 #: about four million logits each, for the picture over K
 SWEEP = tuple((max(1, (1 << 22) // k), k) for k in (2, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 1_000_000))
+#: about four million logits each: what JAX arrays are measured on
+JAX_SHAPES = ((524288, 10), (32768, 100), (4096, 1000), (512, 10000), (64, 131072))
 DTYPES = ("float32", "float64")
 MOST_EXACT = 200_000  # classes beyond which exact values would take longer than all measurements
 COLUMNS = (
@@ -171,26 +175,41 @@ def jax(problem: Problem) -> dict[str, Call]:
 
     j: Any = importlib.import_module("jax")
 
-    with j.enable_x64(True):
-        z, y = jnp.asarray(problem.logits), jnp.asarray(problem.labels)
-
     def mean_loss(z: Any, y: Any) -> Any:
         return -jnp.take_along_axis(j.nn.log_softmax(z), y[:, None], axis=1).mean()
 
-    both, p, log_p = j.jit(j.value_and_grad(mean_loss)), j.jit(j.nn.softmax), j.jit(j.nn.log_softmax)
+    return _jitted(problem, mean_loss, softmax=j.nn.softmax, log_softmax=j.nn.log_softmax)
 
-    def in_64_bits(call: Any, pick: Callable[[Any], Any] = lambda x: x) -> Call:
+
+def optax(problem: Problem) -> dict[str, Call]:
+    """Return the loss alone: softmax is JAX's own."""
+    import optax as o
+
+    return _jitted(problem, lambda z, y: o.softmax_cross_entropy_with_integer_labels(z, y).mean())
+
+
+def softmax_lab_jax(problem: Problem) -> dict[str, Call]:
+    import softmax_lab.jax as slj
+
+    return _jitted(problem, slj.cross_entropy, softmax=slj.softmax, log_softmax=slj.log_softmax)
+
+
+def _jitted(problem: Problem, mean_loss: Any, **maps: Any) -> dict[str, Call]:
+    """Return the calls of functions of JAX arrays, compiled: of a loss its value and gradient."""
+    j: Any = importlib.import_module("jax")
+
+    with j.enable_x64(True):
+        z, y = j.numpy.asarray(problem.logits), j.numpy.asarray(problem.labels)
+
+    def in_64_bits(call: Any, *arguments: Any, pick: Callable[[Any], Any] = lambda x: x) -> Call:
         def run() -> Array:
             with j.enable_x64(True):
-                return np.asarray(pick(j.block_until_ready(call())))
+                return np.asarray(pick(j.block_until_ready(call(*arguments))))
 
         return run
 
-    return {
-        "loss": in_64_bits(lambda: both(z, y), lambda result: result[1]),
-        "softmax": in_64_bits(lambda: p(z)),
-        "log_softmax": in_64_bits(lambda: log_p(z)),
-    }
+    both = in_64_bits(j.jit(j.value_and_grad(mean_loss)), z, y, pick=lambda result: result[1])
+    return {"loss": both} | {task: in_64_bits(j.jit(function), z) for task, function in maps.items()}
 
 
 def tensorflow(problem: Problem) -> dict[str, Call]:
@@ -218,7 +237,13 @@ PROVIDERS: dict[str, Callable[[Problem], dict[str, Call]]] = {
     "jax.jit": jax,
     "tf.function": tensorflow,
     "scipy": scipy,
+    "optax": optax,
+    "softmax_lab.jax": softmax_lab_jax,
 }
+#: what ``--jax`` measures
+ON_JAX = ("copy", "softmax_lab.jax", "jax.jit", "optax")
+#: what is measured otherwise
+OF_ALL = tuple(name for name in PROVIDERS if name not in ("optax", "softmax_lab.jax"))
 TASKS = ("loss", "softmax", "log_softmax")
 
 
@@ -258,6 +283,8 @@ def rows_of(
         except ImportError:
             continue  # a peer that is not installed has no row
         for task in tasks if provider != "copy" else tasks[:1]:
+            if task not in calls:
+                continue
             times = measure(calls[task], budget=budget)
             ulp = float("nan") if provider == "copy" else worst_ulp(task, problem, np.asarray(calls[task]()))
             yield common | {
@@ -283,11 +310,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _command.add_threads(parser)
     _command.add_choice(parser, "dtype", DTYPES)
     _command.add_choice(parser, "task", TASKS)
-    _command.add_choice(parser, "provider", PROVIDERS)
+    _command.add_choice(parser, "provider", PROVIDERS, OF_ALL)
     parser.add_argument(
         "--sweep",
         action="store_true",
         help="shapes of four million logits from K = 2 to 10^6 instead of the table's",
+    )
+    parser.add_argument(
+        "--jax", action="store_true", help="softmax_lab.jax and its peers, in float32, on shapes of their own"
     )
     _command.add_shapes(parser)
     _command.add_budget(parser, 0.5)
@@ -302,6 +332,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Return a job a type and shape: those of the table, or with ``--sweep`` those of the picture over K."""
     machine.limit_threads(options.threads)
+    shapes = options.shape or (SWEEP if options.sweep else SHAPES)
+    if options.jax:
+        options.provider, options.dtype, shapes = ON_JAX, ("float32",), options.shape or JAX_SHAPES
     return [
         Job(
             f"{dtype} {n}x{k}",
@@ -310,7 +343,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             ),
         )
         for dtype in options.dtype
-        for n, k in options.shape or (SWEEP if options.sweep else SHAPES)
+        for n, k in shapes
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from .comparisons import bandwidth, brief, comparison, margins, short_rows, shown, standing, verdict
 from .loops import CONSTANTS, LISTINGS, constant, listing, polynomial_error, reduction
 from .on_demand import cost, store_traffic, store_words
+from .on_jax import ON_JAX, on_jax, on_jax_words
 from .other_tables import autograd, family_costs, family_scatter, half_precision, linear_layers, product_gains
 from .pictures import LOOK, accuracy_picture, bandwidth_picture, classes_picture, cost_picture
 from .roundings import rounding_curve, rounding_picture
@@ -24,6 +25,7 @@ __all__ = [
     "KEY",
     "LISTINGS",
     "LOOK",
+    "ON_JAX",
     "OURS",
     "PEERS",
     "PLACE",
@@ -47,6 +49,8 @@ __all__ = [
     "linear_layers",
     "listing",
     "margins",
+    "on_jax",
+    "on_jax_words",
     "origin",
     "polynomial_error",
     "product_gains",

@@ -14,16 +14,23 @@ __all__ = ["PEERS", "TASKS", "circumstances", "copy_scatter", "origin", "read", 
 
 Shape = tuple[int, int]
 OURS, FLOOR = "softmax_lab", "copy"
-PEERS = tuple(name for name in cpu.PROVIDERS if name not in (OURS, FLOOR))
+PEERS = tuple(name for name in cpu.OF_ALL if name not in (OURS, FLOOR))
 TASKS = {"loss": "loss and gradient", "softmax": "softmax", "log_softmax": "log-softmax"}
 KEY = ["task", "dtype", "n", "k", "provider"]
 PLACE = ["dtype", "n", "k"]
 
 
 def read(
-    path: Path = cpu.RESULTS, *, threads: int = 2, processor: str = "", vectors: int | None = None
+    path: Path = cpu.RESULTS,
+    *,
+    threads: int = 2,
+    processor: str = "",
+    vectors: int | None = None,
+    on_jax: bool = False,
 ) -> pd.DataFrame:
     """Return the newest measurement of each (task, dtype, N, K, provider).
+
+    With ``on_jax`` it is those on the shapes that JAX arrays are measured on, else all others.
 
     Its nanoseconds a logit are in the column ``ns``.
 
@@ -44,11 +51,12 @@ def read(
         raise ValueError(
             f"{path.name} must have the columns of experiments.benchmarks.cpu; it lacks {', '.join(missing)}"
         )
-    table = table[_have(table["vectors"].fillna(""), vectors)]
+    shapes = pd.MultiIndex.from_frame(table[["n", "k"]])
+    table = table[_have(table["vectors"].fillna(""), vectors) & (shapes.isin(cpu.JAX_SHAPES) == on_jax)]
     if table.empty:
         raise ValueError(
             f"{path.name} must hold rows of {vectors or 'the own'} bits: "
-            f"{advice('' if vectors is None else f'--vectors {vectors}')}"
+            f"{advice('--jax ' * on_jax + ('' if vectors is None else f'--vectors {vectors}'))}"
         )
     here = table[table["processor"] == processor] if processor else table
     own = here[here["threads"] == threads].sort_values("when", kind="stable")

@@ -26,6 +26,17 @@ def test_a_peer_computes_what_the_package_computes(provider: str, task: str) -> 
     np.testing.assert_allclose(np.asarray(theirs), ours, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("provider", cpu.ON_JAX[1:])
+def test_a_provider_on_jax_computes_what_the_package_computes(provider: str) -> None:
+    pytest.importorskip("optax")
+    problem = cpu.make_problem(*SHAPE, "float32")
+    calls = cpu.PROVIDERS[provider](problem)
+    assert set(calls) == ({"loss"} if provider == "optax" else set(cpu.TASKS))
+    for task, call in calls.items():
+        ours = np.array(cpu.softmax_lab(problem)[task]())
+        np.testing.assert_allclose(np.asarray(call()), ours, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_copy_copies_all_parts(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sl, "get_num_threads", lambda: threads)
@@ -84,6 +95,15 @@ def test_every_provider_and_task_has_its_row(tmp_path: Path, monkeypatch: pytest
     ]
     assert all(float(row["ms_20"]) <= float(row["ms"]) <= float(row["ms_80"]) for row in rows)
     assert len({row["when"] for row in rows}) == 1  # one run of a shape
+
+
+def test_jax_arrays_have_shapes_and_providers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "limit_threads", lambda threads: None)
+    options = cpu.BENCHMARK.parse(["--jax"])
+    assert [job.name for job in cpu.jobs(options)] == [f"float32 {n}x{k}" for n, k in cpu.JAX_SHAPES]
+    assert options.provider == cpu.ON_JAX
+    assert not set(cpu.JAX_SHAPES) & {*cpu.SHAPES, *cpu.SWEEP}
+    assert set(cpu.BENCHMARK.parse([]).provider) == set(cpu.PROVIDERS) - {"optax", "softmax_lab.jax"}
 
 
 def test_the_sweep_is_another_list_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

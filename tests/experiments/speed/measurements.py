@@ -31,7 +31,7 @@ def row(
 
     All times are as in `TIMES`. The error is half an ulp for the package, two for the peers.
     """
-    ms = changes.get("ms", TIMES[provider])
+    ms = changes["ms"] if "ms" in changes else TIMES[provider]
     exact = shape[1] <= 1000 and provider != "copy"
     defaults = {
         "when": FIRST,
