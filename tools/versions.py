@@ -34,11 +34,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
-WITHOUT_TORCH = ("audit", "test")  # the extras that the unit tests need
+WITHOUT_TORCH = ("audit", "jax", "test")  # the extras that the unit tests need
 #: what other stages need of these extras
 OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}
 #: the folders of unit tests; the files in tests itself are added to them
-UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/torch")
+UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/jax", "tests/torch")
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
 
