@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from softmax_lab.audit import Command, Finding
 from softmax_lab.audit.subject import FUNCTIONS
@@ -15,7 +16,7 @@ from . import environments, stored
 from .cases import ASKED
 from .recipes import ENGINES, Engine
 
-__all__ = ["run_engines"]
+__all__ = ["findings", "run_engines"]
 
 LIMIT_ULP = 4.0
 _TIMEOUT = 600.0  # some compile for each shape, and a machine that does other work is no hang
@@ -74,7 +75,7 @@ def _audited(name: str, engine: Engine, variant: str, own: Path, path: Path) -> 
     label = f"{name}, {variant}" if variant else name
     arguments = environments.command(engine, own, engine.variants[variant])
     with Command(arguments, timeout=_TIMEOUT, starts=_STARTS) as program:
-        found = list(_findings(program))
+        found = list(findings(program))
     if all(finding.wrong for *_, finding in found):
         return f"{label}: answers nothing: {found[0][-1].problem if found else 'it offers nothing'}", False
     stored.append(found, name, variant, engine.pinned[engine.package], path)
@@ -86,8 +87,8 @@ def _audited(name: str, engine: Engine, variant: str, own: Path, path: Path) -> 
     ), True
 
 
-def _findings(program: Command) -> Iterator[tuple[str, str, str, Finding]]:
-    """Yield (function, dtype, case, finding) of every case that is asked."""
+def findings(program: Any) -> Iterator[tuple[str, str, str, Finding]]:
+    """Yield (function, dtype, case, finding) of every case that is asked of a program or an adapter."""
     functions = [function for function in FUNCTIONS if hasattr(program, function)]
     for function, dtype, check in itertools.product(functions, program.dtypes, ASKED):
         finding = check.run(program, function, dtype, limit_ulp=LIMIT_ULP)

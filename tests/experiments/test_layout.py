@@ -8,11 +8,14 @@ TESTS = Path(__file__).parent
 EXPERIMENTS = TESTS.parents[1] / "experiments"
 #: run in environments of their own: tests/experiments/engines/test_recipes.py asks them
 PROGRAMS = EXPERIMENTS / "engines" / "programs"
+#: run by themselves: tests/experiments/engines/test_reproduced.py does
+REPRODUCTIONS = EXPERIMENTS / "engines" / "reproductions"
 NO_CODE = ("__init__.py", "__main__.py")  # names that are handed on, and a call
 
 
 def test_every_module_has_its_test_file() -> None:
-    modules = [path.relative_to(EXPERIMENTS) for path in EXPERIMENTS.rglob("*.py") if path.parent != PROGRAMS]
+    paths = [path for path in EXPERIMENTS.rglob("*.py") if path.parent not in (PROGRAMS, REPRODUCTIONS)]
+    modules = [path.relative_to(EXPERIMENTS) for path in paths]
     wanted = {
         module.parent / f"test_{module.stem.lstrip('_')}.py"
         for module in modules

@@ -43,3 +43,21 @@ def test_an_unknown_engine_is_refused(called: list[Any]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--install", "caffe"])
     assert called == []
+
+
+def test_the_article_and_the_reproductions_are_asked_for_by_name(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def run_article() -> list[str]:
+        asked.append("article")
+        return ["jax"]
+
+    monkeypatch.setattr(command, "run_article", run_article)
+    monkeypatch.setattr(command, "reproduce", lambda folder: asked.append(folder))
+    assert command.main(["--article"]) == 1
+    assert command.main(["--reproduce", "--folder", str(tmp_path)]) == 0
+    assert asked == ["article", tmp_path]
+    with pytest.raises(SystemExit):
+        command.main([])

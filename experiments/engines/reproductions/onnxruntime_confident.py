@@ -1,0 +1,13 @@
+"""onnxruntime, log_softmax, confident: log p of a sure class is 0, and so is the loss of its row."""
+
+import math
+
+import numpy as np
+from onnx.parser import parse_model
+from onnxruntime import InferenceSession
+
+HEAD = '<ir_version: 8, opset_import: ["": 13]>'
+model = parse_model(HEAD + "f (float[N,K] z) => (float[N,K] p) { p = LogSoftmax<axis=1>(z) }")
+run = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+print("computed", run.run(None, {"z": np.array([[25, 0]], np.float32)})[0][0].tolist())
+print("exact   ", [-math.log1p(math.exp(-25)), -25 - math.log1p(math.exp(-25))])

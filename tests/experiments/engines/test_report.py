@@ -1,0 +1,165 @@
+"""Severities, questions and kinds of fault follow from the rows; every stored fault has a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas", reason="the audit needs pandas")
+
+import pandas as pd
+
+import softmax_lab as sl
+from experiments.engines import report
+from experiments.engines.report import KINDS, OTHER, QUESTIONS, SEVERITIES, WRONG
+from softmax_lab.audit import CHECKS
+
+Row = tuple[str, str, str, str, str, float, bool, str]
+
+
+def table_of(*rows: Row) -> Any:
+    """Return a table: engine, variant, function, type, case, ulp, wrong, problem."""
+    columns = ["engine", "variant", "function", "dtype", "case", "max_ulp", "wrong", "problem"]
+    table = pd.DataFrame(rows, columns=columns)
+    about = {"version": "1", "processor": "one", "date": "2026-01-01"}
+    return table.assign(ok=table["problem"] == "", **about)
+
+
+def softmax(engine: str, case: str, ulp: float = 0.5, wrong: bool = False, problem: str = "") -> Row:
+    return (engine, "", "softmax", "float32", case, ulp, wrong, problem)
+
+
+def test_a_severity_is_a_step_of_the_error_and_wrong_is_the_last() -> None:
+    degrees = [report.severity(False, False, ulp) for ulp in (4.1, 99.0, 101.0, 9e3, 2e4, 1e9)]
+    assert degrees == [1, 1, 2, 2, 3, 3]
+    assert report.severity(True, False, np.nan) == 0
+    assert report.severity(False, True, 5.0) == WRONG == len(SEVERITIES) - 1
+
+
+def test_no_case_answers_two_questions_and_a_new_one_is_shown() -> None:
+    cases = [case for cases in QUESTIONS.values() for case in cases]
+    assert len(cases) == len(set(cases))
+    assert report.question("moderate") == "ordinary rows"
+    assert report.question("what nobody has asked") == OTHER
+
+
+def test_a_cell_is_the_worst_of_its_cases_in_the_first_type_that_is_offered() -> None:
+    table = table_of(
+        softmax("a", "NaN row"),
+        softmax("a", "after NaN", np.nan, True, "the call before it"),
+        softmax("a", "wide", 53.0, False, "53 ulp off"),
+        softmax("a", "uneven", 7.0, False, "7 ulp off"),
+        ("a", "", "softmax", "float64", "wide", 2e5, False, "2e5 ulp off"),
+        ("b", "", "softmax", "float64", "wide", 2e5, False, "2e5 ulp off"),
+    )
+    found = report.cells(table, "softmax").set_index(["engine", "question"])
+    assert found.loc[("a", "NaN"), "severity"] == WRONG
+    assert found.loc[("a", "far apart"), "max_ulp"] == 53.0
+    assert found.loc[("b", "far apart"), "severity"] == 3
+    assert report.cells(table, "log_softmax").empty
+
+
+def test_wrong_answers_come_first_then_lost_digits_and_the_article_before_all() -> None:
+    table = table_of(
+        softmax("right", "wide"),
+        softmax("far", "wide", 200.0, False, "200 ulp off"),
+        softmax("off", "wide", 5.0, False, "5 ulp off"),
+        softmax("bad", "wide", np.inf, True, "NaN at row 0"),
+        softmax("jax", "wide"),
+        softmax("torch", "wide"),
+        ("bad", "again", "softmax", "float32", "wide", np.inf, True, "NaN at row 1"),
+        ("bad", "mended", "softmax", "float32", "wide", 0.5, False, ""),
+    )
+    found = report.cells(table, "softmax")
+    drawn = [report.label(*each) for each in report.order(found)]
+    assert drawn == ["torch", "jax", "bad", "far", "off", "right", "bad, mended"]
+    assert report.alike(found) == {"bad, again": "bad"}
+    assert report.at_most(table, "softmax", 0) == ["torch", "jax", "right", "bad, mended"]
+    assert report.wrong_at(table, "softmax", "far apart") == "1 of 6"
+    assert report.shares(table) == {"right": 4, "over": 2, "wrong": 2}
+    assert report.overview(table).loc["bad, mended", "wrong"] == 0
+
+
+class Faulty:
+    """A softmax with one fault, for the audit to find."""
+
+    dtypes = ("float32",)
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def softmax(self, z: Any) -> Any:
+        z = np.asarray(z, np.float32)
+        p = sl.softmax(z)
+        bad = np.isnan(p).any(axis=1)
+        if self.fault == "NaN unseen":
+            p[bad & (np.isnan(z) | np.isposinf(z)).any(axis=1)] = 0.1
+        elif self.fault == "no row left":
+            p[bad & np.isneginf(z).all(axis=1)] = 0.1
+        elif self.fault == "masked class":
+            p[np.isneginf(z) & ~bad[:, None]] = 0.25
+        elif self.fault == "sum not one":
+            p[:, 0] *= np.float32(1.5)
+        elif self.fault == "small made 0":
+            p[p < 1e-3] = 0
+        elif self.fault == "digits lost":
+            p *= np.float32(1 + 2e-6)
+        return p
+
+
+def kinds(fault: str, cases: Iterable[str]) -> set[str]:
+    """Return the kinds of what the audit finds in some cases."""
+    found = sl.audit.run({"faulty": Faulty(fault)}, functions=["softmax"], progress=False)
+    found = found[found["case"].isin(list(cases)) & ~found["ok"]]
+    assert len(found)
+    return {report.kind(row) for row in found.itertuples()}
+
+
+@pytest.mark.parametrize(
+    ("fault", "cases"),
+    [
+        ("NaN unseen", ["NaN row", "+inf row"]),
+        ("no row left", ["-inf row"]),
+        ("sum not one", ["moderate"]),
+        ("small made 0", ["moderate", "wide"]),
+        ("digits lost", ["moderate"]),
+    ],
+)
+def test_a_planted_fault_is_of_its_kind(fault: str, cases: list[str]) -> None:
+    assert kinds(fault, cases) == {fault}
+
+
+def test_every_stored_fault_has_a_kind_and_only_faults_have() -> None:
+    table = report.rows()
+    found = [report.kind(row) for row in table.itertuples()]
+    assert [bool(name) for name in found] == (~table["ok"]).tolist()
+    assert set(found) <= {"", *KINDS}
+    for name in KINDS:
+        assert (report.who(table, name) == "none of these") == (name not in found)
+
+
+def test_who_names_the_types_where_only_some_have_the_fault() -> None:
+    words = "the row must be NaN, or the fault stays unseen"
+    table = table_of(
+        softmax("a", "NaN row", np.inf, True, words),
+        ("a", "", "softmax", "float64", "NaN row", 0.5, False, ""),
+        softmax("b", "NaN row", np.inf, True, words),
+    )
+    assert report.who(table, "NaN unseen") == "softmax: a (float32) and b"
+    assert report.who(table, "digits lost") == "none of these"
+
+
+def test_the_questions_have_the_reasons_of_the_audit() -> None:
+    table = report.questions_table(report.rows())
+    reasons = {check.name: check.reason for check in CHECKS}
+    for row in table.itertuples():
+        assert row[2] == reasons.get(row.case, row[2])
+    assert next(iter(dict.fromkeys(table.index))) == "NaN"
+
+
+def test_an_error_fits_its_cell() -> None:
+    told = [report.ulp_words(ulp) for ulp in (4.37, 53.1, 309.6, 1.6e7, np.inf)]
+    assert told == ["4.4", "53", "310", "1e7", ""]

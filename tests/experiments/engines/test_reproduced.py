@@ -1,0 +1,102 @@
+"""Each reproduction is short, is of a cell of the atlas, and tells what it told when it was stored."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pandas", reason="the audit needs pandas")
+
+from experiments import machine
+from experiments.engines import report, reproduced
+from experiments.engines.reproduced import Reproduction, recorded, reproductions
+
+FOUND = reproductions()
+MOST_LINES = 15
+
+
+@pytest.mark.parametrize("each", FOUND, ids=lambda each: each.name)
+def test_a_reproduction_is_short_and_of_a_faulty_cell(each: Reproduction) -> None:
+    assert len(each.path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    assert each.function in report.FUNCTIONS
+    assert each.question in report.QUESTIONS
+    assert "experiments" not in each.modules
+    assert "softmax_lab" not in each.modules
+    table = report.rows([each.engine])
+    if table.empty:
+        pytest.skip(f"the table has no {each.engine} yet")
+    cases = table[
+        (table["function"] == each.function) & (table["case"].map(report.question) == each.question)
+    ]
+    assert (~cases["ok"]).any()
+
+
+@pytest.mark.parametrize("each", FOUND, ids=lambda each: each.name)
+def test_a_reproduction_tells_what_it_told(each: Reproduction) -> None:
+    python = reproduced.python_of(each)
+    if python is None:
+        pytest.skip(reproduced.why_not(each))
+    told, stored = reproduced.run(each, python), recorded()[each.name]
+    computed = {line.removeprefix("computed").strip() for line in told.splitlines() if "computed" in line}
+    exact = {line.removeprefix("exact").strip() for line in told.splitlines() if "exact" in line}
+    assert computed
+    assert exact
+    assert not computed <= exact
+    same = (reproduced.version_of(each.engine), machine.processor()) == (
+        stored["version"],
+        stored["processor"],
+    )
+    if same:  # another kernel may round otherwise
+        assert told == stored["output"]
+
+
+def test_every_reproduction_is_stored_and_nothing_else() -> None:
+    assert set(recorded()) == {each.name for each in FOUND}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "one.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_program_without_its_first_line_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "print(1)\n")
+    with pytest.raises(ValueError, match=r"one\.py must begin with"):
+        reproductions(tmp_path)
+
+
+def test_a_program_is_run_and_what_engines_say_beside_it_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, '"""numpy, softmax, NaN: nothing."""\n\nprint("hello")\nprint("computed", 1)\n')
+    (each,) = reproductions(tmp_path)
+    assert (each.engine, each.function, each.question) == ("numpy", "softmax", "NaN")
+    assert reproduced.python_of(each, tmp_path) == sys.executable
+    assert reproduced.run(each, sys.executable) == "computed 1"
+
+
+def test_what_fails_is_told_and_what_is_missing_has_no_python(tmp_path: Path) -> None:
+    write(tmp_path, '"""caffe, softmax, NaN: nothing."""\n\nimport caffe_of_old\n')
+    (each,) = reproductions(tmp_path)
+    assert reproduced.python_of(each, tmp_path) is None
+    assert reproduced.why_not(each) == "caffe is not installed: no caffe_of_old here"
+    with pytest.raises(RuntimeError, match="one: ModuleNotFoundError"):
+        reproduced.run(each, sys.executable)
+
+
+def test_each_is_stored_as_it_ends_in_place_of_what_it_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, '"""numpy, softmax, NaN: nothing."""\n\nprint("computed", 1)\n')
+    monkeypatch.setattr(reproduced, "reproductions", lambda: reproductions(tmp_path))
+    path, said = tmp_path / "told.csv", list[str]()
+    reproduced.reproduce(path, tmp_path, say=said.append)
+    assert recorded(path)["one"]["output"] == "computed 1"
+    write(tmp_path, '"""numpy, softmax, NaN: nothing."""\n\nprint("computed", 2)\nprint("exact", 3)\n')
+    reproduced.reproduce(path, tmp_path, say=said.append)
+    assert recorded(path)["one"]["output"] == "computed 2\nexact 3"
+    (tmp_path / "one.py").rename(tmp_path / "other.py")
+    reproduced.reproduce(path, tmp_path, say=said.append)
+    assert list(recorded(path)) == ["other"]
+    assert said == ["one: reproduced", "one: reproduced", "other: reproduced"]
