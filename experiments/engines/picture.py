@@ -57,6 +57,8 @@ def atlas(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) ->
     """
     found = cells(table, function, dtypes)
     names, asked = order(found), _asked(found)
+    if not names:
+        return _nobody(function, dtypes)
     degrees = np.full((len(names), len(asked)), np.nan)
     figure = Figure(figsize=(1.9 + 0.46 * len(asked), 1.5 + 0.27 * len(names)), layout="constrained")
     axis = figure.subplots()
@@ -81,6 +83,14 @@ def atlas(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) ->
         axis.axhline(of_article - 0.5, color="black", linewidth=1.2)
     handles = [Patch(color=color, label=text) for color, text in zip(SCALE, SEVERITIES, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def _nobody(function: str, dtypes: Sequence[str]) -> Figure:
+    """Return a line in place of a picture without rows: whoever reruns the page may ask for one engine."""
+    figure = Figure(figsize=(7.0, 0.5))
+    words = f"None of these engines offers the {FUNCTIONS[function]} in {listed(dtypes)}."
+    figure.text(0.5, 0.5, words, ha="center", va="center")
     return figure
 
 

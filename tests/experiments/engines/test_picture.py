@@ -47,6 +47,16 @@ def test_the_words_say_what_the_picture_shows() -> None:
     assert "softmax in words" in picture.folded(TABLE, "softmax")
 
 
+def test_what_nobody_offers_is_a_line() -> None:
+    figure = picture.atlas(TABLE, "log_softmax")
+    assert [text.get_text() for text in figure.texts] == [
+        "None of these engines offers the log-softmax in float32 and float64."
+    ]
+    assert picture.alternative(TABLE, "log_softmax").startswith("0 ways")
+    assert report.wrong_at(TABLE, "log_softmax", "NaN") == "0 of 0"
+    assert report.at_most(TABLE, "log_softmax", 0) == []
+
+
 @pytest.mark.parametrize("function", ["softmax", "log_softmax", "cross_entropy"])
 def test_the_stored_rows_are_drawn(function: str) -> None:
     table = report.rows()
