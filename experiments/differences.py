@@ -21,7 +21,7 @@ from scipy import stats
 
 from experiments.curves import interval
 
-__all__ = ["CHANCE", "Difference", "difference", "differences", "holm"]
+__all__ = ["CHANCE", "Difference", "difference", "differences", "holm", "signed"]
 
 CHANCE = 0.05  # of calling anything clear where nothing is
 
@@ -56,11 +56,12 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         """Return the mean with its interval, in one digit: ``−0.4 (−0.6 to −0.2)``."""
-        ends = "one pair" if self.pairs == 1 else f"{_signed(self.low)} to {_signed(self.high)}"
-        return f"{_signed(self.mean)} ({ends})"
+        ends = "one pair" if self.pairs == 1 else f"{signed(self.low)} to {signed(self.high)}"
+        return f"{signed(self.mean)} ({ends})"
 
 
-def _signed(number: float) -> str:
+def signed(number: float) -> str:
+    """Return a number with its sign and one digit, as a sentence has it."""
     shown = f"{number:+.1f}"
     return shown.lstrip("+-") if float(shown) == 0 else shown.replace("-", "−")
 

@@ -2,9 +2,10 @@
 
 ``python -m experiments.long_tail whole --dataset digits --protocol mlp`` trains every loss with six settings:
 on splits of the training rows, by which one setting is chosen, and then, on seeds of their own, for the test
-rows. ``tune`` is the first half, ``final`` the chosen setting alone. ``noise``, ``absent``, ``permuted`` and
-``ablation`` are further studies. CIFAR needs ``--data PATH``. Runs go to the cores of this machine, or with
-``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read PATH.
+rows. ``tune`` is the first half, ``final`` the chosen setting alone. ``noise``, ``absent``, ``permuted``,
+``ablation`` and ``gate`` are further studies. CIFAR needs ``--data PATH``. Runs go to the cores of this
+machine, or with ``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read
+PATH.
 
 Every finished run is a row of ``results/long_tail.csv``. ``report`` has the tables and pictures of these
 rows.

@@ -18,7 +18,7 @@ import numpy as np
 
 from .config import Config
 
-__all__ = ["CORE", "DEFAULTS", "FINAL_SEEDS", "GRIDS", "STUDIES", "TUNING_SEEDS", "chosen"]
+__all__ = ["CORE", "DEFAULTS", "FINAL_SEEDS", "GATE", "GRIDS", "STUDIES", "TUNING_SEEDS", "chosen"]
 
 
 RHOS = (1.0, 10.0, 100.0)
@@ -167,6 +167,32 @@ def ablation(base: Config) -> list[Config]:
     return [replace(base, settings=each, seed=seed) for each in settings for seed in FINAL_SEEDS[base.family]]
 
 
+#: of the study of the gate, by loss: what all its runs share, and tau; what the grid has too is run once
+_TAUS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+GATE: dict[str, tuple[Settings, tuple[float, ...]]] = {
+    "logit_adjusted": ((), _TAUS),
+    "gradient_balanced": ((("gate", 4.0),), tuple(sorted({*_TAUS, *_OUR_TAU}))),
+    "logit_adjusted_margin": ((), _TAUS),
+    "gradient_balanced_summed": ((("gate", 4.0),), _TAUS),
+}
+
+
+def gate(base: Config) -> list[Config]:
+    """Return four losses over tau, for the name of ours alone.
+
+    They are logit adjustment, ours (strength 1), logit adjustment with ``tau + 1`` on the side of the label,
+    and ours with a sum in place of the mean.
+    """
+    if base.loss != "gradient_balanced":
+        return []
+    return [
+        replace(base, loss=loss, settings=(*own, ("tau", tau)), seed=seed)
+        for loss, (own, taus) in GATE.items()
+        for tau in taus
+        for seed in FINAL_SEEDS[base.family]
+    ]
+
+
 STUDIES: dict[str, Callable[[Config, list[dict[str, str]]], list[Config]]] = {
     "whole": lambda base, rows: [*tune(base), *every(base)],
     "tune": lambda base, rows: tune(base),
@@ -177,4 +203,5 @@ STUDIES: dict[str, Callable[[Config, list[dict[str, str]]], list[Config]]] = {
     "absent": lambda base, rows: final(replace(base, absent=1), rows),
     "permuted": lambda base, rows: final(replace(base, permuted=True), rows),
     "ablation": lambda base, rows: ablation(base),
+    "gate": lambda base, rows: gate(base),
 }

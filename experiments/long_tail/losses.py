@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import softmax_lab as sl
 import softmax_lab.torch as slt
@@ -51,6 +52,32 @@ def _deferred(
     return slt.DeferredReweighting(spec, weight, start=round(start * context.epochs))
 
 
+class _OverRows(slt.SoftmaxLoss):
+    """The sum over a batch's rows, divided by how many there are.
+
+    A mean with weights divides by their sum. That changes the length of a step while rows come to be fit, and
+    this does not: it is ``reduction="sum"`` with the learning rate divided by the size of the batch.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        return super().forward(logits, target, sample_weight) / len(target)
+
+
+def _summed(context: Context, **settings: float) -> Loss:
+    return _OverRows(sl.losses.gradient_balanced(context.counts, **settings), reduction="sum")
+
+
+def _with_margin(context: Context, tau: float = 1.0) -> Loss:
+    """Logit adjustment with tau + 1 in place of tau on the side of the label.
+
+    The label's logit has tau log pi_y - log(n_max / n_y) added. On a row that is fit that is the prior with a
+    gated weight, to first order; on any other it is not.
+    """
+    counts = np.maximum(context.counts, 1)
+    spec = sl.losses.logit_adjusted(context.counts, tau)
+    return slt.SoftmaxLoss(replace(spec, margin=np.log(counts.max() / counts)))
+
+
 #: registered losses that came after the grid was run
 NOT_IN_THE_GRID = ("poly1",)
 LOSSES: dict[str, Callable[..., Loss]] = {
@@ -70,6 +97,12 @@ LOSSES: dict[str, Callable[..., Loss]] = {
         context.counts, **settings
     ),
 }
+#: of the study of the gate alone
+OF_THE_GATE: dict[str, Callable[..., Loss]] = {
+    "logit_adjusted_margin": _with_margin,
+    "gradient_balanced_summed": _summed,
+}
+LOSSES |= OF_THE_GATE
 COSINE = ("ldam", "ldam_drw")  # their margins are meant for logits in [-1, 1]
 STEERED = ("gradient_balanced_steered",)  # observe held-out rows after each epoch
 

@@ -12,7 +12,7 @@ from .choices import (
     worst_by_choice,
 )
 from .films import early_ratio, film, film_picture
-from .in_words import ablation_words, choice_words, words
+from .in_words import ablation_words, choice_words, tau_words, words
 from .numbers import (
     OURS,
     PLACE,
@@ -33,14 +33,28 @@ from .numbers import (
 )
 from .pictures import paired_picture, regret_picture
 from .rule import gate_picture, moved_decisions
+from .taus import (
+    TAU_LOSSES,
+    at_one_tau,
+    best_less_best,
+    best_tau_table,
+    less,
+    same_tail,
+    tau_picture,
+    tau_rows,
+)
 
 __all__ = [
     "CHOICES",
     "OURS",
     "PLACE",
+    "TAU_LOSSES",
     "ablation_table",
     "ablation_words",
+    "at_one_tau",
     "best_fixed",
+    "best_less_best",
+    "best_tau_table",
     "choice_table",
     "choice_words",
     "choices",
@@ -53,6 +67,7 @@ __all__ = [
     "film_picture",
     "gate_picture",
     "grid_table",
+    "less",
     "main_table",
     "moved_decisions",
     "paired_picture",
@@ -63,8 +78,12 @@ __all__ = [
     "regret_picture",
     "regret_table",
     "results",
+    "same_tail",
     "setting_name",
     "study_table",
+    "tau_picture",
+    "tau_rows",
+    "tau_words",
     "untuned_table",
     "words",
     "worst_by_choice",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from experiments.differences import signed
+
 from .choices import CHOICES, compared, regret_by_choice
 from .numbers import (
     OURS,
@@ -19,8 +21,9 @@ from .numbers import (
     study_table,
     varied_rows,
 )
+from .taus import at_one_tau, best_less_best, same_tail
 
-__all__ = ["ablation_words", "choice_words", "words"]
+__all__ = ["ablation_words", "choice_words", "tau_words", "words"]
 
 
 def words(table: pd.DataFrame) -> dict[str, str]:
@@ -158,5 +161,24 @@ _SHORT = {"ours": OURS[0], "adjusted": "logit_adjusted", "plain": "plain"}
 
 
 def _listed(words: Iterable[str]) -> str:
-    *first, last = words
+    """Join words as a sentence does; nothing where there are none."""
+    *first, last = list(words) or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def tau_words(table: pd.DataFrame) -> dict[str, str]:
+    """Return what is said of the gate against logit adjustment, from `tau_rows`."""
+    at = at_one_tau(table, OURS[0])
+    taus = sorted(table.loc[table["loss"] == OURS[0], "tau"].unique())
+    same = pd.Series({tau: same_tail(table, OURS[0], tau) for tau in taus}).dropna()
+    return {
+        "gate-shared": _listed(f"{tau:g}" for tau in at.index),
+        "gate-ahead": _listed(f"{tau:g}" for tau in at.index[at["clear"] > 0]) or "none",
+        "gate-behind": _listed(f"{tau:g}" for tau in at.index[at["clear"] < 0]) or "none",
+        "gate-first": signed(at["difference"].iloc[0]),
+        "gate-last": signed(at["difference"].iloc[-1]),
+        "gate-best": str(best_less_best(table, OURS[0])),
+        "gate-same": _listed(f"{tau:.1f}" for tau in same),
+        "gate-same-of": _listed(f"{tau:g}" for tau in same.index),
+        "gate-shift": f"{np.mean(same - same.index):.1f}",
+    }

@@ -11,7 +11,7 @@ import torch
 
 from experiments import long_tail as lt
 from experiments.long_tail import LOSSES, grid, make_loss
-from experiments.long_tail.losses import Context
+from experiments.long_tail.losses import OF_THE_GATE, Context
 from tests.experiments.long_tail.toy import TOY, store
 
 SETTINGS = 6
@@ -19,7 +19,7 @@ SETTINGS = 6
 
 def test_every_loss_has_its_grid_and_equally_many_settings() -> None:
     # Balanced Softmax is logit adjustment with tau = 1
-    assert set(lt.GRIDS) == set(lt.DEFAULTS) == set(LOSSES) - {"balanced_softmax"}
+    assert set(lt.GRIDS) == set(lt.DEFAULTS) == set(LOSSES) - {"balanced_softmax", *OF_THE_GATE}
     assert set(lt.CORE) < set(lt.GRIDS)
     assert len(lt.CORE) == 10
     for loss, settings in lt.GRIDS.items():
@@ -39,6 +39,23 @@ def test_ours_varies_as_widely_as_logit_adjustment() -> None:
     )
     assert (min(ours), max(ours)) == (min(theirs), max(theirs)) == (0.5, 2.0)
     assert {dict(setting)["gate"] for setting in lt.GRIDS["gradient_balanced"]} == {4.0}
+
+
+def test_the_study_of_the_gate_has_many_tau_for_every_loss() -> None:
+    assert grid.gate(TOY) == []
+    configs = lt.STUDIES["gate"](replace(TOY, loss="gradient_balanced"), [])
+    assert {config.loss for config in configs} == {"logit_adjusted", "gradient_balanced", *OF_THE_GATE}
+    keys = {config.key for config in configs}
+    assert len(keys) == len(configs)
+    for loss, (_, taus) in grid.GATE.items():
+        assert len(taus) >= 9
+        assert (min(taus), max(taus)) == (0.5, 3.0)
+        assert sum(config.loss == loss for config in configs) == 20 * len(taus)
+    # what the grid has too is the same run
+    for loss in ("logit_adjusted", "gradient_balanced"):
+        assert {config.key for config in grid.every(replace(TOY, loss=loss))} < keys
+    for config in configs[::20]:
+        make_loss(config.loss, Context(np.array([50, 5]), 10), config.settings)
 
 
 @pytest.mark.parametrize("loss", sorted(set(lt.GRIDS) - {"plain"}))
