@@ -158,7 +158,7 @@ def kind(row: Any) -> str:
 
 def label(engine: str, variant: str) -> str:
     """Return the name of an engine in one of its modes."""
-    return f"{engine}, {variant}" if variant else engine
+    return f"{engine} ({variant})" if variant else engine
 
 
 def cells(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) -> pd.DataFrame:
