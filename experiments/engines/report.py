@@ -55,6 +55,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "far neighbours",
         "wide batch",
         "memory layout",
+        "other axes",
         "repeated by strides",
         "permutation",
         "row alone",
@@ -63,7 +64,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "input kept",
     ),
     "labels": ("label K", "label -1", "soft targets", "label smoothing", "smoothing with weights"),
-    "gradient": ("zero sum", "loss scale", "upstream gradient"),
+    "gradient": ("zero sum", "loss scale", "upstream gradients"),
 }
 #: the question of a case that none of these has: what is new in the audit is shown before it has its place
 OTHER = "other cases"

@@ -76,7 +76,7 @@ def test_wrong_answers_come_first_then_lost_digits_and_the_article_before_all() 
     found = report.cells(table, "softmax")
     drawn = [report.label(*each) for each in report.order(found)]
     assert drawn == ["torch", "jax", "bad", "far", "off", "right", "bad (mended)"]
-    assert report.alike(found) == {"bad, again": "bad"}
+    assert report.alike(found) == {"bad (again)": "bad"}
     assert report.at_most(table, "softmax", 0) == ["torch", "jax", "right", "bad (mended)"]
     assert report.wrong_at(table, "softmax", "far apart") == "1 of 6"
     assert report.shares(table) == {"right": 4, "over": 2, "wrong": 2}
