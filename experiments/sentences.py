@@ -8,13 +8,25 @@ others sees at each place which of its sentences still hold. For the stored valu
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["Sentences"]
+__all__ = ["Sentences", "listed"]
 
 #: the words for each outcome; ``tools/build_book.py`` looks for the second and the third
 WORDS = {True: "holds", False: "does not hold", None: "is about other values"}
+
+
+def listed(words: Iterable[str], nobody: str = "none of these") -> str:
+    """Join words as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["mnn", "ncnn", "tract"]), listed(["mnn"]), listed([])
+    ('mnn, ncnn and tract', 'mnn', 'none of these')
+    """
+    *first, last = list(words) or [nobody]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class Sentences:

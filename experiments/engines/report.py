@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.sentences import listed
+
 from . import stored
 from .article import ARTICLE_TABLE, NAMES
 from .cases import ASKED
@@ -44,7 +46,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "+inf": ("+inf row", "+inf beside -inf"),
     "all masked": ("-inf row",),
     "one masked": ("-inf", "mask"),
-    "ordinary rows": ("moderate", "offset 100", "offset 1e4", "one class", "good rows"),
+    "ordinary rows": ("moderate", "offset 100", "offset 1e4", "one class"),
     "ties": ("tied", "nearly tied"),
     "confident": ("confident", "two classes", "lost gradient", "log loss", "log loss, far"),
     "far apart": ("wide", "uneven", "huge"),
@@ -258,18 +260,6 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
             "wrong": shares(own)["wrong"],
         }
     return pd.DataFrame(found).T
-
-
-def listed(names: Iterable[str], nobody: str = "none of these") -> str:
-    """Return names in a phrase.
-
-    Examples
-    --------
-    >>> listed(["mnn", "ncnn", "tract"]), listed([])
-    ('mnn, ncnn and tract', 'none of these')
-    """
-    *first, last = list(names) or [nobody]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def who(table: pd.DataFrame, fault: str, functions: Iterable[str] = tuple(FUNCTIONS)) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.benchmarks import cpu
+from experiments.sentences import listed
 
 from .stored import FLOOR, KEY, OURS, PEERS, PLACE, TASKS, Shape, advice, at_shapes, shape_words
 
@@ -103,7 +104,7 @@ def verdict(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES
             for (dtype, peer), rows in behind.groupby(["dtype", "peer"], sort=False)
         ]
         said.append(f"slower in {len(behind)}: {'; '.join(cases)}")
-    return _listed(said)
+    return listed(said)
 
 
 def brief(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) -> str:
@@ -118,17 +119,13 @@ def brief(table: pd.DataFrame, task: str, shapes: Sequence[Shape] = cpu.SHAPES) 
     said += [f"slower in {counts['slower']}"] * (counts["slower"] > 0)
     best = compared["best"].dropna()
     return (
-        f"{_listed(said)}; the fastest peer takes {_range(best)} times the package's time "
+        f"{listed(said)}; the fastest peer takes {_range(best)} times the package's time "
         f"(median {best.median():.2f})"
     )
 
 
 def _counts(compared: pd.DataFrame) -> dict[str, int]:
     return {side: int((compared[f"{OURS} is"] == side).sum()) for side in ("fastest", "level", "slower")}
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _range(values: pd.Series) -> str:

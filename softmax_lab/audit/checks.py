@@ -7,7 +7,7 @@ one another. The audit, the book and the command line read the registry ``CHECKS
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -165,6 +165,12 @@ def _has_wrong(answer: Rows, exact: Exact, over: NDArray[np.bool_]) -> bool:
     return bool((special | (np.sign(computed) != np.sign(true))).any())
 
 
+def worst_of(findings: Iterable[tuple[str, Finding]]) -> Finding:
+    """Return the worst of findings under names; its problem says which it is of."""
+    name, finding = max(findings, key=lambda named: named[1].max_ulp)
+    return finding._replace(problem=f"{name}: {finding.problem}") if finding.problem else finding
+
+
 def inputs(subject: Subject, rows: Rows) -> tuple[Rows, Rows | None]:
     """Return rows and no labels for a function of rows; for a loss, rows repeated for several labels each."""
     return labelled(rows) if subject.takes_labels else (rows, None)
@@ -294,17 +300,14 @@ def _layouts(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     y = some_labels(subject, rows)
     strided = np.repeat(np.repeat(rows, 2, axis=0), 3, axis=1)[::2, ::3]
     backwards = np.ascontiguousarray(rows[::-1, ::-1])[::-1, ::-1]
-    findings = {}
-    for name, view in {
-        "strided": strided,
-        "negatively strided": backwards,
-        "Fortran-ordered": np.asfortranarray(rows),
-    }.items():
-        finding = compare(subject, rows, y, limit, computed=subject(view, y))
-        findings[name] = finding._replace(
-            problem=f"{name} logits: {finding.problem}" if finding.problem else ""
-        )
-    return max(findings.values(), key=lambda finding: finding.max_ulp)
+    views = {
+        "strided logits": strided,
+        "negatively strided logits": backwards,
+        "Fortran-ordered logits": np.asfortranarray(rows),
+    }
+    return worst_of(
+        (name, compare(subject, rows, y, limit, computed=subject(view, y))) for name, view in views.items()
+    )
 
 
 def _repeated_by_strides(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
@@ -335,9 +338,8 @@ def _other_axes(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding
     ):
         answer = np.moveaxis(subject(np.ascontiguousarray(given), axis=axis), axis, -1)
         finding = compare(subject, rows, None, limit, computed=answer.reshape(rows.shape))
-        words = f"along {place}: {finding.problem}" if finding.problem else ""
-        findings.append(finding._replace(problem=words))
-    return max(findings, key=lambda finding: finding.max_ulp)
+        findings.append((f"along {place}", finding))
+    return worst_of(findings)
 
 
 def _upstream(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
@@ -373,10 +375,8 @@ def _widths(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:
     for case in WIDTHS:
         rows = case.make(dtype)
         y = np.array([0, rows.shape[1] - 2]) if subject.takes_labels else None
-        finding = compare(subject, rows, y, limit)
-        words = f"{case.name}: {finding.problem}" if finding.problem else ""
-        findings.append(finding._replace(problem=words))
-    return max(findings, key=lambda finding: finding.max_ulp)
+        findings.append((case.name, compare(subject, rows, y, limit)))
+    return worst_of(findings)
 
 
 def _both_infinities(subject: Subject, dtype: np.dtype[Any], limit: float) -> Finding:

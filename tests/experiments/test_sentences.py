@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.sentences import Sentences
+from experiments.sentences import Sentences, listed
 
 
 def test_a_condition_is_a_truth_value_or_is_asked_for_one() -> None:
@@ -28,3 +28,11 @@ def test_the_box_is_folded_while_all_hold() -> None:
     assert " open><summary>For these values 1 of 2 sentences here hold" in opened._repr_html_()
     assert "does not hold</strong>: c" in opened._repr_html_()
     assert "For these values the sentence here does not hold" in Sentences({"c": False})._repr_html_()
+
+
+def test_words_are_joined_as_a_sentence_does() -> None:
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(["a"]) == "a"
+    assert listed(iter(())) == "none of these"
+    assert listed([], "") == ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
 from experiments.differences import signed
+from experiments.sentences import listed
 
 from .choices import CHOICES, compared, regret_by_choice
 from .numbers import (
@@ -152,18 +151,12 @@ def choice_words(rows: Rows) -> dict[str, str]:
         said |= {
             f"fair-{choice}-ahead": _number(int((between["clear"] > 0).sum())),
             f"fair-{choice}-behind": _number(int((between["clear"] < 0).sum())),
-            f"fair-{choice}-differences": _listed(f"{value:+.1f}" for value in between["difference"]),
+            f"fair-{choice}-differences": listed((f"{value:+.1f}" for value in between["difference"]), ""),
         }
     return said
 
 
 _SHORT = {"ours": OURS[0], "adjusted": "logit_adjusted", "plain": "plain"}
-
-
-def _listed(words: Iterable[str]) -> str:
-    """Join words as a sentence does; nothing where there are none."""
-    *first, last = list(words) or [""]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def tau_words(table: pd.DataFrame) -> dict[str, str]:
@@ -172,13 +165,13 @@ def tau_words(table: pd.DataFrame) -> dict[str, str]:
     taus = sorted(table.loc[table["loss"] == OURS[0], "tau"].unique())
     same = pd.Series({tau: same_tail(table, OURS[0], tau) for tau in taus}).dropna()
     return {
-        "gate-shared": _listed(f"{tau:g}" for tau in at.index),
-        "gate-ahead": _listed(f"{tau:g}" for tau in at.index[at["clear"] > 0]) or "none",
-        "gate-behind": _listed(f"{tau:g}" for tau in at.index[at["clear"] < 0]) or "none",
+        "gate-shared": listed(f"{tau:g}" for tau in at.index),
+        "gate-ahead": listed((f"{tau:g}" for tau in at.index[at["clear"] > 0]), "none"),
+        "gate-behind": listed((f"{tau:g}" for tau in at.index[at["clear"] < 0]), "none"),
         "gate-first": signed(at["difference"].iloc[0]),
         "gate-last": signed(at["difference"].iloc[-1]),
         "gate-best": str(best_less_best(table, OURS[0])),
-        "gate-same": _listed(f"{tau:.1f}" for tau in same),
-        "gate-same-of": _listed(f"{tau:g}" for tau in same.index),
+        "gate-same": listed(f"{tau:.1f}" for tau in same),
+        "gate-same-of": listed(f"{tau:g}" for tau in same.index),
         "gate-shift": f"{np.mean(same - same.index):.1f}",
     }
