@@ -91,14 +91,15 @@ def _difference(u: Array, base: Array, temperature: Array | None) -> tuple[Array
     return (u - base, None) if temperature is None else _distance(u, base, temperature)
 
 
-def _rest(frame: Frame, e: Array) -> Array:
+def _rest(frame: Frame, u: Array) -> Array:
     """Return the sum of all but one of the largest exponentials, in units of that one, (n,).
 
-    The largest one is left out of the sum: a difference would have lost the others in a confident row. How
-    often it occurs is a difference of sums.
+    The largest one is left out of the sum: a difference would have lost the others in a confident row. It is
+    known by its logit, since a compiler need not round one exponential twice alike. How often it occurs is a
+    difference of sums.
     """
-    top = frame.of(frame.peak)
-    others = row_sum(jnp.where(e == along(top), 0.0, e))
+    top, e = frame.of(frame.peak), frame.of_rows(u)
+    others = row_sum(jnp.where(u == along(frame.peak), 0.0, e))
     ties = jnp.round((row_sum(e) - others) / top) - 1.0
     return others / top + jnp.maximum(ties, 0.0)
 
@@ -137,7 +138,7 @@ def _centred(at: At, tangent: Array) -> Array:
     a sum over the other classes, in the transpose too.
     """
     frame = framed(*at[:2])
-    confident = (at.u == along(frame.peak)) & along(_rest(frame, frame.of_rows(at.u)) < 1.0)
+    confident = (at.u == along(frame.peak)) & along(_rest(frame, at.u) < 1.0)
     counted_from = jnp.sum(jnp.where(confident, tangent, 0.0), axis=1)
     moved = jnp.where(confident, 0.0, tangent - along(counted_from))
     return moved - along(jnp.sum(probabilities(at) * moved, axis=1))
@@ -166,7 +167,7 @@ def log_probabilities(at: At) -> Array:
     frame = framed(*at[:2])
     # both are negative: without a temperature no digit is lost between them, and none in the difference
     d, low = _difference(at.u, along(frame.peak), at.temperature)
-    log_total = along(log1p(_rest(frame, frame.of_rows(at.u))))
+    log_total = along(log1p(_rest(frame, at.u)))
     return d - log_total if low is None else d + (low - log_total)
 
 
@@ -184,7 +185,7 @@ def log_sum_exp(at: At) -> Array:
     """Return log sum exp u, (n,); an infinite maximum is the result."""
     frame = framed(*at[:2])
     peak = frame.peak if at.temperature is None else frame.peak / at.temperature
-    return jnp.where(jnp.isinf(peak), peak, peak + log1p(_rest(frame, frame.of_rows(at.u))))
+    return jnp.where(jnp.isinf(peak), peak, peak + log1p(_rest(frame, at.u)))
 
 
 @log_sum_exp.defjvp
@@ -297,7 +298,7 @@ def log_odds_of_others(at: At, label: Array) -> Array:
     frame = framed(rest, at.temperature)
     u_y = jnp.take_along_axis(at.u, along(label), axis=1, mode="fill")[:, 0]
     d, low = _distance(frame.peak, u_y, at.temperature)
-    return d + (low + log1p(_rest(frame, frame.of_rows(rest))))
+    return d + (low + log1p(_rest(frame, rest)))
 
 
 @log_odds_of_others.defjvp
