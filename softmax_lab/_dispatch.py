@@ -214,6 +214,7 @@ def run(
     arguments: Arguments,
     *,
     backward: bool = False,
+    light: int = 1,
 ) -> None:
     """Run a compiled loop over the rows of ``logits`` along ``axis``.
 
@@ -222,7 +223,7 @@ def run(
     The loop is called as ``loop(rows, result, streaming, *arguments, K, start, stop)`` on flat arrays;
     ``arguments(some)`` returns what it needs for a slice of all rows. Rows that do not lie one after the
     other, or at odd addresses, are copied a cache full at a time, and never the array as a whole.
-    ``backward`` is as in ``_threads.share``.
+    ``backward`` and ``light`` are as in ``_threads.share``.
     """
     loops = kernels()
     assert loops is not None
@@ -231,7 +232,8 @@ def run(
     written = None if result is None else np.moveaxis(result, axis, -1) if axis != logits.ndim - 1 else result
     num_classes = rows.shape[-1]
     if _in_place(rows) and (written is None or _in_place(written)):
-        _run_in_place(loop, rows, written, arguments(slice(None)), whole=_whole(path), backward=backward)
+        given, whole = arguments(slice(None)), _whole(path)
+        _run_in_place(loop, rows, written, given, whole=whole, backward=backward, light=light)
         return
 
     def work(first: int, last: int) -> None:
@@ -253,7 +255,7 @@ def run(
                 written[index] = target
 
     pieces = list(_pieces(rows.shape))
-    share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1, backward=backward)
+    share(work, len(pieces), rows.size // max(1, len(pieces)), whole=1, backward=backward, light=light)
 
 
 class Loop:
@@ -305,6 +307,7 @@ def _run_in_place(
     *,
     whole: int,
     backward: bool = False,
+    light: int = 1,
 ) -> tuple[Any, ...]:
     """Run a loop over all rows, and return arguments that it has been called with.
 
@@ -327,6 +330,7 @@ def _run_in_place(
         num_classes,
         whole,
         backward=backward,
+        light=light,
     )
     return arguments
 

@@ -118,7 +118,9 @@ class LogCompiled:
             return (factors[some],)
 
         try:
-            _dispatch.run("logs", "scale_rows", gradient, axis, gradient, arguments, backward=True)
+            _dispatch.run(
+                *("logs", "scale_rows", gradient, axis, gradient, arguments), backward=True, light=_PRODUCTS
+            )
         except _dispatch.LoopError:  # what has been computed stays
             rows = np.moveaxis(gradient, axis, -1)
             rows *= rho.reshape(rows.shape[:-1])[..., None]
@@ -164,4 +166,5 @@ class LogCompiled:
 
 
 _IGNORED = -1
+_PRODUCTS = 32  # multiplications that cost what a class of a row does
 _NONE = np.zeros(0)  # numbers that are not given, or not asked for

@@ -93,7 +93,7 @@ def shares_of(problem: Problem, high: Array, low: Array) -> Shares:
         rows = reduced(values + error, problem.logits.dtype, "none", 1.0, problem.empty)
         shape = problem.shape[: problem.axis] + problem.shape[problem.axis + 1 :]
         return Shares(rows.reshape(shape)[()], np.where(values == -np.inf, 0.0, 1.0))
-    peak, log_total, rho = log_sum(values, error)
+    peak, log_total, rho = log_sum(values, error, narrow=problem.logits.dtype.itemsize < 8)
     if problem.reduction == "mean":
         log_divisor = _log_divisor(problem, log_omega)
         if log_divisor is None:
@@ -152,8 +152,11 @@ def _log_divisor(problem: Problem, log_omega: Array | None) -> float | None:
     return peak + log_total
 
 
-def log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
-    """Return two numbers whose sum is log sum exp(values + error), and the shares; of nothing -inf and 0."""
+def log_sum(values: Array, error: Array, *, narrow: bool = False) -> tuple[float, float, Array]:
+    """Return two numbers whose sum is log sum exp(values + error), and the shares; of nothing -inf and 0.
+
+    For results ``narrow``er than float64 the shares need no more digits than those show.
+    """
     peak = float(values.max(initial=-np.inf))  # NaN where there is one
     if peak == -np.inf:
         return -np.inf, -np.inf, np.zeros_like(values)
@@ -165,7 +168,7 @@ def log_sum(values: Array, error: Array) -> tuple[float, float, Array]:
     if loops is None:
         return _log_sum_by_reference(values, error, peak)
     shares = np.empty_like(values)
-    first, second = loops.logs.log_sum(read_only(values), read_only(error), shares, 0, len(values))
+    first, second = loops.logs.log_sum(read_only(values), read_only(error), shares, narrow, 0, len(values))
     return first, second, shares
 
 

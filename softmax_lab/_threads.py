@@ -92,15 +92,22 @@ def use_team(team: Team | None) -> None:
 
 
 def share(
-    loop: Callable[[int, int], None], rows: int, num_classes: int, whole: int = 8, *, backward: bool = False
+    loop: Callable[[int, int], None],
+    rows: int,
+    num_classes: int,
+    whole: int = 8,
+    *,
+    backward: bool = False,
+    light: int = 1,
 ) -> None:
     """Call ``loop(start, stop)`` over all rows, in parts on several threads where there is work enough.
 
     Parts begin at multiples of ``whole``: registers of eight rows. With ``backward`` each thread takes its
     parts from the last on: what a pass before this one has read last is in the caches.
+    ``light`` says how many entries cost what an exponential does.
     """
     threads = get_num_threads()
-    parts = min(threads * _PARTS_A_THREAD, rows * num_classes // _SMALLEST, rows)
+    parts = min(threads * _PARTS_A_THREAD, rows * num_classes // (light * _SMALLEST), rows)
     if threads == 1 or parts < 2:
         loop(0, rows)
         return

@@ -94,6 +94,9 @@ A = (
     0.6666666666666666,
 )
 
+# the same for results of narrower types, to 2^-35 of the logarithm
+A_SINGLE = (0.23331614471843498, 0.28550778633191964, 0.4000012221181065, 0.6666666655404201)
+
 # below these exp counts as 0: half the smallest float32 there is, and the smallest normal float64
 LOWEST_SINGLE = -103.97207708399179  # log 2^-150
 LOWEST_DOUBLE = -708.39641853226408  # log 2^-1022
@@ -289,6 +292,17 @@ def log(x):
     low = error + fma(n, splat(LOG_2_LOW), fma(s * w, a, splat(2.0) * s_low))
     total = high + low
     return where_ordered(x, x, total, x), low - (total - high)
+
+
+@inlined
+def log_single(x):
+    """log x of normal x > 0 within 2^-35 of the result; it is any number where x is not of this kind."""
+    n, f = exponent(x), mantissa(x) - splat(1.0)
+    s = f / (splat(2.0) + f)
+    w = s * s
+    first, second = fma(splat(A_SINGLE[0]), w, splat(A_SINGLE[1])), fma(splat(A_SINGLE[2]), w, splat(A_SINGLE[3]))
+    a = fma(first, w * w, second)
+    return fma(n, splat(LOG_2), fma(s * w, a, s + s))
 
 
 @inlined

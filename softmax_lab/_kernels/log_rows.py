@@ -8,15 +8,15 @@ that is known only after the last row, the row's share, is one of them.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from .._rows import KEPT
 from .compiler import called_overload, compiled, helper, inlined
-from .exponential import double, two_sum
-from .log_terms import log_terms
+from .exponential import double, single, two_sum
+from .log_terms import lane_log_terms
 from .long_rows import (
     Row,
     chunk_of,
@@ -145,6 +145,15 @@ def others_of(source, peaks, sums, row):
     return Others(near, total, d_y, low)
 
 
+class Room(NamedTuple):
+    """Eight rows' `Others`, to be taken as lanes."""
+
+    peaks: Any
+    totals: Any
+    distances: Any
+    lows: Any
+
+
 @compiled
 def log_losses(z, out, streaming, logs, lows, kept, labels, ignore, transform, num_classes, start, stop):
     """Write log l of rows start ... stop - 1 to ``logs``, its rounding error to ``lows``, both float64.
@@ -154,18 +163,26 @@ def log_losses(z, out, streaming, logs, lows, kept, labels, ignore, transform, n
     """
     peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
-    for n in range(start, stop):
-        y, place = labels[n], n * KEPT
-        if y == ignore:
-            logs[n], lows[n] = -np.inf, 0.0
-            kept[place : place + KEPT] = 0.0
-            continue
-        found = others_of(source, peaks, sums, Row(n, num_classes, y, y))
-        terms = log_terms(found.total, found.d_y, found.low)
-        logs[n], lows[n] = terms.high, terms.low
-        alpha = terms.slope / found.total if found.total != 0.0 else 0.0
-        kept[place], kept[place + 1], kept[place + 2] = found.peak, alpha, 0.0
-        kept[place + 3], kept[place + 4] = -terms.slope, 1.0
+    # the logarithms of eight rows are taken together: each would wait for its own
+    room, zero = Room(scratch(WIDTH), scratch(WIDTH), scratch(WIDTH), scratch(WIDTH)), splat(0.0)
+    for first in range(start, stop, WIDTH):
+        count = least(WIDTH, stop - first)
+        for i in range(count):
+            y, found = labels[first + i], Others(0.0, 0.0, 0.0, 0.0)
+            if y != ignore:  # else it is as without other classes
+                found = others_of(source, peaks, sums, Row(first + i, num_classes, y, y))
+            room.peaks[i], room.totals[i] = found.peak, found.total
+            room.distances[i], room.lows[i] = found.d_y, found.low
+        totals = load(room.totals, 0)
+        terms = lane_log_terms(z, totals, load(room.distances, 0), load(room.lows, 0))
+        store_some(logs, first, count, terms.high)
+        store_some(lows, first, count, terms.low)
+        store(room.totals, 0, where_equal(totals, zero, zero, terms.slope / totals))
+        store(room.distances, 0, zero - terms.slope)
+        for i in range(count):
+            place = (first + i) * KEPT
+            kept[place], kept[place + 1], kept[place + 2] = room.peaks[i], room.totals[i], 0.0
+            kept[place + 3], kept[place + 4] = room.distances[i], 1.0
 
 
 @inlined
@@ -205,11 +222,24 @@ def _distance(logs, lows, k, count, peak):
 _MODERATE = 2.0**30  # of smaller logarithms the largest is known but for its last digit
 
 
+@inlined
+def _power(logs, lows, k, count, first, beyond, moderate, narrow):
+    """exp(log + low - first - beyond) of up to eight rows; ``beyond`` is 0 of moderate logarithms."""
+    if moderate and narrow:
+        return single(load_some(logs, k, count, -np.inf) - first)
+    if moderate:
+        d, d_low = two_sum(load_some(logs, k, count, -np.inf), splat(0.0) - first)
+        return double(d, load_some(lows, k, count, 0.0) + d_low)
+    x, x_low = _distance(logs, lows, k, count, first)
+    y, y_low = two_sum(x, splat(0.0) - beyond)
+    return double(y, x_low + y_low)
+
+
 @helper
-def sum_of_logs(logs, lows, shares, start, stop):
+def sum_of_logs(logs, lows, shares, narrow, start, stop):
     """Return (a, b), whose sum is log sum exp(log + low) over rows start ... stop - 1, and write the shares.
 
-    The order of the additions depends on the number of rows alone. Something must be above -inf, and nothing
+    Of logits ``narrow``er than float64 the shares are as good as the rows' own exponentials. The order of the additions depends on the number of rows alone. Something must be above -inf, and nothing
     at +inf. The errors may be any number beside logarithms of 1e38, where rows may differ by nothing else: so
     what is relative to the largest logarithm has a largest entry of its own.
     """
@@ -219,7 +249,8 @@ def sum_of_logs(logs, lows, shares, start, stop):
         peak = maximum(load_some(logs, k, least(WIDTH, stop - k), -np.inf), peak)
         k += WIDTH
     first, second = splat(max_lanes(peak)), zero
-    if not abs(max_lanes(peak)) <= _MODERATE:
+    moderate = abs(max_lanes(peak)) <= _MODERATE
+    if not moderate:
         second, k = none, start
         while k < stop:
             second = maximum(_distance(logs, lows, k, least(WIDTH, stop - k), first)[0], second)
@@ -228,9 +259,7 @@ def sum_of_logs(logs, lows, shares, start, stop):
     total, error = zero, zero
     while k < stop:
         count = least(WIDTH, stop - k)
-        x, x_low = _distance(logs, lows, k, count, first)
-        y, y_low = two_sum(x, zero - beyond)
-        power = double(y, x_low + y_low)
+        power = _power(logs, lows, k, count, first, beyond, moderate, narrow)
         store_some(shares, k, count, power)
         total, low = two_sum(total, power)
         error, k = error + low, k + WIDTH
@@ -245,6 +274,6 @@ def sum_of_logs(logs, lows, shares, start, stop):
 
 
 @compiled
-def log_sum(logs, lows, shares, start, stop):
+def log_sum(logs, lows, shares, narrow, start, stop):
     """``sum_of_logs``, where it is called by itself."""
-    return sum_of_logs(logs, lows, shares, start, stop)
+    return sum_of_logs(logs, lows, shares, narrow, start, stop)

@@ -56,7 +56,7 @@ def _found(source, rows, num_classes, tangents, y):
         largest = maximum(e, largest)
     moment = moment_of_rows(source, rows, num_classes, t_0, tangents)
     mean = where_equal(others.total, zero, zero, moment / others.total)
-    terms = lane_log_terms(others.total, others.d_y, others.low)
+    terms = lane_log_terms(source.z, others.total, others.d_y, others.low)
     return Found(others.total, terms, t_0, mean, (t_0 - t_y) + mean)
 
 

@@ -173,7 +173,7 @@ def _choose_log_losses(z, results, labels, ignore, transform, num_classes, start
             transformed_rows(source, rows, num_classes, targets)
             y, live = load(lookups.index, 0), load(lookups.live, 0)
             found = others_of_rows(source, rows, num_classes, y)
-            terms = lane_log_terms(found.total, found.d_y, found.low)
+            terms = lane_log_terms(z, found.total, found.d_y, found.low)
             _set_logs(results, rows, terms, live)
             alpha = where_equal(found.total, zero, zero, terms.slope / found.total)
             if results.wanted:
@@ -224,8 +224,8 @@ def _sixteen(z, results, room, live, rows):
     high, low, power = parts(near, bases_of(near))
     tops, top_lows = widened(high * power), widened(low * power)
     powers, owns, targets = widened(power_near(near)), widened(own), widened(target)
-    a = _half(first, tops[0] + top_lows[0], powers[0], owns[0], targets[0], large)
-    b = _half(second, tops[1] + top_lows[1], powers[1], owns[1], targets[1], large)
+    a = _half(z, first, tops[0] + top_lows[0], powers[0], owns[0], targets[0], large)
+    b = _half(z, second, tops[1] + top_lows[1], powers[1], owns[1], targets[1], large)
     _set_logs(results, Column(rows.row, least(WIDTH, rows.count), 0), a.terms, load(live, 0))
     # without a second half the last row takes its lanes, and what it writes is written twice
     place = Column(rows.row + least(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0)
@@ -237,7 +237,7 @@ def _sixteen(z, results, room, live, rows):
 
 
 @inlined
-def _half(total, top, power, own, target, large):
+def _half(z, total, top, power, own, target, large):
     """Return what is `Half` of the rows, from their sums and the exponential of the largest other class."""
     zero, one, none = splat(0.0), splat(1.0), splat(-np.inf)
     peak = where_equal(own, none, zero, own)
@@ -249,7 +249,7 @@ def _half(total, top, power, own, target, large):
         excess = where_equal(beyond, one, zero, excess)
     others = total * unit - excess
     d_y, low = two_sum(target, zero - peak)
-    terms = lane_log_terms(others, d_y, low)
+    terms = lane_log_terms(z, others, d_y, low)
     return Half(terms, where_equal(others, zero, zero, terms.slope / others) * unit)
 
 
@@ -277,7 +277,7 @@ def log_losses(
     results = Results(out, wanted, logs, lows, kept[:0] if asked else kept)
     _log_losses(z, results, labels, ignore, transform, num_classes, start, stop)
     if asked and len(kept):
-        logs[stop], lows[stop] = sum_of_logs(logs, lows, kept, start, stop)
+        logs[stop], lows[stop] = sum_of_logs(logs, lows, kept, z.itemsize < 8, start, stop)
         if wanted and math.isfinite(logs[stop]) and math.isfinite(lows[stop]):
             scaled_rows(out, out, kept, num_classes, start, stop)
     return -1
