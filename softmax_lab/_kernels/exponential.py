@@ -300,7 +300,10 @@ def log_single(x):
     n, f = exponent(x), mantissa(x) - splat(1.0)
     s = f / (splat(2.0) + f)
     w = s * s
-    first, second = fma(splat(A_SINGLE[0]), w, splat(A_SINGLE[1])), fma(splat(A_SINGLE[2]), w, splat(A_SINGLE[3]))
+    first, second = (
+        fma(splat(A_SINGLE[0]), w, splat(A_SINGLE[1])),
+        fma(splat(A_SINGLE[2]), w, splat(A_SINGLE[3])),
+    )
     a = fma(first, w * w, second)
     return fma(n, splat(LOG_2), fma(s * w, a, s + s))
 

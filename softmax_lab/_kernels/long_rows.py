@@ -31,7 +31,7 @@ from .compiler import (
     inlined_overload,
 )
 from .exponential import LARGEST
-from .relative import below, exp_below, inverse_temperature, log_relative, relative
+from .relative import below, exp_below, exponential, inverse_temperature, log_relative, relative
 from .simd import (
     WIDTH,
     iota,
@@ -74,7 +74,7 @@ from .target import (
     target_sums,
     weight_of,
 )
-from .terms import SoftSums, Sums, Terms, part, row_terms, soft_terms
+from .terms import SoftSums, Sums, Terms, are_plain, family_terms, part, plain_terms, row_terms, soft_terms
 from .transform import (
     CHUNK,
     HELD,
@@ -902,6 +902,205 @@ def _loss_of_row(held_in, smooth, results, room, row, weights, fields):
             _gradient(source, smooth, chunk, factor, gradient, out, streaming)
 
 
+# ---- the loss: rows in groups ----
+
+# What a row comes to is the same formula for eight rows at once (``terms.lane_terms``): one row alone would
+# wait for each of its logarithms, exponentials and divisions. The rows of a group are held together.
+# Entries that are held together: more of them would leave the first-level cache for longer than they save.
+_TOGETHER, _TOGETHER_IN_SINGLES = 1 << 12, 1 << 10
+
+
+class Group(NamedTuple):
+    """What is found of up to eight rows, one a lane, and room for what their formula makes of it."""
+
+    peaks: Any  # the maxima of their chunks, row by row
+    sums: Any  # and the sums
+    tops: Any  # (8,) the rows' maxima
+    units: Any  # (8,) what brings held exponentials to exp(u - max)
+    others: Any  # (8,) the exponentials without the target's; then alpha
+    d_y: Any  # (8,) the target's distance from the maximum; then the gradient at the target
+    low: Any  # (8,) its rounding error; then the value
+    weights: Any  # (8,)
+    scales: Any  # (8,)
+
+
+@inlined
+def _rows_together(z, num_classes, wanted):
+    """How many rows are a group's: it depends on the logits' type and the number of classes alone."""
+    if not wanted:
+        return WIDTH
+    most = _TOGETHER_IN_SINGLES if z.itemsize == 4 else _TOGETHER
+    return max(1, least(WIDTH, most // num_classes))
+
+
+@allocating
+def _group_of(num_classes):
+    size = WIDTH * chunks_of(num_classes)
+    return Group(
+        scratch(size),
+        scratch(size),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+        scratch(WIDTH),
+    )
+
+
+def _own_place(source, i, size):
+    """Return the source that holds the i-th row of a group in its own place."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_own_place)
+def _choose_own_place(source, i, size):
+    has_lows, has_caps = (not isinstance(member(source, name), types.NoneType) for name in ("lows", "caps"))
+    if has_lows and has_caps:
+
+        def with_both(source, i, size):
+            held, lows = source.held[i * size : (i + 1) * size], source.lows[i * size : (i + 1) * size]
+            caps = source.caps[i * size : (i + 1) * size]
+            return Source(source.transform, source.z, held, lows, caps, source.lane)
+
+        return with_both
+    if has_lows:
+
+        def with_lows(source, i, size):
+            held, lows = source.held[i * size : (i + 1) * size], source.lows[i * size : (i + 1) * size]
+            return Source(source.transform, source.z, held, lows, source.caps, source.lane)
+
+        return with_lows
+    if has_caps:
+
+        def with_caps(source, i, size):
+            held, caps = source.held[i * size : (i + 1) * size], source.caps[i * size : (i + 1) * size]
+            return Source(source.transform, source.z, held, source.lows, caps, source.lane)
+
+        return with_caps
+
+    def with_neither(source, i, size):
+        held = source.held[i * size : (i + 1) * size]
+        return Source(source.transform, source.z, held, source.lows, source.caps, source.lane)
+
+    return with_neither
+
+
+@inlined
+def _find(held_in, results, group, i, row, weights):
+    """Fill in what is found of the i-th row of a group; its exponentials are held, where that is wanted."""
+    num_classes, chunks = row.num_classes, chunks_of(row.num_classes)
+    together = _rows_together(held_in.z, num_classes, results.wanted)
+    peaks, sums = group.peaks[i * chunks : (i + 1) * chunks], group.sums[i * chunks : (i + 1) * chunks]
+    whole, ahead = is_whole(held_in, num_classes), Ahead(results.out, not results.streaming)
+    _ask_for_ends(results.out, row.row * num_classes, num_classes, results.streaming)
+    source = held_in
+    if results.wanted:
+        mine = _own_place(held_in, i, num_classes if together > 1 else len(held_in.held))
+        source = holding_in(mine, None, results.out, results.streaming, row.row, num_classes)
+    found = walk(source, None, peaks, sums, row, results.wanted and whole, ahead)
+    unit = unit_of(source, found.peak)
+    others = unit * total_of(source, peaks, sums, found.peak)
+    if others < 2.0 and found.u_y < found.peak:
+        others -= excess_at_peak(source, found.peak)
+    d_y, low = below(source, found.u_y, found.low_y, found.peak)
+    group.tops[i], group.units[i], group.others[i] = found.peak, unit, others
+    group.d_y[i], group.low[i] = d_y, low
+    group.weights[i] = weight_of(weights, row.row, row.y, False)
+    group.scales[i] = scale_of(weights, row.row)
+
+
+@inlined
+def _conclude(source, group, fields):
+    """Take the formula of a group's rows."""
+    zero = splat(0.0)
+    shift = load(group.tops, 0) * splat(inverse_temperature(source))
+    d_y, low = load(group.d_y, 0), load(group.low, 0)
+    sums = Sums(load(group.others, 0), d_y, low, shift, zero, zero, zero)
+    e_y = exponential(source.z, d_y, low)
+    weight, scale = load(group.weights, 0), load(group.scales, 0)
+    if are_plain(fields):
+        terms = plain_terms(sums, e_y, weight, scale, fields.gate)
+    else:
+        terms = family_terms(sums, e_y, weight, scale, fields)
+    store(group.others, 0, terms.alpha)
+    store(group.d_y, 0, terms.at_target)
+    store(group.low, 0, terms.value)
+    store(group.weights, 0, terms.weight)
+
+
+@inlined
+def _write(held_in, results, group, i, row):
+    """Write the value of the i-th row of a group, what is kept of it, and its gradient."""
+    out, streaming, num_classes = results.out, results.streaming, row.num_classes
+    chunks, peak, alpha, at_target = chunks_of(num_classes), group.tops[i], group.others[i], group.d_y[i]
+    results.values[row.row] = group.low[i]
+    if len(results.kept):
+        terms = Terms(group.low[i], alpha, 0.0, at_target, group.weights[i])
+        _keep(results.kept, row.row, peak, terms, 0.0, at_target)
+    if not results.wanted:
+        return
+    whole, ahead = is_whole(held_in, num_classes), Ahead(out, not streaming)
+    together = _rows_together(held_in.z, num_classes, True)
+    mine = _own_place(held_in, i, num_classes if together > 1 else len(held_in.held))
+    source = holding_in(mine, None, out, streaming, row.row, num_classes)
+    gradient = Gradient(Spread(0.0, 0.0), at_target, row.y)
+    for c in range(chunks):
+        chunk, own = chunk_of(source, row.row, c, num_classes), group.peaks[i * chunks + c]
+        factor = group.units[i] * share_of(source, own, peak) * alpha
+        if whole or not is_written_anew(
+            source, None, chunk, reference(own), factor, gradient, out, streaming
+        ):
+            held_again(source, chunk, row.y, own, whole, ahead)
+            _gradient(source, None, chunk, factor, gradient, out, streaming)
+
+
+def _losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+    raise NotImplementedError("compiled only")
+
+
+@allocating_overload(_losses)
+def _choose_losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+    if isinstance(smooth, types.NoneType):
+
+        def in_groups(
+            z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop
+        ):
+            together = _rows_together(z, num_classes, results.wanted)
+            size = together * num_classes if results.wanted and together > 1 else held_of(num_classes)
+            source = long_source_of(transform, z, size)
+            group = _group_of(num_classes)
+            for first in range(start, stop, together):
+                count = least(together, stop - first)
+                for i in range(count):
+                    y = labels[first + i]
+                    if y != ignore:
+                        _find(source, results, group, i, Row(first + i, num_classes, y, y), weights)
+                _conclude(source, group, fields)
+                for i in range(count):
+                    y = labels[first + i]
+                    if y == ignore:
+                        _set_ignored(results, first + i, num_classes)
+                    else:
+                        _write(source, results, group, i, Row(first + i, num_classes, y, y))
+
+        return in_groups
+
+    def one_by_one(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+        source = long_source_of(transform, z, held_of(num_classes))
+        room = _room_of(source, smooth, num_classes)
+        for n in range(start, stop):
+            y = labels[n]
+            if y == ignore:
+                _set_ignored(results, n, num_classes)
+                continue
+            row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
+            _loss_of_row(source, smooth, results, room, row, weights, fields)
+
+    return one_by_one
+
+
 @compiled
 def cross_entropy(
     z,
@@ -935,17 +1134,9 @@ def cross_entropy(
     wrong = first_without_class(labels, ignore, num_classes) if asked else -1
     if wrong >= 0:
         return wrong
-    source = long_source_of(transform, z, held_of(num_classes))
-    room = _room_of(source, smooth, num_classes)
     weights, fields = row_numbers(numbers)
     results = Results(out, streaming, wanted, values, kept)
-    for n in range(start, stop):
-        y = labels[n]
-        if y == ignore:
-            _set_ignored(results, n, num_classes)
-            continue
-        row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
-        _loss_of_row(source, smooth, results, room, row, weights, fields)
+    _losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop)
     settle()
     if asked:
         values[stop] = sum_of(values, stop)
