@@ -138,11 +138,12 @@ class Compiled:
 
     @property
     def _in_singles(self) -> bool:
-        """Whether the logits stay as they are and the target is one class: sixteen lanes will do."""
-        problem, spec = self.problem, self.problem.spec
-        as_they_are = problem.kept is None and not spec.acts_on_logits
+        """Whether sixteen lanes do: the target is one class, and at most a bias acts on the logits."""
+        problem, spec, loops = self.problem, self.problem.spec, _dispatch.kernels()
         one_class = problem.soft is None and not active(spec.smoothing)
-        return problem.logits.dtype == np.float32 and as_they_are and one_class
+        if problem.logits.dtype != np.float32 or problem.kept is not None or not one_class or loops is None:
+            return False
+        return not spec.acts_on_logits or loops.transform.factors_of(spec) is not None
 
     # ---- what the loops take ----
 
@@ -192,12 +193,12 @@ class Compiled:
         """Return what gives, for a slice of rows, what acts on their logits and what their targets are."""
         problem, loops = self.problem, _dispatch.kernels()
         assert loops is not None
-        narrow = problem.logits.dtype != np.float64
+        narrow, singles = problem.logits.dtype != np.float64, self._in_singles
 
         def fields(some: slice) -> tuple[Any, Any]:
             kept = None if problem.kept is None else problem.kept[some]
             soft = None if problem.soft is None else problem.soft[some]
-            transform = loops.transform.transform_of(problem.spec, kept, narrow=narrow)
+            transform = loops.transform.transform_of(problem.spec, kept, narrow=narrow, singles=singles)
             return transform, loops.target.smooth_of(problem.spec, soft)
 
         return fields

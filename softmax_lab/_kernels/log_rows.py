@@ -239,9 +239,10 @@ def _power(logs, lows, k, count, first, beyond, moderate, narrow):
 def sum_of_logs(logs, lows, shares, narrow, start, stop):
     """Return (a, b), whose sum is log sum exp(log + low) over rows start ... stop - 1, and write the shares.
 
-    Of logits ``narrow``er than float64 the shares are as good as the rows' own exponentials. The order of the additions depends on the number of rows alone. Something must be above -inf, and nothing
-    at +inf. The errors may be any number beside logarithms of 1e38, where rows may differ by nothing else: so
-    what is relative to the largest logarithm has a largest entry of its own.
+    Of logits ``narrow``er than float64 the shares are as good as the rows' own exponentials. The order of the
+    additions depends on the number of rows alone. Something must be above -inf, and nothing at +inf. The
+    errors may be any number beside logarithms of 1e38, where rows may differ by nothing else: so what is
+    relative to the largest logarithm has a largest entry of its own.
     """
     zero, none = splat(0.0), splat(-np.inf)
     peak, k = none, start

@@ -82,6 +82,7 @@ from .transform import (
     Source,
     in_singles,
     inside,
+    is_shift,
     load_some,
     long_source_of,
     masked,
@@ -293,7 +294,7 @@ def excess_at_peak(source, peak):
 
 @inlined_overload(excess_at_peak)
 def _excess_at_peak(source, peak):
-    if in_singles(source):
+    if in_singles(source) and not is_shift(source):  # with a bias the maximum is a rounded number itself
         return lambda source, peak: excess_in_singles(peak)
     return lambda source, peak: 0.0
 
@@ -988,6 +989,15 @@ def _choose_own_place(source, i, size):
 
 
 @inlined
+def _set(array, i, alone, x):
+    """Set a lane; all of them for a row alone, since a vector just written by parts is slow to be read."""
+    if alone:
+        store(array, 0, splat(x))
+    else:
+        array[i] = x
+
+
+@inlined
 def _find(held_in, results, group, i, row, weights):
     """Fill in what is found of the i-th row of a group; its exponentials are held, where that is wanted."""
     num_classes, chunks = row.num_classes, chunks_of(row.num_classes)
@@ -1005,10 +1015,14 @@ def _find(held_in, results, group, i, row, weights):
     if others < 2.0 and found.u_y < found.peak:
         others -= excess_at_peak(source, found.peak)
     d_y, low = below(source, found.u_y, found.low_y, found.peak)
-    group.tops[i], group.units[i], group.others[i] = found.peak, unit, others
-    group.d_y[i], group.low[i] = d_y, low
-    group.weights[i] = weight_of(weights, row.row, row.y, False)
-    group.scales[i] = scale_of(weights, row.row)
+    group.units[i] = unit
+    alone = together == 1
+    _set(group.tops, i, alone, found.peak)
+    _set(group.others, i, alone, others)
+    _set(group.d_y, i, alone, d_y)
+    _set(group.low, i, alone, low)
+    _set(group.weights, i, alone, weight_of(weights, row.row, row.y, False))
+    _set(group.scales, i, alone, scale_of(weights, row.row))
 
 
 @inlined

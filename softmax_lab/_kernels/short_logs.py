@@ -14,7 +14,7 @@ import numpy as np
 from .._rows import KEPT
 from .batch import first_without_class, is_asked
 from .compiler import allocating_overload, compiled, inlined
-from .exponential import LARGEST, REACH, parts, two_sum
+from .exponential import LARGEST, REACH, two_sum
 from .log_rows import scaled_rows, sum_of_logs
 from .log_terms import LogTerms, lane_log_terms
 from .long_rows import accumulate, fill
@@ -23,13 +23,13 @@ from .short_rows import class_of, lookups_of, room_of, rows_at, scatter, transfo
 from .short_singles import (
     OTHERS,
     Rows,
-    bases_of,
     is_large,
     peaks_of,
     power_near,
     room_in_singles,
     sums_of,
     sums_of_large,
+    tops_of,
     units_of,
     write_gradients,
 )
@@ -215,17 +215,16 @@ def _sixteen(z, results, room, live, rows):
     The sums are those of ``short_singles.halves_of``, but relative to the other classes' own maximum, however
     far the target is above it.
     """
-    own, target = peaks_of(z, room, rows, True)
+    own, target = peaks_of(z, room, rows, None, True)
     near = maximum(own, splat_single(-LARGEST))
-    first, second = sums_of(z, room, rows, near, OTHERS, results.out)
+    first, second = sums_of(z, room, rows, None, near, OTHERS, results.out)
     large = is_large(own)
     if large:
-        first, second = sums_of_large(z, room, rows, own, first, second)
-    high, low, power = parts(near, bases_of(near))
-    tops, top_lows = widened(high * power), widened(low * power)
+        first, second = sums_of_large(z, room, rows, None, widened(own), first, second)
+    tops = tops_of(near)
     powers, owns, targets = widened(power_near(near)), widened(own), widened(target)
-    a = _half(z, first, tops[0] + top_lows[0], powers[0], owns[0], targets[0], large)
-    b = _half(z, second, tops[1] + top_lows[1], powers[1], owns[1], targets[1], large)
+    a = _half(z, first, tops[0], powers[0], owns[0], targets[0], large)
+    b = _half(z, second, tops[1], powers[1], owns[1], targets[1], large)
     _set_logs(results, Column(rows.row, least(WIDTH, rows.count), 0), a.terms, load(live, 0))
     # without a second half the last row takes its lanes, and what it writes is written twice
     place = Column(rows.row + least(WIDTH, rows.count - 1), max(1, rows.count - WIDTH), 0)

@@ -610,7 +610,7 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
             lookups = lookups_of(given.weights.factor), lookups_of(given.weights.factor)
             for row in range(start, stop, SINGLES):
                 rows = Rows(row, least(SINGLES, stop - row), num_classes)
-                _loss_of_sixteen(z, results, given, room, lookups, rows)
+                _loss_of_sixteen(z, results, given, transform, room, lookups, rows)
 
         return in_sixteen_lanes
 
@@ -650,7 +650,7 @@ def _choose_cross_entropy(z, results, given, transform, smooth, num_classes, sta
 
 
 @inlined
-def _loss_of_sixteen(z, results, given, room, lookups, rows):
+def _loss_of_sixteen(z, results, given, transform, room, lookups, rows):
     """Value and gradient of sixteen rows: exponentials in sixteen lanes, their formula twice in eight."""
     places = (
         Column(rows.row, least(WIDTH, rows.count), 0),
@@ -661,7 +661,7 @@ def _loss_of_sixteen(z, results, given, room, lookups, rows):
     second_ignored, _ = look_up(lookups[1], given.labels, given.ignore, None, given.weights, places[1])
     for i in range(WIDTH):
         room.skipped[i], room.skipped[WIDTH + i] = lookups[0].index[i], lookups[1].index[i]
-    first, second = halves_of(z, results.out, room, rows)
+    first, second = halves_of(z, results.out, room, rows, transform)
     a = _terms_of_half(z, results, given, first, lookups[0], places[0], first_ignored)
     b = _terms_of_half(z, results, given, second, lookups[1], places[1], second_ignored)
     if not results.wanted:

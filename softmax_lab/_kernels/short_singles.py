@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiler import allocating, helper, inlined
+from .compiler import allocating, helper, inlined, inlined_overload
 from .exponential import (
     LARGEST,
     LOG2_E,
@@ -70,7 +70,7 @@ from .singles import (
     is_of_two_floats,
     sum_relative,
 )
-from .transform import Classes, Source
+from .transform import Classes, Source, has_factors, parts_of_class, with_nearest
 
 ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
@@ -176,17 +176,17 @@ def _scatter(out, rows, tile):
 
 
 @inlined
-def peaks_of(z, room, rows, skipping):
-    """Return the maxima of sixteen rows, and where ``skipping`` the logits of the skipped classes.
+def peaks_of(z, room, rows, transform, skipping):
+    """Return the maxima of u of sixteen rows, and where ``skipping`` the logits of the skipped classes.
 
-    Those take no part in the maxima. Up to sixteen classes fill the tile.
+    Those take no part in the maxima. Up to sixteen classes fill the tile. With a bias the maxima are rounded.
     """
     if rows.num_classes > ACROSS:
         if skipping:
             _copy_without(z, room, rows)
         for i in range(SINGLES):
             row, array = (_copy_of(rows, i), room.tile) if skipping else (_row_of(rows, i), z)
-            room.peaks[i] = _peak_along(array, row.base, row.count)
+            room.peaks[i] = _peak_along(transform, array, row.base, row.count)
         return load_singles(room.peaks, 0), load_singles(room.targets, 0)
     _gather(z, rows, room.tile)
     peak = minus = target = splat_single(-np.inf)
@@ -197,18 +197,31 @@ def peaks_of(z, room, rows, skipping):
             here = splat_single(float(k))
             target, x = where_equal(here, skipped, x, target), where_equal(here, skipped, minus, x)
             store_singles(room.tile, k * SINGLES, x)
-        peak = maximum(x, peak)
+        peak = maximum(_with_nearest(transform, x, k), peak)
     return peak, target
 
 
+def _with_nearest(transform, x, k):
+    """Sixteen rows' logits of one class with its bias: rounded, for a maximum."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_with_nearest)
+def _choose_with_nearest(transform, x, k):
+    if has_factors(transform):
+        return lambda transform, x, k: x + splat_single(np.float64(transform.nearest[k]))
+    return lambda transform, x, k: x
+
+
 @inlined
-def _peak_along(array, base, n):
+def _peak_along(transform, array, base, n):
     peak, k = splat_single(-np.inf), 0
     while k + SINGLES <= n:
-        peak = maximum(load_singles(array, base + k), peak)
+        peak = maximum(with_nearest(transform, load_singles(array, base + k), k), peak)
         k += SINGLES
     # the last vector overlaps the one before
-    return max_lanes(maximum(load_singles(array, base + n - SINGLES), peak))
+    last = with_nearest(transform, load_singles(array, base + n - SINGLES), n - SINGLES)
+    return max_lanes(maximum(last, peak))
 
 
 @inlined
@@ -252,7 +265,7 @@ def is_large(peak):
 
 
 @inlined
-def sums_of(z, room, rows, peak, kind, out):
+def sums_of(z, room, rows, transform, peak, kind, out):
     """Return the sums of exponentials of sixteen rows, two vectors of float64, 2^REACH times too large.
 
     They are relative to the power of two near each lane's ``peak``. ``kind`` says of which classes: ALL, the
@@ -261,20 +274,20 @@ def sums_of(z, room, rows, peak, kind, out):
     """
     base = bases_of(peak)
     if rows.num_classes <= ACROSS:
-        return _sums_across(room, rows, base, kind, out)
+        return _sums_across(room, rows, transform, base, kind, out)
     store_singles(room.floors, 0, base.floor)
     store_singles(room.magics, 0, base.magic)
     ahead = Ahead(out, True)
     for i in range(SINGLES):
         own = Base(splat_single(np.float64(room.floors[i])), splat_single(np.float64(room.magics[i])))
         if kind == OTHERS:
-            source, row = Source(None, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
+            source, row = Source(transform, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
             pace = Pace(0, _base_at(rows, i) - row.base, True)
             room.sums[i] = sum_relative(source, row, own, -1, True, ahead, pace)
         elif kind == BELOW:
             room.sums[i] = _sum_below(z, _row_of(rows, i), room.targets[i], own)
         else:
-            source = Source(None, z, room.tile, room.lows, None, None)
+            source = Source(transform, z, room.tile, room.lows, None, None)
             room.sums[i] = sum_relative(source, _row_of(rows, i), own, -1, True, ahead, SIDE_BY_SIDE)
     return load(room.sums, 0), load(room.sums, WIDTH)
 
@@ -298,7 +311,7 @@ def _added(running, high, low, power):
 
 
 @inlined
-def _sums_across(room, rows, base, kind, out):
+def _sums_across(room, rows, transform, base, kind, out):
     a = b = splat(0.0)
     total, top, k = splat_single(START), load_singles(room.targets, 0), 0
     base_of_next = (rows.row + SINGLES) * rows.num_classes
@@ -308,7 +321,7 @@ def _sums_across(room, rows, base, kind, out):
             x = load_singles(room.tile, k * SINGLES)
             if kind == BELOW:
                 x = where_equal(x, top, splat_single(-np.inf), x)
-            high, low, power = parts(x, base)
+            high, low, power = parts_of_class(transform, x, base, k)
             if kind != BELOW:
                 ask_for(out, base_of_next + k * SINGLES)
                 store_singles(room.tile, k * SINGLES, high * power)
@@ -347,14 +360,27 @@ def _sum_below(z, row, top, own):
     return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
 
 
+def bias_of(transform, k):
+    """The bias of a class, 0 where there is none."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(bias_of)
+def _choose_bias_of(transform, k):
+    if has_factors(transform):
+        return lambda transform, k: transform.bias[k]
+    return lambda transform, k: 0.0
+
+
 @helper
-def sums_of_large(z, room, rows, peak, first, second):
+def sums_of_large(z, room, rows, transform, peaks, first, second):
     """Take the sums of rows with large maxima relative to these, and their exponentials."""
-    store_singles(room.peaks, 0, peak)
+    store(room.factors, 0, peaks[0])
+    store(room.factors, WIDTH, peaks[1])
     store(room.sums, 0, first)
     store(room.sums, WIDTH, second)
     for i in range(SINGLES):
-        own, total = np.float64(room.peaks[i]), 0.0
+        own, total = room.factors[i], 0.0
         if abs(own) <= LARGEST:
             continue
         shift = own if own > -np.inf else 0.0
@@ -362,7 +388,8 @@ def sums_of_large(z, room, rows, peak, first, second):
             if k == int(room.skipped[i]):
                 continue
             at = i * _stride(rows) + k if rows.num_classes > ACROSS else k * SINGLES + i
-            e = math.exp(np.float64(z[_base_at(rows, i) + k]) - shift) * 2.0**REACH
+            u = np.float64(z[_base_at(rows, i) + k]) + bias_of(transform, k)
+            e = math.exp(u - shift) * 2.0**REACH
             room.tile[at] = e
             room.lows[at] = e - np.float64(room.tile[at])
             total += e
@@ -480,31 +507,76 @@ class Half(NamedTuple):
 
 
 @inlined
-def halves_of(z, out, room, rows):
+def halves_of(z, out, room, rows, transform):
     """Return the two `Half` of sixteen rows whose targets are the skipped classes; exponentials are held.
 
     The other classes' sum is relative to their own maximum. Where it is the row's, the rounding error of its
-    exponential is taken off, as in ``singles.excess_in_singles``.
+    exponential is taken off, as in ``singles.excess_in_singles``. With a bias it is not: the maximum is a
+    rounded number then.
     """
-    own, target = peaks_of(z, room, rows, True)
-    peak, near = maximum(target, own), maximum(own, splat_single(-LARGEST))
-    first, second = sums_of(z, room, rows, near, OTHERS, out)
-    large = is_large(peak)
+    own, target = peaks_of(z, room, rows, transform, True)
+    owns, targets = widened(own), _with_bias(transform, room, widened(target))
+    peaks = maximum(targets[0], owns[0]), maximum(targets[1], owns[1])
+    near = maximum(own, splat_single(-LARGEST))
+    first, second = sums_of(z, room, rows, transform, near, OTHERS, out)
+    large = are_large(peaks)
     if large:
-        first, second = sums_of_large(z, room, rows, peak, first, second)
-    high, low, power = parts(near, bases_of(near))
-    tops, top_lows = widened(high * power), widened(low * power)
-    powers, peaks, owns, targets = widened(power_near(near)), widened(peak), widened(own), widened(target)
-    a = _half(first, tops[0] + top_lows[0], powers[0], peaks[0], owns[0], targets[0], large)
-    b = _half(second, tops[1] + top_lows[1], powers[1], peaks[1], owns[1], targets[1], large)
+        first, second = sums_of_large(z, room, rows, transform, peaks, first, second)
+    powers, tops = widened(power_near(near)), _tops_of(transform, near)
+    a = _half(first, tops[0], powers[0], peaks[0], owns[0], targets[0], large)
+    b = _half(second, tops[1], powers[1], peaks[1], owns[1], targets[1], large)
     return a, b
+
+
+def _with_bias(transform, room, targets):
+    """The logits of the skipped classes, two vectors of float64, with their biases."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_with_bias)
+def _choose_with_bias(transform, room, targets):
+    if not has_factors(transform):
+        return lambda transform, room, targets: targets
+
+    def add(transform, room, targets):
+        for i in range(SINGLES):
+            room.factors[i] = transform.bias[int(room.skipped[i])]
+        return targets[0] + load(room.factors, 0), targets[1] + load(room.factors, WIDTH)
+
+    return add
+
+
+def _tops_of(transform, near):
+    """The exponentials of the largest other classes, two vectors of float64; 0 where they do not matter."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_tops_of)
+def _choose_tops_of(transform, near):
+    if has_factors(transform):
+        return lambda transform, near: (splat(0.0), splat(0.0))
+    return lambda transform, near: tops_of(near)
+
+
+@inlined
+def tops_of(near):
+    """The exponentials of the maxima, relative as the sums are."""
+    high, low, power = parts(near, bases_of(near))
+    tops, lows = widened(high * power), widened(low * power)
+    return tops[0] + lows[0], tops[1] + lows[1]
+
+
+@inlined
+def are_large(peaks):
+    """Whether a maximum of two vectors is too large, or infinite."""
+    return not max_lanes(maximum(absolute(peaks[0]), absolute(peaks[1]))) <= LARGEST
 
 
 @inlined
 def _half(total, top, power, peak, own, target, large):
     zero, one = splat(0.0), splat(1.0)
     unit = units_of(power, peak)
-    excess = where_less(target, own, top * unit - one, zero)
+    excess = where_equal(top, zero, zero, where_less(target, own, top * unit - one, zero))
     if large:
         beyond = where_less(splat(LARGEST), absolute(peak), one, zero)
         unit = where_equal(beyond, one, splat(2.0**-REACH), unit)
@@ -518,10 +590,10 @@ def _half(total, top, power, peak, own, target, large):
 @inlined
 def softmax_of_sixteen(z, out, room, rows):
     """Softmax of sixteen rows."""
-    peak, _ = peaks_of(z, room, rows, False)
-    first, second = sums_of(z, room, rows, peak, ALL, out)
+    peak, _ = peaks_of(z, room, rows, None, False)
+    first, second = sums_of(z, room, rows, None, peak, ALL, out)
     if is_large(peak):
-        first, second = sums_of_large(z, room, rows, peak, first, second)
+        first, second = sums_of_large(z, room, rows, None, widened(peak), first, second)
     write_scaled(room, rows, out, splat(1.0) / first, splat(1.0) / second)
 
 
@@ -539,7 +611,7 @@ def _log_normalisers(z, room, rows):
         ties = _ties(z, room, rows, peak)
     first_ties, second_ties = widened(ties)
     below = maximum(second_peak, splat_single(-LARGEST))
-    first, second = sums_of(z, room, rows, below, BELOW, z)
+    first, second = sums_of(z, room, rows, None, below, BELOW, z)
     first_power, second_power = widened(power_near(below))
     first_peak, second_peak = widened(peak)
     first = first * units_of(first_power, first_peak) + first_ties

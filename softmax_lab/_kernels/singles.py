@@ -43,7 +43,7 @@ from .simd import (
     where_equal,
     widened,
 )
-from .transform import inside, load_some, offset_of
+from .transform import inside, load_some, offset_of, parts_of
 
 
 class Ahead(NamedTuple):
@@ -97,7 +97,8 @@ def sum_relative(source, chunk, base, y, keep, ahead, pace):
             while k < end:
                 if pace.rows:
                     prefetch(source.z, offset_of(chunk) + pace.rows * n + k)
-                high, low, power = parts(load_singles(source.z, offset_of(chunk) + k), base)
+                x = load_singles(source.z, offset_of(chunk) + k)
+                high, low, power = parts_of(source.transform, x, base, chunk.first + k)
                 if keep:
                     if ahead.wanted:
                         ask_for(ahead.out, offset_of(chunk) + k + pace.entries)
@@ -117,7 +118,7 @@ def sum_relative(source, chunk, base, y, keep, ahead, pace):
         z = load_first_singles(source.z, offset_of(chunk) + k, count, -np.inf)
         if y >= 0:
             z = where_equal(iota_singles(), splat_single(float(y - k)), splat_single(-np.inf), z)
-        high, low, power = parts(z, base)
+        high, low, power = parts_of(source.transform, z, base, chunk.first + k)
         if keep and (pace.padded or count == SINGLES):
             store_singles(source.held, chunk.at + k, high * power)
             store_singles(source.lows, chunk.at + k, low * power)
@@ -252,11 +253,15 @@ def anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming):
     k, line, stop, full = _segments(out, offset, chunk.count, y, streaming)
     while k < chunk.count:
         while line <= k < stop:
-            _put(out, offset + k, _product(load_singles(source.z, offset + k), base, f, low), streaming)
+            value = _product(
+                source.transform, load_singles(source.z, offset + k), base, chunk.first + k, f, low
+            )
+            _put(out, offset + k, value, streaming)
             k += SINGLES
         count, stop = _seldom(k, line, stop, full, chunk.count)
         if count:
-            value = _product(load_first_singles(source.z, offset + k, count, -np.inf), base, f, low)
+            x = load_first_singles(source.z, offset + k, count, -np.inf)
+            value = _product(source.transform, x, base, chunk.first + k, f, low)
             _put_first(out, offset + k, count, value, y - k, at_y)
             k += count
 
@@ -298,9 +303,9 @@ def _seldom(k, line, stop, full, n):
 
 
 @inlined
-def _product(z, base, f, f_low):
-    """exp(z) (f + f_low), relative to a `Base`, rounded once."""
-    high, low, power = parts(z, base)
+def _product(transform, z, base, k, f, f_low):
+    """exp(u) (f + f_low) from class k on, relative to a `Base`, rounded once."""
+    high, low, power = parts_of(transform, z, base, k)
     e = high * power
     return fma(e, f, fma(low * power, f, e * f_low))
 

@@ -26,7 +26,18 @@ from numpy.typing import NDArray
 from .._rows import read_only
 from ..spec import LossSpec
 from .compiler import allocating_overload, called_overload, inlined, inlined_overload
-from .exponential import tanh, tanh_single, two_product, two_sum
+from .exponential import (
+    LOG2_E,
+    LOG_2,
+    LOG_2_HIGH,
+    LOG_2_LOW,
+    Base,
+    parts,
+    tanh,
+    tanh_single,
+    two_product,
+    two_sum,
+)
 from .simd import (
     SINGLES,
     WIDTH,
@@ -82,6 +93,20 @@ class Shift(NamedTuple):
     bias: Array  # (K,)
 
 
+class Factors(NamedTuple):
+    """The same for float32 logits in sixteen lanes: exp(z + b) = exp(z) 2^n F.
+
+    Room for a vector follows the last class.
+    """
+
+    bias: Array  # (K,)
+    nearest: NDArray[np.float32]  # b rounded
+    powers: NDArray[np.float32]  # n, the integer nearest to b / log 2
+    high: NDArray[np.float32]  # F = e^(b - n log 2), as two floats
+    low: NDArray[np.float32]
+
+
+_LARGEST_BIAS = 2.0**10  # a logit near the maximum is larger by no more than this
 _NO_MASK = np.zeros(0, bool)
 CHUNK = 2048  # entries: 16 KiB of float64, half of a first-level cache
 HELD = 1 << 20  # classes: a longer row is kept a chunk at a time, so that a thread keeps 8 MiB at most
@@ -89,14 +114,17 @@ HELD_IN_SINGLES = 1 << 20  # the same in sixteen lanes, which keep two floats a 
 
 
 def transform_of(
-    spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False
-) -> Transform | Shift | None:
+    spec: LossSpec, mask: NDArray[np.bool_] | None, *, narrow: bool = False, singles: bool = False
+) -> Transform | Shift | Factors | None:
     """Return what a loop needs to know of a spec and a mask (N, K).
 
-    None says that the logits stay as they are. ``narrow`` says that they are narrower than float64.
+    None says that the logits stay as they are. ``narrow`` says that they are narrower than float64, and
+    ``singles`` that they go through sixteen lanes where that can be (`factors_of`).
     """
     if mask is None and not spec.acts_on_logits:
         return None
+    if mask is None and singles and (factors := factors_of(spec)) is not None:
+        return factors
     if mask is None and narrow and spec.only_shifts and len(spec.bias) <= HELD:
         return Shift(read_only(spec.bias))
     scale, bias, margin = (
@@ -118,7 +146,33 @@ def transform_of(
     )
 
 
-def temperature_and_mask(temperature: float, mask: NDArray[np.bool_] | None) -> Transform | Shift | None:
+def factors_of(spec: LossSpec) -> Factors | None:
+    """Return the factors of a bias per class, made once for a spec; None of one that is not moderate.
+
+    Of one that is infinite there is none, nor where other fields act on the logits.
+    """
+    try:
+        found: Factors | None = spec.__dict__["_factors"]
+    except KeyError:
+        found = spec.__dict__.setdefault("_factors", _factors_of(spec))
+    return found
+
+
+def _factors_of(spec: LossSpec) -> Factors | None:
+    bias = np.asarray(spec.bias, np.float64)
+    if not spec.only_shifts or len(bias) > HELD or not (np.abs(bias) <= _LARGEST_BIAS).all():
+        return None
+    powers = np.rint(bias * LOG2_E)
+    factor = np.exp((bias - powers * LOG_2_HIGH) - powers * LOG_2_LOW)
+    high = factor.astype(np.float32)
+    parts = bias.astype(np.float32), powers.astype(np.float32), high, (factor - high).astype(np.float32)
+    room = np.zeros(SINGLES, np.float32)
+    return Factors(read_only(bias), *(read_only(np.concatenate((part, room))) for part in parts))
+
+
+def temperature_and_mask(
+    temperature: float, mask: NDArray[np.bool_] | None
+) -> Transform | Shift | Factors | None:
     """Return the same for softmax and its logarithm, which have no other field."""
     if mask is None and temperature == 1.0:
         return None
@@ -141,7 +195,7 @@ class Source(NamedTuple):
     Scratch that a loop does without is None.
     """
 
-    transform: Any  # a Transform, a Shift, or None
+    transform: Any  # a Transform, a Shift, Factors, or None
     z: Any  # the logits of all rows, flat
     held: Any  # float64: u T, then exponentials; of long rows a row or a chunk, of short ones eight rows
     lows: Any  # the rounding errors of u T, or None; in sixteen lanes those of the exponentials
@@ -206,7 +260,16 @@ def slope_is_one(source: types.Type) -> bool:
 
 def is_shift(source: types.Type) -> bool:
     """Whether a bias is added wherever a logit is read."""
-    return getattr(member(source, "transform"), "instance_class", None) is Shift
+    return _adds_bias(member(source, "transform"))
+
+
+def _adds_bias(transform: types.Type) -> bool:
+    return getattr(transform, "instance_class", None) in (Shift, Factors)
+
+
+def has_factors(transform: types.Type) -> bool:
+    """Whether a bias per class multiplies exponentials in sixteen lanes."""
+    return getattr(transform, "instance_class", None) is Factors
 
 
 def carries_low(source: types.Type) -> bool:
@@ -221,8 +284,9 @@ def in_singles(source: types.Type) -> bool:
 
 
 def takes_singles(z: types.Type, transform: types.Type) -> bool:
-    """Whether logits go through sixteen lanes: those of float32 that stay as they are."""
-    return isinstance(transform, types.NoneType) and z.dtype == types.float32
+    """Whether logits go through sixteen lanes: those of float32 that stay as they are, or have `Factors`."""
+    as_they_are = isinstance(transform, types.NoneType) or has_factors(transform)
+    return as_they_are and z.dtype == types.float32
 
 
 def long_source_of(transform, z, size):
@@ -249,7 +313,7 @@ def source_of(transform, z, size, lane):
 
 @allocating_overload(source_of)
 def _source_of(transform, z, size, lane):
-    if isinstance(transform, types.NoneType) or getattr(transform, "instance_class", None) is Shift:
+    if isinstance(transform, types.NoneType) or _adds_bias(transform):
         return lambda transform, z, size, lane: Source(transform, z, scratch(size), None, None, lane)
     if z.dtype == types.float64:
         return lambda transform, z, size, lane: Source(
@@ -270,7 +334,7 @@ def window(transform, num_classes, chunk):
 
 @inlined_overload(window)
 def _window(transform, num_classes, chunk):
-    if getattr(transform, "instance_class", None) is Shift:
+    if _adds_bias(transform):
         return lambda transform, num_classes, chunk: num_classes
     return lambda transform, num_classes, chunk: least(num_classes, chunk)
 
@@ -335,6 +399,55 @@ def _hold(array, place, x):
     return lambda array, place, x: store_some(array, place.at, place.count, x)
 
 
+# ---- exponentials in sixteen lanes ----
+
+
+def parts_of(transform, z, base, k):
+    """``exponential.parts`` of sixteen u from class k on of a row, whose logits are z."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(parts_of)
+def _choose_parts_of(transform, z, base, k):
+    if has_factors(transform):
+        return lambda transform, z, base, k: _parts_with_factor(
+            z,
+            base,
+            load_singles(transform.powers, k),
+            load_singles(transform.high, k),
+            load_singles(transform.low, k),
+        )
+    return lambda transform, z, base, k: parts(z, base)
+
+
+def parts_of_class(transform, z, base, k):
+    """The same of one class of sixteen rows."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(parts_of_class)
+def _choose_parts_of_class(transform, z, base, k):
+    if has_factors(transform):
+        return lambda transform, z, base, k: _parts_with_factor(
+            z,
+            base,
+            splat_single(np.float64(transform.powers[k])),
+            splat_single(np.float64(transform.high[k])),
+            splat_single(np.float64(transform.low[k])),
+        )
+    return lambda transform, z, base, k: parts(z, base)
+
+
+@inlined
+def _parts_with_factor(z, base, n, f, f_low):
+    """Sixteen exponentials times 2^n (f + f_low): n goes to the exponent before anything can flush."""
+    own = Base(fma(n, splat_single(-LOG_2), base.floor), base.magic + n)
+    high, low, power = parts(z, own)
+    product = high * f
+    rest = fma(high, f, splat_single(0.0) - product)
+    return product, fma(high, f_low, fma(low, f, rest)), power
+
+
 # ---- u from z ----
 
 
@@ -348,6 +461,8 @@ def transformed(source, chunk, y):
 
 @called_overload(transformed)
 def _transformed(source, chunk, y):
+    if in_singles(source):
+        return lambda source, chunk, y: _largest_in_singles(source, chunk.base, chunk.first, chunk.count)
     if is_shift(source):
         return lambda source, chunk, y: _peak_of_shifted(source, chunk)
     if slope_is_one(source):
@@ -396,6 +511,46 @@ def peak_in_singles(z, base, n):
     return np.float64(max_lanes(maximum(maximum(a, b), maximum(c, d))))
 
 
+def _largest_in_singles(source, base, first, n):
+    """Largest u of n classes of a row, rounded."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_largest_in_singles)
+def _choose_largest_in_singles(source, base, first, n):
+    if has_factors(member(source, "transform")):
+        return lambda source, base, first, n: _largest_with_bias(source, base, first, n)
+    return lambda source, base, first, n: peak_in_singles(source.z, base + first, n)
+
+
+@inlined
+def _largest_with_bias(source, base, first, n):
+    z, bias, k = source.z, source.transform.nearest, first
+    a = b = splat_single(-np.inf)
+    end = first + n
+    while k + 2 * SINGLES <= end:
+        a = maximum(load_singles(z, base + k) + load_singles(bias, k), a)
+        b = maximum(load_singles(z, base + k + SINGLES) + load_singles(bias, k + SINGLES), b)
+        k += 2 * SINGLES
+    while k < end:
+        x = load_first_singles(z, base + k, least(SINGLES, end - k), -np.inf)
+        a = maximum(x + load_singles(bias, k), a)
+        k += SINGLES
+    return np.float64(max_lanes(maximum(a, b)))
+
+
+def with_nearest(transform, x, k):
+    """Sixteen logits of one row from class k on, with their biases: rounded, for a maximum."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(with_nearest)
+def _choose_with_nearest(transform, x, k):
+    if has_factors(transform):
+        return lambda transform, x, k: x + load_singles(transform.nearest, k)
+    return lambda transform, x, k: x
+
+
 def peak_without(source, chunk, y, skipped):
     """Return the maximum of u T over a chunk as ``transformed``, in sixteen lanes without a skipped class.
 
@@ -411,16 +566,18 @@ def _peak_without(source, chunk, y, skipped):
         return lambda source, chunk, y, skipped: transformed(source, chunk, y)
 
     def of_the_others(source, chunk, y, skipped):
-        base, n, k = offset_of(chunk), chunk.count, skipped - chunk.first
+        base, n, k = chunk.base, chunk.count, skipped - chunk.first
         if not 0 <= k < n:
-            return _peak_of(source.z, base, n)
+            return _largest_in_singles(source, base, chunk.first, n)
         first = k - k % SINGLES
         count = least(SINGLES, n - first)
-        x = load_first_singles(source.z, base + first, count, -np.inf)
+        x = load_first_singles(source.z, offset_of(chunk) + first, count, -np.inf)
+        x = with_nearest(source.transform, x, chunk.first + first)
         x = where_equal(iota_singles(), splat_single(float(k - first)), splat_single(-np.inf), x)
         around = np.float64(max_lanes(maximum(x, splat_single(-np.inf))))
-        before = _peak_of(source.z, base, first)
-        return max(around, max(before, _peak_of(source.z, base + first + count, n - first - count)))
+        before = _largest_in_singles(source, base, chunk.first, first)
+        after = chunk.first + first + count
+        return max(around, max(before, _largest_in_singles(source, base, after, n - first - count)))
 
     return of_the_others
 
