@@ -90,6 +90,7 @@ from .transform import (
     offset_of,
     peak_without,
     store_some,
+    takes_singles,
     target_of,
     through,
     transformed,
@@ -907,8 +908,8 @@ def _loss_of_row(held_in, smooth, results, room, row, weights, fields):
 
 # What a row comes to is the same formula for eight rows at once (``terms.lane_terms``): one row alone would
 # wait for each of its logarithms, exponentials and divisions. The rows of a group are held together.
-# Entries that are held together: more of them would leave the first-level cache for longer than they save.
-_TOGETHER, _TOGETHER_IN_SINGLES = 1 << 12, 1 << 10
+# Entries that are held together, of float64 and of narrower types: more leave the first-level cache too long.
+_TOGETHER, _TOGETHER_IN_NARROW = 1 << 10, 1 << 12
 
 
 class Group(NamedTuple):
@@ -925,13 +926,22 @@ class Group(NamedTuple):
     scales: Any  # (8,)
 
 
-@inlined
-def _rows_together(z, num_classes, wanted):
-    """How many rows are a group's: it depends on the logits' type and the number of classes alone."""
-    if not wanted:
-        return WIDTH
-    most = _TOGETHER_IN_SINGLES if z.itemsize == 4 else _TOGETHER
-    return max(1, least(WIDTH, most // num_classes))
+def _rows_together(z, transform, num_classes, wanted):
+    """How many rows are a group's: it depends on types and the number of classes alone.
+
+    In sixteen lanes a row whose gradient is wanted is a group: the cache is worth more there.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(_rows_together)
+def _choose_rows_together(z, transform, num_classes, wanted):
+    if takes_singles(z, transform):
+        return lambda z, transform, num_classes, wanted: 1 if wanted else WIDTH
+    most = _TOGETHER if z.dtype == types.float64 else _TOGETHER_IN_NARROW
+    return lambda z, transform, num_classes, wanted: (
+        max(1, least(WIDTH, most // num_classes)) if wanted else WIDTH
+    )
 
 
 @allocating
@@ -958,6 +968,8 @@ def _own_place(source, i, size):
 @inlined_overload(_own_place)
 def _choose_own_place(source, i, size):
     has_lows, has_caps = (not isinstance(member(source, name), types.NoneType) for name in ("lows", "caps"))
+    if in_singles(source):  # a row is a group
+        return lambda source, i, size: source
     if has_lows and has_caps:
 
         def with_both(source, i, size):
@@ -966,13 +978,6 @@ def _choose_own_place(source, i, size):
             return Source(source.transform, source.z, held, lows, caps, source.lane)
 
         return with_both
-    if has_lows:
-
-        def with_lows(source, i, size):
-            held, lows = source.held[i * size : (i + 1) * size], source.lows[i * size : (i + 1) * size]
-            return Source(source.transform, source.z, held, lows, source.caps, source.lane)
-
-        return with_lows
     if has_caps:
 
         def with_caps(source, i, size):
@@ -989,19 +994,10 @@ def _choose_own_place(source, i, size):
 
 
 @inlined
-def _set(array, i, alone, x):
-    """Set a lane; all of them for a row alone, since a vector just written by parts is slow to be read."""
-    if alone:
-        store(array, 0, splat(x))
-    else:
-        array[i] = x
-
-
-@inlined
 def _find(held_in, results, group, i, row, weights):
     """Fill in what is found of the i-th row of a group; its exponentials are held, where that is wanted."""
     num_classes, chunks = row.num_classes, chunks_of(row.num_classes)
-    together = _rows_together(held_in.z, num_classes, results.wanted)
+    together = _rows_together(held_in.z, held_in.transform, num_classes, results.wanted)
     peaks, sums = group.peaks[i * chunks : (i + 1) * chunks], group.sums[i * chunks : (i + 1) * chunks]
     whole, ahead = is_whole(held_in, num_classes), Ahead(results.out, not results.streaming)
     _ask_for_ends(results.out, row.row * num_classes, num_classes, results.streaming)
@@ -1015,14 +1011,10 @@ def _find(held_in, results, group, i, row, weights):
     if others < 2.0 and found.u_y < found.peak:
         others -= excess_at_peak(source, found.peak)
     d_y, low = below(source, found.u_y, found.low_y, found.peak)
-    group.units[i] = unit
-    alone = together == 1
-    _set(group.tops, i, alone, found.peak)
-    _set(group.others, i, alone, others)
-    _set(group.d_y, i, alone, d_y)
-    _set(group.low, i, alone, low)
-    _set(group.weights, i, alone, weight_of(weights, row.row, row.y, False))
-    _set(group.scales, i, alone, scale_of(weights, row.row))
+    group.tops[i], group.units[i], group.others[i] = found.peak, unit, others
+    group.d_y[i], group.low[i] = d_y, low
+    group.weights[i] = weight_of(weights, row.row, row.y, False)
+    group.scales[i] = scale_of(weights, row.row)
 
 
 @inlined
@@ -1045,6 +1037,16 @@ def _conclude(source, group, fields):
 
 
 @inlined
+def _conclude_alone(source, group, fields):
+    """The same of a row alone: it would only wait for vectors that are written by parts."""
+    shift = group.tops[0] * inverse_temperature(source)
+    sums = Sums(group.others[0], group.d_y[0], group.low[0], shift, 0.0, 0.0, 0.0)
+    terms = row_terms(sums, group.weights[0], group.scales[0], fields)
+    group.others[0], group.d_y[0], group.low[0] = terms.alpha, terms.at_target, terms.value
+    group.weights[0] = terms.weight
+
+
+@inlined
 def _write(held_in, results, group, i, row):
     """Write the value of the i-th row of a group, what is kept of it, and its gradient."""
     out, streaming, num_classes = results.out, results.streaming, row.num_classes
@@ -1056,7 +1058,7 @@ def _write(held_in, results, group, i, row):
     if not results.wanted:
         return
     whole, ahead = is_whole(held_in, num_classes), Ahead(out, not streaming)
-    together = _rows_together(held_in.z, num_classes, True)
+    together = _rows_together(held_in.z, held_in.transform, num_classes, True)
     mine = _own_place(held_in, i, num_classes if together > 1 else len(held_in.held))
     source = holding_in(mine, None, out, streaming, row.row, num_classes)
     gradient = Gradient(Spread(0.0, 0.0), at_target, row.y)
@@ -1081,7 +1083,7 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
         def in_groups(
             z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop
         ):
-            together = _rows_together(z, num_classes, results.wanted)
+            together = _rows_together(z, transform, num_classes, results.wanted)
             size = together * num_classes if results.wanted and together > 1 else held_of(num_classes)
             source = long_source_of(transform, z, size)
             group = _group_of(num_classes)
@@ -1091,7 +1093,10 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
                     y = labels[first + i]
                     if y != ignore:
                         _find(source, results, group, i, Row(first + i, num_classes, y, y), weights)
-                _conclude(source, group, fields)
+                if together == 1:
+                    _conclude_alone(source, group, fields)
+                else:
+                    _conclude(source, group, fields)
                 for i in range(count):
                     y = labels[first + i]
                     if y == ignore:
