@@ -926,22 +926,21 @@ class Group(NamedTuple):
     scales: Any  # (8,)
 
 
-def _rows_together(z, transform, num_classes, wanted):
+def _rows_together(z, transform, num_classes):
     """How many rows are a group's: it depends on types and the number of classes alone.
 
-    In sixteen lanes a row whose gradient is wanted is a group: the cache is worth more there.
+    So a row's value is the same with a gradient and without. In sixteen lanes a row is a group: there the
+    cache is worth more.
     """
     raise NotImplementedError("compiled only")
 
 
 @inlined_overload(_rows_together)
-def _choose_rows_together(z, transform, num_classes, wanted):
+def _choose_rows_together(z, transform, num_classes):
     if takes_singles(z, transform):
-        return lambda z, transform, num_classes, wanted: 1 if wanted else WIDTH
+        return lambda z, transform, num_classes: 1
     most = _TOGETHER if z.dtype == types.float64 else _TOGETHER_IN_NARROW
-    return lambda z, transform, num_classes, wanted: (
-        max(1, least(WIDTH, most // num_classes)) if wanted else WIDTH
-    )
+    return lambda z, transform, num_classes: max(1, least(WIDTH, most // num_classes))
 
 
 @allocating
@@ -997,7 +996,7 @@ def _choose_own_place(source, i, size):
 def _find(held_in, results, group, i, row, weights):
     """Fill in what is found of the i-th row of a group; its exponentials are held, where that is wanted."""
     num_classes, chunks = row.num_classes, chunks_of(row.num_classes)
-    together = _rows_together(held_in.z, held_in.transform, num_classes, results.wanted)
+    together = _rows_together(held_in.z, held_in.transform, num_classes)
     peaks, sums = group.peaks[i * chunks : (i + 1) * chunks], group.sums[i * chunks : (i + 1) * chunks]
     whole, ahead = is_whole(held_in, num_classes), Ahead(results.out, not results.streaming)
     _ask_for_ends(results.out, row.row * num_classes, num_classes, results.streaming)
@@ -1058,7 +1057,7 @@ def _write(held_in, results, group, i, row):
     if not results.wanted:
         return
     whole, ahead = is_whole(held_in, num_classes), Ahead(out, not streaming)
-    together = _rows_together(held_in.z, held_in.transform, num_classes, True)
+    together = _rows_together(held_in.z, held_in.transform, num_classes)
     mine = _own_place(held_in, i, num_classes if together > 1 else len(held_in.held))
     source = holding_in(mine, None, out, streaming, row.row, num_classes)
     gradient = Gradient(Spread(0.0, 0.0), at_target, row.y)
@@ -1083,7 +1082,7 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
         def in_groups(
             z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop
         ):
-            together = _rows_together(z, transform, num_classes, results.wanted)
+            together = _rows_together(z, transform, num_classes)
             size = together * num_classes if results.wanted and together > 1 else held_of(num_classes)
             source = long_source_of(transform, z, size)
             group = _group_of(num_classes)

@@ -124,6 +124,27 @@ def test_log_is_a_two_float() -> None:
     assert np.isnan(high[:8]).all()
 
 
+@numba.njit
+def _log_single(x: Any, out: Any) -> None:
+    for k in range(0, len(x), 8):
+        simd.store(out, k, exponential.log_single(simd.load(x, k)))
+
+
+def test_the_logarithm_for_narrower_types_is_within_its_bound() -> None:
+    rng = np.random.default_rng(3)
+    x = np.concatenate(
+        [10.0 ** rng.uniform(-300, 300, 400), 1 + rng.normal(0, 0.2, 400), 1 + 2.0 ** -np.arange(40)]
+    )
+    x, out = np.abs(x), np.empty(len(x))
+    _log_single(x, out)
+    with mpmath.workdps(40):
+        for v, found in zip(x, out, strict=True):
+            exact_log = mpmath.log(mpmath.mpf(float(v)))
+            assert abs(mpmath.mpf(float(found)) - exact_log) <= abs(exact_log) * mpmath.mpf(2) ** -35
+    _log_single(np.ones(8), out)
+    assert not out[:8].any()
+
+
 @pytest.mark.parametrize("gamma", [5e-324, 0.1, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0])
 def test_power_within_two_ulp(gamma: float) -> None:
     """Also for a power below 0, and one of whose digits a float loses some."""
@@ -184,3 +205,4 @@ def test_coefficients_are_the_recipes() -> None:
     assert exponential.coefficients(6, 1) == list(exponential.Q)
     assert exponential.coefficients(10, 2) == list(exponential.P)
     assert exponential.log_coefficients(7) == list(exponential.A)
+    assert exponential.log_coefficients(3) == list(exponential.A_SINGLE)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
 import softmax_lab as sl
-from softmax_lab import LossSpec, _dispatch
+from softmax_lab import LossSpec, _dispatch, exact
+from softmax_lab._compiled import Compiled
+from softmax_lab._problem import prepare
 from softmax_lab._twofloat import round_once
 from softmax_lab.cross_entropy import cross_entropy_backward, cross_entropy_forward
 
@@ -368,6 +371,71 @@ def test_a_bias_of_very_long_rows_is_held_in_pieces() -> None:
     for k in (loops.transform.HELD, loops.transform.HELD + 1):
         found = loops.transform.transform_of(LossSpec(bias=np.linspace(-1, 1, k)), None, narrow=True)
         assert isinstance(found, loops.transform.Shift) is (k == loops.transform.HELD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_a_factor"),
+    [
+        ({}, True),
+        ({"gate": 4.0, "class_weight": np.arange(1.0, 71.0), "gamma": 2.0}, True),
+        ({"smoothing": 0.1}, False),  # the smoothed target asks for the logits again
+        ({"temperature": 2.0}, False),
+        ({"bias": np.where(np.arange(70) == 3, -np.inf, 0.5)}, False),  # of it there is no factor
+        ({"bias": np.where(np.arange(70) == 3, 1025.0, 0.5)}, False),
+    ],
+)
+def test_a_bias_alone_is_a_factor_in_sixteen_lanes(fields: dict[str, Any], is_a_factor: bool) -> None:
+    """And the factors are the exponentials of the biases, as two floats and a power of two."""
+    loops = _dispatch.kernels()
+    assert loops is not None
+    spec = LossSpec(**{"bias": np.linspace(-9, 9, 70), **fields})
+    compiled = Compiled(prepare(np.zeros((1, 70), np.float32), np.zeros(1, np.int64), spec))
+    found = compiled.taken[3]
+    assert isinstance(found, loops.transform.Factors) is is_a_factor
+    if not is_a_factor:
+        return
+    with mpmath.workdps(40):
+        for k, b in enumerate(np.asarray(spec.bias)):
+            factor = (mpmath.mpf(float(found.high[k])) + float(found.low[k])) * 2 ** int(found.powers[k])
+            assert abs(factor / mpmath.exp(float(b)) - 1) < mpmath.mpf(2) ** -47
+
+
+@pytest.mark.parametrize("k", [1, 3, 16, 17, 100, 384, 385, 2048, 2100])
+def test_a_row_with_a_bias_is_the_same_among_any_rows(k: int) -> None:
+    """Neighbours of the largest logits send a register the slow way; a row alone is a register of copies."""
+    rng = np.random.default_rng(k)
+    z, y = rng.normal(0, 3, (40, k)).astype(np.float32), rng.integers(0, k, 40)
+    spec = LossSpec(bias=rng.normal(0, 3, k))
+    z[5], z[17] = 9000.0, -30000.0
+    z[23, 0] = np.inf
+    values, gradient = sl.cross_entropy_grad(z, y, spec, reduction="none")
+    for n in range(40):
+        own, g = sl.cross_entropy_grad(z[n : n + 1], y[n : n + 1], spec, reduction="none")
+        np.testing.assert_array_equal(own, values[n : n + 1])
+        np.testing.assert_array_equal(g, gradient[n : n + 1])
+        alone = sl.cross_entropy(z[n : n + 1], y[n : n + 1], spec, reduction="none")
+        np.testing.assert_array_equal(alone, own)
+
+
+@pytest.mark.parametrize(
+    ("size", "shift", "spread"), [(1, 0, 3), (10, 0, 3), (3, 5000, 3), (3, 8190, 5), (5, 20000, 3)]
+)
+@pytest.mark.parametrize("k", [2, 10, 16, 17, 130, 385])
+def test_a_bias_in_sixteen_lanes_keeps_its_digits(k: int, size: float, shift: float, spread: float) -> None:
+    """Confident rows and others, large logits, and biases that are far apart."""
+    rng = np.random.default_rng(k)
+    z, y = (rng.normal(0, size, (4, k)) + shift).astype(np.float32), rng.integers(0, k, 4)
+    z[np.arange(0, 4, 2), y[::2]] += np.float32(25)
+    spec = LossSpec(bias=rng.normal(0, spread, k))
+    value, gradient = sl.cross_entropy_grad(z, y, spec, reduction="none")
+    exacts = [exact.cross_entropy(row, int(label), spec) for row, label in zip(z, y, strict=True)]
+    assert exact.ulp_error(value, exacts).max() <= 0.6
+    for row, label, found in zip(z, y, gradient, strict=True):
+        expected = exact.cross_entropy_grad(row, int(label), spec)
+        shown = np.abs(found) >= 2.0**-110  # below it a result's second float is lost
+        errors = exact.ulp_error(found, expected)
+        assert errors[shown].max() <= 0.75
+        assert errors.max() <= 1.5
 
 
 @pytest.mark.parametrize("k", [6, 60, 3000])
