@@ -147,9 +147,9 @@ def transform_of(
 
 
 def factors_of(spec: LossSpec) -> Factors | None:
-    """Return the factors of a bias per class, made once for a spec; None of one that is not moderate.
+    """Return the factors of a bias per class, made once for a spec.
 
-    Of one that is infinite there is none, nor where other fields act on the logits.
+    None where another field acts on the logits, too, or where a bias is large.
     """
     try:
         found: Factors | None = spec.__dict__["_factors"]

@@ -380,8 +380,7 @@ def test_a_bias_of_very_long_rows_is_held_in_pieces() -> None:
         ({"gate": 4.0, "class_weight": np.arange(1.0, 71.0), "gamma": 2.0}, True),
         ({"smoothing": 0.1}, False),  # the smoothed target asks for the logits again
         ({"temperature": 2.0}, False),
-        ({"bias": np.where(np.arange(70) == 3, -np.inf, 0.5)}, False),  # of it there is no factor
-        ({"bias": np.where(np.arange(70) == 3, 1025.0, 0.5)}, False),
+        ({"bias": np.where(np.arange(70) == 3, -1025.0, 0.5)}, False),  # a logit may be far from the maximum
     ],
 )
 def test_a_bias_alone_is_a_factor_in_sixteen_lanes(fields: dict[str, Any], is_a_factor: bool) -> None:
