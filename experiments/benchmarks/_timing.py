@@ -49,17 +49,18 @@ def quantiles(times: Sequence[float]) -> dict[str, Any]:
 
 
 def in_turn(
-    call: Call, peer: Call, *, warm_ups: int, repeats: int, budget: float = 0.0, most: int = 1000
-) -> tuple[list[float], list[float]]:
-    """Return milliseconds of two calls that take turns, so that both see the same machine.
+    *calls: Call, warm_ups: int, repeats: int, budget: float = 0.0, most: int = 1000
+) -> tuple[list[float], ...]:
+    """Return milliseconds of calls that take turns, so that all see the same machine.
 
     There are at least ``repeats`` of each, and up to ``most`` while they fit into ``budget`` seconds.
     """
-    times: tuple[list[float], list[float]] = ([], [])
+    times: tuple[list[float], ...] = tuple([] for _ in calls)
     for _ in range(warm_ups):
-        call(), peer()
+        for call in calls:
+            call()
     start = time.perf_counter()
     while len(times[0]) < repeats or (time.perf_counter() - start < budget and len(times[0]) < most):
-        for own, run in zip(times, (call, peer), strict=True):
-            own.append(1e3 * seconds(run))
+        for own, call in zip(times, calls, strict=True):
+            own.append(1e3 * seconds(call))
     return times

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +107,35 @@ def test_jax_arrays_have_shapes_and_providers_of_their_own(monkeypatch: pytest.M
     assert options.provider == cpu.ON_JAX
     assert not set(cpu.JAX_SHAPES) & {*cpu.SHAPES, *cpu.SWEEP}
     assert set(cpu.BENCHMARK.parse([]).provider) == set(cpu.PROVIDERS) - {"optax", "softmax_lab.jax"}
+
+
+def test_on_jax_arrays_the_providers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row has its own provider's times."""
+    monkeypatch.setattr(_timing, "REST", 0.0)
+    order: list[str] = []
+
+    def provider(name: str, milliseconds: float) -> Callable[[Any], dict[str, Any]]:
+        def run() -> Any:
+            order.append(name)
+            time.sleep(milliseconds / 1e3)
+            return np.zeros((4, 3), np.float32)
+
+        return lambda problem: {"softmax": run}
+
+    monkeypatch.setattr(cpu, "worst_ulp", lambda task, problem, result: 0.0)
+    providers = {"slow": provider("slow", 20.0), "fast": provider("fast", 1.0), "none": _not_installed}
+    monkeypatch.setattr(cpu, "PROVIDERS", providers)
+    rows = list(cpu.rows_of((4, 3), "float32", list(providers), ["softmax"], 0.0, taking_turns=True))
+    assert [(row["provider"], row["task"], row["repeats"]) for row in rows] == [
+        ("slow", "softmax", 7),
+        ("fast", "softmax", 7),
+    ]
+    assert rows[0]["ms"] > 20.0 > rows[1]["ms"] > 1.0
+    assert order[:18] == ["slow", "fast"] * (2 + 7)
+
+
+def _not_installed(problem: Any) -> Any:
+    raise ImportError
 
 
 def test_the_sweep_is_another_list_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,11 +23,14 @@ def test_a_budget_is_spent_up_to_a_limit() -> None:
     assert len(_timing.measure(lambda: None, budget=60.0)) == _timing.MOST
 
 
-def test_two_calls_take_turns() -> None:
+def test_calls_take_turns() -> None:
     order: list[str] = []
     times = _timing.in_turn(lambda: order.append("ours"), lambda: order.append("peer"), warm_ups=2, repeats=3)
     assert order == ["ours", "peer"] * (2 + 3)
     assert [len(part) for part in times] == [3, 3]
+    order.clear()
+    three = _timing.in_turn(*(lambda name=name: order.append(name) for name in "abc"), warm_ups=0, repeats=2)
+    assert (order, len(three)) == (list("abcabc"), 3)
     many = _timing.in_turn(lambda: None, lambda: None, warm_ups=0, repeats=3, budget=60.0, most=20)
     assert [len(part) for part in many] == [20, 20]
 
