@@ -15,6 +15,7 @@ import softmax_lab.jax as slj
 from softmax_lab import exact
 from softmax_lab.audit.cases import HARD_ROWS
 from softmax_lab.jax._formula import arithmetic
+from softmax_lab.jax._formula.rows import blocks_of
 from tests.ulps import dtype_of, row_errors
 
 from .problems import problem, with_64_bits
@@ -85,6 +86,66 @@ def test_a_confident_row_keeps_its_derivative() -> None:
     expected = jacobian @ np.float64(g)
     np.testing.assert_allclose(jax.jvp(slj.softmax, (z,), (g,))[1], expected, rtol=1e-6)
     np.testing.assert_allclose(jax.vjp(slj.softmax, z)[1](g)[0], expected, rtol=1e-6)
+
+
+_BLOCKS = {2: 1, 100: 1, 511: 1, 512: 4, 1000: 5, 4096: 32, 32_003: 1, 50_257: 29, 131_072: 256}
+
+
+def test_blocks_are_of_one_size_and_neither_short_nor_few() -> None:
+    assert {num_classes: blocks_of(num_classes) for num_classes in _BLOCKS} == _BLOCKS
+
+
+def _rows_with_their_peak_in_blocks() -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Confident and tied rows of four blocks of 128 entries: the peak may stand in any of them, or in two."""
+    background = np.random.default_rng(3).uniform(-9.0, 9.0, 512)
+    peaks = ([0], [127], [128], [511], [130, 131], [5, 500], [0, 1, 300], range(512))
+    rows = np.stack([background] * len(peaks))
+    for row, places in zip(rows, peaks, strict=True):
+        row[list(places)] = 25.25
+    return rows
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_peak_is_left_out_of_its_block_alone(dtype: str, jit: bool) -> None:
+    rows = _rows_with_their_peak_in_blocks().astype(dtype)
+    assert blocks_of(rows.shape[1]) == 4
+    wrap = jax.jit if jit else lambda f: f
+    with with_64_bits():
+        logs, totals = wrap(slj.log_softmax)(rows), wrap(slj.logsumexp)(rows)
+        for row, found, total in zip(rows, np.asarray(logs), np.asarray(totals), strict=True):
+            assert exact.ulp_error(found, exact.log_softmax(row.astype(np.float64))).max() <= 4.0
+            assert exact.ulp_error(total, [exact.logsumexp(row.astype(np.float64))]) <= 1.5
+
+
+def test_a_long_row_that_is_no_number_harms_no_other() -> None:
+    rows = _rows_with_their_peak_in_blocks().astype(np.float32)[:5]
+    expected = np.asarray(slj.log_softmax(rows))
+    rows[0, 3], rows[1, 400], rows[2], rows[3, 200] = np.nan, np.inf, -np.inf, -np.inf
+    found = np.asarray(slj.log_softmax(rows))
+    assert np.isnan(found[:3]).all()
+    assert found[3, 200] == -np.inf
+    np.testing.assert_array_equal(found[4], expected[4])
+    assert slj.log_softmax(jnp.zeros((0, 512))).shape == (0, 512)
+
+
+def test_derivatives_of_long_rows_are_the_numpy_packages() -> None:
+    rows = _rows_with_their_peak_in_blocks()
+    tangent = np.random.default_rng(4).standard_normal(rows.shape)
+    labels = np.arange(len(rows)) * 60
+    probabilities = sl.softmax(rows)
+    expected = sl.softmax_jvp(probabilities, tangent)
+    value, gradient = sl.log_cross_entropy_grad(rows, labels)
+    with with_64_bits():
+        close: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-14}
+        np.testing.assert_allclose(jax.jvp(slj.softmax, (rows,), (tangent,))[1], expected, **close)
+        np.testing.assert_allclose(jax.vjp(slj.softmax, rows)[1](tangent)[0], expected, **close)
+        found = jax.jvp(slj.log_softmax, (rows,), (tangent,))[1]
+        centred = tangent - (probabilities * tangent).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found, centred, **close)
+        found = jax.value_and_grad(slj.log_cross_entropy)(jnp.asarray(rows), labels)
+        np.testing.assert_allclose(found[0], value, rtol=1e-13)
+        np.testing.assert_allclose(found[1], gradient, **close)
 
 
 def test_infinities() -> None:

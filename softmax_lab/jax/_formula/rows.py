@@ -12,6 +12,7 @@ never read and whose tangent every derivative reads.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -74,12 +75,12 @@ class Frame(NamedTuple):
         return exponential(d, low, exponent=along(LIFT - self.power))
 
 
-def framed(u: Array, temperature: Array | None) -> Frame:
-    """Return the frame of rows.
+def framed(u: Array, temperature: Array | None, peak: Array | None = None) -> Frame:
+    """Return the frame of rows, whose largest entries may be known.
 
     In that of a row with NaN, with +inf, or with nothing above -inf, a sum of exponentials is NaN.
     """
-    peak = jnp.max(u, axis=1)
+    peak = jnp.max(u, axis=1) if peak is None else peak
     if temperature is not None:  # it divides differences from the peak: the logit's own quotient may overflow
         return Frame(peak, peak, jnp.zeros_like(peak), temperature)
     base = origin(peak)
@@ -91,17 +92,46 @@ def _difference(u: Array, base: Array, temperature: Array | None) -> tuple[Array
     return (u - base, None) if temperature is None else _distance(u, base, temperature)
 
 
-def _rest(frame: Frame, u: Array) -> Array:
-    """Return the sum of all but one of the largest exponentials, in units of that one, (n,).
+def _framed_with_rest(u: Array, temperature: Array | None) -> tuple[Frame, Array]:
+    """Return the frame of rows, and (n,) the sum of all but one of the largest exponentials, in units of it.
 
     The largest one is left out of the sum: a difference would have lost the others in a confident row. It is
-    known by its logit, since a compiler need not round one exponential twice alike. How often it occurs is a
-    difference of sums.
+    known by its logit, since a compiler need not round one exponential twice alike. Left out of a whole row
+    it would take another array as large as the rows, and two passes over that: it is left out of its block.
     """
-    top, e = frame.of(frame.peak), frame.of_rows(u)
-    others = row_sum(jnp.where(u == along(frame.peak), 0.0, e))
-    ties = jnp.round((row_sum(e) - others) / top) - 1.0
-    return others / top + jnp.maximum(ties, 0.0)
+    count = blocks_of(u.shape[1])
+    blocks = u.reshape(len(u), count, u.shape[1] // count)
+    # without a barrier a compiler makes one maximum of both, and reads the rows again for the other
+    peaks = lax.optimization_barrier(jnp.max(blocks, axis=2))
+    frame = framed(u, temperature, jnp.max(peaks, axis=1))
+    if count == 1:
+        others, ties = _below_the_peak(frame, u)
+    else:
+        place = jnp.argmax(peaks, axis=1)
+        block = jnp.take_along_axis(blocks, place[:, None, None], axis=1, mode="promise_in_bounds")
+        others, ties = _below_the_peak(frame, block[:, 0])
+        sums = jnp.sum(frame.of_rows(u).reshape(blocks.shape), axis=2)
+        others = others + row_sum(jnp.where(is_label(sums, place), 0.0, sums))
+    return frame, others / frame.of(frame.peak) + (ties - 1.0)
+
+
+def _below_the_peak(frame: Frame, u: Array) -> tuple[Array, Array]:
+    """Return the sum of the exponentials below the peak, and how many entries are the peak, (n,)."""
+    e, is_peak = frame.of_rows(u), u == along(frame.peak)
+    return row_sum(jnp.where(is_peak, 0.0, e)), jnp.sum(is_peak, axis=1, dtype=jnp.int32).astype(e.dtype)
+
+
+def blocks_of(num_classes: int) -> int:
+    """Return in how many blocks of one size a row is summed without its peak: many, but not of few entries.
+
+    One, where K has no divisor for that.
+    """
+    most = min(math.isqrt(num_classes), num_classes // SHORTEST_BLOCK)
+    return next((count for count in range(most, FEWEST_BLOCKS - 1, -1) if num_classes % count == 0), 1)
+
+
+#: measured on a CPU: shorter blocks take longer than what they save
+SHORTEST_BLOCK, FEWEST_BLOCKS = 128, 4
 
 
 def _shares(e: Array, total: Array) -> Array:
@@ -137,8 +167,8 @@ def _centred(at: At, tangent: Array) -> Array:
     In a confident row t is counted from its value at the top, and is a constant 0 there: the difference is
     a sum over the other classes, in the transpose too.
     """
-    frame = framed(*at[:2])
-    confident = (at.u == along(frame.peak)) & along(_rest(frame, at.u) < 1.0)
+    frame, rest = _framed_with_rest(*at[:2])
+    confident = (at.u == along(frame.peak)) & along(rest < 1.0)
     counted_from = jnp.sum(jnp.where(confident, tangent, 0.0), axis=1)
     moved = jnp.where(confident, 0.0, tangent - along(counted_from))
     return moved - along(jnp.sum(probabilities(at) * moved, axis=1))
@@ -164,10 +194,11 @@ def _probabilities_jvp(primals: tuple[At], tangents: tuple[At]) -> tuple[Array, 
 @jax.custom_jvp
 def log_probabilities(at: At) -> Array:
     """Return log q, (n, K)."""
-    frame = framed(*at[:2])
+    frame, rest = _framed_with_rest(*at[:2])
     # both are negative: without a temperature no digit is lost between them, and none in the difference
     d, low = _difference(at.u, along(frame.peak), at.temperature)
-    log_total = along(log1p(_rest(frame, at.u)))
+    # computed once a row: a compiler would compute it for each entry of short rows
+    log_total = along(lax.optimization_barrier(log1p(rest)))
     return d - log_total if low is None else d + (low - log_total)
 
 
@@ -183,9 +214,9 @@ def _log_probabilities_jvp(primals: tuple[At], tangents: tuple[At]) -> tuple[Arr
 @jax.custom_jvp
 def log_sum_exp(at: At) -> Array:
     """Return log sum exp u, (n,); an infinite maximum is the result."""
-    frame = framed(*at[:2])
+    frame, rest = _framed_with_rest(*at[:2])
     peak = frame.peak if at.temperature is None else frame.peak / at.temperature
-    return jnp.where(jnp.isinf(peak), peak, peak + log1p(_rest(frame, at.u)))
+    return jnp.where(jnp.isinf(peak), peak, peak + log1p(rest))
 
 
 @log_sum_exp.defjvp
@@ -294,11 +325,10 @@ def log_odds_of_others(at: At, label: Array) -> Array:
 
     There must be another class above -inf.
     """
-    rest = jnp.where(is_label(at.u, label), -jnp.inf, at.u)
-    frame = framed(rest, at.temperature)
+    frame, rest = _framed_with_rest(jnp.where(is_label(at.u, label), -jnp.inf, at.u), at.temperature)
     u_y = jnp.take_along_axis(at.u, along(label), axis=1, mode="fill")[:, 0]
     d, low = _distance(frame.peak, u_y, at.temperature)
-    return d + (low + log1p(_rest(frame, rest)))
+    return d + (low + log1p(rest))
 
 
 @log_odds_of_others.defjvp
