@@ -101,8 +101,8 @@ def _framed_with_rest(u: Array, temperature: Array | None) -> tuple[Frame, Array
     """
     count = blocks_of(u.shape[1])
     blocks = u.reshape(len(u), count, u.shape[1] // count)
-    # without a barrier a compiler makes one maximum of both, and reads the rows again for the other
-    peaks = lax.optimization_barrier(jnp.max(blocks, axis=2))
+    # a compiler would make one maximum of both, and read the rows again for the blocks'
+    peaks = _once(jnp.max(blocks, axis=2))
     frame = framed(u, temperature, jnp.max(peaks, axis=1))
     if count == 1:
         others, ties = _below_the_peak(frame, u)
@@ -156,6 +156,12 @@ def along(per_row: Array) -> Array:
     return per_row[:, None]
 
 
+def _once(x: Array) -> Array:
+    """Return x, which a compiler neither merges with what it is used for nor computes there again."""
+    held: Array = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
+    return held
+
+
 def is_label(rows: Array, label: Array) -> Array:
     """Return which entries are the label's, (n, K)."""
     return lax.broadcasted_iota(jnp.int32, rows.shape, 1) == along(label)
@@ -197,8 +203,8 @@ def log_probabilities(at: At) -> Array:
     frame, rest = _framed_with_rest(*at[:2])
     # both are negative: without a temperature no digit is lost between them, and none in the difference
     d, low = _difference(at.u, along(frame.peak), at.temperature)
-    # computed once a row: a compiler would compute it for each entry of short rows
-    log_total = along(lax.optimization_barrier(log1p(rest)))
+    # a compiler would compute it for each entry of short rows
+    log_total = along(_once(log1p(rest)))
     return d - log_total if low is None else d + (low - log_total)
 
 
