@@ -40,6 +40,43 @@ def test_triton_comes_with_torch_alone() -> None:
     assert ("triton" in names) == (sys.platform == "linux")
 
 
+def test_the_oldest_jax_stands_beside_releases_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for newer ones than the oldest that the package itself allows."""
+    made: dict[str, list[str]] = {}
+
+    def environment(name: str, wanted: list[str]) -> Path:
+        made[name] = wanted
+        return Path(name)
+
+    monkeypatch.setattr(versions, "environment", environment)
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        versions, "unit_tests", lambda inside, arguments: ran.append((str(inside), *arguments))
+    )
+    versions.lowest(extras=versions.OLDEST)
+    versions.lowest_jax()
+    versions.lowest_jax("tests/jax/test_modes.py")
+    assert all("==" in text for text in made["lowest-without-torch"])
+    assert not any(text.startswith("jax") for text in made["lowest-without-torch"])
+    assert [text.split("==")[0] for text in made["lowest-jax"] if "==" in text] == ["jax"]
+    assert any(text.startswith("numpy>=") for text in made["lowest-jax"])
+    assert ran == [
+        ("lowest-without-torch",),
+        ("lowest-jax", *versions.ON_JAX),
+        ("lowest-jax", "tests/jax/test_modes.py"),
+    ]
+
+
+def test_all_unit_tests_run_but_those_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(versions, "tests", lambda inside, *arguments: ran.extend(arguments))
+    versions.unit_tests(Path("python"), ())
+    files = {path.stem for path in (versions.ROOT / "tests").glob("test_*.py")}
+    left_out = files - {Path(argument).stem for argument in ran}
+    assert left_out == {f"test_{name}" for name in versions.OF_THE_TEXTS}
+    assert set(versions.UNIT) <= set(ran)
+
+
 def test_an_interpreter_is_found_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of a stand-in on the path that is switched off, and of the real one, the real one."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

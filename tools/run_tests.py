@@ -32,7 +32,8 @@ NBVAL = (
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links"),
     "long": ("pages", "wheel", "compiled", "clients"),
-    "versions": ("python3.12", "lowest", "newest", "python3.13"),  # an hour, and what others release decides
+    # an hour, and what others release decides
+    "versions": ("python3.12", "lowest", "lowest-jax", "newest", "python3.13"),
 }
 
 
@@ -55,6 +56,7 @@ def stages() -> dict[str, list[str]]:
         "clients": ["tools/versions.py", "clients"],
         "python3.12": ["tools/versions.py", "without-torch", "3.12"],
         "lowest": ["tools/versions.py", "lowest-without-torch"],
+        "lowest-jax": ["tools/versions.py", "lowest-jax"],
         "newest": ["tools/versions.py", "newest-without-torch"],
         "python3.13": ["tools/versions.py", "without-torch", "3.13"],
     }

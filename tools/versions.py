@@ -6,6 +6,7 @@ python tools/versions.py lowest                 on the oldest release of everyth
 python tools/versions.py newest                 on the newest release of everything
 python tools/versions.py lowest-without-torch   the same without torch, whose own wheels bring CUDA
 python tools/versions.py newest-without-torch
+python tools/versions.py lowest-jax             what needs JAX, on its oldest release
 python tools/versions.py without-torch 3.13     on another Python, without torch; skipped where there is none
 python tools/versions.py clients                the tests with programs that use the package
 python tools/versions.py wheel                  the built wheel, without the checkout
@@ -34,11 +35,18 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".environments"
-WITHOUT_TORCH = ("audit", "jax", "test")  # the extras that the unit tests need
+#: the extras that the unit tests need, whose oldest releases go together
+OLDEST = ("audit", "matplotlib", "test")
+#: the oldest JAX asks for newer releases of others than the package itself does
+WITHOUT_TORCH = (*OLDEST, "jax")
 #: what other stages need of these extras
 OTHER_STAGES = {"mypy", "nbformat", "nbval", "papermill", "playwright", "ruff"}
 #: the folders of unit tests; the files in tests itself are added to them
 UNIT = ("softmax_lab", "tests/_kernels", "tests/audit", "tests/data", "tests/jax", "tests/torch")
+#: what reads the texts of this checkout alone, whatever is installed
+OF_THE_TEXTS = ("contributing", "imports", "private_names", "project", "versions")
+#: what runs on JAX arrays
+ON_JAX = ("softmax_lab/jax", "tests/jax", "tests/audit/adapters")
 WHERE_PYENV_PUTS_THEM = Path.home() / ".pyenv" / "versions"
 
 
@@ -147,8 +155,12 @@ def run(*command: str | Path, folder: Path = ROOT, quiet: bool = False, **variab
 
 
 def unit_tests(interpreter: Path, arguments: Iterable[str]) -> None:
-    """Run the unit tests of this checkout, those that take long left out."""
-    files = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").glob("test_*.py"))]
+    """Run the unit tests of this checkout, those left out that take long or read its texts alone."""
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+        if path.stem.removeprefix("test_") not in OF_THE_TEXTS
+    ]
     tests(
         interpreter, "-n", "2", "-m", "not slow and not long and not clients", *(arguments or (*UNIT, *files))
     )
@@ -170,10 +182,17 @@ def tests(interpreter: Path, *arguments: str) -> None:
     )
 
 
-def lowest(*arguments: str, extras: Sequence[str] = ("torch", *WITHOUT_TORCH)) -> None:
+def lowest(*arguments: str, extras: Sequence[str] = ("torch", *OLDEST)) -> None:
     """The oldest releases."""
     name = "lowest" if "torch" in extras else "lowest-without-torch"
     unit_tests(environment(name, [floor(each) for each in needed(*extras)]), arguments)
+
+
+def lowest_jax(*arguments: str) -> None:
+    """The oldest JAX, beside releases that it takes."""
+    oldest = [floor(each) for each in requirements("jax") if each.name == "jax"]
+    inside = environment("lowest-jax", [*oldest, *map(str, needed(*OLDEST))])
+    unit_tests(inside, arguments or ON_JAX)
 
 
 def newest(*arguments: str, extras: Sequence[str] = ("torch", *WITHOUT_TORCH)) -> None:
@@ -305,8 +324,9 @@ def check_archive(archive: Path, sources: Path) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "lowest": lowest,
     "newest": newest,
-    "lowest-without-torch": partial(lowest, extras=WITHOUT_TORCH),
+    "lowest-without-torch": partial(lowest, extras=OLDEST),
     "newest-without-torch": partial(newest, extras=WITHOUT_TORCH),
+    "lowest-jax": lowest_jax,
     "without-torch": without_torch,
     "clients": clients,
     "wheel": wheel,
