@@ -2,7 +2,8 @@
 
 ``python -m experiments.long_tail whole --dataset digits --protocol mlp`` trains every loss with six settings:
 on splits of the training rows, by which one setting is chosen, and then, on seeds of their own, for the test
-rows. ``tune`` is the first half, ``final`` the chosen setting alone. ``noise``, ``absent``, ``permuted``,
+rows. ``tune`` is the first half, ``final`` the chosen setting alone, ``default`` the one that is named in
+advance. ``noise``, ``absent``, ``permuted``,
 ``ablation`` and ``gate`` are further studies. CIFAR needs ``--data PATH``. Runs go to the cores of this
 machine, or with ``--scheduler ADDRESS`` to a Dask cluster whose workers can import ``experiments`` and read
 PATH.

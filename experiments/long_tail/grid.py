@@ -120,6 +120,11 @@ def every(base: Config) -> list[Config]:
     ]
 
 
+def default(base: Config) -> list[Config]:
+    """Return the setting that is named in advance, on the final seeds."""
+    return [replace(base, settings=DEFAULTS[base.loss], seed=seed) for seed in FINAL_SEEDS[base.family]]
+
+
 def final(base: Config, rows: Iterable[dict[str, str]]) -> list[Config]:
     """Return the chosen setting on the final seeds."""
     settings = chosen(base, rows)
@@ -196,6 +201,7 @@ def gate(base: Config) -> list[Config]:
 STUDIES: dict[str, Callable[[Config, list[dict[str, str]]], list[Config]]] = {
     "whole": lambda base, rows: [*tune(base), *every(base)],
     "tune": lambda base, rows: tune(base),
+    "default": lambda base, rows: default(base),
     "final": final,
     "noise": lambda base, rows: [
         c for share in (0.1, 0.2, 0.4) for c in final(replace(base, noise=share), rows)

@@ -1,13 +1,14 @@
 """Three results of every loss: tuned, the oracle's choice, and one default for all settings.
 
-The rows are those of today's rule (`experiments.long_tail.grid`). A loss counts in a setting once all of its
-grid has been run there, on held-out rows and on the final seeds.
+The rows are those of today's rule (`experiments.long_tail.grid`). A loss has a result once all that it rests
+on has been run: of a default the final seeds; of what is tuned every setting on held-out rows, and the final
+seeds of the one that they choose; of the oracle every setting on the final seeds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -27,81 +28,124 @@ def choices(rows: Rows) -> pd.DataFrame:
     """Return the settings that each choice takes, a row a setting and loss: JSON, as the rows have them.
 
     *tuned* is what the held-out rows choose; *oracle* is the best mean on the test rows, which no one could
-    have chosen; *default* was named before (`experiments.long_tail.grid.DEFAULTS`).
+    have chosen; *default* was named before (`experiments.long_tail.grid.DEFAULTS`). A choice that rests on
+    runs that are missing is NaN.
     """
-    return _choices(rows, _complete(rows))
+    today = [row for row in rows if row["rule"] == RULE]
+    return _choices(today, _final(today))
 
 
 def _choices(rows: Rows, table: pd.DataFrame) -> pd.DataFrame:
-    lines: dict[Any, dict[str, str]] = {}
-    for (*place, loss), part in table.groupby([*PLACE, "loss"]):
-        dataset, protocol, rho = place
-        base = Config(dataset=dataset, protocol=protocol, rho=rho, loss=loss)
-        means = part.groupby("settings", sort=False)["balanced_accuracy"].mean()
-        lines[(*place, loss)] = {
-            "tuned": json.dumps(dict(grid.chosen(base, rows))),
-            "oracle": str(means.idxmax()),
-            "default": json.dumps(dict(grid.DEFAULTS[loss])),
+    keys, lines = {row["key"] for row in rows}, {}
+    for (*place, loss, epochs), part in table.groupby([*PLACE, "loss", "epochs"]):
+        base = _base(place, loss, epochs)
+        taken = {
+            "tuned": _tuned(base, rows, keys),
+            "oracle": _oracle(base, part, keys),
+            "default": _there(base, grid.DEFAULTS[loss], keys),
         }
+        if any(taken.values()):
+            lines[(*place, loss)] = taken
     # an index of no tuples has no types: the rho of nothing must be a number too
     index = pd.MultiIndex.from_tuples(lines or [("", "", 0.0, "")], names=[*PLACE, "loss"])[: len(lines)]
-    return pd.DataFrame(list(lines.values()), index=index, columns=list(CHOICES))
+    return pd.DataFrame(list(lines.values()), index=index, columns=list(CHOICES), dtype=object)
+
+
+def _base(place: Sequence[Any], loss: str, epochs: int) -> Config:
+    dataset, protocol, rho = place
+    base = Config(dataset=dataset, protocol=protocol, rho=rho, loss=loss)
+    return base if base.length == epochs else replace(base, epochs=int(epochs))
+
+
+def _there(base: Config, settings: grid.Settings, keys: Set[str]) -> str | None:
+    """Return settings as JSON if they have all final seeds."""
+    wanted = {replace(base, settings=settings, seed=seed).key for seed in grid.FINAL_SEEDS[base.family]}
+    return json.dumps(dict(settings)) if wanted <= keys else None
+
+
+def _tuned(base: Config, rows: Rows, keys: Set[str]) -> str | None:
+    if any(config.key not in keys for config in grid.tune(base)):
+        return None
+    return _there(base, grid.chosen(base, rows), keys)
+
+
+def _oracle(base: Config, part: pd.DataFrame, keys: Set[str]) -> str | None:
+    if any(config.key not in keys for config in grid.every(base)):
+        return None
+    return str(part.groupby("settings", sort=False)["balanced_accuracy"].mean().idxmax())
 
 
 def results(rows: Rows) -> dict[str, pd.DataFrame]:
     """Return the final rows that each choice takes."""
-    table = _complete(rows)
-    picked = _choices(rows, table)
+    today = [row for row in rows if row["rule"] == RULE]
+    table = _final(today)
+    picked = _choices(today, table)
     keys = [*PLACE, "loss", "settings"]
     return {
-        choice: table.merge(picked[choice].rename("settings").reset_index(), on=keys) for choice in CHOICES
+        choice: table.merge(picked[choice].dropna().rename("settings").reset_index(), on=keys)
+        for choice in CHOICES
     }
 
 
 def choice_table(rows: Rows, dataset: str, protocol: str, rho: float) -> pd.DataFrame:
     """Return balanced accuracy by each choice in one setting, and what was tuned, a row a loss.
 
-    Mean and standard error over the seeds; the best *tuned* first.
+    Mean and standard error over the seeds; a cell is empty where runs are missing. The best by *tuned* stands
+    first, or by *default* where not every loss has been tuned.
     """
-    lines: dict[str, dict[str, str]] = {}
-    order: dict[str, float] = {}
-    picked = choices(rows)
+    picked, parts = choices(rows), {}
     for choice, table in results(rows).items():
         here = table[(table[PLACE] == [dataset, protocol, rho]).all(axis=1)]
-        for loss, values in here.groupby("loss")["balanced_accuracy"]:
-            lines.setdefault(loss, {})[choice] = f"{values.mean():.1f}{GLUE}±{GLUE}{values.sem():.1f}"
-            order.setdefault(loss, values.mean())
-    for loss, line in lines.items():
-        settings = json.loads(picked.loc[(dataset, protocol, rho, loss), "tuned"])
-        line["chosen"] = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-    found = pd.DataFrame.from_dict(lines, orient="index", columns=[*CHOICES, "chosen"]).rename_axis("loss")
-    return found.loc[sorted(order, key=order.__getitem__, reverse=True)]
+        parts[choice] = here.groupby("loss")["balanced_accuracy"].agg(["mean", "sem"])
+    means = pd.DataFrame({choice: part["mean"] for choice, part in parts.items()})
+    means = means.sort_values("default" if means["tuned"].isna().any() else "tuned", ascending=False)
+    shown = pd.DataFrame(
+        {
+            choice: {loss: _with_error(line) for loss, line in part.iterrows()}
+            for choice, part in parts.items()
+        },
+        index=means.index,
+        dtype=object,
+    ).fillna("")
+    shown["chosen"] = [_named(picked.loc[(dataset, protocol, rho, loss), "tuned"]) for loss in shown.index]
+    return shown.rename_axis("loss")
+
+
+def _with_error(line: pd.Series) -> str:
+    return f"{line['mean']:.1f}{GLUE}±{GLUE}{line['sem']:.1f}"
+
+
+def _named(settings: Any) -> str:
+    """Return settings in words; nothing where none were chosen."""
+    known = json.loads(settings) if isinstance(settings, str) else {}
+    return ", ".join(f"{name} {value:g}" for name, value in known.items())
 
 
 def regret_by_choice(rows: Rows) -> pd.DataFrame:
     """Return how many points each loss is below the best that any could reach, by choice and setting.
 
-    There is a row a loss, and a column a choice and setting. The yardstick is the same for all three choices:
-    the best *oracle* result of the setting, whosever it is. It came out best, so all are told a little
-    further behind than they are.
+    There is a row a loss, and a column a choice and setting; NaN where runs are missing. The yardstick is the
+    same for all three choices: the best result of the setting by any of them, whosever it is. It came out
+    best, so all are told a little further behind than they are.
     """
     means = {
-        choice: table.groupby([*PLACE, "loss"])["balanced_accuracy"].mean().unstack("loss")
+        choice: table.groupby([*PLACE, "loss"])["balanced_accuracy"].mean()
         for choice, table in results(rows).items()
     }
-    best = means["oracle"].max(axis=1)
-    parts = {choice: -of.sub(best, axis=0).T for choice, of in means.items()}
+    best = pd.concat(means.values()).groupby(PLACE).max()
+    parts = {choice: (best - of).unstack("loss").T for choice, of in means.items()}
     return pd.concat(parts, axis="columns", names=["choice"])
 
 
 def worst_by_choice(rows: Rows) -> pd.DataFrame:
     """Return the regret of each loss in its worst setting, a column a choice; the best default first.
 
-    Only losses that were run in every setting count: another may do worse where it was not.
+    By a choice only those losses count that have it in every setting that has it: another may do worse where
+    it was not run.
     """
-    regret = regret_by_choice(rows).dropna()
-    worst = regret.T.groupby("choice").max().T[list(CHOICES)]
-    return worst.sort_values("default", kind="stable")
+    regret = regret_by_choice(rows)
+    worst = {choice: regret[choice].dropna().max(axis=1) for choice in CHOICES}
+    return pd.DataFrame(worst).sort_values("default", kind="stable")
 
 
 def compared(rows: Rows, loss: str, other: str, choice: str) -> pd.DataFrame:
@@ -116,17 +160,12 @@ def _pairs(table: pd.DataFrame, loss: str, other: str) -> Iterator[tuple[Any, pd
             yield place, (wide[loss] - wide[other]).dropna()
 
 
-def _complete(rows: Rows) -> pd.DataFrame:
-    """Return the final rows of those losses and settings whose whole grid has been run."""
-    today = [row for row in rows if row["rule"] == RULE]
-    table, keys = clean(long_tail.frame(today)), {row["key"] for row in today}
-    keep = []
-    for (dataset, protocol, rho, loss, epochs), part in table.groupby([*PLACE, "loss", "epochs"]):
-        if loss not in grid.GRIDS:
-            continue
-        base = Config(dataset=dataset, protocol=protocol, rho=rho, loss=loss)
-        base = base if base.length == epochs else replace(base, epochs=int(epochs))
-        wanted = {config.key for config in (*grid.tune(base), *grid.every(base))}
-        if wanted <= keys:
-            keep.append(part[part["key"].isin(wanted)])
+def _final(rows: Rows) -> pd.DataFrame:
+    """Return the runs of the grid's settings on final seeds."""
+    table = clean(long_tail.frame(rows))
+    keep = [
+        part[part["key"].isin({config.key for config in grid.every(_base(place, loss, epochs))})]
+        for (*place, loss, epochs), part in table.groupby([*PLACE, "loss", "epochs"])
+        if loss in grid.GRIDS
+    ]
     return pd.concat(keep) if keep else table.iloc[:0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -132,28 +134,41 @@ def noise_words(table: pd.DataFrame) -> dict[str, str]:
 def choice_words(rows: Rows) -> dict[str, str]:
     """Return what is said of today's rule: how far it has come, and the worst regrets by each choice.
 
-    Words are computed over the settings in which both ours and logit adjustment are complete.
+    By each choice words are computed over the settings in which both ours and logit adjustment have it.
     """
     regret = regret_by_choice(rows)
     core = [name for name in (OURS[0], "logit_adjusted") if name in regret.index]
     regret = regret.dropna(axis="columns", subset=core) if len(core) == 2 else regret.iloc[:, :0]
     if regret.empty:
         return {"fair-coverage": "No setting is complete by this rule yet."}
-    places = regret["default"].columns
+    have = [choice for choice in CHOICES if choice in regret]
+    places = list(dict.fromkeys(place for choice in have for place in regret[choice].columns))
+    by_place = {place: [choice for choice in have if place in regret[choice]] for place in places}
     said = {
         "fair-settings": str(len(places)),
-        "fair-coverage": f"Complete by this rule so far: {'; '.join(map(setting_name, places))}.",
+        "fair-coverage": f"Complete by this rule so far: "
+        f"{'; '.join(_covered(place, by, regret) for place, by in by_place.items())}.",
     }
-    for choice in CHOICES:
+    for choice in have:
         worst = regret[choice].max(axis=1)
         said |= {f"fair-{choice}-{name}": f"{worst[full]:.1f}" for name, full in _SHORT.items()}
         between = compared(rows, OURS[0], "logit_adjusted", choice)
         said |= {
+            f"fair-{choice}-settings": str(len(between)),
             f"fair-{choice}-ahead": _number(int((between["clear"] > 0).sum())),
             f"fair-{choice}-behind": _number(int((between["clear"] < 0).sum())),
             f"fair-{choice}-differences": listed((f"{value:+.1f}" for value in between["difference"]), ""),
         }
     return said
+
+
+def _covered(place: Any, have: list[str], regret: pd.DataFrame) -> str:
+    """Name a setting, and how many losses have which results where it is not all three of ten."""
+    losses = {choice: int(regret[(choice, *place)].notna().sum()) for choice in have}
+    if len(have) == len(CHOICES) and len(set(losses.values())) == 1:
+        return setting_name(place)
+    counts = listed(f"{choice} {count}" for choice, count in losses.items())
+    return f"{setting_name(place)} (losses: {counts})"
 
 
 _SHORT = {"ours": OURS[0], "adjusted": "logit_adjusted", "plain": "plain"}

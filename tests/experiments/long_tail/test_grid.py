@@ -120,6 +120,14 @@ def test_of_equals_the_default_is_chosen() -> None:
     assert lt.chosen(base, rows) == lt.GRIDS["focal"][0]
 
 
+def test_the_default_alone_is_part_of_the_whole() -> None:
+    base = replace(TOY, loss="focal")
+    found = lt.STUDIES["default"](base, [])
+    assert [config.seed for config in found] == list(lt.FINAL_SEEDS["digits"])
+    assert {config.settings for config in found} == {lt.DEFAULTS["focal"]}
+    assert {config.key for config in found} < {config.key for config in lt.STUDIES["whole"](base, [])}
+
+
 def test_losses_without_a_choice_have_nothing_to_tune() -> None:
     assert grid.tune(TOY) == []
     assert lt.chosen(TOY, []) == ()

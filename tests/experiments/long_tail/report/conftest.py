@@ -64,7 +64,8 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         "ldam": [(("max_margin", 0.1),), (("max_margin", 0.2),)],
     }
     monkeypatch.setattr(grid, "GRIDS", grids)
-    defaults = {loss: grids[loss][place] for loss, place in (("logit_adjusted", 1), ("gradient_balanced", 0))}
+    places = {"logit_adjusted": 1, "gradient_balanced": 0, "ldam": 1}
+    defaults = {loss: grids[loss][place] for loss, place in places.items()}
     monkeypatch.setattr(grid, "DEFAULTS", {"plain": (), **defaults})
     monkeypatch.setattr(grid, "TUNING_SEEDS", {"digits": (100, 101)})
     monkeypatch.setattr(grid, "FINAL_SEEDS", {"digits": (0, 1, 2)})

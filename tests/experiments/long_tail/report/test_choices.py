@@ -54,6 +54,40 @@ def test_a_loss_that_is_not_everywhere_has_no_worst(whole: list[dict[str, str]])
     assert set(report.worst_by_choice(part).index) == {"plain", "gradient_balanced"}
 
 
+def without(rows: list[dict[str, str]], loss: str, *, part: str, but: str = "") -> list[dict[str, str]]:
+    """Leave a part of a loss's runs at rho = 100 out, but for those with one setting."""
+    return [
+        row
+        for row in rows
+        if not ((row["loss"], row["rho"], row["part"]) == (loss, "100.0", part) and row["settings"] != but)
+    ]
+
+
+def test_each_choice_waits_for_its_own_runs_alone(whole: list[dict[str, str]]) -> None:
+    place, loss = (*PLACE_100, "logit_adjusted"), "logit_adjusted"
+    untuned = report.choices(without(whole, loss, part="tune")).loc[place]
+    assert untuned.isna().tolist() == [True, False, False]
+    by_default = without(whole, loss, part="final", but='{"tau": 1.0}')
+    found = report.choices(by_default).loc[place]
+    assert found.isna().tolist() == [True, True, False]  # what is tuned has no final runs
+    by_tuned = report.choices(without(whole, loss, part="final", but='{"tau": 0.75}')).loc[place]
+    assert by_tuned.isna().tolist() == [False, True, True]
+    assert {choice: len(table) for choice, table in report.results(by_default).items()} == {
+        "tuned": 15,
+        "oracle": 15,
+        "default": 18,
+    }
+    regret = report.regret_by_choice(by_default).loc[loss]
+    assert regret["tuned", "digits", "mlp", 10.0] == pytest.approx(1)
+    assert regret["tuned", "digits", "mlp", 100.0] != regret["tuned", "digits", "mlp", 100.0]
+    assert regret["default", "digits", "mlp", 100.0] == pytest.approx(0)  # 78 is the best that is there
+    worst = report.worst_by_choice(by_default).loc[loss]
+    assert worst.isna().tolist() == [True, True, False]
+    shown = report.choice_table(by_default, *PLACE_100)
+    assert shown.index.tolist() == ["logit_adjusted", "gradient_balanced", "plain"]  # by default
+    assert shown.loc[loss].tolist() == ["", "", f"78.0{GLUE}±{GLUE}0.6", ""]
+
+
 def test_losses_are_compared_seed_by_seed(whole: list[dict[str, str]]) -> None:
     found = report.compared(whole, "logit_adjusted", "gradient_balanced", "default")
     assert found["difference"].tolist() == pytest.approx([-1, 3])

@@ -37,6 +37,19 @@ def test_words_on_the_three_choices(whole: list[dict[str, str]], rows: list[dict
     assert (said["fair-tuned-ours"], said["fair-tuned-adjusted"]) == ("1.0", "4.0")
     assert said["fair-default-differences"] == "+1.0 and -3.0"
     assert (said["fair-default-ahead"], said["fair-default-behind"]) == ("1", "1")
+    assert [said[f"fair-{choice}-settings"] for choice in report.CHOICES] == ["2"] * 3
+    # one that has only been run by default
+    short = [row for row in whole if (row["rho"], row["part"]) != ("100.0", "tune") or row["loss"] == "plain"]
+    some = report.choice_words(short)
+    assert some["fair-coverage"] == (
+        "Complete by this rule so far: digits, MLP, ρ = 10; digits, MLP, ρ = 100 (losses: oracle 3 and "
+        "default 3)."
+    )
+    assert (some["fair-settings"], some["fair-tuned-settings"], some["fair-default-settings"]) == (
+        "2",
+        "1",
+        "2",
+    )
     # a setting that lacks one of the two is left out
     part = [row for row in whole if not (row["loss"] == "logit_adjusted" and row["rho"] == "10.0")]
     assert report.choice_words(part)["fair-settings"] == "1"
