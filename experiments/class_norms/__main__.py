@@ -1,0 +1,5 @@
+"""The command."""
+
+from .command import main
+
+raise SystemExit(main())
