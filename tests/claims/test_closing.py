@@ -121,3 +121,20 @@ def test_claim_9_3_it_is_near_the_best_and_hardly_ahead() -> None:
     long = by_smoothing.loc["digits"].loc[(slice(None), [100.0]), :]
     assert (long["low"] < 0).all()
     assert (long["high"] > 0).all()
+
+
+def test_claim_9_3_the_gate_does_what_a_margin_does() -> None:
+    """Of the stored runs on digits at rho = 100, over tau: ours at its best, with a sum at every tau."""
+    table = long_tail_report.tau_rows(long_tail.read())
+    gate, summed, margin = "gradient_balanced", "gradient_balanced_summed", "logit_adjusted_margin"
+    for loss in (gate, summed):
+        assert len(long_tail_report.at_one_tau(table, loss, margin)) == 9
+        found = long_tail_report.best_less_best(table, loss, margin, together=2)
+        assert not found.above
+        assert found.within(0.5)
+    at_each = long_tail_report.at_one_tau(table, summed, margin)
+    assert (at_each["clear"] == 0).all()
+    assert (at_each[["low", "high"]].abs() < 0.25).all(axis=None)
+    # nowhere is the margin behind logit adjustment, and nowhere is the gate ahead of the margin
+    assert (long_tail_report.at_one_tau(table, margin)["clear"] >= 0).all()
+    assert (long_tail_report.at_one_tau(table, gate, margin)["clear"] <= 0).all()

@@ -22,7 +22,7 @@ from .numbers import (
     study_table,
     varied_rows,
 )
-from .taus import at_one_tau, best_less_best, same_tail
+from .taus import BASE, at_one_tau, best_less_best, same_tail
 
 __all__ = ["ablation_words", "choice_words", "tau_words", "words"]
 
@@ -175,18 +175,53 @@ _SHORT = {"ours": OURS[0], "adjusted": "logit_adjusted", "plain": "plain"}
 
 
 def tau_words(table: pd.DataFrame) -> dict[str, str]:
-    """Return what is said of the gate against logit adjustment, from `tau_rows`."""
-    at = at_one_tau(table, OURS[0])
-    taus = sorted(table.loc[table["loss"] == OURS[0], "tau"].unique())
-    same = pd.Series({tau: same_tail(table, OURS[0], tau) for tau in taus}).dropna()
+    """Return what is said of the gate, its sum and the label's own margin, from `tau_rows`.
+
+    ``gate``, ``margin`` and ``summed`` are each compared with logit adjustment; ``gate-margin`` is the gate
+    less the margin, ``summed-margin`` its sum less the margin, and ``summed-gate`` the sum less the mean.
+    """
+    have, said = set(table["loss"]), {}
+    for name, loss in _STUDIED.items():
+        if loss in have:
+            said |= _beside(name, table, loss, BASE) | _shifted(name, table, loss)
+    for name, other in (("gate", "margin"), ("summed", "margin"), ("summed", "gate")):
+        loss, against = _STUDIED[name], _STUDIED[other]
+        if {loss, against} <= have:
+            said |= _beside(f"{name}-{other}", table, loss, against)
+    return said
+
+
+_STUDIED = {"gate": OURS[0], "margin": "logit_adjusted_margin", "summed": "gradient_balanced_summed"}
+
+
+def _beside(name: str, table: pd.DataFrame, loss: str, other: str) -> dict[str, str]:
+    """Say how two losses compare at the same tau, and each at its best."""
+    at = at_one_tau(table, loss, other)
+    by_sign = {
+        word: listed((f"{tau:g}" for tau in at.index[at["clear"] == sign]), "none")
+        for word, sign in (("ahead", 1), ("behind", -1), ("same", 0))
+    }
     return {
-        "gate-shared": listed(f"{tau:g}" for tau in at.index),
-        "gate-ahead": listed((f"{tau:g}" for tau in at.index[at["clear"] > 0]), "none"),
-        "gate-behind": listed((f"{tau:g}" for tau in at.index[at["clear"] < 0]), "none"),
-        "gate-first": signed(at["difference"].iloc[0]),
-        "gate-last": signed(at["difference"].iloc[-1]),
-        "gate-best": str(best_less_best(table, OURS[0])),
-        "gate-same": listed(f"{tau:.1f}" for tau in same),
-        "gate-same-of": listed(f"{tau:g}" for tau in same.index),
-        "gate-shift": f"{np.mean(same - same.index):.1f}",
+        f"{name}-shared": listed(f"{tau:g}" for tau in at.index),
+        f"{name}-ahead": by_sign["ahead"],
+        f"{name}-behind": by_sign["behind"],
+        f"{name}-level": by_sign["same"],
+        f"{name}-apart": listed((f"{tau:g}" for tau in at.index[at["clear"] != 0]), "none"),
+        f"{name}-first": signed(at["difference"].iloc[0]),
+        f"{name}-last": signed(at["difference"].iloc[-1]),
+        f"{name}-best": str(best_less_best(table, loss, other)),
+    }
+
+
+def _shifted(name: str, table: pd.DataFrame, loss: str) -> dict[str, str]:
+    """Say at which larger tau logit adjustment has the same tail."""
+    taus = sorted(table.loc[table["loss"] == loss, "tau"].unique())
+    same = pd.Series({tau: same_tail(table, loss, tau) for tau in taus}, dtype=float).dropna()
+    more = same - same.index
+    return {
+        f"{name}-same": listed(f"{tau:.1f}" for tau in same),
+        f"{name}-same-of": listed(f"{tau:g}" for tau in same.index),
+        f"{name}-shift": f"{more.mean():.1f}",
+        f"{name}-shift-least": f"{more.min():.1f}",
+        f"{name}-shift-most": f"{more.max():.1f}",
     }

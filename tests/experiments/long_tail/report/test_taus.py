@@ -118,3 +118,13 @@ def test_words_on_the_gate(study: list[dict[str, str]]) -> None:
     assert said["gate-same"] == "1.5 and 2.7"
     assert said["gate-same-of"] == "1 and 2"
     assert said["gate-shift"] == "0.6"  # the mean of 0.5 and 0.7
+    assert (said["gate-shift-least"], said["gate-shift-most"]) == ("0.5", "0.7")
+    assert (said["margin-first"], said["margin-last"]) == ("0.0", "+1.5")
+    assert (said["margin-ahead"], said["margin-behind"], said["margin-level"]) == ("3", "2", "1")
+    assert said["margin-apart"] == "2 and 3"
+    assert said["margin-same"] == "2.0, 2.5 and 3.0"
+    assert (said["gate-margin-first"], said["gate-margin-last"]) == ("+1.0", "−3.5")
+    assert said["gate-margin-best"].startswith("−1.0 (")
+    assert said["summed-gate-level"] == "1"
+    without_margin = report.tau_words(report.tau_rows([row for row in study if row["loss"] != MARGIN]))
+    assert not any("margin" in name for name in without_margin)
