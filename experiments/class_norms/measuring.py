@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ STEPS = (0, 10, 30, 100, 300, 1000, 3000)
 MEASURES = ("logit_sum", "logit_sample", "weight_sum", "weight_sample", "residual")
 
 
-class Classes(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Classes:
     """Measures of each class's training rows, each of shape ``(K,)``.
 
     The norm of a mean is that of the sum over ``count``. ``residual`` is the mean probability that a row
@@ -69,7 +71,8 @@ def run(config: Config, path: str | None = None) -> list[dict[str, Any]]:
 
     Training is that of `experiments.long_tail.train`, to the last bit: measuring changes nothing of it.
     """
-    problem, found = make_problem(config, path), []
+    problem = make_problem(config, path)
+    found: list[dict[str, Any]] = []
     inputs, labels = scaled(problem.train[0], problem.train[0]), problem.train[1]
     done = 0
 
@@ -93,4 +96,4 @@ def run(config: Config, path: str | None = None) -> list[dict[str, Any]]:
 
 def _of(measured: Classes, c: int) -> dict[str, float]:
     """Return the measures of a class."""
-    return {name: values[c].item() for name, values in measured._asdict().items()}
+    return {name: values[c].item() for name, values in vars(measured).items()}

@@ -180,7 +180,8 @@ def tau_words(table: pd.DataFrame) -> dict[str, str]:
     ``gate``, ``margin`` and ``summed`` are each compared with logit adjustment; ``gate-margin`` is the gate
     less the margin, ``summed-margin`` its sum less the margin, and ``summed-gate`` the sum less the mean.
     """
-    have, said = set(table["loss"]), {}
+    have = set(table["loss"])
+    said: dict[str, str] = {}
     for name, loss in _STUDIED.items():
         if loss in have:
             said |= _beside(name, table, loss, BASE) | _shifted(name, table, loss)

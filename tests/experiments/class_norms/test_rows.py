@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from experiments import class_norms as cn
-from experiments.class_norms import rows
+from experiments.class_norms import measuring, rows
 from experiments.long_tail import Config
 
 TOY = Config(rho=10.0, epochs=1)
@@ -21,7 +20,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def run(config: Config, path: str | None) -> list[dict[str, float]]:
         ran.append(config.seed)
-        measures = dict(zip(rows.MEASURES, (8.0, 0.5, 4.0, 2.0, 0.123456789), strict=True))
+        measures = dict(zip(measuring.MEASURES, (8.0, 0.5, 4.0, 2.0, 0.123456789), strict=True))
         return [{"step": 0, "class": c, "count": 4, **measures} for c in range(2)]
 
     monkeypatch.setattr(rows, "run", run)
@@ -55,9 +54,9 @@ def test_rows_are_read_as_numbers(made_up: list[int], tmp_path: Path) -> None:
 
 def test_the_stored_rows_are_whole() -> None:
     found = cn.frame()
-    sets: Callable[[str], int] = lambda name: 100 if name.startswith("cifar100") else 10  # noqa: E731
     for (dataset, _, _), part in found.groupby(["dataset", "seed", "step"]):
-        assert part["class"].tolist() == list(range(sets(str(dataset))))
+        classes = 100 if str(dataset).startswith("cifar100") else 10
+        assert part["class"].tolist() == list(range(classes))
         assert part["count"].max() == 100 * part["count"].min()
     for _, part in found.groupby("dataset"):
         assert sorted(part["seed"].unique()) == list(cn.SEEDS)
