@@ -37,6 +37,7 @@ PARTS = {
     "MathJax": "_static/mathjax/**/*",
     "Font Awesome": "_static/**/*fontawesome*/**/*",
     "Font Awesome's script": "_static/**/fontawesome.js",
+    "the Chinese font": "_static/noto-sans-sc*",
     "styles, scripts and fonts": "_static/**/*",
     "pictures": "_images/*",
     "sources to download": "_sources/**/*",

@@ -266,6 +266,7 @@ BOUNDS = {
     "pages": 4.2e6,
     "MathJax": 3.1e6,
     "styles, scripts and fonts": 1.05e6,
+    "the Chinese font": 0.2e6,
     "sources to download": 0.85e6,
     "Font Awesome": 0.33e6,
     "search": 0.2e6,
@@ -297,6 +298,18 @@ def test_the_opening_page_leads_to_the_first(open_page: Any) -> None:
     page.goto((SITE / "index.html").as_uri())
     page.wait_for_url("**/book/intro.html")
     assert complaints == []
+
+
+def test_the_font_of_the_chinese_page_comes_with_the_site(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "errata-zh.html")
+    loaded = page.evaluate("""async () => {
+        const faces = await document.fonts.load('16px "Noto Sans SC"', '勘误');
+        return faces.map(face => face.status);
+    }""")
+    assert loaded == ["loaded"]
+    used = page.evaluate("() => getComputedStyle(document.querySelector('article p')).fontFamily")
+    assert "Noto Sans SC" in used
+    assert not complaints
 
 
 def test_the_scheme_is_followed(open_page: Any, request: pytest.FixtureRequest) -> None:
