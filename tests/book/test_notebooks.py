@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def problems(notebook: nbformat.NotebookNode) -> list[str]:
     """Return what is wrong with a stored notebook, in words."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     found = [problem for cell in cells for problem in cell_problems(cell)]
+    found += [
+        f"a paragraph of {len(words)} words, at most {MOST_WORDS}: {' '.join(words[:8])} ..."
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for words in paragraphs(cell.source)
+        if len(words) > MOST_WORDS
+    ]
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         found.append("cells are not executed once, in order, in a fresh kernel")
     if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
@@ -32,6 +40,16 @@ def problems(notebook: nbformat.NotebookNode) -> list[str]:
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         found.append("the kernel is not python3")
     return found
+
+
+MOST_WORDS = 120
+
+
+def paragraphs(source: str) -> list[list[str]]:
+    """Return the words of each paragraph and each item of a list; tables and blocks of code are neither."""
+    blocks = re.sub(r"^```.*?^```$", "", source, flags=re.DOTALL | re.MULTILINE)
+    parts = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.)\s)", blocks)
+    return [part.split() for part in parts if not part.lstrip().startswith("|")]
 
 
 def cell_problems(cell: nbformat.NotebookNode) -> list[str]:
@@ -129,6 +147,16 @@ def test_problem_is_found(change: dict[str, Any], words: str) -> None:
         notebook.cells[1][key] = nbformat.from_dict(value) if isinstance(value, dict) else value
     (problem,) = problems(notebook)
     assert words in problem
+
+
+def test_a_long_paragraph_is_found_and_a_long_list_is_none() -> None:
+    notebook = sound()
+    item = "- " + "word " * 60
+    notebook.cells.append(nbformat.v4.new_markdown_cell(f"{item}\n{item}\n{item}\n\n```\n{item * 3}\n```"))
+    assert problems(notebook) == []
+    notebook.cells.append(nbformat.v4.new_markdown_cell("word " * 121))
+    (problem,) = problems(notebook)
+    assert problem.startswith("a paragraph of 121 words, at most 120: word word")
 
 
 def test_missing_parameters_are_found() -> None:
