@@ -79,7 +79,7 @@ def table(compared: pd.DataFrame, steps: dict[str, list[int]]) -> pd.DataFrame:
 
 
 def _spread(values: pd.Series) -> str:
-    return f"{np.exp(np.log(values).mean()):.2g} ({values.min():.2g} to {values.max():.2g})"
+    return f"{np.exp(np.log(values).mean()):.3g} ({values.min():.3g} to {values.max():.3g})"
 
 
 def picture(compared: pd.DataFrame, names: dict[str, str]) -> Figure:
@@ -123,5 +123,5 @@ def picture(compared: pd.DataFrame, names: dict[str, str]) -> Figure:
         axis.set_ylabel("norm, head / tail")
     for axis in panels[-1]:
         axis.set_xlabel("training step")
-    panels[0, 0].legend(loc="lower left")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_LOOK))
     return figure

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import softmax_lab as sl
-from experiments import differences, long_tail
+from experiments import class_norms, differences, long_tail
 from experiments.digits import balance as db
 from experiments.digits import mlp
 from experiments.long_tail import report as long_tail_report
@@ -97,6 +97,23 @@ def test_claim_7_1_only_the_sum_and_only_at_first(trained: pd.DataFrame) -> None
     assert statistics(np.full(10, 0.1), sl.data.long_tail_counts(100, 10, 10).tolist()).sum_norm[
         [0, 9]
     ].tolist() == pytest.approx([100 * np.sqrt(0.9), 10 * np.sqrt(0.9)])
+
+
+def test_claim_7_1_so_it_is_on_cifar10() -> None:
+    """Of the stored runs at rho = 100: the most frequent class over the rarest, and a line through all."""
+    rows = class_norms.frame()
+    rows = rows[rows["dataset"] == "cifar10-jpeg"]
+    last = rows["step"].max()
+    assert set(rows["rho"]) == {100.0}
+    for compared in (class_norms.ratios(rows), class_norms.trends(rows)):
+        start, end = compared.xs(0, level="step"), compared.xs(last, level="step")
+        assert len(start) == len(end) == len(class_norms.SEEDS)
+        for layer in ("logit", "weight"):
+            assert start[f"{layer}_sum"].between(70, 130).all()
+            assert (end[f"{layer}_sum"] < 50).all()
+            for norm in ("mean", "sample"):
+                assert start[f"{layer}_{norm}"].between(0.7, 1.3).all()
+                assert (end[f"{layer}_{norm}"] < 0.5).all()
 
 
 @given(counts=counts_of_classes)

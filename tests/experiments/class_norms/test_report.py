@@ -65,7 +65,7 @@ def test_the_table_has_geometric_means_and_ends() -> None:
     rows = made_up()
     assert report.last_step(rows, "a") == 20
     found = cn.table(cn.ratios(rows), {"a": [0, 20]})
-    assert found.loc[("a", 0), ("logit gradient", "sum")] == "1e+02 (1e+02 to 1e+02)"
+    assert found.loc[("a", 0), ("logit gradient", "sum")] == "100 (100 to 100)"
     assert found.loc[("a", 20), ("weight gradient", "per-sample")] == "0.1 (0.1 to 0.1)"
 
 
