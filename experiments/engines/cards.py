@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from .recipes import ENGINES
 from .report import (
     FUNCTIONS,
     OTHER,
@@ -82,6 +83,9 @@ def _anchor(engine: str) -> str:
 def _circumstances(own: pd.DataFrame) -> str:
     default, said = _default(own), []
     said.append(f"Asked on {own['date'].iloc[0]}, on {own['processor'].iloc[0]}.")
+    engine = ENGINES.get(str(own["engine"].iloc[0]))
+    if engine is not None and engine.note:
+        said.append(engine.note)
     for dtype in dict.fromkeys(default["dtype"]):
         each = shares(default[default["dtype"] == dtype])
         said.append(f"{dtype}: {each['right']} right, {each['over']} over 4 ulp, {each['wrong']} wrong.")

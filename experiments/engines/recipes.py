@@ -39,6 +39,8 @@ class Engine:
         See the packages of this project's own environment too.
     variables : mapping
         Of the environment that the program runs in.
+    note : str
+        What a reader must know of how it is asked, where that is not how its users run it.
     """
 
     program: str
@@ -48,6 +50,7 @@ class Engine:
     alone: bool = False
     borrows: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def by_npm(self) -> bool:
@@ -116,6 +119,46 @@ ENGINES: dict[str, Engine] = {
     "paddlepaddle": Engine("with_paddle.py", ("paddlepaddle==3.3.1", _NUMPY), _BOTH_AXES),
     "keras": Engine(
         "with_keras.py", ("keras==3.15.1",), _modes("numpy", "jax", "torch", "tensorflow"), borrows=True
+    ),
+    "optax": Engine(
+        "with_optax.py",
+        ("optax==0.2.8",),
+        {"": ()} | _modes("safe"),
+        alone=True,
+        borrows=True,
+        note="Only its losses are asked: its softmax is that of JAX. They document labels from 0 to K - 1.",
+    ),
+    "timm": Engine(
+        "with_timm.py",
+        ("timm==1.0.31",),
+        {"": ()} | _modes("soft"),
+        alone=True,
+        borrows=True,
+        note="Its two formulas are asked: labels with smoothing=0, and soft targets that are one-hot.",
+    ),
+    "transformers": Engine(
+        "with_transformers.py",
+        ("transformers==5.24.0",),
+        borrows=True,
+        note="Its models' softmax is that of torch. Its loss is torch's too, in float32 whatever the model "
+        "runs in.",
+    ),
+    "cut-cross-entropy": Engine(
+        "with_cce.py",
+        ("cut-cross-entropy==25.1.1",),
+        alone=True,
+        borrows=True,
+        note="Its own kernels need a GPU and refuse a CPU. What is asked is its form for torch.compile, with "
+        "a row's logits as the classifier of an embedding of 1.",
+    ),
+    "liger-kernel": Engine(
+        "with_liger.py",
+        ("liger-kernel==0.8.5",),
+        alone=True,
+        borrows=True,
+        variables={"TRITON_INTERPRET": "1"},
+        note="Its kernels are for a GPU. Triton's interpreter runs them here, with NumPy for the arithmetic: "
+        "the maximum and the exponential of a GPU may treat a NaN otherwise and round otherwise.",
     ),
     "executorch": Engine(
         "with_executorch.py",

@@ -8,6 +8,10 @@ from statsmodels.discrete.discrete_model import MNLogit
 def softmax(z, axis):
     if z.shape[1] < 2 or z.shape[1] > 10_000 or len(z) > 1000:
         raise NotImplementedError("one class, or a model of such a size")
+    if not np.isfinite(z[:, 0]).all():
+        raise NotImplementedError(
+            "the first class has no coefficients, and can be neither masked nor infinite"
+        )
     classes = np.arange(z.shape[1])
     model = MNLogit(classes, np.ones((len(classes), 1)))
     # a row's linear predictors are the coefficients of a constant; rows together would share their NaN

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("pandas", reason="the audit needs pandas")
 
 from experiments.engines import cards, report
+from experiments.engines.recipes import ENGINES
 from experiments.engines.reproduced import recorded
 from tests.experiments.engines.test_report import softmax, table_of
 
@@ -52,6 +53,16 @@ def test_a_card_says_what_the_rows_say() -> None:
     assert "<td>53 ulp</td>" in text
     assert "returns 0 &lt; NaN" in text
     assert "Also run as axis 0: 1 right, 0 over, 0 wrong." in text
+
+
+def test_a_card_says_how_an_engine_was_asked_where_its_users_run_it_otherwise() -> None:
+    text = cards.Cards(
+        table_of(softmax("liger-kernel", "moderate"), softmax("mnn", "moderate"))
+    )._repr_html_()
+    assert text.count("Triton&#x27;s interpreter runs them here") == 1
+    noted = {name for name, engine in ENGINES.items() if engine.note}
+    assert {"cut-cross-entropy", "liger-kernel"} <= noted
+    assert all(engine.note.endswith(".") for engine in ENGINES.values() if engine.note)
 
 
 def test_every_stored_engine_has_one_card() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from softmax_lab.audit import CHECKS, Command
 from tests.limits import HANG
 
 CASE = {check.name: check for check in CHECKS}
-SHARED = {"answering.py", "answering.js", "classes.py", "onnx_models.py"}
+SHARED = {"answering.py", "answering.js", "classes.py", "onnx_models.py", "tensors.py"}
 
 
 def test_every_package_is_pinned_and_every_program_is_asked() -> None:
@@ -171,7 +172,13 @@ serve("mine", {{ softmax: async (z, [n, k], axis) => {{
 
 # ---- the programs whose engines this project's own environment has ----
 
-HERE = {"scikit-learn": "sklearn", "keras": "keras", "autograd": "autograd", "onnxruntime": "onnxruntime"}
+HERE = {
+    "scikit-learn": "sklearn",
+    "keras": "keras",
+    "optax": "optax",
+    "autograd": "autograd",
+    "onnxruntime": "onnxruntime",
+}
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -181,6 +188,30 @@ def test_a_program_answers_where_its_engine_is_installed(name: str) -> None:
     engine = ENGINES[name]
     variant = next(iter(engine.variants.values()))
     with Command([sys.executable, str(PROGRAMS / engine.program), *variant], timeout=HANG) as program:
-        finding = CASE["tied"].run(program, "softmax", "float32")
-    assert finding is not None
-    assert not finding.problem, finding.problem
+        findings = [
+            CASE["tied"].run(program, function, "float32") for function in ("softmax", "cross_entropy")
+        ]
+    offered = [finding for finding in findings if finding is not None]
+    assert offered
+    assert not [finding.problem for finding in offered if finding.problem]
+
+
+def test_losses_of_torch_are_asked_row_by_row_with_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    tensors = importlib.import_module("tensors")
+    asked: list[int] = []
+
+    def mean(z: Any, y: Any) -> Any:
+        asked.append(len(z))
+        return torch.nn.functional.cross_entropy(z, y)
+
+    both = tensors.row_by_row(mean)
+    z, y = np.log(np.array([[1, 3], [1, 1]], np.float64)), np.array([0, 1])
+    np.testing.assert_allclose(both["cross_entropy"](z, y), np.log([4, 2]), rtol=1e-15)
+    np.testing.assert_allclose(both["cross_entropy_grad"](z, y), [[-0.75, 0.75], [0.5, -0.5]], rtol=1e-15)
+    assert asked == [1] * 4
+    half = np.array([[1.5, -0.25]], ml_dtypes.bfloat16)
+    assert tensors.tensor(half).dtype == torch.bfloat16
+    assert tensors.array(tensors.tensor(half)).tolist() == [[1.5, -0.25]]
