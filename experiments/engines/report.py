@@ -83,14 +83,19 @@ FUNCTIONS = {
 SINGLE = ("float32", "float64")
 
 Rule = Callable[[Any], bool]
+_IN_COMPANY = ("after NaN", *QUESTIONS["in company"])
 
 #: kind of fault -> whether a failing row is of it; the first that fits. The words are those of the audit.
 KINDS: dict[str, Rule] = {
+    "ended": lambda row: "the program was ended" in row.problem,
     "no row left": lambda row: row.case == "-inf row" and "the row must be NaN" in row.problem,
     "NaN unseen": lambda row: "the row must be NaN" in row.problem,
     "label accepted": lambda row: row.case in ("label K", "label -1"),
+    # what loses digits alone does so in company too. Rows far from zero do, beside far neighbours
     "company": lambda row: (
-        "leaks into it" in row.problem or row.case == "after NaN" or row.case in QUESTIONS["in company"]
+        "leaks into it" in row.problem
+        or "the same row in a batch differ" in row.problem
+        or (row.wrong and row.case in _IN_COMPANY and row.case != "far neighbours")
     ),
     "masked class": lambda row: (
         "hides an impossible class" in row.problem or (row.wrong and row.case in QUESTIONS["one masked"])

@@ -141,6 +141,23 @@ def test_every_stored_fault_has_a_kind_and_only_faults_have() -> None:
         assert (report.who(table, name) == "none of these") == (name not in found)
 
 
+def test_lost_digits_beside_other_rows_are_no_matter_of_company() -> None:
+    far, leak = "626 ulp off at row 0", "another row leaks into it; 0 at row 1"
+    differ = "a row alone and the same row in a batch differ by 257 ulp"
+    ended = "the program was ended by SIGSEGV before it answered"
+    table = table_of(
+        softmax("a", "far neighbours", 626.0, False, far),
+        softmax("a", "far neighbours", np.inf, True, leak),
+        softmax("a", "row alone", 257.0, False, differ),
+        softmax("a", "permutation", 4.4, False, "wrong beyond rounding at row 2"),
+        softmax("a", "permutation", np.inf, True, "NaN at row 2"),
+        softmax("a", "after NaN", np.inf, True, "NaN at row 2"),
+        softmax("a", "row alone", np.inf, True, ended),
+    )
+    found = [report.kind(row) for row in table.itertuples()]
+    assert found == ["digits lost", "company", "company", "digits lost", "company", "company", "ended"]
+
+
 def test_who_names_the_types_where_only_some_have_the_fault() -> None:
     words = "the row must be NaN, or the fault stays unseen"
     table = table_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,10 +36,10 @@ def test_a_reproduction_is_short_and_of_a_faulty_cell(each: Reproduction) -> Non
 
 @pytest.mark.parametrize("each", FOUND, ids=lambda each: each.name)
 def test_a_reproduction_tells_what_it_told(each: Reproduction) -> None:
-    python = reproduced.python_of(each)
-    if python is None:
+    by = reproduced.interpreter(each)
+    if by is None:
         pytest.skip(reproduced.why_not(each))
-    told, stored = reproduced.run(each, python), recorded()[each.name]
+    told, stored = reproduced.run(each, by), recorded()[each.name]
     computed = {line.removeprefix("computed").strip() for line in told.splitlines() if "computed" in line}
     exact = {line.removeprefix("exact").strip() for line in told.splitlines() if "exact" in line}
     assert computed
@@ -54,6 +55,25 @@ def test_a_reproduction_tells_what_it_told(each: Reproduction) -> None:
 
 def test_every_reproduction_is_stored_and_nothing_else() -> None:
     assert set(recorded()) == {each.name for each in FOUND}
+
+
+def test_every_kind_of_fault_of_an_engine_has_a_reproduction_or_a_reason() -> None:
+    table = report.rows()
+    assert not reproduced.without(table, FOUND)
+    kinds = {(row.engine, report.kind(row)) for row in table.itertuples()}
+    assert set(reproduced.WITHOUT) <= kinds, "a reason for what is not in the table"
+    assert all(reproduced.WITHOUT.values())
+
+
+def test_a_fault_that_no_program_shows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = report.rows(["mnn"])
+    (nan,) = [each for each in FOUND if each.name == "mnn_nan"]
+    missing = reproduced.without(table, [nan])
+    assert set(missing) == {("mnn", "no row left")}
+    assert missing["mnn", "no row left"][0] == "softmax, float32, -inf row"
+    assert set(reproduced.without(table, [])) == {("mnn", "no row left"), ("mnn", "NaN unseen")}
+    monkeypatch.setattr(reproduced, "WITHOUT", {("mnn", "no row left"): "some reason"})
+    assert not reproduced.without(table, [nan])
 
 
 def write(folder: Path, text: str) -> Path:
@@ -72,17 +92,41 @@ def test_a_program_is_run_and_what_engines_say_beside_it_is_left_out(tmp_path: P
     write(tmp_path, '"""numpy, softmax, NaN: nothing."""\n\nprint("hello")\nprint("computed", 1)\n')
     (each,) = reproductions(tmp_path)
     assert (each.engine, each.function, each.question) == ("numpy", "softmax", "NaN")
-    assert reproduced.python_of(each, tmp_path) == sys.executable
+    assert reproduced.interpreter(each, tmp_path) == sys.executable
     assert reproduced.run(each, sys.executable) == "computed 1"
 
 
 def test_what_fails_is_told_and_what_is_missing_has_no_python(tmp_path: Path) -> None:
     write(tmp_path, '"""caffe, softmax, NaN: nothing."""\n\nimport caffe_of_old\n')
     (each,) = reproductions(tmp_path)
-    assert reproduced.python_of(each, tmp_path) is None
+    assert reproduced.interpreter(each, tmp_path) is None
     assert reproduced.why_not(each) == "caffe is not installed: no caffe_of_old here"
     with pytest.raises(RuntimeError, match="one: ModuleNotFoundError"):
         reproduced.run(each, sys.executable)
+
+
+def test_an_engine_that_is_not_imported_must_be_installed_all_the_same(tmp_path: Path) -> None:
+    write(tmp_path, '"""caffe-of-old, softmax, NaN: nothing."""\n\nimport os\n')
+    (each,) = reproductions(tmp_path)
+    assert reproduced.interpreter(each, tmp_path) is None
+    assert reproduced.why_not(each) == "caffe-of-old is not installed: no caffe-of-old here"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node on this machine")
+def test_a_program_for_node_finds_the_packages_of_its_engine(tmp_path: Path) -> None:
+    text = '// mine, softmax, NaN: nothing.\n\nconsole.log("computed", require("of-mine").value);\n'
+    (tmp_path / "one.js").write_text(text, encoding="utf-8")
+    (each,) = reproductions(tmp_path)
+    assert (each.engine, each.function, each.question, each.words) == ("mine", "softmax", "NaN", "nothing.")
+    assert each.modules == ["of-mine"]
+    assert reproduced.interpreter(each, tmp_path) is None
+    assert reproduced.why_not(each) == "mine is not installed: no of-mine here"
+    package = tmp_path / "mine" / "node_modules" / "of-mine"
+    package.mkdir(parents=True)
+    (package / "index.js").write_text("exports.value = 7;\n", encoding="utf-8")
+    by = reproduced.interpreter(each, tmp_path)
+    assert by is not None
+    assert reproduced.run(each, by, tmp_path) == "computed 7"
 
 
 def test_each_is_stored_as_it_ends_in_place_of_what_it_told_before(
