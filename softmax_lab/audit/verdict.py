@@ -212,7 +212,8 @@ def _unnormalised(e: Evidence) -> str:
     if e.function == "softmax":
         p = e.computed
     elif e.function == "log_softmax":
-        p = np.exp(e.computed)
+        with np.errstate(over="ignore"):
+            p = np.exp(e.computed)
     else:
         return ""
     off = np.where(np.isfinite(p).all(axis=1), np.abs(p.sum(axis=1) - 1), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ class Adapter:
     name: ClassVar[str]
     framework: ClassVar[Framework]
     dtypes: ClassVar[tuple[str, ...]] = FLOAT_DTYPES
+    #: whether each shape is compiled afresh, in time that threads can share
+    compiles_shapes: ClassVar[bool] = False
 
     @classmethod
     def functions(cls) -> tuple[str, ...]:
@@ -38,3 +41,8 @@ class Adapter:
         """Return the keywords that one of the audited functions takes; none where the adapter lacks it."""
         parameters = inspect.signature(getattr(cls, function)).parameters if hasattr(cls, function) else ()
         return tuple(keyword for keyword in KEYWORDS if keyword in parameters)
+
+    def program(self, z: Rows, y: Rows | None = None, **keywords: Any) -> Hashable:
+        """Return what tells apart the programs that calls of a function need: by default the shapes."""
+        shapes = (None if array is None else array.shape for array in (z, y, keywords.get("where")))
+        return (*shapes, keywords.get("axis"), "upstream" in keywords)

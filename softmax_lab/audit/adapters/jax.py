@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Jax(Adapter):
 
     name = "jax"
     framework = JAX
+    compiles_shapes = True
 
     def __init__(self) -> None:
         # JAX would set this for good, and TensorFlow, made after it, would print its warnings
@@ -47,6 +48,12 @@ class Jax(Adapter):
     def cross_entropy_grad(self, z: Rows, y: Rows, *, upstream: Rows | None = None) -> Rows:
         return self._numpy(self._gradients, z, y, upstream)
 
+    def program(self, z: Rows, y: Rows | None = None, **keywords: Any) -> Hashable:
+        if keywords.get("axis", -1) == -1:
+            rows = _batch(z)
+            z, y = _filled(z, rows), None if y is None else _filled(y, rows)
+        return super().program(z, y, **keywords)
+
     def _loss(self, z: Any, y: Any) -> Any:
         log_p = self._jax.nn.log_softmax(z, axis=-1)
         if y.ndim == 2:
@@ -68,9 +75,9 @@ class Jax(Adapter):
     def _numpy(self, function: Callable[..., Any], z: Rows, *others: Rows | None, fill: bool = True) -> Rows:
         jax = self._jax
         with jax.default_device(jax.devices("cpu")[0]), _enable_x64(jax)(z.dtype == np.float64):
+            rows = _batch(z) if fill else 0
             filled = (
-                None if array is None else jax.numpy.asarray(_filled(array) if fill else array)
-                for array in (z, *others)
+                None if array is None else jax.numpy.asarray(_filled(array, rows)) for array in (z, *others)
             )
             return np.asarray(function(*filled))[: len(z)]
 
@@ -82,13 +89,19 @@ class Jax(Adapter):
         self._losses, self._gradients = map(self._jax.jit, (self._losses, self._gradients))
 
 
-def _filled(array: Rows) -> Rows:
-    """Fill a short batch up to 32 rows with copies of its last one.
+def _batch(z: Rows) -> int:
+    """Return how many rows a short batch is filled up to.
 
     XLA compiles each shape afresh, eager or not, in 0.1 s to 1 s. A single row stays alone: a row in a batch
-    and the same row by itself are still two programs.
+    and the same row by itself are still two programs. XLA unrolls the loops of a few dozen rows, which takes
+    it longer than the loop over 256. Few batches have long rows: those cost more filled than compiled.
     """
-    missing = 32 - len(array) if len(array) > 1 else 0
+    return 256 if len(z) > 1 and z.shape[1] <= 1000 else 0
+
+
+def _filled(array: Rows, rows: int) -> Rows:
+    """Fill an array up to a number of rows with copies of its last one."""
+    missing = rows - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
 
 

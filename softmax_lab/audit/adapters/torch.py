@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -96,7 +98,7 @@ class TorchCompiled(Torch):
         super().__init__()
         loss = self._loss
         self._softmax, self._log_softmax, self._loss = (
-            self._torch.compile(function, dynamic=True)
+            _ByDtype(self._compiled(function))
             for function in (
                 lambda z, axis: self._torch.softmax(z, dim=axis),
                 lambda z, axis: self._torch.log_softmax(z, dim=axis),
@@ -109,6 +111,18 @@ class TorchCompiled(Torch):
             raise MissingFramework(
                 f"torch.compile does not work here (it needs a C++ compiler): {first_line(error)}"
             ) from error
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[[], Any]:
+        """Return what compiles the function anew.
+
+        Torch makes at most eight programs of a function's code, and runs further ones eagerly, or, of a full
+        graph, raises an error. So each compiled function has code of its own.
+        """
+
+        def compiled() -> Any:
+            return self._torch.compile(_with_own_code(function), dynamic=True, fullgraph=True)
+
+        return compiled
 
     def softmax(self, z: Rows) -> Rows:  # type: ignore[override]
         return super().softmax(_two_by_two(z))[: len(z)]
@@ -127,6 +141,27 @@ class TorchCompiled(Torch):
 
     def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
         return self._loss(logits.requires_grad_(), self._tensor(y))
+
+
+class _ByDtype:
+    """A function that is compiled apart for each type of its first argument."""
+
+    def __init__(self, compiled: Callable[[], Any]) -> None:
+        self._compiled = compiled
+        self._functions: dict[Any, Any] = {}
+
+    def __call__(self, z: Any, *rest: Any) -> Any:
+        if z.dtype not in self._functions:
+            self._functions[z.dtype] = self._compiled()
+        return self._functions[z.dtype](z, *rest)
+
+
+def _with_own_code(function: Any) -> Any:
+    """Return the same function with a copy of its code."""
+    code = function.__code__.replace()
+    return FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
 
 
 def _two_by_two(z: Rows) -> Rows:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from softmax_lab.audit.adapters.jax import _filled
+from softmax_lab.audit.adapters.jax import _batch, _filled
 
 from .made import made
 
 
-@pytest.mark.parametrize(("rows", "filled"), [(1, 1), (2, 32), (31, 32), (32, 32), (40, 40)])
-def test_a_short_batch_is_filled_up_with_its_last_row(rows: int, filled: int) -> None:
-    array = np.arange(3.0 * rows).reshape(rows, 3)
-    longer = _filled(array)
-    assert longer.shape == (filled, 3)
+@pytest.mark.parametrize(
+    ("rows", "classes", "filled"),
+    [(1, 3, 1), (2, 3, 256), (255, 3, 256), (256, 3, 256), (300, 3, 300), (3, 1000, 256), (3, 1001, 3)],
+)
+def test_a_short_batch_is_filled_up_with_its_last_row(rows: int, classes: int, filled: int) -> None:
+    array = np.arange(float(classes) * rows).reshape(rows, classes)
+    longer = _filled(array, _batch(array))
+    assert longer.shape == (filled, classes)
     np.testing.assert_array_equal(longer[:rows], array)
     assert (longer[rows:] == array[-1]).all()
 

@@ -40,3 +40,22 @@ def test_what_torch_would_compile_once_more_is_left_to_the_eager_adapter() -> No
         adapter.softmax(np.zeros((2, 1)))
     with pytest.raises(NotImplementedError, match="soft targets"):
         adapter.cross_entropy(np.zeros((2, 3)), np.full((2, 3), 1 / 3))
+
+
+def test_each_type_has_a_compiled_function_with_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="needs torch")
+    compiled: list[Any] = []
+
+    def note(function: Any, **keywords: Any) -> Any:
+        # torch runs a further program eagerly, unless all of the graph must be compiled
+        assert keywords == {"dynamic": True, "fullgraph": True}
+        compiled.append(function.__code__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", note)
+    adapter = make("torch.compile")
+    for dtype in ("float32", "float64", "float32"):
+        adapter.cross_entropy(np.zeros((2, 3), dtype), np.array([0, 1]))
+        adapter.softmax(np.zeros((2, 3), dtype))
+    assert len(compiled) == 4
+    assert len({id(code) for code in compiled}) == 4
