@@ -127,7 +127,7 @@ def test_log_softmax(problem: tuple[NDArray[Any], dict[str, Any]], data: Any) ->
     log_p = sl.log_softmax(z, **options)
     with the_reference():
         expected = sl.log_softmax(z, **options)
-    finite = np.where(np.isfinite(expected), expected, 0.0).astype(np.float64)
+    finite = np.where(np.isfinite(expected), expected.astype(np.float64), 0.0)
     assert_close(log_p, expected, C * rho(z.dtype) * np.abs(finite) + smallest(z.dtype))
     assert_layouts_agree(lambda z, out: sl.log_softmax(z, out=out, **options), z, log_p, data.draw)
 
@@ -140,7 +140,7 @@ def test_logsumexp(problem: tuple[NDArray[Any], dict[str, Any]]) -> None:
     with the_reference():
         expected = np.asarray(sl.logsumexp(z, **options))
     kept = True if options["where"] is None else options["where"]
-    largest = np.abs(np.where(kept & np.isfinite(z), z, 0.0).astype(np.float64)).max(
+    largest = np.abs(np.where(kept & np.isfinite(z), z.astype(np.float64), 0.0)).max(
         axis=options["axis"], initial=0.0
     )
     assert_close(
