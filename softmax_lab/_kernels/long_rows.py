@@ -906,8 +906,9 @@ def _loss_of_row(held_in, smooth, results, room, row, weights, fields):
 
 # ---- the loss: rows in groups ----
 
-# What a row comes to is the same formula for eight rows at once (``terms.lane_terms``): one row alone would
-# wait for each of its logarithms, exponentials and divisions. The rows of a group are held together.
+# What rows come to is one formula for eight of them at once (``terms.lane_terms``): a row alone would wait
+# for each of its logarithms, exponentials and divisions. The rows of a group are held together.
+
 # Entries that are held together, of float64 and of narrower types: more leave the first-level cache too long.
 _TOGETHER, _TOGETHER_IN_NARROW = 1 << 10, 1 << 12
 
@@ -1071,17 +1072,25 @@ def _write(held_in, results, group, i, row):
             _gradient(source, None, chunk, factor, gradient, out, streaming)
 
 
-def _losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+class Given(NamedTuple):
+    """What is given beside the logits."""
+
+    labels: Any
+    ignore: int
+    weights: Any
+    fields: Any
+
+
+def _losses(z, results, given, transform, smooth, num_classes, start, stop):
     raise NotImplementedError("compiled only")
 
 
 @allocating_overload(_losses)
-def _choose_losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+def _choose_losses(z, results, given, transform, smooth, num_classes, start, stop):
     if isinstance(smooth, types.NoneType):
 
-        def in_groups(
-            z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop
-        ):
+        def in_groups(z, results, given, transform, smooth, num_classes, start, stop):
+            labels, ignore = given.labels, given.ignore
             together = _rows_together(z, transform, num_classes)
             size = together * num_classes if results.wanted and together > 1 else held_of(num_classes)
             source = long_source_of(transform, z, size)
@@ -1091,11 +1100,11 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
                 for i in range(count):
                     y = labels[first + i]
                     if y != ignore:
-                        _find(source, results, group, i, Row(first + i, num_classes, y, y), weights)
+                        _find(source, results, group, i, Row(first + i, num_classes, y, y), given.weights)
                 if together == 1:
-                    _conclude_alone(source, group, fields)
+                    _conclude_alone(source, group, given.fields)
                 else:
-                    _conclude(source, group, fields)
+                    _conclude(source, group, given.fields)
                 for i in range(count):
                     y = labels[first + i]
                     if y == ignore:
@@ -1105,7 +1114,8 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
 
         return in_groups
 
-    def one_by_one(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop):
+    def one_by_one(z, results, given, transform, smooth, num_classes, start, stop):
+        labels, ignore = given.labels, given.ignore
         source = long_source_of(transform, z, held_of(num_classes))
         room = _room_of(source, smooth, num_classes)
         for n in range(start, stop):
@@ -1114,7 +1124,7 @@ def _choose_losses(z, results, labels, ignore, weights, fields, transform, smoot
                 _set_ignored(results, n, num_classes)
                 continue
             row = Row(n, num_classes, y, -1 if smoothing_of(smooth, y)[1] else y)
-            _loss_of_row(source, smooth, results, room, row, weights, fields)
+            _loss_of_row(source, smooth, results, room, row, given.weights, given.fields)
 
     return one_by_one
 
@@ -1154,7 +1164,8 @@ def cross_entropy(
         return wrong
     weights, fields = row_numbers(numbers)
     results = Results(out, streaming, wanted, values, kept)
-    _losses(z, results, labels, ignore, weights, fields, transform, smooth, num_classes, start, stop)
+    given = Given(labels, ignore, weights, fields)
+    _losses(z, results, given, transform, smooth, num_classes, start, stop)
     settle()
     if asked:
         values[stop] = sum_of(values, stop)

@@ -18,7 +18,7 @@ from .._rows import KEPT
 from .batch import first_without_class, is_asked, sum_of
 from .compiler import allocating, allocating_overload, called_overload, compiled, helper, inlined
 from .exponential import log1p
-from .long_rows import accumulate, fill
+from .long_rows import Given, accumulate, fill
 from .relative import difference, exponential, inverse_temperature, log_relative, relative
 from .short_singles import (
     Rows,
@@ -586,15 +586,6 @@ class Results(NamedTuple):
     wanted: bool
     values: Any
     kept: Any
-
-
-class Given(NamedTuple):
-    """What is given beside the logits."""
-
-    labels: Any
-    ignore: int
-    weights: Any
-    fields: Any
 
 
 def _cross_entropy(z, results, given, transform, smooth, num_classes, start, stop):
