@@ -17,7 +17,9 @@ collect_ignore_glob = (
 )
 if not find_spec("jax"):
     collect_ignore_glob += ["softmax_lab/jax/*", "tests/jax/*"]
-if not find_spec("triton"):
+if find_spec("triton"):
+    import_module("triton")  # after JAX and TensorFlow it ends the process: each brings an LLVM of its own
+else:
     collect_ignore_glob += ["softmax_lab/torch/triton/*", "tests/torch/triton/*"]
 
 ROOT = Path(__file__).resolve().parent
