@@ -220,6 +220,7 @@ def _distance(logs, lows, k, count, peak):
 
 
 _MODERATE = 2.0**30  # of smaller logarithms the largest is known but for its last digit
+_SMALL = 2.0**16  # of smaller ones the last digit is none that a narrower type shows in a share
 
 
 @inlined
@@ -251,6 +252,7 @@ def sum_of_logs(logs, lows, shares, narrow, start, stop):
         k += WIDTH
     first, second = splat(max_lanes(peak)), zero
     moderate = abs(max_lanes(peak)) <= _MODERATE
+    narrow = narrow and abs(max_lanes(peak)) <= _SMALL
     if not moderate:
         second, k = none, start
         while k < stop:

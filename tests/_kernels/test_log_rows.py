@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import softmax_lab as sl
-from softmax_lab import LossSpec, _dispatch
+from softmax_lab import LossSpec, _dispatch, exact
 from softmax_lab._log_reference import LogReference
 from softmax_lab._log_rows import shares_of
 from softmax_lab._problem import prepare
@@ -180,3 +180,14 @@ def test_numpy_takes_over_where_a_loop_fails(monkeypatch: pytest.MonkeyPatch) ->
         value, gradient = sl.log_cross_entropy_grad(z, y.tolist())
     np.testing.assert_allclose(value, expected)
     np.testing.assert_allclose(gradient, g, rtol=1e-14)
+
+
+@pytest.mark.parametrize("gap", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("k", [4, 60, 500])
+def test_far_rows_share_the_sum_by_what_their_logarithms_round_off(k: int, gap: float) -> None:
+    """At a logarithm of -1e9 the last digit of float64 is one that float32 shows in a share."""
+    z, y = np.full((40, k), -np.inf, np.float32), np.zeros(40, int)
+    z[:, 0], z[:, 1] = gap, np.random.default_rng(k).normal(0, 0.1, 40)
+    _, gradient = sl.log_cross_entropy_grad(z, y)
+    shares = [-share for share in exact.softmax(z[:, 1])]
+    assert exact.ulp_error(gradient[:, 0], shares).max() <= 0.51
