@@ -7,6 +7,7 @@ from .choices import (
     choice_table,
     choices,
     compared,
+    parts_table,
     regret_by_choice,
     results,
     worst_by_choice,
@@ -31,7 +32,7 @@ from .numbers import (
     study_table,
     untuned_table,
 )
-from .pictures import paired_picture, regret_picture
+from .pictures import choice_picture, paired_picture, regret_picture
 from .rule import gate_picture, moved_decisions
 from .taus import (
     TAU_LOSSES,
@@ -55,6 +56,7 @@ __all__ = [
     "best_fixed",
     "best_less_best",
     "best_tau_table",
+    "choice_picture",
     "choice_table",
     "choice_words",
     "choices",
@@ -73,6 +75,7 @@ __all__ = [
     "paired_picture",
     "paired_table",
     "paired_with_best",
+    "parts_table",
     "plain_matches",
     "regret_by_choice",
     "regret_picture",

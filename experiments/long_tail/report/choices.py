@@ -19,7 +19,16 @@ from experiments.long_tail import RULE, Config, grid
 
 from .numbers import GLUE, PLACE, Rows, clean
 
-__all__ = ["CHOICES", "choice_table", "choices", "compared", "regret_by_choice", "results", "worst_by_choice"]
+__all__ = [
+    "CHOICES",
+    "choice_table",
+    "choices",
+    "compared",
+    "parts_table",
+    "regret_by_choice",
+    "results",
+    "worst_by_choice",
+]
 
 CHOICES = ("tuned", "oracle", "default")
 
@@ -109,6 +118,22 @@ def choice_table(rows: Rows, dataset: str, protocol: str, rho: float) -> pd.Data
     ).fillna("")
     shown["chosen"] = [_named(picked.loc[(dataset, protocol, rho, loss), "tuned"]) for loss in shown.index]
     return shown.rename_axis("loss")
+
+
+_PARTS = ["balanced_accuracy", "head", "mid", "tail", "ece"]
+
+
+def parts_table(rows: Rows, dataset: str, protocol: str, rho: float, choice: str = "default") -> pd.DataFrame:
+    """Return the mean recalls of the frequent, middle and rare classes in one setting, a row a loss.
+
+    Mean and standard error over the seeds, in percent, by one choice; the best balanced accuracy first. A
+    third of the classes, rounded down, are head and tail each. The calibration error stands beside them.
+    """
+    table = results(rows)[choice]
+    here = table[(table[PLACE] == [dataset, protocol, rho]).all(axis=1)].groupby("loss")
+    means = here["balanced_accuracy"].mean().sort_values(ascending=False)
+    shown = {name: here[name].agg(["mean", "sem"]).apply(_with_error, axis=1) for name in _PARTS}
+    return pd.DataFrame(shown).loc[means.index].rename_axis("loss")
 
 
 def _with_error(line: pd.Series) -> str:

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from softmax_lab.plotting import COLORS
 
-from .numbers import OURS, paired_with_best, regret_table, setting_name
+from .choices import CHOICES, regret_by_choice
+from .numbers import OURS, Rows, paired_with_best, regret_table, setting_name
 
-__all__ = ["paired_picture", "regret_picture"]
+__all__ = ["choice_picture", "paired_picture", "regret_picture"]
 
 
 def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
@@ -53,6 +54,54 @@ def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
     bar = figure.colorbar(image, extend="max", location="top", shrink=0.7, aspect=40)
     bar.set_label("points below the best fixed loss", fontsize=8)
     bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
+    """Draw `regret_by_choice`, a panel a setting: how far each loss is behind the best, by each choice.
+
+    What is more than ``most`` points behind stands at the edge. The loss with the best defaults is on top.
+    """
+    regret = regret_by_choice(rows)
+    order = regret["default"].max(axis=1).sort_values(kind="stable").index
+    places = list(regret["default"].columns)
+    lines = -(-len(places) // 2)
+    figure = Figure(figsize=(7.4, 0.5 + (0.7 + 0.23 * len(order)) * lines), layout="constrained")
+    axes = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False).flat
+    at = np.arange(len(order), dtype=float)
+    looks = dict(zip(CHOICES, (("blue", "o"), ("grey", "|"), ("vermillion", "D")), strict=True))
+    for axis, place in zip(axes, places, strict=False):
+        for choice in ("oracle", "default", "tuned"):
+            if (choice, *place) not in regret:
+                continue
+            color, marker = looks[choice]
+            axis.plot(
+                regret[(choice, *place)].reindex(order).clip(upper=most),
+                at,
+                marker,
+                color=COLORS[color],
+                markersize={"oracle": 11, "default": 5, "tuned": 5}[choice],
+                markerfacecolor="none" if choice == "default" else COLORS[color],
+                clip_on=False,
+            )
+        axis.set_title(setting_name(place), fontsize=9)
+    for axis in figure.axes[len(places) :]:
+        axis.set_visible(False)
+    first = figure.axes[0]
+    first.set_yticks(at, order, fontsize=8)
+    first.set(ylim=(len(order) - 0.5, -0.5), xlim=(0.0, most))
+    for tick in [tick for axis in figure.axes for tick in axis.get_yticklabels()]:
+        tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
+    for choice in CHOICES:
+        color, marker = looks[choice]
+        first.plot(
+            *([], [], marker),
+            color=COLORS[color],
+            markerfacecolor="none" if choice == "default" else COLORS[color],
+            label={"tuned": "tuned", "oracle": "the oracle's choice", "default": "default"}[choice],
+        )
+    figure.supxlabel("points of balanced accuracy behind the best of the setting", fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 

@@ -101,3 +101,13 @@ def test_a_table_of_one_setting(whole: list[dict[str, str]]) -> None:
     shown = [f"{mean}.0{GLUE}±{GLUE}0.6" for mean in (74, 78, 78)]
     assert found.loc["logit_adjusted"].tolist() == [*shown, "tau 0.75"]
     assert report.choice_table(whole, "digits", "convnet", 10.0).empty
+
+
+def test_the_parts_of_one_setting(whole: list[dict[str, str]]) -> None:
+    """The best default first; all measures of the made-up rows move together."""
+    found = report.parts_table(whole, *PLACE_100)
+    assert found.index.tolist() == ["logit_adjusted", "gradient_balanced", "plain"]
+    assert found["balanced_accuracy"].tolist() == [f"{mean}.0{GLUE}±{GLUE}0.6" for mean in (78, 75, 70)]
+    assert found.columns.tolist() == ["balanced_accuracy", "head", "mid", "tail", "ece"]
+    tuned = report.parts_table(whole, *PLACE_100, choice="tuned")
+    assert tuned.index.tolist() == ["gradient_balanced", "logit_adjusted", "plain"]

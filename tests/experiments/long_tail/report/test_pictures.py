@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
 from matplotlib.figure import Figure
 
 from experiments.long_tail import report
+
+
+def test_the_picture_of_the_choices_has_every_setting(whole: list[dict[str, str]]) -> None:
+    """A panel a setting; the points of a choice are the regrets of the losses, the best default on top."""
+    axes = report.choice_picture(whole).axes
+    assert [axis.get_title() for axis in axes] == ["digits, MLP, ρ = 10", "digits, MLP, ρ = 100"]
+    losses = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert sorted(losses) == ["gradient_balanced", "logit_adjusted", "plain"]
+    assert losses[-1] == "plain"
+    drawn = [line.get_xdata() for line in axes[1].lines]
+    regret = report.regret_by_choice(whole).loc[losses]
+    for line, choice in zip(drawn, ("oracle", "default", "tuned"), strict=True):
+        assert line == pytest.approx(regret[(choice, "digits", "mlp", 100.0)])
+    near = report.choice_picture(whole, most=3.0).axes[1]
+    assert max(near.lines[1].get_xdata()) == 3.0
 
 
 def test_pictures(rows: list[dict[str, str]]) -> None:
