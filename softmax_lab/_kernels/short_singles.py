@@ -43,6 +43,7 @@ from .simd import (
     load_singles,
     load_some_quad,
     max_lanes,
+    max_of_each,
     maximum,
     narrowed,
     prefetch,
@@ -56,6 +57,8 @@ from .simd import (
     store_singles,
     store_some_quad,
     sum_lanes,
+    sum_of_each,
+    two_largest_of_each,
     where_equal,
     where_less,
     widened,
@@ -68,7 +71,7 @@ from .singles import (
     Pace,
     fits_one_number,
     is_of_two_floats,
-    sum_relative,
+    lanes_relative,
 )
 from .transform import Classes, Source, has_factors, parts_of_class, with_nearest
 
@@ -76,6 +79,7 @@ ALL, OTHERS, BELOW = 0, 1, 2  # kinds of sums
 ACROSS = 16  # classes up to which a row has a lane
 BLOCK_OF_CLASSES = BLOCK // SINGLES
 SIDE_BY_SIDE = Pace(SINGLES, 0, True)
+SECONDS = SINGLES * SINGLES  # where the second sixteen vectors of ``Room.peaks`` begin
 
 
 class Room(NamedTuple):
@@ -83,10 +87,10 @@ class Room(NamedTuple):
 
     tile: Any  # their logits, then exponentials: sixteen entries a class, or rows one after the other
     lows: Any  # as many: the rounding errors of these
-    peaks: Any  # (16,)
+    peaks: Any  # (512,): two times sixteen vectors, of which the maxima are found, then these
     floors: Any  # (16,) the members of a `Base`
     magics: Any  # (16,)
-    sums: Any  # (16,) in float64
+    sums: Any  # (128,) in float64: sixteen vectors, of which the sums are found, or sixteen sums
     skipped: Any  # (16,) the class that is kept out of a row's sum, or -1
     targets: Any  # (16,) the logit there
     factors: Any  # (16,) in float64
@@ -110,10 +114,10 @@ def room_in_singles(num_classes):
     return Room(
         scratch_singles(size),
         scratch_singles(size),
+        scratch_singles(2 * SECONDS),
         scratch_singles(SINGLES),
         scratch_singles(SINGLES),
-        scratch_singles(SINGLES),
-        scratch(SINGLES),
+        scratch(SINGLES * WIDTH),
         skipped,
         scratch_singles(SINGLES),
         scratch(SINGLES),
@@ -186,8 +190,8 @@ def peaks_of(z, room, rows, transform, skipping):
             _copy_without(z, room, rows)
         for i in range(SINGLES):
             row, array = (_copy_of(rows, i), room.tile) if skipping else (_row_of(rows, i), z)
-            room.peaks[i] = _peak_along(transform, array, row.base, row.count)
-        return load_singles(room.peaks, 0), load_singles(room.targets, 0)
+            store_singles(room.peaks, SINGLES * i, _lanes_along(transform, array, row.base, row.count))
+        return max_of_each(room.peaks, 0), load_singles(room.targets, 0)
     _gather(z, rows, room.tile)
     peak = minus = target = splat_single(-np.inf)
     skipped = load_singles(room.skipped, 0)
@@ -214,14 +218,15 @@ def _choose_with_nearest(transform, x, k):
 
 
 @inlined
-def _peak_along(transform, array, base, n):
+def _lanes_along(transform, array, base, n):
+    """Sixteen numbers whose maximum is that of a row."""
     peak, k = splat_single(-np.inf), 0
     while k + SINGLES <= n:
         peak = maximum(with_nearest(transform, load_singles(array, base + k), k), peak)
         k += SINGLES
     # the last vector overlaps the one before
     last = with_nearest(transform, load_singles(array, base + n - SINGLES), n - SINGLES)
-    return max_lanes(maximum(last, peak))
+    return maximum(last, peak)
 
 
 @inlined
@@ -283,13 +288,13 @@ def sums_of(z, room, rows, transform, peak, kind, out):
         if kind == OTHERS:
             source, row = Source(transform, room.tile, room.tile, room.lows, None, None), _copy_of(rows, i)
             pace = Pace(0, _base_at(rows, i) - row.base, True)
-            room.sums[i] = sum_relative(source, row, own, -1, True, ahead, pace)
+            store(room.sums, WIDTH * i, lanes_relative(source, row, own, -1, True, ahead, pace))
         elif kind == BELOW:
-            room.sums[i] = _sum_below(z, _row_of(rows, i), room.targets[i], own)
+            store(room.sums, WIDTH * i, _lanes_below(z, _row_of(rows, i), room.targets[i], own))
         else:
-            source = Source(transform, z, room.tile, room.lows, None, None)
-            room.sums[i] = sum_relative(source, _row_of(rows, i), own, -1, True, ahead, SIDE_BY_SIDE)
-    return load(room.sums, 0), load(room.sums, WIDTH)
+            source, row = Source(transform, z, room.tile, room.lows, None, None), _row_of(rows, i)
+            store(room.sums, WIDTH * i, lanes_relative(source, row, own, -1, True, ahead, SIDE_BY_SIDE))
+    return sum_of_each(room.sums, 0), sum_of_each(room.sums, WIDTH * WIDTH)
 
 
 class Running(NamedTuple):
@@ -335,8 +340,8 @@ def _sums_across(room, rows, transform, base, kind, out):
 
 
 @inlined
-def _sum_below(z, row, top, own):
-    """The sum of one row, without what is at ``top``, relative to a `Base` of its own."""
+def _lanes_below(z, row, top, own):
+    """Eight lanes whose sum is that of a row without what is at ``top``, relative to a `Base` of its own."""
     top, minus, k = splat_single(np.float64(top)), splat_single(-np.inf), 0
     base, n, full = row.base, row.count, row.count - row.count % SINGLES
     running, a, b = Running(splat_single(START), splat_single(0.0)), splat(0.0), splat(0.0)
@@ -357,7 +362,7 @@ def _sum_below(z, row, top, own):
         running = _added(running, high, low, power)
     first, second = widened(running.total - splat_single(START))
     first_error, second_error = widened(running.error)
-    return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
+    return (first + (a + first_error)) + (second + (b + second_error))
 
 
 def bias_of(transform, k):
@@ -605,6 +610,7 @@ def _log_normalisers(z, room, rows):
     digits however little it is.
     """
     peak, second_peak = _two_peaks(z, room, rows)
+    store_singles(room.peaks, 0, peak)
     store_singles(room.targets, 0, peak)
     ties, one = splat_single(0.0), splat_single(1.0)
     if max_lanes(where_equal(second_peak, peak, one, ties)) > 0.0:
@@ -617,7 +623,6 @@ def _log_normalisers(z, room, rows):
     first = first * units_of(first_power, first_peak) + first_ties
     second = second * units_of(second_power, second_peak) + second_ties
     if is_large(peak):
-        store_singles(room.peaks, 0, peak)
         first, second = _rests_of_large(z, room, rows, first, second)
     return first_peak, second_peak, log1p(first), log1p(second)
 
@@ -632,8 +637,10 @@ def _two_peaks(z, room, rows):
             peak, second = _with_peak(peak, second, load_singles(room.tile, k * SINGLES))
         return peak, second
     for i in range(SINGLES):
-        room.peaks[i], room.targets[i] = _two_peaks_along(z, _base_at(rows, i), rows.num_classes)
-    return load_singles(room.peaks, 0), load_singles(room.targets, 0)
+        first, other = _lanes_of_two_peaks(z, _base_at(rows, i), rows.num_classes)
+        store_singles(room.peaks, SINGLES * i, first)
+        store_singles(room.peaks, SECONDS + SINGLES * i, other)
+    return two_largest_of_each(room.peaks, 0, SECONDS)
 
 
 @helper
@@ -660,7 +667,8 @@ def _with_peak(peak, second, x):
 
 
 @inlined
-def _two_peaks_along(z, base, n):
+def _lanes_of_two_peaks(z, base, n):
+    """The largest and the second largest logit of a row in each of sixteen lanes."""
     peak = second = splat_single(-np.inf)
     k = 0
     while k + SINGLES <= n:
@@ -669,11 +677,7 @@ def _two_peaks_along(z, base, n):
     if k < n:
         x = load_first_singles(z, base + k, n - k, -np.inf)
         peak, second = _with_peak(peak, second, x)
-    largest = max_lanes(peak)
-    top, one, zero = splat_single(np.float64(largest)), splat_single(1.0), splat_single(0.0)
-    if sum_lanes(where_equal(peak, top, one, zero)) > 1.0:
-        return largest, largest
-    return largest, max_lanes(where_equal(peak, top, second, peak))
+    return peak, second
 
 
 @helper
@@ -726,13 +730,14 @@ def _write_less(z, out, offset, n, both):
     """out = z - both of a row, rounded once."""
     k, last = 0, offset + n - SINGLES
     # the last vector overlaps the one before, which may be written where it is read
-    a_last, b_last = widened(load_singles(z, last))
+    rest = load_singles(z, last)
     while k + SINGLES <= n:
         a, b = widened(load_singles(z, offset + k))
         store_singles(out, offset + k, narrowed(a - both, b - both))
         k += SINGLES
     if k < n:
-        store_singles(out, last, narrowed(a_last - both, b_last - both))
+        a, b = widened(rest)
+        store_singles(out, last, narrowed(a - both, b - both))
 
 
 @helper

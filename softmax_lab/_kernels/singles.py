@@ -81,7 +81,13 @@ BLOCK = 128  # entries whose low parts float32 can sum
 
 @inlined
 def sum_relative(source, chunk, base, y, keep, ahead, pace):
-    """Return the sum of the exponentials relative to a `Base`, which are held as sums of two floats.
+    """Return the sum of the exponentials relative to a `Base`, which are held as sums of two floats."""
+    return sum_lanes(lanes_relative(source, chunk, base, y, keep, ahead, pace))
+
+
+@inlined
+def lanes_relative(source, chunk, base, y, keep, ahead, pace):
+    """Return the same as eight lanes, which are still to be summed.
 
     A lane's sum starts so large that the rounding error of an addition is exact (Dekker's fast sum). Rounding
     errors and low parts are summed apart, a block at a time.
@@ -132,7 +138,7 @@ def sum_relative(source, chunk, base, y, keep, ahead, pace):
         stop = full
     first, second = widened(total - first_total)  # exact: a multiple of the total's last place
     first_error, second_error = widened(error)
-    return sum_lanes((first + (a + first_error)) + (second + (b + second_error)))
+    return (first + (a + first_error)) + (second + (b + second_error))
 
 
 @helper

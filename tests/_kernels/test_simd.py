@@ -62,6 +62,38 @@ def test_reductions_have_one_order() -> None:
 
 
 @numba.njit
+def _each_reduced(x: Any, sums: Any, singles: Any, out: Any) -> None:
+    simd.store(sums, 0, simd.sum_of_each(x, 8))
+    simd.store_singles(out, 0, simd.max_of_each(singles, 16))
+    first, second = simd.two_largest_of_each(singles, 16, 272)
+    simd.store_singles(out, 16, first)
+    simd.store_singles(out, 32, second)
+
+
+def test_vectors_are_reduced_together_in_the_same_order() -> None:
+    """Lane i has what ``sum_lanes`` and ``max_lanes`` make of the i-th vector, to the bit."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=72) * 10.0 ** rng.integers(-8, 8, 72)
+    rows = np.sort(rng.normal(size=(16, 2, 16)).astype(np.float32), axis=1)
+    rows[3, 1, 5] = rows[3, 1, 9] = 7.0  # two lanes tie
+    rows[6, :, 2] = 8.0  # within a lane
+    rows[9] = -np.inf
+    # nearer than any other of its lane: the second of the row is in the lane of the first
+    rows[12, 1, 4], rows[12, 0, 4] = 9.0, 8.5
+    singles = np.concatenate([np.zeros(16, np.float32), rows[:, 1].ravel(), rows[:, 0].ravel()])
+    sums, out = np.empty(8), np.empty(48, np.float32)
+    _each_reduced(x, sums, singles, out)
+    assert sums.tolist() == [_reductions(x[8 + 8 * i : 16 + 8 * i])[0] for i in range(8)]
+    ordered = np.sort(rows.reshape(16, 32), axis=1)
+    assert out.reshape(3, 16).tolist() == [
+        ordered[:, -1].tolist(),
+        ordered[:, -1].tolist(),
+        ordered[:, -2].tolist(),
+    ]
+    assert [ordered[row, -2] for row in (3, 6, 12)] == [7.0, 8.0, 8.5]
+
+
+@numba.njit
 def _maximum_of_nan(x: Any, y: Any, out: Any) -> None:
     simd.store(out, 0, simd.maximum(simd.load(x, 0), simd.load(y, 0)))
 
