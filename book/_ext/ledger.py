@@ -4,6 +4,7 @@
 - ``{ledger}``: every claim in a table, each linked to its verdict
 - ``{ledger-chinese}``: the same table in Chinese: the article's words, the verdict and the right statement
 - ``{ledger-summary}``: the same counts in one sentence
+- ``{ledger-summary-chinese}``: that sentence in Chinese
 - ``{ledger-counts}``: how many claims have each verdict, and the rule for verdicts
 
 Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
@@ -34,6 +35,7 @@ SUMMARY = {
     "wrong": "wrong",
     "completed": "cut off",
 }
+SUMMARY_ZH = {verdict: f"条{word}" for verdict, word in VERDICTS_ZH.items()}
 COLUMNS = {"Claim": 8, "The article says": 36, "Verdict": 16, "The right statement": 40}
 COLUMNS_ZH = {"编号": 8, "原文": 36, "判定": 16, "正确的说法": 40}
 
@@ -225,13 +227,23 @@ class LedgerCounts(LedgerDirective):
 class LedgerSummary(LedgerDirective):
     """``{ledger-summary}``: one sentence, for the book's first screen."""
 
+    opening: ClassVar[str] = "claims:"
+    words: ClassVar[dict[str, str]] = SUMMARY
+
     def run(self) -> list[nodes.Node]:
         """Return the sentence, with a badge for each verdict."""
         claims = self.claims().values()
-        sentence = nodes.paragraph("", f"{len(claims)} claims:", classes=["ledger-summary"])
+        sentence = nodes.paragraph("", f"{len(claims)} {self.opening}", classes=["ledger-summary"])
         for verdict, count in count_verdicts(claims).items():
-            sentence += [nodes.Text(" "), badge(verdict, f"{count} {SUMMARY[verdict]}")]
+            sentence += [nodes.Text(" "), badge(verdict, f"{count} {self.words[verdict]}")]
         return [sentence]
+
+
+class LedgerSummaryChinese(LedgerSummary):
+    """``{ledger-summary-chinese}``: the sentence in the article's language."""
+
+    opening: ClassVar[str] = "条论断："
+    words: ClassVar[dict[str, str]] = SUMMARY_ZH
 
 
 def badge(verdict: str, word: str = "") -> nodes.inline:
@@ -270,5 +282,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("ledger-chinese", LedgerChinese)
     app.add_directive("ledger-counts", LedgerCounts)
     app.add_directive("ledger-summary", LedgerSummary)
+    app.add_directive("ledger-summary-chinese", LedgerSummaryChinese)
     app.connect("builder-inited", report_problems)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

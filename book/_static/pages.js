@@ -7,14 +7,21 @@
   const BOXES = "article mjx-container, div.cell_output .output, .pst-scrollable-table-container, article pre"; // what may scroll
   const LONG = 18; // letters: up to here the name of a row stays in one line on a telephone
 
-  // A full stop after a formula may otherwise begin the next line.
+  // A full stop after a formula may otherwise begin the next line, and a bracket before one end its own; so may the wide marks of Chinese.
+  const CLOSING = /^[.,;:!?)\]，。；：！？、）」』”’]+/, OPENING = /[(\[（「『“‘]+$/;
+
   function keepTogether(formula) {
-    const next = formula.nextSibling, mark = next?.nodeType === 3 && next.data.match(/^[.,;:!?)\]]+/);
-    if (!mark) return;
-    next.splitText(mark[0].length);
+    const before = formula.previousSibling, after = formula.nextSibling;
+    const opening = before?.nodeType === 3 && before.data.match(OPENING), closing = after?.nodeType === 3 && after.data.match(CLOSING);
+    if (!opening && !closing) return;
     const both = Object.assign(document.createElement("span"), { className: "keep-together" });
     formula.replaceWith(both);
-    both.append(formula, next);
+    if (opening) both.append(before.splitText(opening.index));
+    both.append(formula);
+    if (closing) {
+      after.splitText(closing[0].length);
+      both.append(after);
+    }
   }
 
   // A long call may go on in the next line after a dot or a bracket, a long name after an underscore: between words, never inside of one.
@@ -40,10 +47,21 @@
 
   const all = (selector) => [...document.querySelectorAll(selector)];
 
+  // How wide the marks are that are kept beside a formula; a comma's width at least.
+  function marksBeside(formula) {
+    const both = formula.parentElement, texts = both.matches("span.keep-together") ? [...both.childNodes].filter((node) => node.nodeType === 3) : [];
+    const width = (text) => {
+      const range = document.createRange();
+      range.selectNode(text);
+      return range.getBoundingClientRect().width;
+    };
+    return Math.max(8, texts.reduce((sum, text) => sum + width(text), 2));
+  }
+
   // Of a formula that is folded away, nothing can be said yet.
   function isTooWide(formula) {
     const inner = formula.querySelector("mjx-math"), block = formula.closest(BLOCK);
-    return Boolean(block && inner?.offsetParent) && inner.getBoundingClientRect().width + 8 > block.clientWidth; // 8: a comma may be kept beside it
+    return Boolean(block && inner?.offsetParent) && inner.getBoundingClientRect().width + marksBeside(formula) > block.clientWidth;
   }
 
   // Can be scrolled, and there is more to the right. What stands in the line of the text cannot, and has no width of its own.
@@ -92,6 +110,8 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
+    // Around a page in another language, the theme and the names of the chapters stay English.
+    if (document.documentElement.lang !== "en") for (const part of all(".bd-header, .bd-sidebar, .bd-header-article, .prev-next-area, footer, .skip-link")) part.lang = "en";
     for (const picture of document.querySelectorAll("article .cell_output img, article figure img")) {
       if (picture.closest("a, .interactive")) continue;
       const link = Object.assign(document.createElement("a"), { className: "whole-picture", href: picture.src, title: "Open the picture by itself" });

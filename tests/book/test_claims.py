@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from claims import VERDICTS, VERDICTS_ZH, Claim, count_verdicts, read_claims
 
+from experiments import two_lines
 from tools.build_book import read_toc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,13 +153,26 @@ def test_missing_ledger_is_a_problem(tmp_path: Path) -> None:
 # ---- in Chinese ----
 
 
+_LINK = re.compile(r"\{\w+\}`([^`<]*) <([^`>]*)>`")
+
+
+def links(text: str) -> Counter[str]:
+    """Return where the links of a text lead."""
+    return Counter(target for _, target in _LINK.findall(text))
+
+
+def unlinked(text: str) -> str:
+    """Return the text with the words of each link in the link's place."""
+    return _LINK.sub(r"\1", text)
+
+
 def formulas(text: str) -> Counter[str]:
     return Counter(re.findall(r"\$[^$]+\$", text))
 
 
 def numbers(text: str) -> Counter[str]:
     """Return the numbers outside of formulas and of names."""
-    return Counter(re.findall(r"\d+(?:[.,/]\d+)*", re.sub(r"\$[^$]+\$|`[^`]+`", "", text)))
+    return Counter(re.findall(r"\d+(?:[.,/]\d+)*", re.sub(r"\$[^$]+\$|`[^`]+`", "", unlinked(text))))
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
@@ -167,8 +181,36 @@ def test_the_statement_in_chinese_has_the_same_formulas_and_numbers(claim: Claim
     assert formulas(claim.statement_zh) == formulas(claim.statement)
     cells = " ".join(f"{cell.cell}: {cell.statement}" for cell in claim.cells)
     assert numbers(claim.statement_zh) == numbers(f"{claim.statement} {cells}")
-    named = set(re.findall(r"`[^`]+`", claim.statement + cells))
-    assert set(re.findall(r"`[^`]+`", claim.statement_zh)) == named
+    named = set(re.findall(r"`[^`]+`", unlinked(claim.statement + cells)))
+    assert set(re.findall(r"`[^`]+`", unlinked(claim.statement_zh))) == named
+    assert links(claim.statement_zh) == links(claim.statement)
+
+
+CHINESE = (ROOT / "book" / "errata-zh.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", [CHINESE, *(claim.statement_zh for claim in CLAIMS.values())])
+def test_chinese_is_not_set_in_italics(text: str) -> None:
+    """Its letters have none: a browser would slant them."""
+    prose = re.sub(
+        r"\$[^$]+\$|`[^`]+`", "", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    )
+    assert not re.search(r"(?<!\*)\*(?!\*)", prose)
+
+
+def test_the_two_lines_and_their_gaps_are_those_of_the_first_page() -> None:
+    (shown,) = re.findall(r"^```python\n(.*?)^```$", CHINESE, re.DOTALL | re.MULTILINE)
+    (computed,) = re.findall(r"```python\n(.*?)```", two_lines.markdown(), re.DOTALL)
+    assert re.sub(r" *#.*", "", shown) == re.sub(r" *#.*", "", computed)
+    notebook = nbformat.read(ROOT / "book" / "intro.ipynb", as_version=4)
+    glued = {
+        output.metadata.scrapbook.name: ast.literal_eval(next(iter(output.data.values())))
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "scrapbook" in output.metadata
+    }
+    gaps = [glued[f"intro-lost-{dtype}"] for dtype in ("float32", "float64")]
+    assert f"从 logit 之差 {gaps[0]} 和 {gaps[1]} 起" in CHINESE
 
 
 def test_every_verdict_has_a_word_in_chinese() -> None:

@@ -160,6 +160,14 @@ def test_the_summary_is_one_sentence_with_every_verdict(tmp_path: Path) -> None:
     assert "ledger" not in warnings
 
 
+def test_the_summary_in_chinese_has_the_same_counts(tmp_path: Path) -> None:
+    pages, warnings = build(tmp_path, short="# Short\n```{ledger-summary-chinese}\n```\n")
+    (sentence,) = re.findall(r'<p class="ledger-summary">.*?</p>', pages["short"], re.DOTALL)
+    text = " ".join(re.sub("<[^>]*>", "", sentence).split())
+    assert text == "2 条论断： ✓ 1 条成立 ◐ 0 条有条件 ✗ 1 条错误 + 0 条补全"
+    assert "ledger" not in warnings
+
+
 def test_counts_are_by_verdict(tmp_path: Path) -> None:
     pages, _ = build(tmp_path)
     assert "Claims checked: 2." in pages["index"]

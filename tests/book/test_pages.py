@@ -95,6 +95,32 @@ PROBLEMS = """() => {
     }
     return found;
 }"""
+#: marks that stand in another line than the formula they belong to, and Chinese in italics, which it has not
+SET_WRONG = r"""() => {
+    const found = [], range = document.createRange();
+    const at = (text, i) => {
+        range.setStart(text, i);
+        range.setEnd(text, i + 1);
+        return range.getBoundingClientRect();
+    };
+    for (const e of document.querySelectorAll('article span.math:not(.is-wide)')) {
+        const formula = e.querySelector('mjx-container')?.getBoundingClientRect();
+        if (!formula?.width) continue;
+        const said = e.querySelector('mjx-assistive-mml')?.textContent.slice(0, 40);
+        const text = node => (node?.nodeType === 3 ? node.data : '');
+        const [before, after] = [e.previousSibling, e.nextSibling], last = text(before).length - 1;
+        if (/^[.,;:!?)\]，。；：！？、）」』”’]/.test(text(after)))
+            if (at(after, 0).left < formula.right - 3) found.push(`${after.data[0]} begins a line: ${said}`);
+        if (/[(\[（「『“‘]$/.test(text(before)))
+            if (at(before, last).right > formula.left + 3) found.push(`a bracket ends a line: ${said}`);
+    }
+    for (const e of document.querySelectorAll('article *')) {
+        const own = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('');
+        if (/\p{Script=Han}/u.test(own) && getComputedStyle(e).fontStyle === 'italic')
+            found.push('Chinese in italics: ' + own.trim().slice(0, 40));
+    }
+    return found;
+}"""
 #: formulas that are cut: displayed ones that need to be scrolled, and those in a line that reach out of it
 CUT = """() => {
     const cut = [], said = e => e.querySelector('mjx-assistive-mml')?.textContent.slice(0, 60);
@@ -161,6 +187,7 @@ def test_page_is_whole(path: Path, open_page: Any) -> None:
     assert page.evaluate(SIDEWAYS) <= 0
     assert comes_right(page, MARKED_WRONG) == []
     assert page.evaluate(BROKEN) == []
+    assert page.evaluate(SET_WRONG) == []
     cut = page.evaluate(CUT)
     if page.viewport_size["width"] > 1000:
         assert cut == []
@@ -310,6 +337,27 @@ def test_the_font_of_the_chinese_page_comes_with_the_site(open_page: Any) -> Non
     used = page.evaluate("() => getComputedStyle(document.querySelector('article p')).fontFamily")
     assert "Noto Sans SC" in used
     assert not complaints
+
+
+@ONCE
+def test_the_chinese_page_is_chinese_and_what_is_around_it_english(open_page: Any) -> None:
+    language = "e => e.closest('[lang]').lang"
+    page, complaints = open_page(SITE / "book" / "errata-zh.html")
+    assert page.locator("article h1").evaluate(language) == "zh"
+    assert page.locator("nav.bd-links").first.evaluate(language) == "en"
+    assert page.locator("article .ledger-summary").evaluate(language) == "zh"
+    page, _ = open_page(SITE / "book" / "intro.html")
+    assert page.locator("article h1").evaluate(language) == "en"
+    assert complaints == []
+
+
+@ONCE
+@pytest.mark.parametrize("name", ["intro", "errata-zh"])
+def test_no_formula_of_a_table_of_claims_has_to_be_scrolled(name: str, open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / f"{name}.html")
+    wide = """() => [...document.querySelectorAll('table.ledger-table span.math.is-wide')].map(
+        e => e.querySelector('mjx-assistive-mml').textContent)"""
+    assert page.evaluate(wide) == []
 
 
 def test_the_scheme_is_followed(open_page: Any, request: pytest.FixtureRequest) -> None:

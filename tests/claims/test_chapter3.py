@@ -6,6 +6,7 @@ Each tests the right statement, and what is wrong with the article's.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -47,6 +48,16 @@ def test_claim_3_1_symmetric(z: list[float]) -> None:
     for target in (0, len(z) - 1):
         hessian = [sl.cross_entropy_hvp(z, target, e) for e in np.eye(len(z))]
         np.testing.assert_allclose(jacobian, hessian, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("total", [1.0, 0.5, 2.0])
+def test_claim_3_1_hessian_of_the_cross_entropy(total: float) -> None:
+    """For a target that sums to one it is G, for one that sums to S it is S G."""
+    z, target = np.array([0.3, -1.0, 2.0]), total * np.array([0.2, 0.5, 0.3])
+    hessian = [sl.cross_entropy_hvp(z, target, e) for e in np.eye(3)]
+    jacobian = sl.softmax_jacobian(sl.softmax(z))
+    np.testing.assert_allclose(hessian, total * jacobian, rtol=0, atol=1e-15)
+    assert np.allclose(hessian, jacobian, rtol=0, atol=1e-2) == (total == 1)
 
 
 @given(rows)
@@ -209,6 +220,36 @@ def test_claim_3_6_smallest_spectral_norm(num_classes: int) -> None:
     assert min(spectral_norm(z) for z in drawn) >= smallest / SLACK
     assert spectral_norm(np.zeros(num_classes)) == pytest.approx(1 / num_classes)
     assert (smallest < 0.2 / SLACK) == (num_classes >= 6)
+
+
+@pytest.mark.parametrize("num_classes", range(2, 31))
+def test_claim_3_6_frobenius_norm_of_up_to_23_classes(num_classes: int) -> None:
+    """The chapter's lower bound, in fractions: above 0.2 on the whole box from K = 6 to K = 23.
+
+    Up to K = 5 the spectral norm, which is the smaller one, is at least 0.2. From K = 24 on equal logits
+    are below.
+    """
+    e2 = Fraction(7389057, 10**6)  # above e^2: the bound falls as it grows
+    assert math.e**2 < e2 < math.e**2 + 1e-6
+    uniform = Fraction(1, num_classes)
+    above = e2 / (e2 + num_classes - 1) - uniform  # what a probability has above 1/K at most
+    c = max(Fraction(0), 2 * above - 1 + 4 * uniform)
+    bound = (num_classes - 1) * uniform**2 - c**2 / 4
+    assert (bound >= Fraction(1, 25)) == (6 <= num_classes <= 23)
+    assert (c == 0) == (num_classes >= 12)  # so that the least is at equal logits
+    spectral = min(1 / num_classes, num_classes * math.e**2 / (math.e**2 + num_classes - 1) ** 2)
+    assert (spectral >= 0.2) == (num_classes <= 5)
+    corners = [[1.0] * m + [-1.0] * (num_classes - m) for m in range(1, num_classes)]
+    drawn = np.random.default_rng(0).uniform(-1, 1, size=(500, num_classes))
+    p = sl.softmax(np.array([*corners, *drawn]))
+    norms = sl.softmax_jacobian_norm(p, ord="fro")
+    assert (norms**2).min() >= float(bound) / SLACK
+    assert norms.max() <= 0.5 * SLACK
+    two, three = ((p - 1 / num_classes) ** r for r in (2, 3))
+    second, third = two.sum(axis=1), three.sum(axis=1)
+    expanded = (num_classes - 1) / num_classes**2 + (1 - 4 / num_classes) * second - 2 * third + second**2
+    np.testing.assert_allclose(norms**2, expanded, rtol=1e-11)
+    assert (third <= float(above) * second * SLACK).all()
 
 
 @pytest.mark.parametrize("num_classes", [2, 5, 6, 23, 24, 1000])

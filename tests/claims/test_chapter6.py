@@ -94,6 +94,16 @@ def test_claim_6_2_entropy_rises_and_the_top_falls(z: list[float], temperature: 
     assert np.argmax(z) == 0 or warm[np.argmax(z)] == warm.max()
 
 
+@pytest.mark.parametrize("tied", [1, 2, 3, 4])
+def test_claim_6_2_ends_of_entropy_and_top(tied: int) -> None:
+    """With m classes at the top: from log m and 1/m at T = 0 to log K and 1/K at infinity."""
+    z = [2.0] * tied + [1.0] * (4 - tied)
+    for temperature, count in ((0.01, tied), (1e7, 4)):
+        q = sl.softmax(z, temperature=temperature)
+        assert -(q @ sl.log_softmax(z, temperature=temperature)) == pytest.approx(np.log(count), abs=1e-12)
+        assert q.max() == pytest.approx(1 / count, rel=1e-6)
+
+
 @pytest.mark.parametrize("temperature", [0.3, 0.1, 0.03, 0.01])
 def test_claim_6_2_cold_limit(temperature: float) -> None:
     """The Jacobian vanishes like exp(-gap/T)/T, but at a tie of m classes it grows like 1/(mT)."""
