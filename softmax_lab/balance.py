@@ -140,7 +140,8 @@ def initial_mass_ratio(counts: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.f
 
     .. math::
 
-        \text{positive}_k &= n_k (1 - q_k), \qquad \text{negative}_k = (N - n_k)\, q_k, \\
+        \text{positive}_k &= n_k (1 - q_k), \\
+        \text{negative}_k &= (N - n_k)\, q_k, \\
         \frac{\text{positive}_k}{\text{negative}_k} &= \frac{\pi_k / (1 - \pi_k)}{q_k / (1 - q_k)},
 
     the odds of the class over the odds that the model starts with. The ratio is 1 for every class exactly
@@ -303,8 +304,8 @@ def combine_log(values: ArrayLike, weights: ArrayLike) -> CombinedLog:
 
     .. math::
 
-        J = \log \frac{\sum_m \Omega_m e^{J_m}}{\sum_m \Omega_m}, \qquad
-        \nabla J = \sum_m c_m \nabla J_m, \quad c = \operatorname{softmax}(J_m + \log \Omega_m) .
+        J &= \log \frac{\sum_m \Omega_m e^{J_m}}{\sum_m \Omega_m}, \\
+        \nabla J &= \sum_m c_m \nabla J_m, \quad c = \operatorname{softmax}(J_m + \log \Omega_m) .
 
     .. versionadded:: 0.2
 

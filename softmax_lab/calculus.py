@@ -56,7 +56,8 @@ def softmax_jacobian(probs: ArrayLike, *, temperature: float = 1.0) -> NDArray[A
 def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.0) -> NDArray[Any]:
     r"""Return :math:`G t = p \odot (t - p^\top t) / T` in O(K), shape ``(..., K)``.
 
-    Since G is symmetric this is the vector-Jacobian product too; :func:`softmax_vjp` is the same function.
+    Since G is symmetric this is the vector-Jacobian product too: ``softmax_jvp`` and ``softmax_vjp`` are two
+    names of one function.
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ def softmax_jvp(probs: ArrayLike, tangent: ArrayLike, *, temperature: float = 1.
     --------
     >>> import softmax_lab as sl
     >>> sl.softmax_jvp([0.5, 0.25, 0.25], [1.0, 0.0, 0.0])
+    array([ 0.25 , -0.125, -0.125])
+    >>> sl.softmax_vjp([0.5, 0.25, 0.25], [1.0, 0.0, 0.0])
     array([ 0.25 , -0.125, -0.125])
 
     See Also

@@ -35,7 +35,7 @@ __all__ = ["main"]
 
 _EPILOG = """an implementation of your own is an object (a module, a class, a namespace) with any of
   softmax(z), log_softmax(z)     z: logits, NumPy rows (N, K); returns (N, K)
-  cross_entropy(z, y)            y: labels (N,), or distributions (N, K); returns one loss a row, (N,)
+  cross_entropy(z, y)            y: labels (N,), or distributions (N, K); returns one loss per row, (N,)
   cross_entropy_grad(z, y)       its gradient to the logits, (N, K)
   log_cross_entropy(z, y)        the logarithm of each row's loss, (N,)
   log_cross_entropy_grad(z, y)   its gradient to the logits, (N, K)
@@ -264,7 +264,7 @@ def _audit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     return int(report.failing(frame, arguments.fail_on).any())
 
 
-# classes of the losses that have an entry a class: short rows and long ones
+# classes of the losses that have an entry per class: short rows and long ones
 _CLASSES = (8, 32, 64, 1024)
 
 

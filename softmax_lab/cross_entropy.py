@@ -38,8 +38,8 @@ def cross_entropy(
 
     .. math::
 
-        L = w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr]
-            + \lambda \operatorname{lse}(u)^2
+        L &= w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr] \\
+          &\quad + \lambda \operatorname{lse}(u)^2
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def cross_entropy(
         float16, bfloat16, float32 or float64; integers are taken as float64.
     target : array_like
         Integers of the logits' shape without the class axis (class indices), or floats of the logits' own
-        shape (a distribution a row, taken as it is: it need not sum to one).
+        shape (a distribution per row, taken as it is: it need not sum to one).
     spec : LossSpec
         The member of the family; the default is plain cross-entropy.
     reduction : {"mean", "sum", "none"}
         "mean" divides by the sum of the rows' weights, ``w * sample_weight``.
     sample_weight : array_like, optional
-        One weight >= 0 a row; multiplies the row's whole value.
+        One weight >= 0 per row; multiplies the row's whole value.
     ignore_index : int
         Rows with this label do not count and get value and gradient 0.
     where : array_like of bool, optional
@@ -67,7 +67,7 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32.
+        A scalar, or with "none" one value per row. float64 for float64 logits, else float32.
 
     Raises
     ------
@@ -163,8 +163,8 @@ def cross_entropy_forward(
 ) -> tuple[Any, Array]:
     """Return the loss, and what :func:`cross_entropy_backward` needs of its rows: ``(N, KEPT)`` float64.
 
-    Arguments as in :func:`cross_entropy`. Five numbers a row take the place of a gradient that would have to
-    wait, rounded, for the factors that are known only later.
+    Arguments as in :func:`cross_entropy`. Five numbers per row take the place of a gradient that would have
+    to wait, rounded, for the factors that are known only later.
     """
     return _forward(prepare(logits, target, spec, **options))
 
@@ -203,7 +203,7 @@ def cross_entropy_hvp(
     empty: Empty = "nan",
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Return the Hessian of the loss times ``tangent``, in closed form and O(K) a row.
+    """Return the Hessian of the loss times ``tangent``, in closed form and O(K) per row.
 
     Arguments and errors as in :func:`cross_entropy_grad`; ``tangent`` has the logits' shape. Rows do not
     interact, so with ``reduction="none"`` the result is each row's own product. Row weights and the gate are

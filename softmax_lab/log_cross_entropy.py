@@ -40,8 +40,8 @@ def log_cross_entropy(
 
     .. math::
 
-        J = \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i},
-        \quad \omega_i = W_{y_i} \cdot \text{sample weight}_i
+        J &= \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i}, \\
+        \omega_i &= W_{y_i} \cdot \text{sample weight}_i
 
     The other classes are summed relative to the largest other logit. So the value is held for a gap of any
     size, where the mean loss itself underflows.
@@ -61,7 +61,7 @@ def log_cross_entropy(
     Returns
     -------
     scalar or ndarray
-        A scalar, or with "none" one value a row, of the types of :func:`softmax_lab.cross_entropy`. A row
+        A scalar, or with "none" one value per row, of the types of :func:`softmax_lab.cross_entropy`. A row
         without other classes has l = 0: its logarithm is -inf, and so is that of a row that does not count.
         That of a target of -inf is +inf. A row that is no distribution makes J NaN.
 
@@ -190,7 +190,7 @@ def log_cross_entropy_hvp(
     empty: Empty = "nan",
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Return the Hessian of the log of the mean loss times ``tangent``, in closed form and O(K) a row.
+    """Return the Hessian of the log of the mean loss times ``tangent``, in closed form and O(K) per row.
 
     Arguments and errors as in :func:`log_cross_entropy_grad`; ``tangent`` has the logits' shape. The result
     has their type, and is rounded once. But with ``reduction="none"`` rows interact, by one number. The

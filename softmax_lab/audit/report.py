@@ -152,7 +152,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_csv(frame: pd.DataFrame, path: Target) -> None:
-    """Write one line a row; ``max_ulp`` is "inf" where infinite and empty where it does not apply."""
+    """Write one line per row; ``max_ulp`` is "inf" where infinite and empty where it does not apply."""
     _check(frame)
     write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 

@@ -42,7 +42,7 @@ def run(
     ----------
     implementations : mapping or sequence of str
         Names of the built-in adapters, such as ``["torch", "jax"]``; or names mapped to objects. An object
-        has any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss a row),
+        has any of ``softmax(z)``, ``log_softmax(z)``, ``cross_entropy(z, y)`` (a loss per row),
         ``cross_entropy_grad(z, y)``, and of the logarithm of each row's loss ``log_cross_entropy(z, y)`` and
         ``log_cross_entropy_grad(z, y)``: NumPy rows (N, K) in, NumPy out. It may be a bare function that has,
         or is mapped from, one of these names. Its attribute ``dtypes`` says which types it takes. Keywords

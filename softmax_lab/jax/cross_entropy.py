@@ -37,8 +37,8 @@ def cross_entropy(
 
     .. math::
 
-        L = w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr]
-            + \lambda \operatorname{lse}(u)^2
+        L &= w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr] \\
+          &\quad + \lambda \operatorname{lse}(u)^2
 
     Differentiable to any order in both modes, to be mapped, compiled and sharded by rows: plain operations,
     and no callback. It is computed in the logits' own type, float32 for the half types; nothing depends on
@@ -57,14 +57,14 @@ def cross_entropy(
         float16, bfloat16, float32 or float64. NumPy's arrays are taken as JAX takes them.
     target : array
         Integers of the logits' shape without the class axis (class indices), or floats of the logits' own
-        shape (a distribution a row, taken as it is), which has its derivative.
+        shape (a distribution per row, taken as it is), which has its derivative.
     spec : LossSpec
         The member of the family; the default is plain cross-entropy.
     reduction : {"mean", "sum", "none"}
         "mean" divides by the sum of the rows' weights, ``w * sample_weight``. Under ``shard_map`` that is the
         mean over one shard.
     sample_weight : array, optional
-        One weight >= 0 a row; multiplies the row's whole value.
+        One weight >= 0 per row; multiplies the row's whole value.
     ignore_index : int
         Rows with this label do not count and get value and gradient 0.
     where : array of bool, optional
@@ -77,7 +77,7 @@ def cross_entropy(
     Returns
     -------
     jax.Array
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32. What cannot
+        A scalar, or with "none" one value per row. float64 for float64 logits, else float32. What cannot
         be looked at (inside transformations, and off the CPU) is no error: a row with a label out of range
         or with a masked target is NaN.
 

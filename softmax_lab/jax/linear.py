@@ -53,7 +53,7 @@ def linear_cross_entropy(
     weight : array, shape ``(V, D)``
         One row a class; hidden's dtype. (Flax keeps a Dense layer's kernel as (D, V): pass ``kernel.T``.)
     target : array
-        Class indices of shape ``(...)``, or a distribution a row, ``(..., V)``.
+        Class indices of shape ``(...)``, or a distribution per row, ``(..., V)``.
     spec : LossSpec
         The member of the family.
     bias : array, shape ``(V,)``, optional
@@ -68,7 +68,7 @@ def linear_cross_entropy(
     Returns
     -------
     jax.Array
-        A scalar, or with "none" one value a row; float64 for float64, else float32.
+        A scalar, or with "none" one value per row; float64 for float64, else float32.
 
     Raises
     ------

@@ -37,8 +37,8 @@ def log_cross_entropy(
 
     .. math::
 
-        J = \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i},
-        \quad \omega_i = W_{y_i} \cdot \text{sample weight}_i
+        J &= \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i}, \\
+        \omega_i &= W_{y_i} \cdot \text{sample weight}_i
 
     Its gradient is a softmax over the rows of :math:`\log \omega_i l_i`, times factors of order one. It never
     underflows, however confident all rows are. Rows depend on each other in it, so over shards the log of the
@@ -66,7 +66,7 @@ def log_cross_entropy(
     Returns
     -------
     jax.Array
-        A scalar, or with "none" one value a row; float64 for float64 logits, else float32. A row without
+        A scalar, or with "none" one value per row; float64 for float64 logits, else float32. A row without
         another class has no loss: its value is -inf, and its gradient 0.
 
     Raises

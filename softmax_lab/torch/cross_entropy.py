@@ -30,14 +30,14 @@ def cross_entropy(
 
     .. math::
 
-        L = w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr]
-            + \lambda \operatorname{lse}(u)^2
+        L &= w (1-q_y)^\gamma \Bigl[-\sum_k s_k \log q_k + \kappa\,(1-q_y)\Bigr] \\
+          &\quad + \lambda \operatorname{lse}(u)^2
 
     In float32 and float64 the forward pass computes value and gradient in one pass over the logits; the
     backward pass gives the gradient away. In float16 and bfloat16 the backward pass makes the gradient, from
-    the logits and five numbers a row: it is rounded once, after the divisor of the mean, the weights and the
-    upstream gradient, so a loss scale does what it is for. (On a GPU that of bfloat16 is made with the value,
-    and again where the upstream gradient is not 1.) Beside ``backward`` there are double backward (by
+    the logits and five numbers per row: it is rounded once, after the divisor of the mean, the weights and
+    the upstream gradient, so a loss scale does what it is for. (On a GPU that of bfloat16 is made with the
+    value, and again where the upstream gradient is not 1.) Beside ``backward`` there are double backward (by
     the Hessian-vector product in closed form), forward mode, ``torch.func`` (grad, vmap, jvp, hessian) and
     ``torch.compile(fullgraph=True)``. On the CPU the value is that of :func:`softmax_lab.cross_entropy`, to
     the bit, and so is the gradient of :func:`softmax_lab.cross_entropy_grad` where the upstream gradient is
@@ -60,13 +60,13 @@ def cross_entropy(
         autograd would raise, since a second derivative reads them.
     target : Tensor
         Integers of the logits' shape without the class dimension (class indices), or floats of the logits'
-        own shape (a distribution a row, taken as it is). A distribution that requires a gradient gets one.
+        own shape (a distribution per row, taken as it is). A distribution that requires a gradient gets one.
     spec : LossSpec
         The member of the family; the default is plain cross-entropy.
     reduction : {"mean", "sum", "none"}
         "mean" divides by the sum of the rows' weights, ``w * sample_weight``.
     sample_weight : Tensor, optional
-        One weight >= 0 a row; multiplies the row's whole value.
+        One weight >= 0 per row; multiplies the row's whole value.
     ignore_index : int
         Rows with this label do not count and get value and gradient 0.
     dim : int
@@ -86,7 +86,7 @@ def cross_entropy(
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row. float64 for float64 logits, else float32, under autocast
+        A scalar, or with "none" one value per row. float64 for float64 logits, else float32, under autocast
         too; the gradient has the logits' type.
 
     Raises

@@ -194,7 +194,7 @@ def _smoothed(target: Tensor, weight: Tensor | None, label_smoothing: float, dim
 
 
 def _beside(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
-    """Return one entry a class in the shape that broadcasts along the class dimension."""
+    """Return one entry per class in the shape that broadcasts along the class dimension."""
     return weight.reshape([-1 if i == dim else 1 for i in range(rows.ndim)])
 
 

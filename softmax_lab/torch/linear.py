@@ -51,7 +51,7 @@ def linear_cross_entropy(
     weight : Tensor, shape ``(V, D)``
         One row a class; dtype and device of ``hidden``.
     target : Tensor
-        Class indices of shape ``(...)``, or a distribution a row, ``(..., V)``.
+        Class indices of shape ``(...)``, or a distribution per row, ``(..., V)``.
     spec : LossSpec
         The member of the family; with "log_mean" one that :func:`softmax_lab.torch.log_cross_entropy` takes.
     bias : Tensor, shape ``(V,)``, optional
@@ -65,7 +65,7 @@ def linear_cross_entropy(
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row; float64 for float64, else float32. ``backward`` can be
+        A scalar, or with "none" one value per row; float64 for float64, else float32. ``backward`` can be
         called on it, but not on its gradient.
 
     Raises

@@ -29,8 +29,8 @@ def log_cross_entropy(
 
     .. math::
 
-        J = \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i},
-        \quad \omega_i = W_{y_i} \cdot \text{sample weight}_i
+        J &= \log \frac{\sum_i \omega_i l_i}{\sum_i \omega_i}, \qquad l_i = -\log q_{y_i}, \\
+        \omega_i &= W_{y_i} \cdot \text{sample weight}_i
 
     Its gradient is that of the mean loss, divided by the mean loss: a softmax over the rows of
     :math:`\log \omega_i l_i`, times factors of order one. What cannot underflow is the sum of its magnitudes,
@@ -56,7 +56,7 @@ def log_cross_entropy(
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row, of the types and with the edges of
+        A scalar, or with "none" one value per row, of the types and with the edges of
         :func:`softmax_lab.log_cross_entropy`. The gradient has the logits' type.
 
     Raises

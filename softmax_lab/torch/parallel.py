@@ -102,8 +102,8 @@ def cross_entropy(
     Returns
     -------
     Tensor
-        A scalar, or with "none" one value a row; float64 for float64 logits, else float32. Its gradient flows
-        to the local logits. It can be differentiated once.
+        A scalar, or with "none" one value per row; float64 for float64 logits, else float32. Its gradient
+        flows to the local logits. It can be differentiated once.
 
     Raises
     ------

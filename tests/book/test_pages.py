@@ -258,9 +258,27 @@ def test_another_font_is_measured_anew(open_page: Any) -> None:
     assert complaints == []
 
 
+#: displayed formulas that a telephone would have to scroll; they are broken at a sign instead
+SCROLLED = """() => {
+    const wide = e => e.scrollWidth > e.clientWidth + 1;
+    const formulas = [...document.querySelectorAll('div.math mjx-container')].filter(wide);
+    return formulas.map(e => e.closest('div.math').id || e.querySelector('mjx-assistive-mml').textContent);
+}"""
+
+
+@ONCE
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
+def test_displayed_formulas_fit_a_telephone(path: Path, open_page: Any) -> None:
+    page, complaints = open_page(path)
+    page.evaluate("() => document.querySelectorAll('article details').forEach(part => { part.open = true; })")
+    page.set_viewport_size(dict(zip(("width", "height"), WIDTHS["phone"], strict=True)))
+    assert comes_right(page, SCROLLED) == []
+    assert complaints == []
+
+
 def test_formulas_fit_again_when_the_window_grows(open_page: Any) -> None:
     page, complaints = open_page(SITE / "book" / "07-balance.html")
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": 240, "height": 844})  # narrower than any telephone
     page.wait_for_function(f"() => ({CUT})().length > 0")
     page.set_viewport_size({"width": 1280, "height": 900})
     page.wait_for_function(f"() => ({CUT})().length === 0")
