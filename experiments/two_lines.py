@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,18 @@ from experiments import tables
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RESULTS", "SHAPES", "TEXT", "cost", "cost_in_words", "loss", "losses", "markdown", "measure"]
+__all__ = [
+    "RESULTS",
+    "SHAPES",
+    "TEXT",
+    "cost",
+    "cost_in_words",
+    "ends",
+    "loss",
+    "losses",
+    "markdown",
+    "measure",
+]
 
 RESULTS = tables.RESULTS / "two_lines.csv"
 
@@ -65,6 +76,40 @@ def loss(z: Tensor, y: Tensor) -> Tensor:
 def markdown() -> str:
     """Return the text as a page shows it."""
     return f"```python\n{TEXT}```"
+
+
+def ends() -> pd.DataFrame:
+    """Return the largest gap of two logits at which the label's gradient is not 0, found by bisection.
+
+    A row a loss, torch's, the two lines and the package's, and a column a type.
+    """
+    import torch
+
+    from softmax_lab.torch import functional
+
+    label = torch.tensor([0])
+
+    def remains(found: Callable[[Tensor, Tensor], Tensor], gap: float, dtype: torch.dtype) -> bool:
+        z = torch.tensor([[gap, 0.0]], dtype=dtype, requires_grad=True)
+        (gradient,) = torch.autograd.grad(found(z, label), z)
+        return bool(gradient[0, 0] != 0)
+
+    def end(found: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> float:
+        low, high = 1.0, 1000.0  # e^-1000 is 0 in either type
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            low, high = (middle, high) if remains(found, middle, dtype) else (low, middle)
+        return low
+
+    of = {
+        "torch": torch.nn.functional.cross_entropy,
+        "two lines": loss,
+        "softmax_lab": functional.cross_entropy,
+    }
+    types = {"float32": torch.float32, "float64": torch.float64}
+    return pd.DataFrame(
+        {name: {who: end(found, dtype) for who, found in of.items()} for name, dtype in types.items()}
+    )
 
 
 def cost(path: Path = RESULTS) -> pd.DataFrame:

@@ -41,11 +41,11 @@ VERDICTS_ZH: Mapping[str, str] = {
 #: what a verdict looks at; the page of the ledger says so
 RULE = (
     "Each claim is judged where the article stands: the logits are finite, the arithmetic is exact, and "
-    "labels are distributions, one-hot or soft. A claim on computation is judged in floating point. A claim "
-    "that is true there holds. It is conditional if it is true there only under a condition that the article "
-    "leaves out. What masked classes, underflow or other labels make of a claim is said in its statement, "
-    "and changes no verdict. A row of the article's table is judged cell by cell, and has the least "
-    "favourable verdict of its cells."
+    "labels are distributions, one-hot or soft. A claim on computation is judged in floating point. If a "
+    "claim is true in that setting, it holds. If it needs a condition that the article omits, it is "
+    "conditional. Some claims change for masked classes, underflow or unusual labels. The right statement "
+    "says so. The verdict stays the same. A row of the article's table is judged cell by cell, and has the "
+    "least favourable verdict of its cells."
 )
 REQUIRED = frozenset({"id", "article", "verdict", "statement", "chapter", "evidence"})
 OPTIONAL = frozenset({"original", "statement_zh", "cells"})

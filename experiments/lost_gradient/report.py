@@ -220,4 +220,6 @@ def told_apart(
 def apart_in_words(table: pd.DataFrame, loss: str, other: str, measure: str = "test_accuracy") -> str:
     """Return `told_apart` as a phrase."""
     above, below, settings = told_apart(table, loss, other, measure)
+    if not above + below:
+        return f"told apart in none of {settings} settings"
     return f"above in {above} and below in {below} of {settings} settings"

@@ -11,7 +11,15 @@ from .comparisons import bandwidth, brief, comparison, margins, short_rows, show
 from .loops import CONSTANTS, LISTINGS, constant, listing, polynomial_error, reduction
 from .on_demand import cost, store_traffic, store_words
 from .on_jax import ON_JAX, on_jax, on_jax_words
-from .other_tables import autograd, family_costs, family_scatter, half_precision, linear_layers, product_gains
+from .other_tables import (
+    autograd,
+    family_costs,
+    family_scatter,
+    half_precision,
+    linear_layers,
+    product_gains,
+    steps_in_words,
+)
 from .pictures import LOOK, accuracy_picture, bandwidth_picture, classes_picture, cost_picture
 from .roundings import rounding_curve, rounding_picture
 from .stored import FLOOR, KEY, OURS, PEERS, PLACE, TASKS, circumstances, copy_scatter, origin, read, spread
@@ -65,6 +73,7 @@ __all__ = [
     "shown",
     "spread",
     "standing",
+    "steps_in_words",
     "store_traffic",
     "store_words",
     "sweeps",

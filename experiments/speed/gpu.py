@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import tables
+from experiments.sentences import listed
 from softmax_lab.plotting import COLORS
 
 __all__ = [
@@ -21,12 +22,16 @@ __all__ = [
     "against",
     "aims",
     "batches",
+    "behind",
     "brief",
+    "call_price",
     "checks",
     "circumstances",
     "errors",
     "kernels",
+    "less_accurate",
     "linear",
+    "linear_words",
     "missing",
     "picture",
     "plans",
@@ -221,22 +226,38 @@ def standing(table: pd.DataFrame) -> str:
         return f"No GPU was at hand yet: no time and no result of one is stored. `{COMMAND}` makes them."
     checks = table[table["kernel"].str.startswith("check")]
     failed = checks["note"].str.startswith("FAILED").sum()
-    return (
-        f"{', '.join(table['card'].unique())}: {len(checks) - failed} of {len(checks)} checks passed, "
-        f"{len(_timed(table))} times stored."
-    )
+    said = f"{', '.join(table['card'].unique())}: {len(checks) - failed} of {len(checks)} checks passed"
+    when = f" ({_minute(checks['when'])})" if len(checks) else ""
+    timed = _timed(table)
+    newest = f" (the newest {_minute(timed['when'])})" if len(timed) else ""
+    return f"{said}{when}, {len(timed)} times stored{newest}."
+
+
+def _minute(when: pd.Series) -> str:
+    """Return the last of some moments, to the minute."""
+    return str(when.max())[:16].replace("T", " at ")
 
 
 def missing(table: pd.DataFrame) -> str:
-    """Say which providers have rows without a time, and why."""
+    """Say which providers have rows without a time, and why, and which cases have no row of the package."""
     rows = table[table["ms"].isna() & table["note"].notna()]
     reasons = rows["note"].str.replace(r"^not installed:.*", "not installed", regex=True)
     found = {
         reason: ", ".join(dict.fromkeys(own["provider"]))
         for reason, own in rows.assign(reason=reasons).groupby("reason", sort=False)
     }
-    said = "; ".join(f"{names} ({reason})" for reason, names in found.items())
-    return f"Not measured: {said}." if said else "Every provider has its times."
+    said = [f"{names} ({reason})" for reason, names in found.items()]
+    timed = _timed(table)
+    own = timed[(timed["provider"] == OURS) & timed["kernel"].isin(KERNELS)]
+    there = set(zip(own["kernel"], own["dtype"], own["k"], strict=True))
+    said += [
+        f"{NAMES[kernel]} in {dtype} at K = {int(k):,}"
+        for kernel in dict.fromkeys(own["kernel"])
+        for dtype in _dtypes(own)
+        for k in sorted(set(own["k"]))
+        if (kernel, dtype, k) not in there
+    ]
+    return f"Not measured: {'; '.join(said)}." if said else "Every provider has its times."
 
 
 def brief(table: pd.DataFrame, kernel: str) -> str:
@@ -251,10 +272,62 @@ def brief(table: pd.DataFrame, kernel: str) -> str:
     said = [f"{own.min():.2f} to {own.max():.2f} of the copy's bandwidth"]
     if peers:
         ahead = share[OURS] > share[peers].max(axis=1)
-        said.append(f"the least time of all in {ahead.sum()} of {len(share)} cases")
+        said.append(f"fastest in {ahead.sum()} of {len(share)} cases")
         ratios = [f"{peer} {_range(share[OURS] / share[peer])}" for peer in peers]
         said.append(f"times over the package's: {', '.join(ratios)}")
     return "; ".join(said)
+
+
+def behind(table: pd.DataFrame, kernel: str) -> str:
+    """Say in which types and at which numbers of classes a peer takes less time than the package."""
+    said = []
+    for dtype in _dtypes(_timed(table)):
+        share = shares(table, kernel, dtype)
+        if OURS not in share:
+            continue
+        ahead = {
+            name: [f"{int(k):,}" for k in share.index[share[name] > share[OURS]]]
+            for name in share.columns.drop(OURS)
+        }
+        cases = [f"{name} is at K = {', '.join(where)}" for name, where in ahead.items() if where]
+        said.append(f"in {dtype} {'; '.join(cases) or 'no peer is'}")
+    return "; ".join(said) or "nothing is measured"
+
+
+def call_price(table: pd.DataFrame) -> str:
+    """Say how many times as long as torch the package takes for value and gradient of the small batches."""
+    wide = batches(table)
+    if not {OURS, "torch"} <= set(wide):
+        return "not measured"
+    ratios = wide[OURS] / wide["torch"]
+    return listed(
+        [f"{_range(own)} times as long in {dtype}" for dtype, own in ratios.groupby("dtype", sort=False)]
+    )
+
+
+def less_accurate(table: pd.DataFrame) -> str:
+    """Say where the package's largest error is above a peer's."""
+    wide = errors(table)
+    peers = [name for name in wide if name != OURS]
+    said = [
+        f"{of} in {dtype}: {row[OURS]:.1e} against {row[peers].min():.1e}"
+        for (of, dtype), row in wide.iterrows()
+        if peers and row[OURS] > row[peers].min()
+    ]
+    return "; ".join(said) or "nowhere"
+
+
+def linear_words(table: pd.DataFrame) -> str:
+    """Say how the package's linear layer stands to each peer's, in time and in memory."""
+    said = []
+    for _, rows in linear(table).groupby(level=["kernel", "dtype", "n", "k"], sort=False):
+        found = rows.droplevel(["kernel", "dtype", "n", "k"])
+        ratios = found.loc[OURS] / found.drop(OURS)
+        said += [
+            f"{row['ms']:.1f} times the time of {peer} and {row['peak_mb']:.1f} times its memory"
+            for peer, row in ratios.iterrows()
+        ]
+    return listed(said, "nothing that was measured")
 
 
 def aims(table: pd.DataFrame) -> str:

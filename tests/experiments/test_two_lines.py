@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,17 @@ def test_the_gap_ends_where_the_type_does() -> None:
         assert value.item() == 0
         assert not z.grad.any()
         assert mpmath.mpf(0) < exact.cross_entropy([gap, 0.0], 0)
+
+
+def test_the_ends_are_where_the_exponential_leaves_the_type() -> None:
+    """Half of a last place of 1, or of the smallest number; the package's float64 has no subnormal ones."""
+    found = two_lines.ends()
+    for dtype in ("float32", "float64"):
+        about = torch.finfo(getattr(torch, dtype))
+        smallest = -math.log(about.tiny) - math.log(about.eps / 2)
+        own = smallest if dtype == "float32" else -math.log(about.tiny)
+        ends = {"torch": -math.log(about.eps / 2), "two lines": smallest, "softmax_lab": own}
+        assert found[dtype].to_dict() == pytest.approx(ends, abs=0.01)
 
 
 def test_an_ignored_label_is_refused() -> None:

@@ -191,6 +191,10 @@ def on_device(spec: LossSpec, device: torch.device) -> SpecTensors:
 
     That is in float64, but for devices that do not know it.
     """
+    if torch.compiler.is_compiling():  # where an array is traced as a tensor already, whose copy would warn
+        return _converted(
+            spec, lambda array: torch.as_tensor(array).to(device, exact_dtype(device), copy=True)
+        )
     return _converted(spec, lambda array: torch.tensor(array, dtype=exact_dtype(device), device=device))
 
 

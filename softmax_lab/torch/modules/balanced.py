@@ -55,6 +55,10 @@ class GradientBalancedLoss(SoftmaxLoss):
     counts : array_like of shape ``(K,)``, or int
         Training samples per class, or K alone: then they are gathered, in training mode, the batch's own
         before its loss is computed. A class without samples counts as one.
+    num_classes : int, optional
+        K by its name, in place of ``counts``: ``GradientBalancedLoss(num_classes=10)``.
+
+        .. versionadded:: 0.2
     tau, strength, gate, eps, power : float
         As in :func:`softmax_lab.losses.gradient_balanced`. ``tau`` is where the controller starts.
     rate : float
@@ -82,7 +86,7 @@ class GradientBalancedLoss(SoftmaxLoss):
     >>> loss = slt.GradientBalancedLoss([90, 10])
     >>> loss.spec == sl.losses.gradient_balanced([90, 10])
     True
-    >>> gathering = slt.GradientBalancedLoss(2)
+    >>> gathering = slt.GradientBalancedLoss(num_classes=2)
     >>> _ = gathering(torch.zeros(10, 2), torch.tensor([0] * 9 + [1]))
     >>> gathering.counts
     tensor([9, 1])
@@ -105,8 +109,9 @@ class GradientBalancedLoss(SoftmaxLoss):
 
     def __init__(
         self,
-        counts: ArrayLike | int,
+        counts: ArrayLike | int | None = None,
         *,
+        num_classes: int | None = None,
         tau: float = 1.1,
         strength: float = 1.0,
         gate: float = 4.0,
@@ -117,6 +122,11 @@ class GradientBalancedLoss(SoftmaxLoss):
         group: Any = None,
         **options: Any,
     ) -> None:
+        if (counts is None) == (num_classes is None):
+            given = "both" if num_classes is not None else "neither"
+            raise TypeError(f"GradientBalancedLoss takes counts or num_classes; got {given}")
+        if counts is None:
+            counts = numpy_checks.whole("num_classes", num_classes, low=1)
         gathers = np.ndim(counts) == 0
         known = np.zeros(_num_classes(counts), dtype=np.int64) if gathers else _whole(counts)
         self._set(tau, rate, max_tau, {"strength": strength, "gate": gate, "eps": eps, "power": power})

@@ -58,7 +58,10 @@ def test_nothing_is_measured(tmp_path: Path) -> None:
 
 def test_what_the_book_shows(tmp_path: Path) -> None:
     table = stored(tmp_path)
-    assert report.standing(table) == "a card: 0 of 1 checks passed, 24 times stored."
+    assert report.standing(table) == (
+        "a card: 0 of 1 checks passed (2026-01-01 at 00:00), 24 times stored "
+        "(the newest 2026-01-01 at 00:00)."
+    )
     assert report.circumstances(table) == "a card with v (2026-01-01)"
     assert report.shares(table, "softmax", "float32").loc[64].to_dict() == {
         "softmax_lab": 0.9,
@@ -92,7 +95,9 @@ def test_the_newest_row_of_the_last_card_counts(tmp_path: Path) -> None:
     assert report.circumstances(table).endswith("(2026-01-01 to 2026-01-02)")
     other = stored(tmp_path, row("softmax", "float32", 64, "torch", 0.25, card="another card"))
     assert len(other) == 1
-    assert report.standing(other) == "another card: 0 of 0 checks passed, 1 times stored."
+    assert report.standing(other) == (
+        "another card: 0 of 0 checks passed, 1 times stored (the newest 2026-01-02 at 00:00)."
+    )
 
 
 def test_a_peer_that_is_new_appears(tmp_path: Path) -> None:
@@ -109,7 +114,7 @@ def test_a_peer_that_is_new_appears(tmp_path: Path) -> None:
         *("softmax_lab", "torch", "liger_kernel", "a new one")
     ]
     assert report.brief(table, "softmax") == (
-        "0.90 to 0.90 of the copy's bandwidth; the least time of all in 3 of 4 cases; times over the "
+        "0.90 to 0.90 of the copy's bandwidth; fastest in 3 of 4 cases; times over the "
         "package's: torch 1.80, liger_kernel 0.50, a new one 1.50"
     )
     figure = report.picture(table)
@@ -164,3 +169,49 @@ def test_small_batches_and_the_linear_layer_are_told_apart() -> None:
     ]
     assert {"softmax_lab", "torch"} <= set(small.columns)
     assert (report.linear(table)["peak_mb"] > 1000).all()
+
+
+def test_where_a_peer_is_faster_is_said(tmp_path: Path) -> None:
+    table = stored(
+        tmp_path,
+        row("cross_entropy", "bfloat16", 128, "torch", 0.95),
+        row("cross_entropy", "bfloat16", 64, "torch.compile", 0.95),
+        row("cross_entropy", "bfloat16", 128, "torch.compile", 0.99),
+    )
+    assert report.behind(table, "cross_entropy") == (
+        "in float32 no peer is; in bfloat16 torch is at K = 128; torch.compile is at K = 64, 128"
+    )
+    assert report.behind(report.read(tmp_path / "none.csv"), "softmax") == "nothing is measured"
+
+
+def test_the_price_of_a_small_batch_is_that_over_torchs(tmp_path: Path) -> None:
+    small = [
+        row("small batch", dtype, k, provider, 0.01, n=256, ms=ms)
+        for dtype, k, own in (("bfloat16", 10, 3.0), ("bfloat16", 1000, 6.0), ("float32", 10, 1.5))
+        for provider, ms in (("softmax_lab", own), ("torch", 1.0))
+    ]
+    found = report.call_price(stored(tmp_path, *small))
+    assert found == "3.00 to 6.00 times as long in bfloat16 and 1.50 times as long in float32"
+    assert report.call_price(report.read(tmp_path / "none.csv")) == "not measured"
+
+
+def test_a_case_without_a_time_of_the_package_is_named(tmp_path: Path) -> None:
+    table = stored(tmp_path)
+    lost = (table["kernel"] == "log_softmax") & (table["dtype"] == "bfloat16") & (table["k"] == 128)
+    assert report.missing(table[~lost]) == "Not measured: log-softmax in bfloat16 at K = 128."
+
+
+def test_where_the_package_is_less_accurate_is_said(tmp_path: Path) -> None:
+    assert report.less_accurate(stored(tmp_path)) == "nowhere"
+    worse = row("cross_entropy", "float32", 64, "softmax_lab", 0.9, max_error=3e-7)
+    found = report.less_accurate(stored(tmp_path, worse))
+    assert found == "loss and gradient in float32: 3.0e-07 against 1.0e-07"
+
+
+def test_the_linear_layer_stands_beside_each_peer(tmp_path: Path) -> None:
+    layer = [
+        row("linear, d = 8", "bfloat16", 64, provider, 0.1, ms=ms, peak_mb=mb)
+        for provider, ms, mb in (("softmax_lab", 3.0, 50.0), ("torch.compile", 2.0, 100.0))
+    ]
+    found = report.linear_words(stored(tmp_path, *layer))
+    assert found == "1.5 times the time of torch.compile and 0.5 times its memory"

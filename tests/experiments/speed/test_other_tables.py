@@ -44,6 +44,18 @@ def test_autograd_has_both_tasks_and_all_types(tmp_path: Path) -> None:
     assert row.tolist() == [2.0, 4.0, 2.5, 1.0, 3.0]
 
 
+def test_a_step_is_longer_or_shorter_only_where_the_middles_are_apart(tmp_path: Path) -> None:
+    header = "task,dtype,n,k,provider,ms,ms_20,ms_80"
+    rows = [
+        *("2,softmax_lab,9.0,9.0,9.0", "2,softmax_lab,2.5,2.4,2.6", "2,torch,2.0,1.9,2.1"),
+        *("4,softmax_lab,3.0,2.0,4.0", "4,torch,2.0,1.0,2.5"),
+        *("8,softmax_lab,5.0,4.9,5.1", "8,torch,7.0,5.2,7.1"),
+    ]
+    (tmp_path / "t.csv").write_text("\n".join([header, *(f"step,float32,1,{row}" for row in rows)]))
+    found = speed.steps_in_words(path=tmp_path / "t.csv")
+    assert found == "0.50 ms longer at 2 classes, level at 4 classes and 2.00 ms shorter at 8 classes"
+
+
 def test_half_precision_is_compared_at_both_scales(tmp_path: Path) -> None:
     table = speed.half_precision()
     assert set(table.index.get_level_values("scale")) == {1.0, 65536.0}

@@ -67,6 +67,22 @@ def test_with_given_counts_it_is_the_registered_loss(settings: dict[str, Any]) -
         assert torch.equal(found, expected)
 
 
+def test_the_number_of_classes_has_a_name() -> None:
+    named, given = Loss(num_classes=K), Loss(K)
+    for found, expected in zip(value_and_gradient(named), value_and_gradient(given), strict=True):
+        assert torch.equal(found, expected)
+    assert named.counts.tolist() == given.counts.tolist()
+    assert saved(named).keys() == saved(given).keys()
+    with pytest.raises(TypeError, match="takes counts or num_classes; got both"):
+        Loss(COUNTS, num_classes=K)
+    with pytest.raises(TypeError, match="takes counts or num_classes; got neither"):
+        Loss()
+    with pytest.raises(TypeError, match="num_classes"):
+        Loss(num_classes=COUNTS)
+    with pytest.raises(ValueError, match="num_classes"):
+        Loss(num_classes=0)
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_with_gathered_counts_it_is_the_registered_loss_of_what_was_seen(settings: dict[str, Any]) -> None:
     module, seen = Loss(K, **settings), np.zeros(K, dtype=int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -62,3 +63,14 @@ def test_options_and_representation() -> None:
         module.spec = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match="reduction must be one of"):
         slt.SoftmaxLoss(reduction="median")  # type: ignore[arg-type]
+
+
+def test_made_inside_a_compiled_function_it_warns_of_nothing() -> None:
+    torch.compiler.reset()
+    spec = INDEX_SPECS["everything"]
+    made_inside = torch.compile(lambda z, y: slt.SoftmaxLoss(spec)(z, y), backend="eager")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        found = made_inside(Z, Y)
+    assert not [warning for warning in heard if "copy construct" in str(warning.message)]
+    torch.testing.assert_close(found, slt.SoftmaxLoss(spec)(Z, Y))
