@@ -90,8 +90,10 @@ ENGINES: dict[str, Engine] = {
         "with_tinygrad.py",
         ("tinygrad==0.14.0", "ml_dtypes==0.6.0", _NUMPY),
         _BOTH_AXES,
-        needs=("clang",),
-        variables={"DEV": "CPU"},
+        needs=("clang-19",),
+        variables={"DEV": "CPU", "CC": "clang-19"},
+        note="It compiles by clang: here by version 19, Debian's package clang-19. Version 14 refuses bfloat16 "
+        "on this processor.",
     ),
     "tract": Engine("with_tract.py", ("tract==0.23.9", *_ONNX), _BOTH_AXES),
     "tvm": Engine("with_tvm.py", ("apache-tvm==0.27.0.post1", _NUMPY), _BOTH_AXES),
@@ -116,7 +118,12 @@ ENGINES: dict[str, Engine] = {
     ),
     "onnxruntime-web": Engine("with_onnxruntime_web.js", ("onnxruntime-web@1.30.0",), _BOTH_AXES),
     "transformers.js": Engine("with_transformers_js.mjs", ("@huggingface/transformers@4.3.1",)),
-    "paddlepaddle": Engine("with_paddle.py", ("paddlepaddle==3.3.1", _NUMPY), _BOTH_AXES),
+    "paddlepaddle": Engine(
+        "with_paddle.py",
+        # it imports setuptools, and does not ask for it
+        ("paddlepaddle==3.3.1", "setuptools==80.9.0", _NUMPY),
+        _BOTH_AXES,
+    ),
     "keras": Engine(
         "with_keras.py", ("keras==3.15.1",), _modes("numpy", "jax", "torch", "tensorflow"), borrows=True
     ),
