@@ -12,7 +12,7 @@ window.Charts = (() => {
     return element;
   }
 
-  const minus = (text) => text.replace("-", "−");
+  const minus = (text) => (Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−")); // what is rounded to 0 has no sign
   const range = (low, high, step) => Array.from({ length: Math.max(0, Math.floor(high / step + 1e-9) - Math.ceil(low / step - 1e-9) + 1) }, (_, i) => (Math.ceil(low / step - 1e-9) + i) * step);
 
   // 1, 2 or 5 times a power of ten: about six of them in a range.

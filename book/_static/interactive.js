@@ -52,7 +52,7 @@
         shown[control.name].textContent = value;
         inputs[control.name].setAttribute("aria-valuetext", value);
       }
-      said.textContent = spec.said[index(spec.controls.map((c) => c.name))];
+      said.textContent = spec.said[index(spec.said_by)];
       draw();
     };
     form.addEventListener("input", update);

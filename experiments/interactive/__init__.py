@@ -8,10 +8,25 @@ the same panels.
 
 from __future__ import annotations
 
+from .edge import two_classes
 from .gaps import WAYS, precision
+from .lost import lost_component
 from .masses import film
 from .picture import Change, Control, Interactive
+from .saturated import saturation
 from .simplex import three_classes
 from .tempering import temperature
 
-__all__ = ["WAYS", "Change", "Control", "Interactive", "film", "precision", "temperature", "three_classes"]
+__all__ = [
+    "WAYS",
+    "Change",
+    "Control",
+    "Interactive",
+    "film",
+    "lost_component",
+    "precision",
+    "saturation",
+    "temperature",
+    "three_classes",
+    "two_classes",
+]

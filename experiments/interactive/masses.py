@@ -11,10 +11,11 @@ from .picture import Change, Control, Interactive
 __all__ = ["film"]
 
 
-def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
+def film(films: dict[str, pd.DataFrame], positions: int = 41, early: int = 100) -> Interactive:
     """The gradient mass of each class along a training run: up and down, and their ratio, loss by loss.
 
-    ``films`` are the tables of ``GradientMonitor.frame()`` by loss, over the same steps.
+    ``films`` are the tables of ``GradientMonitor.frame()`` by loss, over the same steps. The film opens at
+    the step that is nearest to ``early``: the classes are furthest from balance early in training.
     """
     losses, first = tuple(films), next(iter(films.values()))
     steps = np.unique(first["step"])
@@ -60,7 +61,9 @@ def film(films: dict[str, pd.DataFrame], positions: int = 41) -> Interactive:
     )
     controls = (
         Control("loss", "loss", losses, choice=True),
-        Control("step", "training step", tuple(str(step) for step in steps), len(steps) // 4),
+        Control(
+            "step", "training step", tuple(str(step) for step in steps), int(np.abs(steps - early).argmin())
+        ),
     )
     alt = (
         f"Two panels over the classes from the most frequent to the rarest, early in training with the loss "

@@ -99,7 +99,7 @@ def last_visible(
     ]
 
 
-def visible(values: Any) -> list[float | None]:
+def visible(values: Any, digits: int = 5) -> list[float | None]:
     """Return what a logarithmic axis can show."""
     numbers = np.asarray(values, dtype=np.float64)
-    return rounded(np.where(np.isfinite(numbers) & (numbers > 1e-300), numbers, np.nan))  # type: ignore[no-any-return]
+    return rounded(np.where(np.isfinite(numbers) & (numbers > 1e-300), numbers, np.nan), digits)  # type: ignore[no-any-return]

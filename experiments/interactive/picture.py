@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .still import draw
 
@@ -45,11 +46,12 @@ class Change:
     values: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interactive:
     """Panels, controls and changes, and a ``caption`` below them.
 
-    ``said`` is a sentence for each position of *all* controls, for those who cannot see the panels.
+    ``said`` is a sentence for each position of the controls ``said_by`` (of all, where none is named), for
+    those who cannot see the panels.
     """
 
     panels: tuple[Panel, ...]
@@ -58,6 +60,7 @@ class Interactive:
     said: tuple[str, ...]
     alt: str
     caption: str
+    said_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         length = {control.name: len(control.values) for control in self.controls}
@@ -68,8 +71,14 @@ class Interactive:
                     f"{change.field} of trace {change.trace} needs {expected} values for {change.by}; got "
                     f"{len(change.values)}"
                 )
-        if len(self.said) != (expected := int(np.prod(list(length.values())))):
+        if not self.said_by:
+            object.__setattr__(self, "said_by", tuple(length))
+        if len(self.said) != (expected := int(np.prod([length[name] for name in self.said_by]))):
             raise ValueError(f"said needs {expected} sentences; got {len(self.said)}")
+
+    def __repr__(self) -> str:
+        """Return the words for it: all numbers would be longer than the page that shows them."""
+        return f"<Interactive: {self.alt}>"
 
     def at_start(self) -> list[Panel]:
         """Return the panels with every control at its start."""
@@ -99,16 +108,15 @@ class Interactive:
         return figure
 
     def _repr_html_(self) -> str:
-        picture = io.BytesIO()
-        self.still().savefig(picture, format="png", dpi=110)
         spec = {
             "panels": self.at_start(),
             "controls": [vars(control) for control in self.controls],
             "changes": [vars(change) for change in self.changes],
             "said": self.said,
+            "said_by": self.said_by,
         }
         text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-        source = base64.b64encode(picture.getvalue()).decode()
+        source = base64.b64encode(_png(self.still())).decode()
         return (
             '<figure><div class="interactive">'
             f'<img class="interactive-still" alt="{html.escape(self.alt)}" '
@@ -117,3 +125,12 @@ class Interactive:
             f"<figcaption><p><span "
             f'class="caption-text">{html.escape(self.caption)}</span></p></figcaption></figure>'
         )
+
+
+def _png(figure: Figure) -> bytes:
+    """Return a figure as PNG with a palette: a third of the bytes, and a page has several stills."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -1,92 +1,95 @@
-"""Three logits: probabilities, the Jacobian, its eigenvalues and the simplex."""
+"""Three logits: with one number added to them all, their probabilities, the Jacobian and the triangle."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 import softmax_lab as sl
 
-from .panels import (
-    Array,
-    colour_scale,
-    make_axis,
-    make_bars,
-    make_line,
-    make_panel,
-    make_point,
-    make_words,
-    rounded,
-)
+from .panels import Array, colour_scale, make_axis, make_bars, make_panel, make_point, rounded
 from .picture import Change, Control, Interactive, Panel
+from .triangle import ARROWS, NAMES, arrows, make_triangle, move_dot
 
 __all__ = ["three_classes"]
 
-NAMES = ("1", "2", "3")
 HEAT_MAP = {
     **{"type": "heatmap", "x": [1, 2, 3], "y": [1, 2, 3]},
     **{"z": [[0] * 3] * 3, "zmin": -0.25, "zmax": 0.25},
 }
+#: the slider that moves all three logits
+SHIFTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
-def three_classes(levels: Sequence[float] = tuple(range(-4, 5)), grid: int = 9) -> Interactive:
-    """Three logits: probabilities, the Jacobian, its eigenvalues, and where descent moves p.
+def three_classes(levels: Sequence[float] = tuple(range(-3, 4)), grid: int = 9) -> Interactive:
+    """Three logits: their probabilities, the Jacobian, and where descent moves p.
 
-    The field is the first-order motion of p = softmax(z) when z goes along the negative gradient of -log p_y:
-    J(p) (e_y - p).
+    One more slider adds a number to all three. It moves the logits and nothing else, and so the picture opens
+    with it moved.
     """
-    words = tuple(f"{level:g}" for level in levels)
+    words, middle = tuple(f"{level:g}".replace("-", "−") for level in levels), len(levels) // 2
+    shifts = tuple(f"{shift:+g}".replace("-", "−").replace("+0", "0") for shift in SHIFTS)
     controls = (
         *(
-            Control(f"z{k}", f"logit of class {k}", words, len(words) // 2 + shift)
-            for k, shift in ((1, 2), (2, 1), (3, -1))
+            Control(f"z{k}", f"logit of class {k}", words, middle + start)
+            for k, start in ((1, 2), (2, 1), (3, -1))
         ),
+        Control("c", "add to all three", shifts, SHIFTS.index(4.0)),
         Control("y", "label y, for the arrows", NAMES, choice=True),
     )
     p = sl.softmax(np.array(list(product(levels, repeat=3)), dtype=np.float64))
     jacobians = [sl.softmax_jacobian(row) for row in p]
-    eigenvalues = [np.clip(np.linalg.eigvalsh(jacobian)[::-1], 0.0, None) for jacobian in jacobians]
-    # one of them is 0, up to rounding
-    eigenvalues = [np.where(values < 1e-15, 0.0, values) for values in eigenvalues]
-    at = [_on_simplex(row) for row in p]
-    fields = [_field(label, grid) for label in range(3)]
+    fields = [arrows(label, grid) for label in range(3)]
     by = ("z1", "z2", "z3")
     changes = (
-        Change(0, 0, "y", by, tuple(rounded(row, 4) for row in p)),
-        Change(1, 0, "z", by, tuple(rounded(jacobian, 4) for jacobian in jacobians)),
-        Change(2, 0, "y", by, tuple(rounded(values, 4) for values in eigenvalues)),
-        Change(3, 1, "x", ("y",), tuple(x for x, _ in fields)),
-        Change(3, 1, "y", ("y",), tuple(y for _, y in fields)),
-        Change(3, 2, "x", by, tuple(rounded([x], 4) for x, _ in at)),
-        Change(3, 2, "y", by, tuple(rounded([y], 4) for _, y in at)),
+        *(Change(0, k, "y", (f"z{k + 1}",), tuple([float(level)] for level in levels)) for k in range(3)),
+        *(
+            Change(
+                0, 3 + k, "y", (f"z{k + 1}", "c"), tuple([float(z + c)] for z, c in product(levels, SHIFTS))
+            )
+            for k in range(3)
+        ),
+        Change(1, 0, "y", by, tuple(rounded(row, 4) for row in p)),
+        Change(2, 0, "z", by, tuple(rounded(jacobian, 4) for jacobian in jacobians)),
+        Change(3, ARROWS, "x", ("y",), tuple(x for x, _ in fields)),
+        Change(3, ARROWS, "y", ("y",), tuple(y for _, y in fields)),
+        *move_dot(3, by, list(p)),
     )
-    said = [
-        f"p = {_listed(row)}; eigenvalues {_listed(values)}"
-        for row, values in zip(p, eigenvalues, strict=True)
-    ]
+    said = tuple(
+        f"p = {_listed(row)}; eigenvalues {_listed(_eigenvalues(jacobian))}"
+        for row, jacobian in zip(p, jacobians, strict=True)
+    )
     alt = (
-        "Four panels for the logits 2, 1 and −1: bars of the probabilities; the Jacobian as a table of "
-        "colours, positive on the diagonal and negative off it; its three eigenvalues, of which the last is "
-        "0; a triangle with arrows that all lead to the corner of class 1."
+        "Four panels for the logits 2, 1 and −1, to each of which 4 is added: the logits before and "
+        "after; bars of the probabilities 0.705, 0.259 and 0.035, the same before and after; the Jacobian "
+        "as a table of colours, positive on the diagonal and negative off it; a triangle with arrows that "
+        "all lead to the corner of class 1."
     )
     caption = (
-        "Three logits, and what follows from them. The dot in the triangle is the p of the sliders; the "
-        "arrows depend on the label alone. Each row of the Jacobian adds up to 0, and so one eigenvalue is 0."
+        "Three logits, and what follows from them. A number that is added to all three moves the logits "
+        "(filled; grey as they were) and nothing else. Each row of the Jacobian adds up to 0, and so one "
+        "eigenvalue is 0. The dot in the triangle is p; the arrows depend on the label alone."
     )
-    of_all = tuple(sentence for sentence in said for _ in NAMES)
-    return Interactive(_panels(), controls, changes, of_all, alt, caption)
+    return Interactive(_panels(), controls, changes, said, alt, caption, said_by=by)
 
 
 def _panels() -> tuple[Panel, ...]:
     """Return the panels without what the controls decide."""
-    names = list(NAMES)
     return (
         make_panel(
+            "logits",
+            [
+                *(make_point([k], [0], "grey") for k in (1, 2, 3)),
+                *(make_point([k], [0], "blue") for k in (1, 2, 3)),
+            ],
+            x=make_axis("class", low=0.5, high=3.5, dtick=1),
+            y=make_axis("logit", low=-10.0, high=10.0),
+        ),
+        make_panel(
             "probabilities p",
-            [make_bars(names, [0, 0, 0], "blue")],
+            [make_bars(list(NAMES), [0, 0, 0], "blue")],
             x=make_axis("class", type="category"),
             y=make_axis("probability", low=0.0, high=1.0),
         ),
@@ -96,61 +99,15 @@ def _panels() -> tuple[Panel, ...]:
             x=make_axis("input j", dtick=1),
             y=make_axis("output i", dtick=1, autorange="reversed"),
         ),
-        make_panel(
-            "eigenvalues of the Jacobian",
-            [make_bars(names, [0, 0, 0], "green")],
-            x=make_axis("the largest first", type="category"),
-            y=make_axis("eigenvalue", low=0.0, high=0.55),
-        ),
-        _triangle(),
+        make_triangle("where descent moves p"),
     )
 
 
-def _triangle() -> Panel:
-    """Return the simplex with its corners named, without arrows and dot."""
-    corners = np.array([_on_simplex(row) for row in np.eye(3)[[0, 1, 2, 0]]])
-    hidden = make_axis(visible=False, low=-0.08, high=1.08)
-    words = make_words(
-        rounded(1.13 * corners[:3, 0] - 0.065),
-        rounded(1.16 * corners[:3, 1] - 0.06),
-        [f"p = e{k}" for k in "₁₂₃"],
-    )
-    edges = make_line(rounded(corners[:, 0]), rounded(corners[:, 1]), "grey")
-    return make_panel(
-        "the simplex: where descent moves p",
-        [edges, make_line([], [], "sky", width=1.5), make_point([0], [0]), words],
-        x={**hidden, "range": [-0.15, 1.15]},
-        y={**hidden, "scaleanchor": "x", "range": [-0.12, 1.02]},
-    )
+def _eigenvalues(jacobian: Array) -> Array:
+    """Return them, the largest first: one of them is 0, up to rounding."""
+    values = np.clip(np.linalg.eigvalsh(jacobian)[::-1], 0.0, None)
+    return np.where(values < 1e-15, 0.0, values)
 
 
 def _listed(values: Array) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
-
-
-def _on_simplex(p: Any) -> tuple[float, float]:
-    """Return the place of (p_1, p_2, p_3) in a triangle.
-
-    Its corners are (0, 0), (1, 0) and (1/2, sqrt(3)/2).
-    """
-    return float(p[1] + 0.5 * p[2]), float(p[2] * np.sqrt(0.75))
-
-
-def _field(label: int, grid: int) -> tuple[list[float | None], list[float | None]]:
-    """Return arrows, as lines with gaps, along J(p) (e_y - p)."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for i, j in product(range(1, grid), repeat=2):
-        if i + j >= grid:
-            continue
-        p = np.array([i, j, grid - i - j]) / grid
-        motion = sl.softmax_jacobian(p) @ (np.eye(3)[label] - p)
-        tail, head = (np.array(_on_simplex(q)) for q in (p, p + 0.35 * motion))
-        back = 0.3 * (tail - head)
-        side = np.array([-back[1], back[0]]) * 0.6
-        for place in (tail, head, head + back + side, head, head + back - side):
-            x.append(rounded(place[0], 4))
-            y.append(rounded(place[1], 4))
-        x.append(None)
-        y.append(None)
-    return x, y

@@ -47,7 +47,8 @@ def _draw_map(axis: Any, trace: Trace) -> None:
     axis.imshow(trace["z"], cmap=DIVERGING, extent=(0.5, 3.5, 3.5, 0.5), **limits)
     for (row, column), value in np.ndenumerate(np.asarray(trace["z"])):
         color = "white" if abs(value) > 0.6 * trace["zmax"] else "black"
-        axis.text(column + 1, row + 1, f"{value:.3f}", ha="center", va="center", color=color)
+        word = f"{value:.3f}".replace("-0.000", "0.000").replace("-", "−")
+        axis.text(column + 1, row + 1, word, ha="center", va="center", color=color)
 
 
 def _draw_bars(axis: Any, trace: Trace, place: int, count: int) -> None:
@@ -71,7 +72,7 @@ def _draw_markers(axis: Any, trace: Trace) -> None:
     rim = look.get("line", {"color": "none", "width": 0})
     edge = {"edgecolors": rim["color"], "linewidths": rim["width"]}
     where = {"zorder": 3, "clip_on": trace.get("cliponaxis", True)}
-    axis.scatter(x, y, 40, look["color"], marker, label=trace["name"] or None, **edge, **where)
+    axis.scatter(x, y, 40, look["color"], marker=marker, label=trace["name"] or None, **edge, **where)
 
 
 def _draw_line(axis: Any, trace: Trace) -> None:

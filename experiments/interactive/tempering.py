@@ -1,4 +1,4 @@
-"""One temperature: the distribution, its entropy, and the gradients."""
+"""One temperature: the distribution, its way through the triangle, and the gradients."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import softmax_lab as sl
 
 from .panels import Array, make_axis, make_bars, make_line, make_panel, make_point, rounded, visible
 from .picture import Change, Control, Interactive, Panel
+from .triangle import make_triangle, move_dot
 
 __all__ = ["temperature"]
 
 
 def temperature(
-    logits: Sequence[float] = (4.0, 2.5, 1.0, 0.5, 0.0, -1.0),
-    teacher: Sequence[float] = (3.0, 3.0, 0.0, 1.0, -1.0, -1.0),
+    logits: Sequence[float] = (4.0, 2.5, -1.0),
+    teacher: Sequence[float] = (3.0, 3.0, -1.0),
     positions: int = 49,
+    start: float = 0.2,
 ) -> Interactive:
-    """The distribution at T, its entropy, the gradient of the loss, and the factor T^2 of distillation.
+    """The distribution at T, its way through the triangle, and the gradients of loss and distillation.
+
+    It opens at a low temperature: the row is right, and its gradient is nearly 0.
 
     The last panel is the gradient of the cross-entropy from softmax(v/T) of a teacher's logits v to
     softmax(z/T), as it is and times T^2, which tends to the norm of ((z - mean z) - (v - mean v)) / K
@@ -28,22 +32,23 @@ def temperature(
     """
     curves = _curves(np.array(logits), np.array(teacher), np.geomspace(0.1, 100.0, positions))
     words = tuple(f"{T:.3g}" for T in curves.temperatures)
-    start = int(np.abs(np.log(curves.temperatures)).argmin())
+    position = int(np.abs(np.log(curves.temperatures / start)).argmin())
     alt = (
-        "Four panels at T = 1: bars of six probabilities, the first the largest; the entropy, which rises "
-        "from 0 to its maximum with T; the gradient of the loss, a hump for the largest logit as label and a "
-        "falling line for the smallest; the gradient of distillation, which falls like 1/T² while T² times "
-        "it levels off."
+        f"Four panels at T = {words[position]}: bars of three probabilities, the first nearly 1; a "
+        "triangle, in which a dotted line leads from the middle to corner 1, with the dot at that corner; "
+        "the gradient of the loss, a hump for the largest logit as label and a falling line for the "
+        "smallest; the gradient of distillation, which falls like 1/T² while T² times it levels off."
     )
     rows = (
         "(" + ", ".join(f"{value:g}" for value in row).replace("-", "−") + ")" for row in (logits, teacher)
     )
     caption = (
-        "The logits z = {} at the temperature T. The gradient of the loss is shown for two labels, the "
+        "The logits z = {} at the temperature T. From T = 0 on, p goes from a corner of the triangle to its "
+        "middle (dotted). The gradient of the loss is shown for two labels, the "
         "classes of the largest and of the smallest logit; that of distillation for the teacher's logits "
         "v = {}."
     ).format(*rows)
-    control = Control("T", "temperature T", words, start)
+    control = Control("T", "temperature T", words, position)
     return Interactive(_panels(curves), (control,), _changes(curves), _said(curves), alt, caption)
 
 
@@ -101,15 +106,16 @@ def _panels(curves: _Curves) -> tuple[Panel, ...]:
             x=make_axis("class", type="category"),
             y=make_axis("probability", low=0.0, high=1.0),
         ),
-        make_panel(
-            "entropy / log K",
-            [make_line(ticks, rounded(curves.entropy), "green"), make_point([1], [0])],
-            x=axis,
-            y=make_axis(low=0.0, high=1.05),
-        ),
+        make_triangle("the way of p from T = 0 to ∞", _way(curves), label=0),
         make_panel("gradient of the loss", loss, x=axis, y=norm, legend=True),
         make_panel("gradient of distillation", distillation, x=axis, y=norm, legend=True),
     )
+
+
+def _way(curves: _Curves) -> list[Array]:
+    """Return the way of p from a corner to the middle."""
+    probabilities = list(curves.probabilities)
+    return [np.eye(3)[probabilities[0].argmax()], *probabilities, np.full(3, 1 / 3)]
 
 
 def _changes(curves: _Curves) -> tuple[Change, ...]:
@@ -120,8 +126,7 @@ def _changes(curves: _Curves) -> tuple[Change, ...]:
     distilled = zip(curves.distilled, curves.distilled * T**2, strict=True)
     return (
         Change(0, 0, "y", by, tuple(rounded(row, 4) for row in curves.probabilities)),
-        Change(1, 1, "x", by, tuple(rounded([t]) for t in T)),
-        Change(1, 1, "y", by, tuple(rounded([value]) for value in curves.entropy)),
+        *move_dot(1, by, list(curves.probabilities)),
         Change(2, 2, "x", by, twice),
         Change(2, 2, "y", by, tuple(visible(pair) for pair in gradients)),
         Change(3, 3, "x", by, twice),

@@ -403,31 +403,40 @@ def test_the_ledger_is_filtered_and_printed_whole(open_page: Any) -> None:
     assert complaints == []
 
 
-#: the control that is moved, on which picture, and the numbers that must move with it
+#: pictures: the page and the place on it, the control that is moved, and on which panel numbers must move
 TOUCHED = {
-    0: ("logit of class 1", 0),
-    1: ("temperature T", 1),
-    2: ("training step", 1),
-    3: ("gap between the logits", 0),
+    "three classes": ("pictures", 0, "logit of class 1", 1),
+    "all three": ("pictures", 0, "add to all three", 0),
+    "temperature": ("pictures", 1, "temperature T", 1),
+    "film": ("pictures", 2, "training step", 1),
+    "precision": ("pictures", 3, "gap between the logits", 0),
+    "chapter 1": ("01-derivation", 0, "logit of class 1", 3),
+    "chapter 2": ("02-stability", 0, "gap between the logits", 1),
+    "chapter 3": ("03-propagation", 0, "logits times", 1),
+    "chapter 6": ("06-temperature", 0, "temperature T", 1),
+    "chapter 8": ("08-two-classes", 0, "gap d", 1),
+    "chapter 9": ("09-balancing", 0, "training step", 1),
+    "chapter 11": ("11-lost-gradient", 0, "gap", 0),
 }
 SHOWN = "e => JSON.stringify(e.data.map(trace => [trace.x, trace.y, trace.z]))"
 
 
-@pytest.mark.parametrize("number", TOUCHED)
-def test_a_picture_answers_to_the_keyboard(number: int, open_page: Any) -> None:
-    page, complaints = open_page(SITE / "book" / "pictures.html")
+@pytest.mark.parametrize("name", TOUCHED)
+def test_a_picture_answers_to_the_keyboard(name: str, open_page: Any) -> None:
+    stem, number, label, moved = TOUCHED[name]
+    page, complaints = open_page(SITE / "book" / f"{stem}.html")
     picture = page.locator(".interactive").nth(number)
     picture.scroll_into_view_if_needed()
-    label, moved = TOUCHED[number]
     panel = picture.locator(".interactive-panel").nth(moved)
     panel.locator("svg.chart").first.wait_for()
-    slider = picture.get_by_label(label)
+    slider = picture.get_by_label(label, exact=True)
     before, words = panel.evaluate(SHOWN), picture.locator(".interactive-said").inner_text()
     slider.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
     assert panel.evaluate(SHOWN) != before
-    assert picture.locator(".interactive-said").inner_text() != words
+    after = picture.locator(".interactive-said").inner_text()
+    assert (after == words) == (label == "add to all three")
     assert slider.get_attribute("aria-valuetext")
     assert not picture.locator(".interactive-still").is_visible()
     page.emulate_media(media="print")
@@ -435,6 +444,60 @@ def test_a_picture_answers_to_the_keyboard(number: int, open_page: Any) -> None:
     assert not panel.is_visible()
     assert page.evaluate(SIDEWAYS) <= 0
     assert complaints == []
+
+
+def test_a_number_added_to_all_three_logits_moves_no_probability(open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / "01-derivation.html")
+    picture = page.locator(".interactive").first
+    panels = picture.locator(".interactive-panel")
+    panels.first.locator("svg.chart").wait_for()
+    before = [panels.nth(i).evaluate(SHOWN) for i in range(4)]
+    picture.get_by_label("add to all three").fill("0")
+    after = [panels.nth(i).evaluate(SHOWN) for i in range(4)]
+    assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, True, True]
+
+
+#: words of a picture that answers: a zero with a sign, those smaller than 11 pixels, and pairs that overlap
+WORDS_WRONG = """() => {
+    const wrong = [];
+    for (const chart of document.querySelectorAll('svg.chart')) {
+        const words = [...chart.querySelectorAll('text')].filter(e => e.textContent && !e.matches('.answer'));
+        for (const e of words) {
+            if (/^[-−]0(\\.0*)?$/.test(e.textContent)) wrong.push('signed zero: ' + e.textContent);
+            if (parseFloat(getComputedStyle(e).fontSize) < 11) wrong.push('small: ' + e.textContent);
+            const box = e.getBoundingClientRect(), page = document.documentElement.clientWidth;
+            if (box.left < 0 || box.right > page) wrong.push('cut: ' + e.textContent);
+        }
+        const boxes = words.map(e => [e.textContent, e.getBoundingClientRect()]);
+        boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+            const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+            const up = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+            if (across > 1 && up > 3) wrong.push(`overlap: ${a} and ${b}`);
+        }));
+    }
+    return [...new Set(wrong)];
+}"""
+
+
+@pytest.mark.parametrize("stem", dict.fromkeys(stem for stem, *_ in TOUCHED.values()))
+def test_the_words_of_pictures_are_legible(stem: str, open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / f"{stem}.html")
+    page.locator("svg.chart").first.wait_for()
+    assert page.evaluate(WORDS_WRONG) == []
+
+
+def test_the_sliders_stay_in_sight_on_a_telephone(open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / "01-derivation.html")
+    if page.viewport_size["width"] > 1000:
+        pytest.skip("panels stand side by side")
+    picture = page.locator(".interactive").first
+    panel = picture.locator(".interactive-panel").nth(3)
+    panel.locator("svg.chart").wait_for()
+    panel.evaluate("e => window.scrollTo(0, e.getBoundingClientRect().top + window.scrollY - 400)")
+    shown = "e => { const b = e.getBoundingClientRect(); return [b.top, b.bottom]; }"
+    top, bottom = picture.locator(".interactive-controls").evaluate(shown)
+    assert top >= 0
+    assert bottom <= panel.evaluate(shown)[0]
 
 
 def test_a_choice_changes_the_curves(open_page: Any) -> None:
@@ -452,6 +515,8 @@ def test_without_scripts_the_stills_are_there(browser: Any) -> None:
     page = context.new_page()
     page.goto((SITE / "book" / "pictures.html").as_uri())
     assert [page.locator(".interactive-still").nth(i).is_visible() for i in range(4)] == [True] * 4
+    page.goto((SITE / "book" / "01-derivation.html").as_uri())
+    assert page.locator(".interactive-still").is_visible()
     context.close()
 
 

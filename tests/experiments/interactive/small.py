@@ -19,6 +19,11 @@ def films() -> dict[str, pd.DataFrame]:
 PICTURES = {
     "three": lambda: interactive.three_classes((-1.0, 0.0, 1.0, 2.0, 3.0), grid=4),
     "temperature": lambda: interactive.temperature(positions=7),
-    "precision": lambda: interactive.precision(9, ("softmax_lab", "numpy")),
-    "film": lambda: interactive.film(films(), positions=4),
+    "precision": lambda: interactive.precision((0, 20, 40), ("softmax_lab", "numpy")),
+    "film": lambda: interactive.film(films(), positions=4, early=2),
+    "saturation": lambda: interactive.saturation(factors=(0.0, 1.0, 4.0)),
+    "two": lambda: interactive.two_classes((-1.0, 0.0, 2.0)),
+    "lost": lambda: interactive.lost_component((0.0, 20.0)),
 }
+#: those that show the triangle, and on which panel
+TRIANGLES = {"three": 3, "saturation": 1, "temperature": 1, "two": 1}

@@ -25,7 +25,9 @@ def test_html_is_strict_json_and_has_a_still(picture: interactive.Interactive) -
     assert "NaN" not in data
     assert "Infinity" not in data
     spec = json.loads(data)
-    assert len(spec["said"]) == np.prod([len(control["values"]) for control in spec["controls"]])
+    said_by = [control for control in spec["controls"] if control["name"] in spec["said_by"]]
+    assert len(spec["said"]) == np.prod([len(control["values"]) for control in said_by])
+    assert not re.search(r"[-−]0(\.0+)?(?![.\d])(?!e)", html.unescape(" ".join(spec["said"])))
     assert re.search(
         r'<img class="interactive-still" alt="[^"]{40,}" src="data:image/png;base64,[^"]{1000,}"', text
     )
