@@ -92,8 +92,8 @@ ENGINES: dict[str, Engine] = {
         _BOTH_AXES,
         needs=("clang-19",),
         variables={"DEV": "CPU", "CC": "clang-19"},
-        note="It compiles by clang: here by version 19, Debian's package clang-19. Version 14 refuses bfloat16 "
-        "on this processor.",
+        note="It compiles by clang: here by version 19, Debian's package clang-19. Version 14 refuses "
+        "bfloat16 on this processor.",
     ),
     "tract": Engine("with_tract.py", ("tract==0.23.9", *_ONNX), _BOTH_AXES),
     "tvm": Engine("with_tvm.py", ("apache-tvm==0.27.0.post1", _NUMPY), _BOTH_AXES),
