@@ -32,5 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(summary(table).to_string())
     if options.trial:
-        print(f"all of it would take about {table.groupby('check')['seconds'].first().sum():.0f} s")
+        seconds = table.groupby("check")["seconds"].first().sum()
+        print(f"all of it would take about {seconds:.0f} s of processor time")
     return 0

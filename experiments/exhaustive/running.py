@@ -48,7 +48,7 @@ def run(names: Iterable[str], threads: int, out: Path = RESULTS) -> pd.DataFrame
 def trial(names: Iterable[str], threads: int, pieces: int) -> pd.DataFrame:
     """Try a few pieces of each check, spread over all.
 
-    Return what they found, and the seconds that all would take.
+    Return what they found, and the seconds of processor time that all would take.
     """
     rows = []
     for name in names:
@@ -88,7 +88,7 @@ class _State:
         self.path, self.name = path, name
         self.done, self.seconds = 0, 0.0
         self.tallies: dict[str, Tally] = {}
-        self._started = time.perf_counter()
+        self._started = time.process_time()  # of all threads: other jobs do not count
 
     @classmethod
     def load(cls, path: Path, name: str) -> _State:
@@ -105,7 +105,7 @@ class _State:
         for tallies in batch:
             for key, tally in tallies.items():
                 self.tallies[key] = self.tallies.get(key, Tally()) + tally
-        now = time.perf_counter()
+        now = time.process_time()
         self.done, self.seconds, self._started = self.done + done, self.seconds + now - self._started, now
 
     def add(self, batch: Sequence[dict[str, Tally]], done: int) -> None:

@@ -18,5 +18,5 @@ def test_a_trial_says_how_long_all_would_take(tmp_path: Path, capsys: pytest.Cap
     assert command.main(arguments) == 0
     told = capsys.readouterr().out
     assert "every float32 in [-104, 0]" in told
-    assert re.search(r"all of it would take about \d+ s", told)
+    assert re.search(r"all of it would take about \d+ s of processor time", told)
     assert not path.exists()
