@@ -85,10 +85,11 @@ def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
                 clip_on=False,
             )
         axis.set_title(setting_name(place), fontsize=9)
+        axis.tick_params(labelsize=8, labelbottom=True)
     for axis in figure.axes[len(places) :]:
         axis.set_visible(False)
     first = figure.axes[0]
-    first.set_yticks(at, order, fontsize=8)
+    first.set_yticks(at, order)
     first.set(ylim=(len(order) - 0.5, -0.5), xlim=(0.0, most))
     for tick in [tick for axis in figure.axes for tick in axis.get_yticklabels()]:
         tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
