@@ -25,6 +25,7 @@ __all__ = [
     "choices",
     "compared",
     "parts_table",
+    "regret_at",
     "regret_by_choice",
     "results",
     "worst_by_choice",
@@ -153,13 +154,33 @@ def regret_by_choice(rows: Rows) -> pd.DataFrame:
     same for all three choices: the best result of the setting by any of them, whosever it is. It came out
     best, so all are told a little further behind than they are.
     """
+    taken = results(rows)
+    best = _best(taken)
     means = {
-        choice: table.groupby([*PLACE, "loss"])["balanced_accuracy"].mean()
-        for choice, table in results(rows).items()
+        choice: table.groupby([*PLACE, "loss"])["balanced_accuracy"].mean() for choice, table in taken.items()
     }
-    best = pd.concat(means.values()).groupby(PLACE).max()
     parts = {choice: (best - of).unstack("loss").T for choice, of in means.items()}
     return pd.concat(parts, axis="columns", names=["choice"])
+
+
+def regret_at(rows: Rows, loss: str, settings: grid.Settings) -> pd.Series:
+    """Return how many points a loss with one setting for all is below the best of each setting of the grid.
+
+    The yardstick is that of `regret_by_choice`. There is an entry where all final seeds were run.
+    """
+    today = [row for row in rows if row["rule"] == RULE]
+    table, best = _final(today), _best(results(rows))
+    here = table[(table["loss"] == loss) & (table["settings"] == json.dumps(dict(settings)))]
+    grouped = here.groupby(PLACE)["balanced_accuracy"]
+    seeds = {place: len(grid.FINAL_SEEDS[_base(place, loss, 0).family]) for place in grouped.groups}
+    whole = grouped.size() == pd.Series(seeds, dtype=int).rename_axis(PLACE)
+    return (best - grouped.mean()[whole]).dropna()
+
+
+def _best(taken: dict[str, pd.DataFrame]) -> pd.Series:
+    """The best mean of each setting by any choice, whosever it is."""
+    means = [table.groupby([*PLACE, "loss"])["balanced_accuracy"].mean() for table in taken.values()]
+    return pd.concat(means).groupby(PLACE).max()
 
 
 def worst_by_choice(rows: Rows) -> pd.DataFrame:

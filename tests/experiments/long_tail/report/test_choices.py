@@ -111,3 +111,16 @@ def test_the_parts_of_one_setting(whole: list[dict[str, str]]) -> None:
     assert found.columns.tolist() == ["balanced_accuracy", "head", "mid", "tail", "ece"]
     tuned = report.parts_table(whole, *PLACE_100, choice="tuned")
     assert tuned.index.tolist() == ["gradient_balanced", "logit_adjusted", "plain"]
+
+
+def test_regret_of_one_setting_for_all(whole: list[dict[str, str]]) -> None:
+    """The yardstick is 84 at rho = 10 and 78 at rho = 100; what is not complete is left out."""
+    found = report.regret_at(whole, "logit_adjusted", (("tau", 1.0),))
+    assert found.to_dict() == pytest.approx({PLACE_10: 3, PLACE_100: 0})
+    of_75 = report.regret_at(whole, "logit_adjusted", (("tau", 0.75),))
+    assert of_75.to_dict() == pytest.approx({PLACE_10: 1, PLACE_100: 4})
+    part = [
+        row for row in whole if (row["rho"], row["settings"], row["seed"]) != ("10.0", '{"tau": 1.0}', "0")
+    ]
+    assert len(part) < len(whole)
+    assert list(report.regret_at(part, "logit_adjusted", (("tau", 1.0),)).index) == [PLACE_100]
