@@ -199,7 +199,7 @@ def test_chinese_is_not_set_in_italics(text: str) -> None:
 
 
 def test_the_two_lines_and_their_gaps_are_those_of_the_first_page() -> None:
-    (shown,) = re.findall(r"^```python\n(.*?)^```$", CHINESE, re.DOTALL | re.MULTILINE)
+    (shown,) = re.findall(r"^```\{code-block\} python\n(.*?)^```$", CHINESE, re.DOTALL | re.MULTILINE)
     (computed,) = re.findall(r"```python\n(.*?)```", two_lines.markdown(), re.DOTALL)
     assert re.sub(r" *#.*", "", shown) == re.sub(r" *#.*", "", computed)
     notebook = nbformat.read(ROOT / "book" / "intro.ipynb", as_version=4)
