@@ -169,7 +169,14 @@ ENGINES: dict[str, Engine] = {
     ),
     "executorch": Engine(
         "with_executorch.py",
-        ("executorch==1.5.1",),
+        # of what it asks for, what its import needs, and the versions of its own schema and quantiser
+        (
+            "executorch==1.5.1",
+            "torchao==0.18.0",
+            "flatbuffers==25.12.19",
+            "ruamel.yaml==0.19.1",
+            "tabulate==0.10.0",
+        ),
         _BOTH_AXES | _modes("xnnpack"),
         alone=True,
         borrows=True,

@@ -30,12 +30,18 @@ class Function(torch.nn.Module):
 @lru_cache(maxsize=64)
 def method(function, axis, shape):
     exported = torch.export.export(Function(function, axis).eval(), (torch.zeros(shape),))
-    program = to_edge_transform_and_lower(exported, partitioner=partitioners()).to_executorch()
-    return Runtime.get().load_program(program.buffer).load_method("forward")
+    buffer = to_edge_transform_and_lower(exported, partitioner=partitioners()).to_executorch().buffer
+    program = Runtime.get().load_program(buffer)
+    # a method whose program is gone ends the process
+    return program.load_method("forward"), program, buffer
 
 
 def along(function):
-    return lambda z, axis: method(function, axis, z.shape).execute([torch.from_numpy(z)])[0].numpy().copy()
+    def call(z, axis):
+        forward, *_ = method(function, axis, z.shape)
+        return forward.execute([torch.from_numpy(z)])[0].numpy().copy()
+
+    return call
 
 
 serve("executorch", {f: along(f) for f in ("softmax", "log_softmax")}, axis=OPTIONS.axis)
