@@ -14,6 +14,7 @@ from softmax_lab.plotting import COLORS
 
 __all__ = ["Curve", "curve_of", "curves_picture", "interval", "looks", "spread"]
 
+NARROW = 5.6  # inches: on a telephone, 350 pixels wide, ten points are nine pixels
 #: colours first, then the same ones with other dashes: more than eight colours cannot be told apart
 _COLORS = ("blue", "vermillion", "green", "purple", "sky", "orange", "grey")
 _DASHES = ("-", "--", ":")
@@ -54,15 +55,18 @@ def curve_of(rows: pd.DataFrame, label: str, at: str, measure: str) -> Curve:
     )
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a colour and dashes for each name, by its place: a name looks the same in every picture."""
-    return {
-        name: {
-            "color": COLORS[_COLORS[i % len(_COLORS)]],
-            "linestyle": _DASHES[i // len(_COLORS) % len(_DASHES)],
-        }
-        for i, name in enumerate(names)
-    }
+def looks(names: Sequence[str], own: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return a colour and dashes for each name, by its place: a name looks the same in every picture.
+
+    Names that have a colour of their ``own`` keep it; the others take what is left.
+    """
+    own = own or {}
+    free = [(color, _DASHES[0]) for color in _COLORS if color not in own.values()]
+    free += [(color, dashes) for dashes in _DASHES[1:] for color in _COLORS]
+    others = [name for name in names if name not in own]
+    places = {name: free[i % len(free)] for i, name in enumerate(others)}
+    places |= {name: (color, _DASHES[0]) for name, color in own.items()}
+    return {name: {"color": COLORS[places[name][0]], "linestyle": places[name][1]} for name in names}
 
 
 def spread(values: Sequence[float], gap: float) -> NDArray[np.float64]:
@@ -89,8 +93,8 @@ def curves_picture(
 
     Each curve's name stands at its end.
     """
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(NARROW, 7.6), layout="constrained")
+    panels = figure.subplots(2, 1)
     for panel, column, name in zip(panels, ("steps", "seconds"), (steps, "seconds of training"), strict=True):
         for curve in curves:
             x = getattr(curve, column)
@@ -99,23 +103,24 @@ def curves_picture(
                 x, curve.low, curve.high, color=look[curve.label]["color"], alpha=0.12, linewidth=0
             )
         panel.set_xscale("log")
-        panel.set_xlabel(name)
-    panels[0].set_ylabel(measure)
-    _name_ends(panels[1], curves, look)
+        panel.set(xlabel=name, ylabel=measure)
+        _name_ends(panel, curves, look, column)
     return figure
 
 
-def _name_ends(axis: Any, curves: Sequence[Curve], look: Mapping[str, Mapping[str, Any]]) -> None:
+def _name_ends(
+    axis: Any, curves: Sequence[Curve], look: Mapping[str, Mapping[str, Any]], column: str
+) -> None:
     bottom, top = axis.get_ylim()
     places = spread([curve.mean[-1] for curve in curves], 0.055 * (top - bottom))
     for curve, place in zip(curves, places, strict=True):
         axis.annotate(
             curve.label,
-            xy=(curve.seconds[-1], curve.mean[-1]),
+            xy=(getattr(curve, column)[-1], curve.mean[-1]),
             xytext=(1.02, place),
             textcoords=axis.get_yaxis_transform(),
             va="center",
-            fontsize=8,
+            fontsize=9,
             color=look[curve.label]["color"],
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.7"},
             annotation_clip=False,

@@ -67,9 +67,9 @@ window.Charts = (() => {
       const every = Math.ceil(((widest(x.ticks) + 6) * x.ticks.length) / (frame.right - frame.left)); // what has no room is left out
       x.ticks.forEach((tick, i) => {
         if (layout.xaxis.type !== "category") group.append(svg("line", { class: "grid", x1: at(tick), x2: at(tick), y1: frame.top, y2: frame.bottom }));
-        if (i % every === 0) group.append(tickText(tick, { x: at(tick), y: frame.bottom + 16, "text-anchor": "middle" }));
+        if (i % every === 0) group.append(tickText(tick, { x: at(tick), y: frame.bottom + 19, "text-anchor": "middle" }));
       });
-      group.append(svg("text", { class: "axis", x: (frame.left + frame.right) / 2, y: frame.bottom + 36, "text-anchor": "middle" }, layout.xaxis.title.text));
+      group.append(svg("text", { class: "axis", x: (frame.left + frame.right) / 2, y: frame.bottom + 38, "text-anchor": "middle" }, layout.xaxis.title.text));
     }
     if (shown(layout.yaxis)) {
       const at = (tick) => frame.bottom + ((frame.top - frame.bottom) * (tick.at - y.ends[0])) / (y.ends[1] - y.ends[0]);
@@ -195,7 +195,7 @@ window.Charts = (() => {
     box.data = data;
     const width = box.clientWidth, x = read(layout.xaxis, "x", data), y = read(layout.yaxis, "y", data);
     const hidden = layout.yaxis.visible === false, title = layout.yaxis.title.text ? 20 : 0;
-    let frame = { left: hidden ? 12 : title + widest(y.ticks) + 10, right: width - 12, top: 36, bottom: HEIGHT - (hidden ? 12 : 48) };
+    let frame = { left: hidden ? 12 : title + widest(y.ticks) + 10, right: width - 12, top: 36, bottom: HEIGHT - (hidden ? 12 : 50) };
     if (layout.yaxis.scaleanchor) frame = equal(x, y, frame);
     const [across, up] = [between(x, frame.left, frame.right), between(y, frame.bottom, frame.top)], at = (a, b) => [across(a), up(b)];
     const clip = `chart-${count++}`, bars = data.filter((trace) => trace.type === "bar");

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from experiments.implementations import LOSS_COLOR
 from experiments.modular_addition.losses import LOSSES
 from softmax_lab.plotting import COLORS
 
@@ -18,17 +19,22 @@ from .report import OBJECTIVE_LABELS, distance
 
 __all__ = ["attacks_picture", "margin_picture", "ordinary_picture", "scores_picture"]
 
+NARROW = 5.6  # inches: on a telephone, 350 pixels wide, ten points are nine pixels
+NAMES = {"sgd": "SGD", "adam": "Adam"}
 #: colour, dashes and marker together: none is needed to tell two curves apart
 _LOOKS: dict[str, dict[str, Any]] = {
-    "torch": {"color": COLORS["blue"], "linestyle": "-", "marker": "o"},
-    "torch_float64": {"color": COLORS["sky"], "linestyle": "--", "marker": "s"},
-    "mended": {"color": COLORS["orange"], "linestyle": ":", "marker": "x"},
-    "exact": {"color": COLORS["vermillion"], "linestyle": "-", "marker": "^"},
-    "log_mean": {"color": COLORS["green"], "linestyle": "--", "marker": "D"},
-    "carlini_wagner": {"color": COLORS["purple"], "linestyle": "-.", "marker": "v"},
-    "dlr": {"color": COLORS["grey"], "linestyle": ":", "marker": "P"},
+    name: {"color": COLORS[LOSS_COLOR[name]], "linestyle": dashes, "marker": marker}
+    for name, dashes, marker in (
+        ("torch", "-", "o"),
+        ("torch_float64", "--", "s"),
+        ("mended", ":", "x"),
+        ("exact", "-", "^"),
+        ("log_mean", "--", "D"),
+        ("log", "--", "D"),
+        ("carlini_wagner", "-.", "v"),
+        ("dlr", ":", "P"),
+    )
 }
-_LOOKS["log"] = _LOOKS["log_mean"]
 
 
 def _curve(axis: Any, rows: pd.DataFrame, at: str, measure: str, name: str, label: str) -> None:
@@ -53,8 +59,8 @@ def _legend(figure: Figure, axis: Any, columns: int) -> None:
 
 def margin_picture(table: pd.DataFrame) -> Figure:
     """Draw the angle to the SVM's weights over steps: three classes, two classes, and plain steps."""
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    figure = Figure(figsize=(NARROW, 8.4), layout="constrained")
+    panels = figure.subplots(3, 1, sharey=True)
     titles = {
         (3, "normalised"): "3 classes, normalised steps",
         (2, "normalised"): "2 classes, normalised steps",
@@ -65,16 +71,16 @@ def margin_picture(table: pd.DataFrame) -> Figure:
         rows = table[(table["classes"] == classes) & (table["descent"] == descent)]
         for name in (each for each in LOSSES if each in set(rows["loss"])):
             _curve(axis, rows[rows["loss"] == name], "step", "angle", name, LOSSES[name].label)
-        axis.set(xscale="log", yscale="log", xlabel="steps", title=title)
-    panels[0].set_ylabel("angle to the SVM (degrees)")
-    _legend(figure, panels[0], 5)
+        axis.set(xscale="log", yscale="log", title=title, ylabel="angle to the SVM (degrees)")
+    panels[-1].set_xlabel("steps")
+    _legend(figure, panels[0], 2)
     return figure
 
 
 def attacks_picture(table: pd.DataFrame) -> Figure:
     """Draw accuracy under attack over the logits' scale and the temperature, and the share of wrong signs."""
-    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
-    panels = figure.subplots(1, 3)
+    figure = Figure(figsize=(NARROW, 9.2), layout="constrained")
+    panels = figure.subplots(3, 1)
     kinds = ("scaled", "distilled", "scaled")
     for axis, kind, measure in zip(panels, kinds, ("robust", "robust", "wrong_sign"), strict=True):
         rows = table[table["network"] == kind]
@@ -93,7 +99,7 @@ def attacks_picture(table: pd.DataFrame) -> Figure:
     for axis in panels[:2]:
         axis.set_ylim(min(low for low, _ in both), max(high for _, high in both))
     panels[2].set(xlabel="logits times", ylabel="wrong signs of the gradient (%)", title="scaled logits")
-    _legend(figure, panels[0], 4)
+    _legend(figure, panels[0], 2)
     return figure
 
 
@@ -102,8 +108,8 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
 
     ``live`` has the losses (N,) of rows by "torch", "exact" and "truth". A loss of 0 is drawn at the foot.
     """
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    panels = figure.subplots(1, 3)
+    figure = Figure(figsize=(NARROW, 8.4), layout="constrained")
+    panels = figure.subplots(3, 1)
     foot = live["truth"].min() / 10
     for name, size in (("exact", 16), ("torch", 7)):
         look = _LOOKS[name]
@@ -135,9 +141,9 @@ def scores_picture(table: pd.DataFrame, live: Mapping[str, NDArray[np.float64]])
 
 def ordinary_picture(table: pd.DataFrame) -> Figure:
     """Draw test accuracy, a line an optimiser, schedule and rate and a panel a share of noisy labels."""
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     noises = sorted(table["noise"].unique())
-    panels = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(NARROW, 1.0 + 2.9 * len(noises)), layout="constrained")
+    panels = figure.subplots(len(noises), 1, sharex=True, squeeze=False)[:, 0]
     keys = ["optimizer", "schedule", "rate"]
     settings = sorted(set(table[keys].itertuples(index=False, name=None)), reverse=True)
     for noise, axis in zip(noises, panels, strict=True):
@@ -150,11 +156,11 @@ def ordinary_picture(table: pd.DataFrame) -> Figure:
             height = np.arange(len(settings)) - 0.2 * (place - 1)
             axis.errorbar(reached["mean"], height, xerr=ends, fmt="none", ecolor=look["color"], alpha=0.6)
             axis.plot(reached["mean"], height, label=label, linestyle="", markersize=5, **look)
-        axis.set(xlabel="test accuracy (%)", title=f"{100 * noise:.0f} % of the labels drawn anew")
-    names = {"sgd": "SGD", "adam": "Adam"}
-    panels[0].set_yticks(
-        range(len(settings)), [f"{names[each]}, {schedule}, {rate:g}" for each, schedule, rate in settings]
-    )
-    panels[0].set_ylabel("optimiser, its rate's schedule, rate")
+        axis.set_title(f"{100 * noise:.0f} % of the labels drawn anew")
+        axis.set_yticks(
+            range(len(settings)),
+            [f"{NAMES[each]}, {schedule}, {rate:g}" for each, schedule, rate in settings],
+        )
+    panels[-1].set_xlabel("test accuracy (%)")
     _legend(figure, panels[0], len(ordinary.LABELS))
     return figure

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import curves
+from experiments.implementations import LOSS_COLOR
 
 from .losses import LOSSES
 from .rows import Row
@@ -124,17 +126,17 @@ def accuracy_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure
         curves.curve_of(rows[rows["loss"] == name], LOSSES[name].label, "step", "test_accuracy")
         for name in losses_in(rows)
     ]
-    look = curves.looks([method.label for method in LOSSES.values()])
+    look = _looks()
     return curves.curves_picture(found, look, steps="steps", measure="test accuracy")
 
 
 def drift_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure:
     """Draw the training rows' cross-entropy and the length of the weights over steps."""
     rows = of_setting(table, setting, "final")
-    look = curves.looks([method.label for method in LOSSES.values()])
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    look = _looks()
+    figure = Figure(figsize=(curves.NARROW, 6.4), layout="constrained")
     measures = {"cross_entropy": "loss of the training rows (nats)", "weight_norm": "length of the weights"}
-    panels = figure.subplots(1, len(measures))
+    panels = figure.subplots(len(measures), 1, sharex=True)
     for panel, (measure, name) in zip(panels, measures.items(), strict=True):
         for loss in losses_in(rows):
             label = LOSSES[loss].label
@@ -143,10 +145,19 @@ def drift_picture(table: pd.DataFrame, setting: tuple[object, ...]) -> Figure:
             panel.fill_between(
                 curve.steps, curve.low, curve.high, color=look[label]["color"], alpha=0.12, linewidth=0
             )
-        panel.set(xlabel="steps", ylabel=name)
+        panel.set_ylabel(name)
+    panels[-1].set_xlabel("steps")
     panels[0].set_yscale("log")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _looks() -> dict[str, dict[str, Any]]:
+    """Return the look of each loss by its label: the colours are those of chapter 11's other pictures."""
+    own = {method.label: LOSS_COLOR[name] for name, method in LOSSES.items() if name in LOSS_COLOR}
+    look = curves.looks([method.label for method in LOSSES.values()], own)
+    look[LOSSES["mended"].label]["linestyle"] = ":"  # it lies on the exact loss
+    return look
 
 
 def final_loss(table: pd.DataFrame, setting: tuple[object, ...], loss: str) -> str:

@@ -69,17 +69,17 @@ def rounding_curve(path: Path = rounding.RESULTS, *, threads: int = 1) -> pd.Dat
 
 
 def rounding_picture(table: pd.DataFrame) -> Figure:
-    """Draw error against time, both better to the lower left: a column a task, a row a shape.
+    """Draw error against time, both better to the lower left: a row a task, a column a shape.
 
     ``table`` is what `rounding_curve` returns. The errors are those of the rows drawn as the timed ones.
     """
     tasks, shapes = (list(dict.fromkeys(table.index.get_level_values(i))) for i in (0, 1))
-    figure = Figure(figsize=(2.1 * len(tasks) + 0.8, 0.7 + 2.4 * len(shapes)), layout="constrained")
-    axes = figure.subplots(len(shapes), len(tasks), squeeze=False, sharex="row", sharey=True)
-    for line, shape in zip(axes, shapes, strict=True):
-        for axis, task in zip(line, tasks, strict=True):
+    figure = Figure(figsize=(2.7 * len(shapes) + 0.3, 0.4 + 2.3 * len(tasks)), layout="constrained")
+    axes = figure.subplots(len(tasks), len(shapes), squeeze=False, sharex="col", sharey=True)
+    for line, task in zip(axes, tasks, strict=True):
+        for axis, shape in zip(line, shapes, strict=True):
             _panel(axis, table.xs((task, shape), level=(0, 1)))
-            axis.set_title(f"{task}, {shape}", fontsize=9)
+            axis.set_title(f"{task},\n{shape}")
         line[0].set_ylabel("worst error (ulp)")
     for axis in axes[-1]:
         axis.set_xlabel("time / copy")
@@ -101,7 +101,7 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
             textcoords="offset points",
             ha=side,
             va=level,
-            fontsize=8,
+            fontsize=9,
             color=COLORS[color],
         )
     axis.set_yscale("log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,46 @@ def test_missing_parameters_are_found() -> None:
     notebook = sound()
     notebook.cells[0].metadata = nbformat.from_dict({})
     assert problems(notebook) == ["no cell is tagged parameters"]
+
+
+#: on a telephone a figure is so wide, in pixels
+PHONE = 350
+#: the height of ten points in a figure of 144 dots an inch
+TEN_POINTS = 20
+#: the least: figures of few panels are drawn for a telephone, others are tables of colours or wait for that
+LEGIBLE = {
+    "intro": 8.5,
+    "01-derivation": 6.8,
+    "02-stability": 6.4,
+    "03-propagation": 8.5,
+    "04-frameworks": 4.8,
+    "04a-engines": 6.0,
+    "05-sigmoid": 5.5,
+    "06-temperature": 6.2,
+    "07-balance": 6.2,
+    "08-two-classes": 6.8,
+    "09-balancing": 5.0,
+    "10-speed": 6.4,
+    "10a-loops": 6.4,
+    "10b-gpu": 6.4,
+    "11-lost-gradient": 8.5,
+    "large_vocabulary": 6.4,
+}
+
+
+def words_on_a_telephone(path: Path) -> dict[str, float]:
+    """Return how many pixels ten points of each figure have on a telephone."""
+    found = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                header = base64.b64decode(output["data"]["image/png"])[:24]
+                name = cell.metadata["mystnb"]["figure"]["name"]
+                found[name] = TEN_POINTS * min(1.0, PHONE / int.from_bytes(header[16:20], "big"))
+    return found
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_the_words_of_figures_are_legible_on_a_telephone(path: Path) -> None:
+    sizes = words_on_a_telephone(path)
+    assert {name: size for name, size in sizes.items() if size < LEGIBLE.get(path.stem, 8.5)} == {}

@@ -416,7 +416,7 @@ TOUCHED = {
     "chapter 6": ("06-temperature", 0, "temperature T", 1),
     "chapter 8": ("08-two-classes", 0, "gap d", 1),
     "chapter 9": ("09-balancing", 0, "training step", 1),
-    "chapter 11": ("11-lost-gradient", 0, "gap", 0),
+    "chapter 11": ("11-lost-gradient", 0, "gap", 1),
 }
 SHOWN = "e => JSON.stringify(e.data.map(trace => [trace.x, trace.y, trace.z]))"
 

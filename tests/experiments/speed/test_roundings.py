@@ -63,7 +63,7 @@ def test_the_picture_names_every_point(tmp_path: Path) -> None:
     assert len(figure.axes) == 4
     for axis in figure.axes:
         assert [text.get_text() for text in axis.texts] == ["float64", "softmax_lab", "one float", "shifted"]
-    assert figure.axes[0].get_title() == "softmax, 256 x 1,000"
+    assert figure.axes[0].get_title() == "softmax,\n256 x 1,000"
     assert all(axis.get_xlabel() for axis in figure.axes[2:])
     assert figure.axes[0].get_ylabel()
 
