@@ -101,7 +101,7 @@ def ends() -> pd.DataFrame:
             low, high = (middle, high) if remains(found, middle, dtype) else (low, middle)
         return low
 
-    of = {
+    of: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "torch": torch.nn.functional.cross_entropy,
         "two lines": loss,
         "softmax_lab": functional.cross_entropy,

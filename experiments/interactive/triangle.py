@@ -45,14 +45,15 @@ def make_triangle(title: str, path: Sequence[Array] = (), label: int | None = No
     edges = make_line(rounded(corners[:, 0]), rounded(corners[:, 1]), "grey")
     way = [rounded(list(axis), 4) for axis in zip(*(place(p) for p in path), strict=True)] or [[], []]
     hidden = make_axis(visible=False)
+    ends = ([], []) if label is None else arrows(label)
     return make_panel(
         title,
         [
             edges,
-            make_line(*(([], []) if label is None else arrows(label)), "sky", width=1.5),
+            make_line(ends[0], ends[1], "sky", width=1.5),
             make_point([0], [0]),
             words,
-            make_line(*way, "vermillion", width=1.5, dash="dot"),
+            make_line(way[0], way[1], "vermillion", width=1.5, dash="dot"),
         ],
         x={**hidden, "range": [-0.15, 1.15]},
         y={**hidden, "scaleanchor": "x", "range": [-0.12, 1.02]},

@@ -78,7 +78,7 @@ def test_the_number_of_classes_has_a_name() -> None:
     with pytest.raises(TypeError, match="takes counts or num_classes; got neither"):
         Loss()
     with pytest.raises(TypeError, match="num_classes"):
-        Loss(num_classes=COUNTS)
+        Loss(num_classes=COUNTS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_classes"):
         Loss(num_classes=0)
 
