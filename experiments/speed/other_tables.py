@@ -79,6 +79,7 @@ def autograd(path: Path = torch_cpu.RESULTS) -> pd.DataFrame:
     table = pd.read_csv(path).drop_duplicates(["task", "dtype", "n", "k", "provider"], keep="last")
     wide = table.pivot(index=["task", "dtype", "n", "k"], columns="provider", values=["ms", "buffers"])
     order = list(dict.fromkeys(table[["task", "dtype", "n", "k"]].itertuples(index=False, name=None)))
+    order.sort(key=lambda place: str(place[0]))  # a task stays together, whenever its rows were measured
     ms, buffers = wide["ms"].loc[order], wide["buffers"].loc[order]
     ratios = {f"{peer} / softmax_lab": ms[peer] / ms[OURS] for peer in ("torch", "torch.compile")}
     return pd.DataFrame(

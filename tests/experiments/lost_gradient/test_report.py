@@ -139,3 +139,4 @@ def test_settings_are_told_apart_by_their_intervals() -> None:
     assert report.told_apart(table, "torch", "log") == (0, 1, 2)
     assert report.told_apart(table, "log", "torch", "test_loss") == (0, 0, 1)  # the other has no numbers
     assert report.apart_in_words(table, "log", "torch") == "above in 1 and below in 0 of 2 settings"
+    assert report.apart_in_words(table, "log", "torch", "test_loss") == "told apart in none of 1 settings"
