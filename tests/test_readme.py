@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import softmax_lab as sl
 from tests.test_project import project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,13 +81,6 @@ def test_the_extras_of_the_table_are_there() -> None:
     assert set(named) <= set(optional)
     several = {name for name, wanted in optional.items() if len(wanted) > 1}
     assert several <= set(named)
-
-
-def test_the_losses_that_are_recommended_are_there() -> None:
-    table = TEXT.partition("## Which loss when")[2].partition("##")[0]
-    names = re.findall(r"`(\w+)\((?:counts|eps|gamma)\)`", table)
-    assert len(names) == 5
-    assert set(names) <= set(sl.losses.REGISTRY)
 
 
 def test_the_picture_is_what_the_program_draws_and_shows_what_the_text_says() -> None:
