@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test long versions ci lint format clean
+.PHONY: help env book pdf test long versions ci lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 book: $(STAMP) ## Execute the chapters that have changed and render the book into _build/html
 	$(BIN)/python tools/build_book.py
 
+pdf: book ## The same as a printed book, _build/pdf/softmax-lab.pdf (with the system's Chromium)
+	$(BIN)/python tools/build_pdf.py
+
 test: $(STAMP) ## Lint, types, unit and property tests, notebooks compared, the site rendered and its links checked
 	$(BIN)/python tools/run_tests.py
 
-long: $(STAMP) ## What takes longer: every page in a browser, a clean install, compiled modes, real programs
+long: $(STAMP) ## What takes longer: every page in a browser, the PDF, a clean install, compiled modes, real programs
 	$(BIN)/python tools/run_tests.py long
 
 versions: $(STAMP) ## Other Pythons, the lowest and the newest releases of everything: before a release

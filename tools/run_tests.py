@@ -31,13 +31,13 @@ NBVAL = (
 )
 GROUPS = {
     "test": ("ruff", "format", "mypy", "pytest", "notebooks", "book", "links"),
-    "long": ("pages", "wheel", "compiled", "clients"),
+    "long": ("pages", "pdf", "wheel", "compiled", "clients"),
     # an hour, and what others release decides
     "versions": ("python3.12", "lowest", "lowest-jax", "newest", "python3.13"),
 }
 
 
-NEEDS = {"pages": ("book",), "links": ("book",)}  # they look at what it renders
+NEEDS = {"pages": ("book",), "pdf": ("book",), "links": ("book",)}  # they look at what it renders
 
 
 def stages() -> dict[str, list[str]]:
@@ -51,6 +51,7 @@ def stages() -> dict[str, list[str]]:
         "book": ["tools/build_book.py", "--stored"],
         "links": ["tools/check_site.py"],
         "pages": ["-m", "pytest", "-n", "2", "-m", "site", "tests/book/test_pages.py"],
+        "pdf": ["-m", "pytest", "-m", "site", "tests/book/test_pdf.py"],  # one process prints the book
         "wheel": ["tools/versions.py", "wheel"],
         "compiled": ["-m", "pytest", "-n", "2", "-m", "long and not clients"],
         "clients": ["tools/versions.py", "clients"],
