@@ -66,7 +66,8 @@ def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
     order = regret["default"].max(axis=1).sort_values(kind="stable").index
     places = list(regret["default"].columns)
     lines = -(-len(places) // 2)
-    figure = Figure(figsize=(7.4, 0.5 + (0.7 + 0.23 * len(order)) * lines), layout="constrained")
+    size = (7.4, 0.5 + (0.7 + 0.21 * len(order)) * lines)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")  # dots and words need no more
     axes = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False).flat
     at = np.arange(len(order), dtype=float)
     looks = dict(zip(CHOICES, (("blue", "o"), ("grey", "|"), ("vermillion", "D")), strict=True))
