@@ -82,7 +82,8 @@ def test_the_contents_name_the_page_that_each_line_leads_to(book: Any) -> None:
         beside = {"left": PAPER - 2 * MARGIN, "bottom": link.bottom - 1, "top": link.top + 1}
         assert words(book, link.page, **beside) == str(place + 1)
         title = words(book, link.page, right=PAPER - 2 * MARGIN, bottom=link.bottom, top=link.top)
-        assert letters(title) in letters(words(book, place)), title
+        named = re.split(r"[|=≤]", title)[0]  # up to a formula, whose parts come in another order
+        assert letters(named) in letters(words(book, place)), title
 
 
 def test_every_link_inside_the_book_leads_to_a_page(links: list[Link]) -> None:
@@ -116,8 +117,8 @@ def test_stills_stand_for_what_moves(book: Any) -> None:
     pictures = [
         number for number, text in enumerate(texts) if "Three logits, and what follows from them" in text
     ]
-    assert len(pictures) == 1
+    assert len(pictures) == 2  # the chapter and the page of pictures
     import pypdfium2.raw as pdfium
 
-    kinds = [item.type for item in book[pictures[0]].get_objects()]
-    assert pdfium.FPDF_PAGEOBJ_IMAGE in kinds
+    for number in pictures:
+        assert pdfium.FPDF_PAGEOBJ_IMAGE in [item.type for item in book[number].get_objects()]
