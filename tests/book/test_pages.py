@@ -358,6 +358,14 @@ def test_the_font_of_the_chinese_page_comes_with_the_site(open_page: Any) -> Non
 
 
 @ONCE
+def test_the_table_of_choices_fits_one_screen(open_page: Any) -> None:
+    page, _ = open_page(SITE / "book" / "choice.html")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    bottom = page.locator(".choice-table table").evaluate("e => e.getBoundingClientRect().bottom")
+    assert bottom <= 800
+
+
+@ONCE
 def test_the_chinese_page_is_chinese_and_what_is_around_it_english(open_page: Any) -> None:
     language = "e => e.closest('[lang]').lang"
     page, complaints = open_page(SITE / "book" / "errata-zh.html")
