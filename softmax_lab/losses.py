@@ -386,8 +386,8 @@ def gradient_balanced(
     goes towards the softmax of all that is added.
 
     The gate acts as a somewhat larger :math:`\tau` does, or a constant margin of :math:`\log(n_{max}/n_y)`
-    on the label's logit: :func:`logit_adjusted` with ``tau=1.25`` comes within half a point of it in the
-    report's study (chapter 9), and is the plainer loss.
+    on the label's logit. :func:`logit_adjusted` with ``tau=1.25`` comes within about a point of it in the
+    report's runs (chapter 9), and is the plainer loss.
 
     Examples
     --------

@@ -206,24 +206,23 @@ def execute_cell(client: NotebookClient, index: int, name: str) -> None:
         raise BuildError(f"The kernel died, perhaps out of memory, in {name}:\n\n{cell.source}") from error
 
 
+def run_sphinx(stage: Path, output: Path, *options: str) -> None:
+    """Build the stage below ``output``, in ``_build``, with every warning an error."""
+    # No --toc: a relative one is resolved twice, and the stage has its own.
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    strict = ["-W", "-n", "--keep-going", "--all"]
+    result = subprocess.run(
+        [*command, *strict, *options, "--path-output", str(output), str(stage)], check=False
+    )
+    if result.returncode:
+        raise BuildError(f"jupyter-book exited with status {result.returncode}: see its warnings above.")
+
+
 def render(root: Path, stage: Path) -> Path:
     """Render the stage with every warning an error; return the opening page."""
     output = root / "_build"
-    # No --toc: a relative one is resolved twice, and the stage has its own.
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        "-W",
-        "-n",
-        "--keep-going",
-        "--all",
-    ]
-    result = subprocess.run([*command, "--path-output", str(root), str(stage)], check=False)
+    run_sphinx(stage, root)
     index = output / "html" / "index.html"
-    if result.returncode:
-        raise BuildError(f"jupyter-book exited with status {result.returncode}: see its warnings above.")
     if not index.is_file():
         raise BuildError("jupyter-book reported success but wrote no _build/html/index.html.")
     prune(output / "html")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # run as a program, Python looks beside this file alone
 
 from softmax_lab._version import __version__  # noqa: E402
-from tools.build_book import BuildError  # noqa: E402
+from tools.build_book import BuildError, run_sphinx  # noqa: E402
 
 PRINT = Path(__file__).parent / "print"
 #: between the margins of `print.css` on A4, in the pixels of a browser: what the page is measured at
@@ -46,24 +45,12 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def join(root: Path, stage: Path, output: Path) -> Path:
+def join(stage: Path, output: Path) -> Path:
     """Render the stage as one page into ``output``, with every warning an error; return the page."""
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        "-W",
-        "-n",
-        "--keep-going",
-        "--all",
-        "--builder",
-        "singlehtml",
-    ]
-    result = subprocess.run([*command, "--path-output", str(output), str(stage)], cwd=root, check=False)
+    run_sphinx(stage, output, "--builder", "singlehtml")
     page = output / "_build" / "singlehtml" / "book.html"
-    if result.returncode or not page.is_file():
-        raise BuildError(f"jupyter-book exited with status {result.returncode}: see its warnings above.")
+    if not page.is_file():
+        raise BuildError(f"jupyter-book reported success but wrote no {page.name}.")
     return page
 
 
@@ -183,7 +170,7 @@ def build(root: Path) -> Path:
     pdf = folder / "softmax-lab.pdf"
     with tempfile.TemporaryDirectory(dir=root / "_build") as output:
         draft = Path(output) / "draft.pdf"
-        print_page(join(root, stage, Path(output)), title, draft, browser)
+        print_page(join(stage, Path(output)), title, draft, browser)
         number_contents(draft)
         draft.replace(pdf)
     return pdf

@@ -6,6 +6,7 @@ made of.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from io import BytesIO
@@ -28,6 +29,9 @@ MATHJAX_TWICE = ("input/tex/extensions/all-packages.js",)  # all the others in o
 
 #: an entry of a table in Font Awesome's script: name, width and height, other names, character, outline
 _ICON = re.compile(r'(?:"([\w-]+)"|([\w$]+)):\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+","[^"]*"\],?')
+#: the parts of a page in which each blank counts
+_AS_IT_IS = re.compile(r"<(pre|script|style|textarea)\b.*?</\1>", re.DOTALL)
+_INDENT = re.compile(r"\n[ \t\n]+")
 _ICON_NAME = re.compile(r"\bfa-([a-z0-9-]+)")
 #: a second source of a font in a style sheet, for browsers of before 2016
 _OLD_FONT = re.compile(r',\s*url\([^)]*\.ttf\)\s*format\("truetype"\)')
@@ -49,7 +53,15 @@ PARTS = {
 
 def prune(site: Path) -> None:
     """Make the site at ``site`` small."""
-    for step in (prune_sources, prune_maps, prune_mathjax, prune_icons, shrink_pictures):
+    for step in (
+        prune_sources,
+        prune_maps,
+        prune_mathjax,
+        prune_icons,
+        prune_search,
+        prune_blanks,
+        shrink_pictures,
+    ):
         step(site)
 
 
@@ -114,6 +126,31 @@ def only_icons(script: str, names: set[str]) -> str:
         return match[0] if names & {match[1] or match[2], *others} else ""
 
     return _ICON.sub(entry, script)
+
+
+def prune_search(site: Path) -> None:
+    """Store the index of the search without blanks between its entries."""
+    for path in site.glob("searchindex.js"):
+        before, call, rest = path.read_text(encoding="utf-8").partition("Search.setIndex(")
+        if call:
+            index, end = json.JSONDecoder().raw_decode(rest)
+            compact = json.dumps(index, separators=(",", ":"))
+            path.write_text(f"{before}{call}{compact}{rest[end:]}", encoding="utf-8")
+
+
+def prune_blanks(site: Path) -> None:
+    """Remove indentation and empty lines from the pages: a browser shows either as one blank."""
+    for path in site.glob("**/*.html"):
+        path.write_text(without_blanks(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def without_blanks(page: str) -> str:
+    """Return a page whose lines begin with a word or a tag, but where each blank counts."""
+    pieces, end = [], 0
+    for kept in _AS_IT_IS.finditer(page):
+        pieces += [_INDENT.sub("\n", page[end : kept.start()]), kept[0]]
+        end = kept.end()
+    return "".join([*pieces, _INDENT.sub("\n", page[end:])])
 
 
 def shrink_pictures(site: Path) -> None:

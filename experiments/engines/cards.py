@@ -92,13 +92,13 @@ def _circumstances(own: pd.DataFrame) -> str:
     other = [name for name in dict.fromkeys(own["variant"]) if name != default["variant"].iloc[0]]
     same = alike(cells(own, own["function"].iloc[0]))
     for variant in other:
-        name = label(own["engine"].iloc[0], variant)
+        name, run_as = label(own["engine"].iloc[0], variant), variant or "it is without options"
         each = shares(own[own["variant"] == variant])
         if name in same:
-            said.append(f"Also run as {variant}: its {FUNCTIONS[own['function'].iloc[0]]} does the same.")
+            said.append(f"Also run as {run_as}: its {FUNCTIONS[own['function'].iloc[0]]} does the same.")
         else:
             said.append(
-                f"Also run as {variant}: {each['right']} right, {each['over']} over, {each['wrong']} wrong."
+                f"Also run as {run_as}: {each['right']} right, {each['over']} over, {each['wrong']} wrong."
             )
     return " ".join(said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.prune_site import only_icons, parts, prune
+from tools.prune_site import only_icons, parts, prune, without_blanks
 
 KEPT = [
     "book/a.html",
@@ -51,6 +52,25 @@ def site(tmp_path: Path) -> Path:
 def test_only_what_no_page_loads_is_removed(site: Path) -> None:
     prune(site)
     assert [name for name in (*KEPT, *UNUSED) if (site / name).exists()] == KEPT
+
+
+def test_the_index_of_the_search_says_the_same_in_less(site: Path) -> None:
+    index = {"docnames": ["a b", "c"], "terms": {"of, two": [0, 1], "\u4e2d": 1}}
+    path = site / "searchindex.js"
+    path.write_text(f"Search.setIndex({json.dumps(index)})", encoding="utf-8")
+    prune(site)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text.removeprefix("Search.setIndex(").removesuffix(")")) == index
+    assert text.count(" ") == 2  # those of the words
+
+
+def test_blanks_go_where_a_browser_shows_one() -> None:
+    page = (
+        "<p>\n  a <b>c</b>\n\n  d</p>\n<pre>\n  kept\n\n  too</pre>\n  <script>\n  x\n</script>\n\n</body>\n"
+    )
+    assert without_blanks(page) == (
+        "<p>\na <b>c</b>\nd</p>\n<pre>\n  kept\n\n  too</pre>\n<script>\n  x\n</script>\n</body>\n"
+    )
 
 
 def test_icons_stay_that_a_page_or_a_script_names_by_any_of_their_names(site: Path) -> None:

@@ -89,8 +89,7 @@ class TorchCompiled(Torch):
 
     A compilation takes seconds. Torch makes one for every type, memory layout, and size of 1. So soft
     targets, smoothing, weights, other axes and a single class are left to the eager adapter. Logits are made
-    contiguous, and one row is computed beside a copy of itself. Labels with a stride are compiled for float32
-    alone: where a label lies in memory is no matter of the logits' type.
+    contiguous, and one row is computed beside a copy of itself.
     """
 
     name = "torch.compile"
@@ -141,8 +140,7 @@ class TorchCompiled(Torch):
         return super().cross_entropy_grad(_two_by_two(z), _two_labels(y), upstream=factors)[: len(z)]
 
     def _losses(self, logits: Any, y: Rows, label_smoothing: float, class_weight: Rows | None) -> Any:
-        labels = y if logits.dtype == self._torch.float32 else np.ascontiguousarray(y)
-        return self._loss(logits.requires_grad_(), self._tensor(labels))
+        return self._loss(logits.requires_grad_(), self._tensor(y))
 
 
 class _ByDtype:

@@ -59,24 +59,3 @@ def test_each_type_has_a_compiled_function_with_code_of_its_own(monkeypatch: pyt
         adapter.softmax(np.zeros((2, 3), dtype))
     assert len(compiled) == 4
     assert len({id(code) for code in compiled}) == 4
-
-
-def test_labels_with_a_stride_are_compiled_for_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
-    given: dict[str, tuple[int, ...]] = {}
-
-    def note(function: Any, **keywords: Any) -> Any:
-        def call(z: Any, *rest: Any) -> Any:
-            if rest and isinstance(rest[0], torch.Tensor):
-                given[str(z.dtype)] = rest[0].stride()
-            return function(z, *rest)
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", note)
-    adapter = make("torch.compile")
-    table = np.array([[2, 0, 1], [1, 2, 0]])
-    for dtype in ("float32", "float64", "float16"):
-        losses = adapter.cross_entropy(np.log(np.array([[1, 1, 2], [1, 2, 1]], dtype)), table[:, 0])
-        np.testing.assert_allclose(losses, np.log([2, 2]), rtol=2e-3)
-    assert given == {"torch.float32": (3,), "torch.float64": (1,), "torch.float16": (1,)}
