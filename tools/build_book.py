@@ -38,6 +38,8 @@ sys.path[:0] = [str(ROOT)]  # run as a program, Python looks beside this file al
 from tools.prune_site import prune  # noqa: E402
 
 CACHE = ".book_cache"
+#: the folder of the tests, whose sources a page shows
+TESTS = "tests"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 #: what `experiments.sentences` says of a sentence that is not so for the values of a chapter
 _FAILED = re.compile(r"^(?:does not hold|is about other values): .*$", re.MULTILINE)
@@ -73,11 +75,19 @@ def make_stage(root: Path, documents: Sequence[str]) -> Path:
     stage.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, stage)
+    if (root / TESTS).is_dir():
+        shutil.copytree(root / TESTS, stage / TESTS, ignore=only_modules)
     for folder in sorted({"book", *(Path(document).parts[0] for document in documents)}):
         shutil.copytree(
             root / folder, stage / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
         )
     return stage
+
+
+def only_modules(folder: str, names: list[str]) -> set[str]:
+    """Return what of a folder is neither a module nor a folder that may have some."""
+    kept = {name for name in names if name.endswith(".py") or Path(folder, name).is_dir()}
+    return set(names) - (kept - {"__pycache__"})
 
 
 #: what a chapter may depend on beside itself: files by these patterns

@@ -31,6 +31,8 @@ MATHJAX_TWICE = ("input/tex/extensions/all-packages.js",)  # all the others in o
 _ICON = re.compile(r'(?:"([\w-]+)"|([\w$]+)):\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+","[^"]*"\],?')
 #: the parts of a page in which each blank counts
 _AS_IT_IS = re.compile(r"<(pre|script|style|textarea)\b.*?</\1>", re.DOTALL)
+#: code that Pygments has coloured
+_CODE = re.compile(r'<div class="highlight"><pre>.*?</pre>', re.DOTALL)
 _INDENT = re.compile(r"\n[ \t\n]+")
 _ICON_NAME = re.compile(r"\bfa-([a-z0-9-]+)")
 #: a second source of a font in a style sheet, for browsers of before 2016
@@ -60,6 +62,7 @@ def prune(site: Path) -> None:
         prune_icons,
         prune_search,
         prune_blanks,
+        prune_colours,
         shrink_pictures,
     ):
         step(site)
@@ -151,6 +154,29 @@ def without_blanks(page: str) -> str:
         pieces += [_INDENT.sub("\n", page[end : kept.start()]), kept[0]]
         end = kept.end()
     return "".join([*pieces, _INDENT.sub("\n", page[end:])])
+
+
+def prune_colours(site: Path) -> None:
+    """Remove the marks of words in code that the style shows like the text around them.
+
+    The words of most languages are such names and brackets, each in a mark of its own.
+    """
+    style = site / "_static" / "pygments.css"
+    plain = uncoloured(style.read_text(encoding="utf-8")) if style.is_file() else set()
+    if not plain:
+        return
+    mark = re.compile(rf'<span class="(?:{"|".join(sorted(plain))})">([^<]*)</span>')
+    for path in site.glob("**/*.html"):
+        page = path.read_text(encoding="utf-8")
+        path.write_text(_CODE.sub(lambda found: mark.sub(r"\1", found[0]), page), encoding="utf-8")
+
+
+def uncoloured(style: str) -> set[str]:
+    """Return the classes that a style sheet of Pygments gives the colour of its text alone, in each theme."""
+    text = dict(re.findall(r"^(.*)\.highlight \{.*\bcolor: (#\w+)", style, re.MULTILINE))
+    rules = re.findall(r"^(.*)\.highlight \.(\w+) \{ *([^}]*?);? *\}", style, re.MULTILINE)
+    coloured = {name for theme, name, rule in rules if rule != f"color: {text.get(theme)}"}
+    return {name for _, name, _ in rules} - coloured
 
 
 def shrink_pictures(site: Path) -> None:

@@ -6,6 +6,7 @@
 - ``{ledger-summary}``: the same counts in one sentence
 - ``{ledger-summary-chinese}``: that sentence in Chinese
 - ``{ledger-counts}``: how many claims have each verdict, and the rule for verdicts
+- ``{ledger-tests}``: the tests that are evidence, in their files, each with the claim that names it
 
 Whatever is wrong with the ledger or with a directive is a warning, so that a build with ``-W`` fails.
 """
@@ -18,6 +19,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
+import evidence as tests
 from claims import RULE, VERDICTS, VERDICTS_ZH, Claim, count_verdicts, read_claims
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -93,6 +95,39 @@ class LedgerDirective(SphinxDirective):
             items[-1] += rest
         return [nodes.bullet_list("", *items, classes=["ledger-cells"])] if items else []
 
+    def link(self, claim: Claim) -> pending_xref:
+        """Return the claim's id, linked to the verdict in the chapter."""
+        return pending_xref(
+            "",
+            nodes.inline("", claim.id),
+            refdomain="std",
+            reftype="ref",
+            reftarget=claim.label,
+            refexplicit=True,
+            refwarn=True,
+            refdoc=self.env.docname,
+        )
+
+    def evidence(self, claim: Claim) -> nodes.paragraph:
+        """Return the line that names the tests, ready to be given to pytest, each linked to its source.
+
+        In a book that does not show the sources the names stand by themselves.
+        """
+        paragraph = nodes.paragraph("", "Evidence: ", classes=["ledger-evidence"])
+        for number, test in enumerate(claim.evidence):
+            paragraph += [nodes.Text(", ")] if number else []
+            name = nodes.raw("", f"<code>{breakable(test)}</code>", format="html")
+            paragraph += pending_xref(
+                "",
+                nodes.inline("", "", name),
+                refdomain="std",
+                reftype="keyword",  # the one kind of label whose text may be more than words
+                reftarget=tests.place(test),
+                refwarn=False,
+                refdoc=self.env.docname,
+            )
+        return paragraph
+
     def warn(self, message: str) -> None:
         """Report a problem at the place of the directive."""
         logger.warning("ledger: %s", message, location=self.get_location(), type="ledger")
@@ -115,7 +150,7 @@ class VerdictDirective(LedgerDirective):
         box = nodes.admonition("", title, classes=["ledger-verdict", f"ledger-{claim.verdict}"])
         box += self.markdown(claim.statement)
         box += self.cell_list(claim, statements=True)
-        box += evidence(claim)
+        box += self.evidence(claim)
         self.register(claim, box)
         return [box]
 
@@ -154,19 +189,6 @@ class LedgerTable(LedgerDirective):
             [*self.markdown(claim.article), *self.original(claim)],
             [nodes.paragraph("", "", badge(claim.verdict)), *self.cell_list(claim, statements=False)],
             self.markdown(claim.statement),
-        )
-
-    def link(self, claim: Claim) -> pending_xref:
-        """Return the claim's id, linked to the verdict in the chapter."""
-        return pending_xref(
-            "",
-            nodes.inline("", claim.id),
-            refdomain="std",
-            reftype="ref",
-            reftarget=claim.label,
-            refexplicit=True,
-            refwarn=True,
-            refdoc=self.env.docname,
         )
 
     def original(self, claim: Claim) -> list[nodes.Node]:
@@ -246,19 +268,51 @@ class LedgerSummaryChinese(LedgerSummary):
     words: ClassVar[dict[str, str]] = SUMMARY_ZH
 
 
+class LedgerTests(LedgerDirective):
+    """``{ledger-tests}``: a section a file of tests, whole, in the order of the last claim that names it."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        named: dict[str, dict[str, list[Claim]]] = {}
+        for claim in self.claims().values():
+            for test in claim.evidence:
+                file = tests.file_of(test)
+                named[file] = named.pop(file, {})  # it becomes the last
+                named[file].setdefault(test, []).append(claim)
+        return [self.section(file, claims) for file, claims in named.items()]
+
+    def section(self, file: str, claims: dict[str, list[Claim]]) -> nodes.section:
+        """Return a file: its tests one by one, each below the claims that it is evidence for."""
+        path = Path(self.env.srcdir) / str(self.config.ledger_tests) / file
+        self.env.note_dependency(str(path))
+        title = nodes.title("", "", nodes.raw("", breakable(file), format="html"))
+        title.rawsource = file
+        section = nodes.section("", title, ids=[nodes.make_id(file)], names=[file])
+        by_name = {tests.name_of(test): (test, of) for test, of in claims.items()}
+        try:
+            pieces = [*tests.cut(path.read_text(encoding="utf-8"), by_name)]
+        except (OSError, ValueError) as error:
+            self.warn(f"{file}: {error}")
+            return section
+        for piece in pieces:
+            code = nodes.literal_block(piece.text, piece.text, language="python")
+            section += [self.heading(*by_name[piece.name]), code] if piece.name else [code]
+        return section
+
+    def heading(self, test: str, claims: list[Claim]) -> nodes.paragraph:
+        """Return the line above a test, the target of the links that lead to the test."""
+        anchor = tests.place(test)
+        line = nodes.paragraph("", "", classes=["ledger-test"], ids=[anchor])
+        for word, claim in zip(("Claim ", *[", claim "] * len(claims)), claims, strict=False):
+            line += [nodes.Text(word), self.link(claim), nodes.Text(" "), badge(claim.verdict)]
+        self.env.get_domain("std").note_hyperlink_target(anchor, self.env.docname, anchor, test)  # type: ignore[attr-defined]
+        return line
+
+
 def badge(verdict: str, word: str = "") -> nodes.inline:
     """Return the verdict as a word, its own or another, with a symbol: colour is never the only sign."""
     text = f"{SYMBOLS[verdict]} {word or verdict}"
     return nodes.inline("", text, classes=["ledger-badge", f"ledger-{verdict}"])
-
-
-def evidence(claim: Claim) -> nodes.paragraph:
-    """Return the line that names the tests, ready to be given to pytest."""
-    paragraph = nodes.paragraph("", "Evidence: ", classes=["ledger-evidence"])
-    for number, test in enumerate(claim.evidence):
-        paragraph += [nodes.Text(", ")] if number else []
-        paragraph += nodes.raw("", f"<code>{breakable(test)}</code>", format="html")
-    return paragraph
 
 
 def breakable(name: str) -> str:
@@ -277,10 +331,12 @@ def row(*cells: list[nodes.Node]) -> nodes.row:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and the name of the ledger's file."""
     app.add_config_value("ledger_file", "claims.yml", "env")
+    app.add_config_value("ledger_tests", ".", "env")  # the folder that the tests' names start from
     app.add_directive("verdict", VerdictDirective)
     app.add_directive("ledger", LedgerTable)
     app.add_directive("ledger-chinese", LedgerChinese)
     app.add_directive("ledger-counts", LedgerCounts)
+    app.add_directive("ledger-tests", LedgerTests)
     app.add_directive("ledger-summary", LedgerSummary)
     app.add_directive("ledger-summary-chinese", LedgerSummaryChinese)
     app.connect("builder-inited", report_problems)

@@ -43,6 +43,15 @@ def test_toc_is_read_in_order(book: Path) -> None:
     assert read_toc(book) == ["book/intro", "book/one", "book/two"]
 
 
+def test_the_modules_of_the_tests_stand_beside_the_book(book: Path) -> None:
+    for name in ("claims/test_a.py", "claims/__pycache__/test_a.pyc", "data/rows.csv"):
+        (book / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (book / "tests" / name).write_text(name, encoding="utf-8")
+    stage = make_stage(book, read_toc(book))
+    files = [path.relative_to(stage).as_posix() for path in (stage / "tests").rglob("*") if path.is_file()]
+    assert files == ["tests/claims/test_a.py"]
+
+
 def test_chapter_is_executed_in_its_folder_and_the_original_is_left_alone(book: Path) -> None:
     before = (book / "book" / "one.ipynb").read_bytes()
     stage = make_stage(book, read_toc(book))

@@ -53,7 +53,7 @@ PAGES = {
 def build(folder: Path, claims: str = CLAIMS, **pages: str) -> tuple[dict[str, str], str]:
     """Write a book with these claims and pages and build it; return its pages and the warnings."""
     source = folder / "source"
-    source.mkdir()
+    source.mkdir(exist_ok=True)
     for name, text in (PAGES | {f"{name}.md": text for name, text in pages.items()}).items():
         (source / name).write_text(textwrap.dedent(text), encoding="utf-8")
     (source / "claims.yml").write_text(claims, encoding="utf-8")
@@ -208,3 +208,73 @@ def test_pages_are_read_again_when_only_the_ledger_changes(tmp_path: Path) -> No
     pages, _ = run_sphinx(tmp_path)
     assert r"\(d\)" in pages["index"]
     assert r"\(d\)" in pages["one"]
+
+
+TESTS = """\
+    # Tests
+    ```{ledger-tests}
+    ```
+    """
+
+
+def with_tests(folder: Path, *files: str) -> tuple[dict[str, str], str]:
+    """Build the book with the page of the tests and with these files of tests."""
+    (folder / "source" / "tests").mkdir(parents=True)
+    for file in files:
+        (folder / "source" / "tests" / file).write_text(
+            f"import {file[0]}\n\n\n"
+            + "\n\n\n".join(f"def test_{name}():\n    assert {name} == {file[0]}.x" for name in "abc"),
+            encoding="utf-8",
+        )
+    return build(folder, tests=TESTS, index=PAGES["index.md"].replace("one\n", "one\n        tests\n"))
+
+
+def test_the_evidence_leads_to_the_source_and_back(tmp_path: Path) -> None:
+    pages, warnings = with_tests(tmp_path, "a.py")
+    assert warnings == ""
+    for name in "abc":
+        assert f'href="tests.html#a-test-{name}"' in pages["one"]
+        after = pages["tests"].partition(f'id="a-test-{name}"')[2]
+        claim = "claim-1-1" if name == "a" else "claim-1-2"
+        assert re.findall(r'href="one.html#(claim-1-\d)"', after)[0] == claim
+        assert (
+            re.sub("<[^>]+>", "", after)
+            .partition("def ")[2]
+            .startswith(f"test_{name}():\n    assert {name} == a.x")
+        )
+    assert pages["tests"].count("<h2>") == 1
+    assert re.sub("<[^>]+>", "", pages["tests"]).count("import a\n") == 1
+
+
+def test_a_test_of_two_claims_names_both(tmp_path: Path) -> None:
+    (tmp_path / "source" / "tests").mkdir(parents=True)
+    (tmp_path / "source" / "tests" / "a.py").write_text("def test_a(): pass\n")
+    pages, warnings = build(
+        tmp_path,
+        re.sub("evidence: .*", "evidence: tests/a.py::test_a", CLAIMS),
+        tests=TESTS,
+        index=PAGES["index.md"].replace("one\n", "one\n        tests\n"),
+    )
+    assert warnings == ""
+    line = re.sub("<[^>]+>", "", pages["tests"].partition('id="a-test-a">')[2].partition("</p>")[0])
+    assert line == "Claim 1.1 ✓ holds, claim 1.2 ✗ wrong"
+
+
+def test_a_file_of_evidence_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    _, warnings = with_tests(tmp_path)
+    assert "ledger: tests/a.py: [Errno 2]" in warnings
+
+
+def test_a_test_that_its_file_lacks_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "source" / "tests").mkdir(parents=True)
+    (tmp_path / "source" / "tests" / "a.py").write_text("def test_a(): pass\n")
+    _, warnings = build(
+        tmp_path, tests=TESTS, index=PAGES["index.md"].replace("one\n", "one\n        tests\n")
+    )
+    assert "ledger: tests/a.py: no function test_b, test_c" in warnings
+
+
+def test_without_the_page_of_the_tests_their_names_stand_by_themselves(tmp_path: Path) -> None:
+    pages, warnings = build(tmp_path)
+    assert warnings == ""
+    assert 'href="tests' not in pages["one"]

@@ -305,6 +305,20 @@ def test_a_figure_opens_by_itself(open_page: Any) -> None:
     assert complaints == []
 
 
+def test_evidence_leads_to_the_source_of_the_test_and_back_to_the_claim(open_page: Any) -> None:
+    page, complaints = open_page(SITE / "book" / "03-propagation.html")
+    link = page.locator("#claim-3-2 .ledger-evidence a").first
+    test = (link.text_content() or "").partition("::")[2]
+    link.click()
+    page.wait_for_url("**/evidence.html#*")
+    line = page.locator(":target")
+    assert line.text_content().startswith("Claim 3.2 ")
+    assert f"def {test}(" in page.locator(":target + div").text_content()
+    line.locator("a").first.click()
+    page.wait_for_url("**/03-propagation.html#claim-3-2")
+    assert complaints == []
+
+
 #: bytes of each part of the site, a tenth or two more than it has; together below the bound of all
 BOUNDS = {
     "pictures": 6.9e6,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.prune_site import only_icons, parts, prune, without_blanks
+from tools.prune_site import only_icons, parts, prune, uncoloured, without_blanks
 
 KEPT = [
     "book/a.html",
@@ -70,6 +70,35 @@ def test_blanks_go_where_a_browser_shows_one() -> None:
     )
     assert without_blanks(page) == (
         "<p>\na <b>c</b>\nd</p>\n<pre>\n  kept\n\n  too</pre>\n<script>\n  x\n</script>\n</body>\n"
+    )
+
+
+STYLE = """\
+pre { line-height: 125%; }
+html[data-theme="light"] .highlight { background: #fefefe; color: #080808 }
+html[data-theme="light"] .highlight .n { color: #080808 } /* Name */
+html[data-theme="light"] .highlight .k { color: #6730C5 } /* Keyword */
+html[data-theme="light"] .highlight .p { color: #080808; font-weight: bold } /* Punctuation */
+html[data-theme="light"] .highlight .o { color: #080808 } /* Operator */
+html[data-theme="dark"] .highlight { background: #2b2b2b; color: #F8F8F2 }
+html[data-theme="dark"] .highlight .n { color: #F8F8F2 } /* Name */
+html[data-theme="dark"] .highlight .k { color: #F8F8F2 } /* Keyword */
+html[data-theme="dark"] .highlight .p { color: #F8F8F2 } /* Punctuation */
+html[data-theme="dark"] .highlight .o { color: #080808 } /* Operator: the other theme's colour */
+"""
+
+
+def test_words_of_code_that_look_like_the_text_need_no_mark(site: Path) -> None:
+    assert uncoloured(STYLE) == {"n"}
+    code = '<span class="k">if</span> <span class="n">x</span><span class="o">&lt;</span>'
+    page = (
+        f'<em class="sig"><span class="n">x</span></em><div class="highlight"><pre>{code}\n</pre></div>{code}'
+    )
+    (site / "_static" / "pygments.css").write_text(STYLE, encoding="utf-8")
+    (site / "book" / "a.html").write_text(page, encoding="utf-8")
+    prune(site)
+    assert (site / "book" / "a.html").read_text(encoding="utf-8") == page.replace(
+        code, code.replace('<span class="n">x</span>', "x"), 1
     )
 
 
