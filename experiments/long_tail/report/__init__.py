@@ -27,13 +27,14 @@ from .numbers import (
     main_table,
     paired_table,
     paired_with_best,
+    parts,
     plain_matches,
     regret_table,
     setting_name,
     study_table,
     untuned_table,
 )
-from .pictures import choice_picture, paired_picture, regret_picture
+from .pictures import choice_picture, paired_picture, parts_picture, regret_picture
 from .rule import gate_picture, moved_decisions
 from .taus import (
     TAU_LOSSES,
@@ -76,6 +77,8 @@ __all__ = [
     "paired_picture",
     "paired_table",
     "paired_with_best",
+    "parts",
+    "parts_picture",
     "parts_table",
     "plain_matches",
     "regret_at",

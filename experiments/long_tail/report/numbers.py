@@ -22,6 +22,7 @@ __all__ = [
     "main_table",
     "paired_table",
     "paired_with_best",
+    "parts",
     "plain_matches",
     "regret_table",
     "setting_name",
@@ -97,6 +98,19 @@ def main_table(
     digits = "{:.3f}" if measure == "nll" else "{:.1f}"
     shown = (mean.map(digits.format) + f"{GLUE}±{GLUE}" + error.map(digits.format)).where(mean.notna(), "")
     return shown.loc[order].rename(columns=lambda rho: f"rho = {rho:g}")
+
+
+def parts(table: pd.DataFrame, dataset: str, protocol: str) -> pd.DataFrame:
+    """Return mean recalls where the classes differ most, a row a loss, the best balanced accuracy first.
+
+    The columns are balanced accuracy and the recalls of head, middle and tail, in percent, at the largest rho
+    of the rows.
+    """
+    rows = clean(table)
+    rows = rows[(rows["dataset"] == dataset) & (rows["protocol"] == protocol)]
+    rows = rows[rows["rho"] == rows["rho"].max()]
+    means = rows.groupby("loss")[["balanced_accuracy", "head", "mid", "tail"]].mean()
+    return means.sort_values("balanced_accuracy", ascending=False, kind="stable")
 
 
 def grid_table() -> pd.DataFrame:

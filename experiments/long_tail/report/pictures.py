@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from softmax_lab.plotting import COLORS
 
 from .choices import CHOICES, regret_by_choice
-from .numbers import OURS, Rows, paired_with_best, regret_table, setting_name
+from .numbers import OURS, Rows, paired_with_best, parts, regret_table, setting_name
 
-__all__ = ["choice_picture", "paired_picture", "regret_picture"]
+__all__ = ["choice_picture", "paired_picture", "parts_picture", "regret_picture"]
 
 
 def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
@@ -146,4 +146,27 @@ def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figur
     right.set_xlabel("expected calibration error (%)")
     right.set_xlim(left=0.0)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def parts_picture(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
+    """Draw `parts`, a row a loss: the recalls of the frequent, the middle and the rare classes.
+
+    A tick has the balanced accuracy. The best is on top.
+    """
+    found = parts(table, dataset, protocol)
+    figure = Figure(figsize=(4.3, 0.9 + 0.24 * len(found)), layout="constrained")
+    axis = figure.subplots()
+    at = np.arange(len(found), dtype=float)
+    axis.hlines(at, found["tail"], found["head"], color="0.8", linewidth=1.5, zorder=1)
+    looks = {"tail": ("vermillion", "o"), "mid": ("orange", "s"), "head": ("blue", "D")}
+    names = {"tail": "rarest third", "mid": "middle", "head": "most frequent third"}
+    for part, (color, marker) in looks.items():
+        axis.plot(found[part], at, marker, color=COLORS[color], markersize=5, label=names[part])
+    axis.plot(found["balanced_accuracy"], at, "k|", markersize=10, label="all classes")
+    axis.set_yticks(at, found.index)
+    axis.set(ylim=(len(found) - 0.5, -0.5), xlabel="mean recall (%)")
+    for tick in axis.get_yticklabels():
+        tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure

@@ -36,3 +36,24 @@ def test_pictures(rows: list[dict[str, str]]) -> None:
     assert {"step", "class", "positive_mass", "negative_mass"} <= set(films["plain"])
     assert report.early_ratio(films["plain"], [0]) > report.early_ratio(films["plain"], [9])
     assert isinstance(report.film_picture(films), Figure)
+
+
+def test_the_picture_of_the_parts_is_of_the_largest_ratio_and_the_best_is_on_top(
+    rows: list[dict[str, str]],
+) -> None:
+    table = report.chosen_rows(rows)
+    table.loc[(table["loss"] == "focal") & (table["rho"] == 100), "tail"] = 10.0
+    found = report.parts(table, "digits", "mlp")
+    assert found["balanced_accuracy"].to_dict() == {  # the means of five seeds
+        "gradient_balanced": 77.0,
+        "focal": 76.0,
+        "gradient_balanced_smoothed": 75.0,
+        "plain": 72.0,
+    }
+    axis = report.parts_picture(table, "digits", "mlp").axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [*found.index]
+    drawn = {line.get_label(): line.get_xdata() for line in axis.lines}
+    assert drawn["rarest third"] == pytest.approx([50.0, 10.0, 50.0, 50.0])
+    assert drawn["all classes"] == pytest.approx(found["balanced_accuracy"])
+    bottom, top = axis.get_ylim()
+    assert bottom > top
