@@ -198,24 +198,44 @@ def power_near(peak):
     return math.floor(peak * LOG2_E + 0.5)
 
 
-@inlined
-def parts(z, base):
-    """Return (high, low, power): exp(z) / 2^(N - REACH) is (high + low) power, to about 2^-26.
+class Reduced(NamedTuple):
+    """Logits z as r + n log 2, |r| <= log(2)/2."""
 
-    ``high`` is 1 + r rounded, with |r| <= log(2)/2, and ``power`` is a power of two. NaN stays NaN.
-    """
+    r: Any  # of log 2 in one float: of the rest's product with n nothing is in it
+    n: Any
+    power: Any  # 2^(n - N + REACH), 0 where that is too small
+
+
+@inlined
+def reduced(z, base):
+    """Return the first half of ``parts``: `Reduced`. NaN stays NaN."""
     z = maximum(base.floor, z)
     t = fma(z, splat_single(LOG2_E), base.magic)
     n = t - base.magic
-    r = fma(n, splat_single(-LOG_2_SINGLE), z)
+    return Reduced(fma(n, splat_single(-LOG_2_SINGLE), z), n, power_of_two(t))
+
+
+@inlined
+def parts_of_reduced(r, n):
+    """Return the second half of ``parts``, (high, low): e^(r + n log 2), less the n log 2 in one float."""
     rounded = fma(n, splat_single(-LOG_2_REST), r)
     p = splat_single(P_SINGLE[0])
     for c in P_SINGLE[1:]:
         p = fma(p, rounded, splat_single(c))
     high = splat_single(1.0) + r
     low = fma(rounded * rounded, p, r - (high - splat_single(1.0)))
-    low = fma(n, splat_single(-LOG_2_REST), low)
-    return high, low, power_of_two(t)
+    return high, fma(n, splat_single(-LOG_2_REST), low)
+
+
+@inlined
+def parts(z, base):
+    """Return (high, low, power): exp(z) / 2^(N - REACH) is (high + low) power, to about 2^-26.
+
+    ``high`` is 1 + r rounded, with |r| <= log(2)/2, and ``power`` is a power of two. NaN stays NaN.
+    """
+    half = reduced(z, base)
+    high, low = parts_of_reduced(half.r, half.n)
+    return high, low, half.power
 
 
 @inlined

@@ -14,8 +14,8 @@ import numpy as np
 from numba import types
 
 from .._rows import KEPT
-from .compiler import called_overload, compiled, helper, inlined
-from .exponential import double, single, two_sum
+from .compiler import called_overload, compiled, helper, inlined, inlined_overload
+from .exponential import LARGEST, REACH, double, power_near, single, two_sum
 from .log_terms import lane_log_terms
 from .long_rows import (
     Row,
@@ -29,9 +29,10 @@ from .long_rows import (
     total_of,
     unit_of,
 )
-from .relative import below
+from .relative import below, lane_below
 from .simd import (
     WIDTH,
+    absolute,
     entry,
     iota,
     least,
@@ -44,11 +45,13 @@ from .simd import (
     store,
     sum_lanes,
     where_equal,
+    where_less,
 )
-from .singles import Ahead
+from .singles import Ahead, exponentials_in_singles, peaks_in_lanes, units_of
 from .transform import (
     in_singles,
     inside,
+    is_shift,
     load_some,
     loaded,
     long_source_of,
@@ -146,12 +149,85 @@ def others_of(source, peaks, sums, row):
 
 
 class Room(NamedTuple):
-    """Eight rows' `Others`, to be taken as lanes."""
+    """Eight rows' `Others`, to be taken as lanes, and room for a row's chunks."""
 
     peaks: Any
     totals: Any
     distances: Any
     lows: Any
+    chunk_peaks: Any
+    chunk_sums: Any
+
+
+class Rows(NamedTuple):
+    """Up to eight rows, and the labels of all."""
+
+    first: int
+    count: int
+    num_classes: int
+    labels: Any
+    ignore: int
+
+
+def others_of_rows(source, rows, room):
+    """Fill the room with the `Others` of up to eight rows; an ignored row is as one without other classes."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(others_of_rows)
+def _others_of_rows(source, rows, room):
+    if not in_singles(source) or is_shift(source):  # with a bias the maximum is a rounded number itself
+        return lambda source, rows, room: _one_by_one(source, rows, room)
+
+    def in_sixteen_lanes(source, rows, room):
+        if chunks_of(rows.num_classes) > 1:
+            _one_by_one(source, rows, room)
+        else:
+            _in_lanes(source, rows, room)
+
+    return in_sixteen_lanes
+
+
+@inlined
+def _one_by_one(source, rows, room):
+    for i in range(rows.count):
+        row, found = rows.first + i, Others(0.0, 0.0, 0.0, 0.0)
+        y = rows.labels[row]
+        if y != rows.ignore:
+            found = others_of(source, room.chunk_peaks, room.chunk_sums, Row(row, rows.num_classes, y, y))
+        room.peaks[i], room.totals[i] = found.peak, found.total
+        room.distances[i], room.lows[i] = found.d_y, found.low
+
+
+@inlined
+def _in_lanes(source, rows, room):
+    """The same of rows of one chunk. What is a few numbers a row is taken in lanes."""
+    for i in range(rows.count):
+        row = rows.first + i
+        y, own, total, target, n = rows.labels[row], 0.0, 0.0, 0.0, 0.0
+        if y != rows.ignore:
+            chunk = chunk_of(source, row, 0, rows.num_classes)
+            own = peak_of_others(source, chunk, y)
+            ahead = Ahead(source.z, False)
+            total = exponentials_in_singles(source, chunk, reference(own), y, False, ahead)
+            target = target_of(source, inside(chunk, y, 1))[0]
+            n = power_near(reference(own)) if abs(own) <= LARGEST else 0.0
+        room.peaks[i], room.totals[i], room.distances[i], room.lows[i] = own, total, target, n
+    zero, one = splat(0.0), splat(1.0)
+    own, n = load(room.peaks, 0), load(room.lows, 0)
+    peak = where_equal(own, splat(-np.inf), zero, own)
+    large = where_less(splat(LARGEST), absolute(peak), one, zero)
+    unit = where_equal(large, one, splat(2.0**-REACH), units_of(n, peak))
+    total = load(room.totals, 0) * unit
+    near = where_equal(large, one, zero, peak)
+    excess = where_equal(large, one, zero, peaks_in_lanes(n, near) * unit - one)
+    # of a sum that is not much more than the maximum's own 1 the error of that is taken off
+    total = where_less(total, splat(2.0), total - excess, total)
+    d_y, low = lane_below(source, load(room.distances, 0), zero, peak)
+    store(room.peaks, 0, peak)
+    store(room.totals, 0, total)
+    store(room.distances, 0, d_y)
+    store(room.lows, 0, low)
 
 
 @compiled
@@ -161,18 +237,15 @@ def log_losses(z, out, streaming, logs, lows, kept, labels, ignore, transform, n
     ``kept`` gets ``KEPT`` numbers a row: what ``cross_entropy_gradient`` needs for the gradient of log l.
     Rows whose label is ``ignore`` get log l = -inf and the gradient 0. ``out`` is not used.
     """
-    peaks, sums = scratch(chunks_of(num_classes)), scratch(chunks_of(num_classes))
     source = long_source_of(transform, z, held_of(num_classes))
     # the logarithms of eight rows are taken together: each would wait for its own
-    room, zero = Room(scratch(WIDTH), scratch(WIDTH), scratch(WIDTH), scratch(WIDTH)), splat(0.0)
+    eight, chunks, zero = WIDTH, chunks_of(num_classes), splat(0.0)
+    room = Room(
+        scratch(eight), scratch(eight), scratch(eight), scratch(eight), scratch(chunks), scratch(chunks)
+    )
     for first in range(start, stop, WIDTH):
         count = least(WIDTH, stop - first)
-        for i in range(count):
-            y, found = labels[first + i], Others(0.0, 0.0, 0.0, 0.0)
-            if y != ignore:  # else it is as without other classes
-                found = others_of(source, peaks, sums, Row(first + i, num_classes, y, y))
-            room.peaks[i], room.totals[i] = found.peak, found.total
-            room.distances[i], room.lows[i] = found.d_y, found.low
+        others_of_rows(source, Rows(first, count, num_classes, labels, ignore), room)
         totals = load(room.totals, 0)
         terms = lane_log_terms(z, totals, load(room.distances, 0), load(room.lows, 0))
         store_some(logs, first, count, terms.high)

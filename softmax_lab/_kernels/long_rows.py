@@ -49,6 +49,7 @@ from .simd import (
     where_equal,
 )
 from .singles import (
+    AHEAD,
     SHOWN,
     Ahead,
     anew_in_singles,
@@ -219,7 +220,7 @@ def _sum_in_lanes(source, chunk, peak, y, keep):
     stop = y - y % WIDTH if 0 <= y < full else full
     while True:
         while k < stop:
-            prefetch(source.z, offset_of(chunk) + n + k)
+            prefetch(source.z, offset_of(chunk) + AHEAD * n + k)
             _, p = relative(source, inside(chunk, k, WIDTH), m)
             if keep:
                 store(source.held, chunk.at + k, p)

@@ -30,7 +30,6 @@ from .short_singles import (
     sums_of,
     sums_of_large,
     tops_of,
-    units_of,
     write_gradients,
 )
 from .simd import (
@@ -48,6 +47,7 @@ from .simd import (
     where_less,
     widened,
 )
+from .singles import units_of
 from .transform import (
     Column,
     Labels,

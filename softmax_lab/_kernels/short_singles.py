@@ -21,12 +21,9 @@ from .exponential import (
     LARGEST,
     LOG2_E,
     LOG_2,
-    LOG_2_HIGH,
-    LOG_2_LOW,
     MAGIC_SINGLE,
     REACH,
     Base,
-    double,
     log1p,
     parts,
 )
@@ -72,6 +69,7 @@ from .singles import (
     fits_one_number,
     is_of_two_floats,
     lanes_relative,
+    units_of,
 )
 from .transform import Classes, Source, has_factors, parts_of_class, with_nearest
 
@@ -400,13 +398,6 @@ def sums_of_large(z, room, rows, transform, peaks, first, second):
             total += e
         room.sums[i] = total
     return load(room.sums, 0), load(room.sums, WIDTH)
-
-
-@inlined
-def units_of(n, peak):
-    """What brings sums relative to 2^n to exp(u - peak), of eight lanes."""
-    d = fma(n, splat(LOG_2_HIGH), splat(0.0) - peak) + n * splat(LOG_2_LOW)
-    return double(d, splat(0.0)) * splat(2.0**-REACH)
 
 
 # ---- results ----

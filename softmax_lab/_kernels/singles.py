@@ -16,7 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compiler import helper, inlined
-from .exponential import LARGEST, LOG_2, LOG_2_HIGH, LOG_2_LOW, REACH, base_of, parts, power_near
+from .exponential import (
+    LARGEST,
+    LOG_2,
+    LOG_2_HIGH,
+    LOG_2_LOW,
+    MAGIC_SINGLE,
+    REACH,
+    Base,
+    base_of,
+    double,
+    parts,
+    power_near,
+)
 from .relative import relative
 from .simd import (
     SINGLES,
@@ -43,7 +55,7 @@ from .simd import (
     where_equal,
     widened,
 )
-from .transform import inside, load_some, offset_of, parts_of
+from .transform import inside, load_some, offset_of, parts_of, parts_of_half, reduced_of
 
 
 class Ahead(NamedTuple):
@@ -56,12 +68,15 @@ class Ahead(NamedTuple):
 class Pace(NamedTuple):
     """How far ahead memory is asked for what is needed next, and how exponentials are held."""
 
-    rows: int  # what is read next is so many rows ahead; 0: nothing is asked for
+    rows: int  # what is read next is so many rows, or chunks, ahead; 0: nothing is asked for
     entries: int  # and the place of a result that is asked for, so many entries
     padded: bool  # whether what is held has room for whole vectors
 
 
-ROW_BY_ROW = Pace(1, 512, False)
+# One row ahead is too late: a thread would wait for memory a sixth of its time. Two do, and four do no harm.
+AHEAD = 4
+ROW_BY_ROW = Pace(AHEAD, 512, False)
+RESULTS = Pace(AHEAD, 0, False)  # of exponentials that are not held
 
 
 @inlined
@@ -77,6 +92,7 @@ def exponentials_in_singles(source, chunk, peak, y, keep, ahead):
 
 
 BLOCK = 128  # entries whose low parts float32 can sum
+FOUR = 4 * SINGLES
 
 
 @inlined
@@ -98,25 +114,29 @@ def lanes_relative(source, chunk, base, y, keep, ahead, pace):
     full = n - n % SINGLES
     stop = y - y % SINGLES if 0 <= y < full else full
     while True:
+        # what is begun of four vectors is finished after the next four are begun: none waits for its own
+        if k + FOUR <= stop:
+            begun, left = _four(source, chunk, base, k, pace), BLOCK - FOUR
+            while k + 2 * FOUR <= stop:
+                following = _four(source, chunk, base, k + FOUR, pace)
+                total, error = _add_four(source, chunk, begun, k, (total, error), keep, ahead, pace)
+                begun, k = following, k + FOUR
+                if left == 0:
+                    a, b = _flushed(a, b, error)
+                    error, left = zero, BLOCK
+                left -= FOUR
+            total, error = _add_four(source, chunk, begun, k, (total, error), keep, ahead, pace)
+            k += FOUR
+            if left == 0 and k < full:
+                a, b = _flushed(a, b, error)
+                error = zero
         while k < stop:
-            end = least(k + BLOCK, stop)
-            while k < end:
-                if pace.rows:
-                    prefetch(source.z, offset_of(chunk) + pace.rows * n + k)
-                x = load_singles(source.z, offset_of(chunk) + k)
-                high, low, power = parts_of(source.transform, x, base, chunk.first + k)
-                if keep:
-                    if ahead.wanted:
-                        ask_for(ahead.out, offset_of(chunk) + k + pace.entries)
-                    store_singles(source.held, chunk.at + k, high * power)
-                    store_singles(source.lows, chunk.at + k, low * power)
-                new = fma(high, power, total)
-                error = fma(low, power, error + fma(high, power, total - new))
-                total = new
-                k += SINGLES
-            if k < full:
-                first, second = widened(error)
-                a, b, error = a + first, b + second, zero
+            half = _half(source, chunk, base, k, pace)
+            total, error = _add(source, chunk, half, k, (total, error), keep, ahead, pace)
+            k += SINGLES
+        if k < full:
+            a, b = _flushed(a, b, error)
+            error = zero
         if k == n:
             break
         # the vector with entry y, or the last one, which is not full
@@ -139,6 +159,55 @@ def lanes_relative(source, chunk, base, y, keep, ahead, pace):
     first, second = widened(total - first_total)  # exact: a multiple of the total's last place
     first_error, second_error = widened(error)
     return (first + (a + first_error)) + (second + (b + second_error))
+
+
+@inlined
+def _half(source, chunk, base, k, pace):
+    """Begin with sixteen exponentials from the chunk's k-th entry on."""
+    if pace.rows:
+        prefetch(source.z, offset_of(chunk) + pace.rows * chunk.count + k)
+    return reduced_of(source.transform, load_singles(source.z, offset_of(chunk) + k), base, chunk.first + k)
+
+
+@inlined
+def _add(source, chunk, half, k, sums, keep, ahead, pace):
+    """Finish with them: hold them where they are kept, and add them to the sums (total, error)."""
+    high, low = parts_of_half(source.transform, half, chunk.first + k)
+    total, error = sums
+    if keep:
+        if ahead.wanted:
+            ask_for(ahead.out, offset_of(chunk) + k + pace.entries)
+        store_singles(source.held, chunk.at + k, high * half.power)
+        store_singles(source.lows, chunk.at + k, low * half.power)
+    new = fma(high, half.power, total)
+    return new, fma(low, half.power, error + fma(high, half.power, total - new))
+
+
+@inlined
+def _four(source, chunk, base, k, pace):
+    """Begin with four vectors."""
+    return (
+        _half(source, chunk, base, k, pace),
+        _half(source, chunk, base, k + SINGLES, pace),
+        _half(source, chunk, base, k + 2 * SINGLES, pace),
+        _half(source, chunk, base, k + 3 * SINGLES, pace),
+    )
+
+
+@inlined
+def _add_four(source, chunk, halves, k, sums, keep, ahead, pace):
+    """Finish with four vectors."""
+    sums = _add(source, chunk, halves[0], k, sums, keep, ahead, pace)
+    sums = _add(source, chunk, halves[1], k + SINGLES, sums, keep, ahead, pace)
+    sums = _add(source, chunk, halves[2], k + 2 * SINGLES, sums, keep, ahead, pace)
+    return _add(source, chunk, halves[3], k + 3 * SINGLES, sums, keep, ahead, pace)
+
+
+@inlined
+def _flushed(a, b, error):
+    """Add sixteen rounding errors to eight of float64."""
+    first, second = widened(error)
+    return a + first, b + second
 
 
 @helper
@@ -177,6 +246,22 @@ def unit_in_singles(peak):
     n = power_near(peak)
     away = (n * LOG_2_HIGH - peak) + n * LOG_2_LOW if abs(peak) <= LARGEST else 0.0
     return math.exp(away) * 2.0**-REACH
+
+
+@inlined
+def units_of(n, peak):
+    """What brings sums relative to 2^n to exp(u - peak), of eight lanes."""
+    d = fma(n, splat(LOG_2_HIGH), splat(0.0) - peak) + n * splat(LOG_2_LOW)
+    return double(d, splat(0.0)) * splat(2.0**-REACH)
+
+
+@inlined
+def peaks_in_lanes(n, peak):
+    """The exponentials of the maxima, relative to 2^n as the sums are, of eight lanes."""
+    lowest = n - splat(REACH + 127.0)
+    floor, magic = lowest * splat(LOG_2), splat(MAGIC_SINGLE) - lowest
+    high, low, power = parts(narrowed(peak, peak), Base(narrowed(floor, floor), narrowed(magic, magic)))
+    return widened(high * power)[0] + widened(low * power)[0]
 
 
 @helper
@@ -257,17 +342,25 @@ def anew_in_singles(source, chunk, peak, out, factor, y, at_y, streaming):
     high, base = np.float64(np.float32(factor)), base_of(peak)
     f, low, offset = splat_single(high), splat_single(factor - high), offset_of(chunk)
     k, line, stop, full = _segments(out, offset, chunk.count, y, streaming)
+    scale = Scale(f, low)
     while k < chunk.count:
+        if line <= k <= stop - FOUR:  # as in ``lanes_relative``
+            begun = _four(source, chunk, base, k, RESULTS)
+            while k + 2 * FOUR <= stop:
+                following = _four(source, chunk, base, k + FOUR, RESULTS)
+                _put_four(source, chunk, begun, k, scale, out, streaming)
+                begun, k = following, k + FOUR
+            _put_four(source, chunk, begun, k, scale, out, streaming)
+            k += FOUR
         while line <= k < stop:
-            value = _product(
-                source.transform, load_singles(source.z, offset + k), base, chunk.first + k, f, low
-            )
-            _put(out, offset + k, value, streaming)
+            half = _half(source, chunk, base, k, RESULTS)
+            _put(out, offset + k, _product(source.transform, half, chunk.first + k, scale), streaming)
             k += SINGLES
         count, stop = _seldom(k, line, stop, full, chunk.count)
         if count:
             x = load_first_singles(source.z, offset + k, count, -np.inf)
-            value = _product(source.transform, x, base, chunk.first + k, f, low)
+            half = reduced_of(source.transform, x, base, chunk.first + k)
+            value = _product(source.transform, half, chunk.first + k, scale)
             _put_first(out, offset + k, count, value, y - k, at_y)
             k += count
 
@@ -308,12 +401,32 @@ def _seldom(k, line, stop, full, n):
     return least(SINGLES, n - k), full
 
 
+class Scale(NamedTuple):
+    """A factor as a sum of two floats."""
+
+    high: Any
+    low: Any
+
+
 @inlined
-def _product(transform, z, base, k, f, f_low):
-    """exp(u) (f + f_low) from class k on, relative to a `Base`, rounded once."""
-    high, low, power = parts_of(transform, z, base, k)
-    e = high * power
-    return fma(e, f, fma(low * power, f, e * f_low))
+def _product(transform, half, k, scale):
+    """exp(u) times a factor, rounded once, of sixteen classes from class k on that are begun."""
+    high, low = parts_of_half(transform, half, k)
+    e = high * half.power
+    return fma(e, scale.high, fma(low * half.power, scale.high, e * scale.low))
+
+
+@inlined
+def _put_four(source, chunk, halves, k, scale, out, streaming):
+    """Write four vectors of results that are begun."""
+    offset, at = offset_of(chunk) + k, chunk.first + k
+    for i in range(4):
+        _put(
+            out,
+            offset + i * SINGLES,
+            _product(source.transform, halves[i], at + i * SINGLES, scale),
+            streaming,
+        )
 
 
 @inlined

@@ -33,6 +33,8 @@ from .exponential import (
     LOG_2_LOW,
     Base,
     parts,
+    parts_of_reduced,
+    reduced,
     tanh,
     tanh_single,
     two_product,
@@ -409,15 +411,38 @@ def parts_of(transform, z, base, k):
 
 @inlined_overload(parts_of)
 def _choose_parts_of(transform, z, base, k):
+    def in_two_steps(transform, z, base, k):
+        half = reduced_of(transform, z, base, k)
+        high, low = parts_of_half(transform, half, k)
+        return high, low, half.power
+
+    return in_two_steps
+
+
+def reduced_of(transform, z, base, k):
+    """``exponential.reduced`` of sixteen u from class k on of a row, whose logits are z."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(reduced_of)
+def _choose_reduced_of(transform, z, base, k):
     if has_factors(transform):
-        return lambda transform, z, base, k: _parts_with_factor(
-            z,
-            base,
-            load_singles(transform.powers, k),
-            load_singles(transform.high, k),
-            load_singles(transform.low, k),
+        return lambda transform, z, base, k: reduced(z, _own_base(base, load_singles(transform.powers, k)))
+    return lambda transform, z, base, k: reduced(z, base)
+
+
+def parts_of_half(transform, half, k):
+    """Return high and low of ``parts_of`` from what ``reduced_of`` returns."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(parts_of_half)
+def _choose_parts_of_half(transform, half, k):
+    if has_factors(transform):
+        return lambda transform, half, k: _times_factor(
+            half, load_singles(transform.high, k), load_singles(transform.low, k)
         )
-    return lambda transform, z, base, k: parts(z, base)
+    return lambda transform, half, k: parts_of_reduced(half.r, half.n)
 
 
 def parts_of_class(transform, z, base, k):
@@ -440,12 +465,24 @@ def _choose_parts_of_class(transform, z, base, k):
 
 @inlined
 def _parts_with_factor(z, base, n, f, f_low):
-    """Sixteen exponentials times 2^n (f + f_low): n goes to the exponent before anything can flush."""
-    own = Base(fma(n, splat_single(-LOG_2), base.floor), base.magic + n)
-    high, low, power = parts(z, own)
+    """Sixteen exponentials times 2^n (f + f_low)."""
+    half = reduced(z, _own_base(base, n))
+    high, low = _times_factor(half, f, f_low)
+    return high, low, half.power
+
+
+@inlined
+def _own_base(base, n):
+    """The base of exponentials times 2^n: n goes to the exponent before anything can flush."""
+    return Base(fma(n, splat_single(-LOG_2), base.floor), base.magic + n)
+
+
+@inlined
+def _times_factor(half, f, f_low):
+    high, low = parts_of_reduced(half.r, half.n)
     product = high * f
     rest = fma(high, f, splat_single(0.0) - product)
-    return product, fma(high, f_low, fma(low, f, rest)), power
+    return product, fma(high, f_low, fma(low, f, rest))
 
 
 # ---- u from z ----

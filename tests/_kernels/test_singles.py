@@ -15,8 +15,8 @@ from softmax_lab._kernels import exponential, long_rows, short_rows, short_singl
 from softmax_lab._ulp import ulp_distance
 from softmax_lab.audit.values import exact_values
 
-# at the ends of vectors, of tiles, of the ways to hold a row, and of chunks
-LENGTHS = (1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 100, 128, 129, 383, 384, 385, 500, 2048, 2049, 5000)
+# at the ends of vectors, of four vectors, of tiles, of the ways to hold a row, and of chunks
+LENGTHS = (1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 100, 128, 129, 383, 384, 385, 447, 500, 512, 2048, 2049, 5000)
 ROWS = 5
 
 
