@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from .cases import ASKED
 from .running import LIMIT_ULP
 
 __all__ = [
+    "DIGITS",
     "FUNCTIONS",
     "KINDS",
     "OTHER",
@@ -84,12 +86,47 @@ SINGLE = ("float32", "float64")
 
 Rule = Callable[[Any], bool]
 _IN_COMPANY = ("after NaN", *QUESTIONS["in company"])
+_RAW = ("log_softmax", "cross_entropy")  # in units of logits
+#: cases with logits of -inf, each beside one or a few that are none
+_MASKS = (*QUESTIONS["one masked"], "widths")
+#: cases with logits so large that little is left beside them of the logarithm of a sum
+_LARGE = ("offset 100", "offset 1e4", "huge", "far neighbours")
+_UNLIKELY = 1e-3
+_FAR = 50.0  # a gap of logits
+#: how the audit's words name the two values
+_PAIRS = (
+    re.compile(r"(?P<computed>\S+) where (?P<exact>\S+) is exact"),
+    re.compile(r"(?P<computed>\S+) at row .*; the exact value is (?P<exact>[^:\s]+):"),
+)
+
+
+def _pair(row: Any) -> tuple[float, float]:
+    """Return the sizes of the computed and of the exact value, NaN where the words name none."""
+    found = next((found for words in _PAIRS if (found := words.search(row.problem))), None)
+    return (abs(float(found["computed"])), abs(float(found["exact"]))) if found else (math.nan, math.nan)
+
+
+def _mask_counts(row: Any) -> bool:
+    """Whether a class of -inf has a share, a finite logarithm, or a part of the gradient."""
+    computed, exact = _pair(row)
+    return row.case in _MASKS and computed > 0 and math.isfinite(computed) and exact in (0.0, math.inf)
+
+
+def _gap_cut(row: Any) -> bool:
+    """Whether a far class counts as if it were nearer: twice its share or more, or a tenth off its gap."""
+    computed, exact = _pair(row)
+    if row.function in _RAW:
+        return exact > _FAR and computed <= 0.9 * exact
+    # a long row whose sum is too small has shares that are too large, and no cut
+    return exact <= computed / 2 and computed < _UNLIKELY and row.case not in QUESTIONS["long rows"]
+
 
 #: kind of fault -> whether a failing row is of it; the first that fits. The words are those of the audit.
 KINDS: dict[str, Rule] = {
     "ended": lambda row: "the program was ended" in row.problem,
     "no row left": lambda row: row.case == "-inf row" and "the row must be NaN" in row.problem,
-    "NaN unseen": lambda row: "the row must be NaN" in row.problem,
+    "NaN unseen": lambda row: row.case == "NaN row" and "the row must be NaN" in row.problem,
+    "infinity unseen": lambda row: "the row must be NaN" in row.problem,
     "label accepted": lambda row: row.case in ("label K", "label -1"),
     # what loses digits alone does so in company too. Rows far from zero do, beside far neighbours
     "company": lambda row: (
@@ -97,18 +134,30 @@ KINDS: dict[str, Rule] = {
         or "the same row in a batch differ" in row.problem
         or (row.wrong and row.case in _IN_COMPANY and row.case != "far neighbours")
     ),
-    "masked class": lambda row: (
-        "hides an impossible class" in row.problem or (row.wrong and row.case in QUESTIONS["one masked"])
-    ),
+    "masked class": _mask_counts,
+    "gap cut off": _gap_cut,
+    "NaN made": lambda row: "NaN at row" in row.problem and "; the exact value is" in row.problem,
     "log of a probability": lambda row: "logarithm of a probability" in row.problem,
     "sum not one": lambda row: "probabilities sum to" in row.problem,
     "confidence lost": lambda row: (
         row.wrong and ("of a confident class" in row.problem or "gradient at the target" in row.problem)
     ),
+    "sum beside a large logit": lambda row: (
+        row.wrong and row.case in _LARGE and row.function != "softmax" and "NaN" not in row.problem
+    ),
     "small made 0": lambda row: row.wrong and "lost to underflow" in row.problem,
+    "optimum moved": lambda row: "class weights multiply the terms" in row.problem,
+    "sum of targets": lambda row: (
+        row.case == "soft targets"
+        and row.function == "cross_entropy_grad"
+        and "beyond rounding" in row.problem
+    ),
     "otherwise wrong": lambda row: bool(row.wrong),
+    "sum of a gradient": lambda row: "the gradient does not sum to zero" in row.problem,
     "digits lost": lambda row: True,
 }
+#: the kinds whose answers are numbers of the right kind, a few digits off
+DIGITS = ("sum of a gradient", "digits lost")
 
 
 def rows(engines: Iterable[str] | None = None) -> pd.DataFrame:

@@ -145,7 +145,7 @@ def without(table: pd.DataFrame, found: Sequence[Reproduction]) -> dict[tuple[st
     faults: dict[tuple[str, str], list[Any]] = {}
     for row in table.itertuples():
         fault = report.kind(row)
-        if fault not in ("", "digits lost"):
+        if fault not in ("", *report.DIGITS):
             faults.setdefault((str(row.engine), fault), []).append(row)
     return {
         pair: [f"{row.function}, {row.dtype}, {row.case}" for row in rows]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+
+from experiments import palette
 
 from .still import draw
 
@@ -116,7 +116,7 @@ class Interactive:
             "said_by": self.said_by,
         }
         text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-        source = base64.b64encode(_png(self.still())).decode()
+        source = base64.b64encode(palette.png(self.still(), dpi=110)).decode()
         return (
             '<figure><div class="interactive">'
             f'<img class="interactive-still" alt="{html.escape(self.alt)}" '
@@ -125,12 +125,3 @@ class Interactive:
             f"<figcaption><p><span "
             f'class="caption-text">{html.escape(self.caption)}</span></p></figcaption></figure>'
         )
-
-
-def _png(figure: Figure) -> bytes:
-    """Return a figure as PNG with a palette: a third of the bytes, and a page has several stills."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    with Image.open(drawn) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
-    return small.getvalue()

@@ -96,11 +96,17 @@ class Faulty:
         p = sl.softmax(z)
         bad = np.isnan(p).any(axis=1)
         if self.fault == "NaN unseen":
-            p[bad & (np.isnan(z) | np.isposinf(z)).any(axis=1)] = 0.1
+            p[np.isnan(z).any(axis=1)] = 0.1
+        elif self.fault == "infinity unseen":
+            p[np.isposinf(z).any(axis=1)] = 0.1
         elif self.fault == "no row left":
             p[bad & np.isneginf(z).all(axis=1)] = 0.1
         elif self.fault == "masked class":
-            p[np.isneginf(z) & ~bad[:, None]] = 0.25
+            p[np.isneginf(z) & ~bad[:, None]] = 1e-4
+        elif self.fault == "gap cut off":
+            p = sl.softmax(np.maximum(z - z.max(axis=1, keepdims=True), np.float32(-20)))
+        elif self.fault == "NaN made":
+            p[(p == 0).any(axis=1)] = np.nan
         elif self.fault == "sum not one":
             p[:, 0] *= np.float32(1.5)
         elif self.fault == "small made 0":
@@ -121,8 +127,12 @@ def kinds(fault: str, cases: Iterable[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("fault", "cases"),
     [
-        ("NaN unseen", ["NaN row", "+inf row"]),
+        ("NaN unseen", ["NaN row"]),
+        ("infinity unseen", ["+inf row", "+inf beside -inf"]),
         ("no row left", ["-inf row"]),
+        ("masked class", ["-inf", "widths"]),
+        ("gap cut off", ["confident", "wide", "underflow", "huge"]),
+        ("NaN made", ["-inf", "huge", "widths"]),
         ("sum not one", ["moderate"]),
         ("small made 0", ["moderate", "wide"]),
         ("digits lost", ["moderate"]),
@@ -130,6 +140,215 @@ def kinds(fault: str, cases: Iterable[str]) -> set[str]:
 )
 def test_a_planted_fault_is_of_its_kind(fault: str, cases: list[str]) -> None:
     assert kinds(fault, cases) == {fault}
+
+
+UNSEEN = "at row 2, class 0, whose logits hold NaN or +inf or nothing above -inf: the row must be NaN, or"
+CLIPPED = "the exact value is {}: clipping or an added epsilon hides an impossible class"
+RAW = "compute z - logsumexp(z), not the logarithm of a probability that underflowed"
+NAN = "subtract each row's own maximum before exp, and treat -inf apart (inf - inf, 0 * inf)"
+LOST = "it was lost to underflow or to a maximum that is not the row's own"
+
+#: kind, function, case, whether it is wrong, and the audit's words
+KNOWN = [
+    ("ended", "log_softmax", "one class", True, "the program was ended by SIGSEGV before it answered"),
+    ("no row left", "softmax", "-inf row", True, f"returns 0 {UNSEEN}"),
+    ("NaN unseen", "log_softmax", "NaN row", True, f"returns -inf {UNSEEN}"),
+    ("infinity unseen", "cross_entropy_grad", "+inf row", True, f"returns 0 {UNSEEN}"),
+    ("infinity unseen", "softmax", "+inf beside -inf", True, f"returns 1 {UNSEEN}"),
+    ("label accepted", "cross_entropy", "label -1", True, "label -1 with 10 classes is accepted and gives 2"),
+    (
+        "company",
+        "log_softmax",
+        "row alone",
+        False,
+        "a row alone and the same row in a batch differ by 18 ulp",
+    ),
+    (
+        "masked class",
+        "softmax",
+        "-inf",
+        True,
+        "wrong beyond rounding at row 1, class 0: 1e-28 where 0 is exact",
+    ),
+    (
+        "masked class",
+        "softmax",
+        "mask",
+        True,
+        "wrong beyond rounding at row 1, class 0: 0.1 where 0 is exact",
+    ),
+    ("masked class", "log_softmax", "-inf", True, f"-64 at row 0, class 1; {CLIPPED.format('-inf')}"),
+    ("masked class", "cross_entropy", "widths", True, f"7 classes: 64 at row 0; {CLIPPED.format('inf')}"),
+    ("gap cut off", "cross_entropy", "huge", True, f"64 at row 3; {CLIPPED.format('inf')}"),
+    (
+        "gap cut off",
+        "cross_entropy",
+        "uneven",
+        False,
+        "wrong beyond rounding at row 1: 64.04 where 106.04 is exact",
+    ),
+    (
+        "gap cut off",
+        "softmax",
+        "wide",
+        False,
+        "wrong beyond rounding at row 7, class 8: 1e-28 where 1e-37 is exact",
+    ),
+    (
+        "gap cut off",
+        "cross_entropy_grad",
+        "huge",
+        True,
+        "wrong beyond rounding at row 2: 1e-28 where 0 is exact",
+    ),
+    ("NaN made", "cross_entropy", "-inf", True, f"NaN at row 0; the exact value is 0.4741: {NAN}"),
+    ("NaN made", "cross_entropy", "huge", True, f"NaN at row 2; the exact value is 0: {NAN}"),
+    (
+        "NaN made",
+        "cross_entropy",
+        "widths",
+        True,
+        f"7 classes: NaN at row 1; the exact value is 2.336: {NAN}",
+    ),
+    (
+        "log of a probability",
+        "log_softmax",
+        "wide",
+        True,
+        f"-inf at row 0, class 0; the exact value is -96.7: {RAW}",
+    ),
+    (
+        "sum not one",
+        "softmax",
+        "many classes",
+        False,
+        "row 0's probabilities sum to 1.5, not 1: a class is missing",
+    ),
+    (
+        "confidence lost",
+        "cross_entropy",
+        "wide",
+        True,
+        "the loss of a confident class, row 7, is returned as 0",
+    ),
+    (
+        "confidence lost",
+        "cross_entropy_grad",
+        "confident",
+        True,
+        "the gradient at the target, row 1, is returned as 0",
+    ),
+    (
+        "sum beside a large logit",
+        "cross_entropy",
+        "huge",
+        True,
+        f"0 at row 0; the exact value is 0.6931: {LOST}",
+    ),
+    (
+        "sum beside a large logit",
+        "cross_entropy",
+        "offset 1e4",
+        True,
+        "every entry is 0 times the exact value",
+    ),
+    (
+        "sum beside a large logit",
+        "cross_entropy_grad",
+        "huge",
+        True,
+        "wrong beyond rounding at row 5, class 1: 1 where 0.333333 is exact",
+    ),
+    (
+        "small made 0",
+        "softmax",
+        "underflow",
+        True,
+        f"0 at row 2, class 1; the exact value is 1.283e-38: {LOST}",
+    ),
+    (
+        "optimum moved",
+        "cross_entropy_grad",
+        "smoothing with weights",
+        True,
+        "at q = smoothed target the gradient is 1.01, not 0: class weights multiply the terms of it",
+    ),
+    (
+        "sum of targets",
+        "cross_entropy_grad",
+        "soft targets",
+        False,
+        "wrong beyond rounding at row 3, class 7: 0.02 where 0.03 is exact",
+    ),
+    ("otherwise wrong", "softmax", "moderate", True, "the sign is reversed"),
+    (
+        "sum of a gradient",
+        "cross_entropy_grad",
+        "zero sum",
+        False,
+        "the gradient does not sum to zero: at row 38",
+    ),
+    # a confident class that keeps some digits, and half precision that keeps one
+    (
+        "digits lost",
+        "log_softmax",
+        "uneven",
+        False,
+        "log p of a confident class, row 0, is returned as -0.03995",
+    ),
+    (
+        "digits lost",
+        "softmax",
+        "wide",
+        False,
+        "wrong beyond rounding at row 7, class 8: 1.2e-37 where 1.6e-37 is exact",
+    ),
+    (
+        "digits lost",
+        "softmax",
+        "a hundred thousand classes",
+        False,
+        "wrong beyond rounding at row 0, class 6: 3.1e-08 where 1.1e-08 is exact",
+    ),
+    (
+        "digits lost",
+        "cross_entropy",
+        "offset 100",
+        False,
+        "wrong beyond rounding at row 12: 0.56 where 0.59 is exact",
+    ),
+    (
+        "digits lost",
+        "softmax",
+        "wide",
+        False,
+        "53 ulp off at row 7 (relative 4e-06): 1.5681e-37 where 1.5682e-37 is exact",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "function", "case", "wrong", "words"),
+    KNOWN,
+    ids=[f"{fault}, {function}, {case}" for fault, function, case, *_ in KNOWN],
+)
+def test_a_finding_is_of_the_kind_that_its_words_say(
+    fault: str, function: str, case: str, wrong: bool, words: str
+) -> None:
+    (row,) = table_of(("a", "", function, "float32", case, np.nan, wrong, words)).itertuples()
+    assert report.kind(row) == fault
+
+
+def test_every_kind_has_a_finding_of_a_known_answer() -> None:
+    assert {fault for fault, *_ in KNOWN} == set(KINDS)
+    assert set(report.DIGITS) < set(KINDS)
+
+
+def test_every_stored_wrong_answer_is_of_a_named_kind() -> None:
+    table = report.rows()
+    assert report.who(table, "otherwise wrong") == "none of these"
+    digits = table[[report.kind(row) in report.DIGITS for row in table.itertuples()]]
+    assert not digits["wrong"].any()
 
 
 def test_every_stored_fault_has_a_kind_and_only_faults_have() -> None:
