@@ -30,10 +30,11 @@ COLORS: dict[str, str] = {
 }
 SEQUENTIAL = "cividis"  # perceptually uniform, and nearly the same to colour-blind readers
 DIVERGING = "PuOr"
+_NARROWEST = 0.8  # inches: a panel's title
 _DRAWN = "pictures are drawn by matplotlib"
 
 _STYLE: dict[str, Any] = {
-    "figure.figsize": (7.0, 3.6),
+    "figure.figsize": (5.6, 3.6),  # on a telephone, 350 pixels wide, ten points are nine pixels
     "figure.dpi": 144,
     "figure.constrained_layout.use": True,
     # a white card behind every figure: axes and text stay readable when the page is dark
@@ -107,14 +108,16 @@ def heat_map(frame: pd.DataFrame, *, function: str, dtypes: Sequence[str]) -> Fi
             )
     cases, names = list(dict.fromkeys(rows["case"])), list(dict.fromkeys(rows["implementation"]))
     norm = LogNorm(0.1, 1e9, clip=True)  # the range of the HTML report
-    figure = Figure(
-        figsize=(2.4 + 0.42 * len(names) * len(dtypes), 1.6 + 0.2 * len(cases)), layout="constrained"
-    )
+    # a column is as wide as a name's line is high; the scale stands below, where it takes no width
+    panel = max(_NARROWEST, 0.2 * len(names))
+    figure = Figure(figsize=(2.0 + panel * len(dtypes), 2.2 + 0.2 * len(cases)), layout="constrained")
     axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)[0]
     for axis, dtype in zip(axes, dtypes, strict=True):
         mesh = _heat_panel(axis, rows[rows["dtype"] == dtype], cases, names, norm)
         axis.set_title(dtype)
-    figure.colorbar(mesh, ax=list(axes), label="worst error (ulp)", extend="both")
+    figure.colorbar(
+        mesh, ax=list(axes), location="bottom", aspect=30, pad=0.02, label="worst error (ulp)", extend="both"
+    )
     return figure
 
 
@@ -130,7 +133,7 @@ def _heat_panel(axis: Any, rows: pd.DataFrame, cases: list[str], names: list[str
             ink = "black" if np.isnan(ulps[i, j]) or norm(ulps[i, j]) > 0.5 else "white"
             axis.text(j, i, "·" if row.ok else "×", ha="center", va="center", color=ink)
     mesh = axis.imshow(np.ma.masked_invalid(ulps), cmap=SEQUENTIAL, norm=norm, aspect="auto")
-    axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(cases)), cases)
     axis.grid(False)
     return mesh

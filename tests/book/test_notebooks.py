@@ -176,7 +176,6 @@ LEGIBLE = {
     "01-derivation": 6.8,
     "02-stability": 6.4,
     "03-propagation": 8.5,
-    "04-frameworks": 4.8,
     "04a-engines": 6.0,
     "05-sigmoid": 5.5,
     "06-temperature": 6.2,
