@@ -177,7 +177,6 @@ LEGIBLE = {
     "02-stability": 6.4,
     "03-propagation": 8.5,
     "04a-engines": 6.0,
-    "05-sigmoid": 5.5,
     "06-temperature": 6.2,
     "07-balance": 6.2,
     "08-two-classes": 6.8,
