@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import tables
+from experiments.curves import NARROW
 from experiments.sentences import listed
 from softmax_lab.plotting import COLORS
 
@@ -362,7 +363,7 @@ def picture(table: pd.DataFrame) -> Figure | None:
     dtypes = _dtypes(_timed(table))
     strangers = _ordered(set(_timed(table)["provider"]) - set(LOOK))
     look = LOOK | {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(strangers)}
-    figure = Figure(figsize=(7.4, 1.2 + 2.2 * len(names)), layout="constrained")
+    figure = Figure(figsize=(NARROW, 1.5 + 2.2 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(dtypes), sharex=True, sharey=True, squeeze=False)
     for line, kernel in zip(panels, names, strict=True):
         for axis, dtype in zip(line, dtypes, strict=True):
@@ -373,8 +374,8 @@ def picture(table: pd.DataFrame) -> Figure | None:
     for axis in panels[-1]:
         axis.set_xlabel("number of classes K")
     handles = {line.get_label(): line for axis in panels.flat for line in axis.lines}
-    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize=9)
-    figure.suptitle(f"{table['card'].iloc[0]}\n{_versions(table)}", fontsize=9)
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2)
+    figure.suptitle(f"{table['card'].iloc[0]}\n{_versions(table)}", fontsize="medium")
     return figure
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from experiments.benchmarks import cpu
+from experiments.curves import NARROW
 from softmax_lab.plotting import COLORS
 
 from .comparisons import bandwidth
@@ -38,12 +39,12 @@ LOOK = {
 
 
 def _panels(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, NDArray[Any]]:
-    figure = Figure(figsize=(7.4, height), layout="constrained")
+    figure = Figure(figsize=(NARROW, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def _legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9)
+def _legend(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _handle(name: str, **changes: Any) -> Line2D:
@@ -67,12 +68,12 @@ def _widths_axis(axis: Axes) -> None:
 
 
 def classes_picture(table: pd.DataFrame) -> Figure:
-    """Draw the time a logit takes over K: a column a task, a row a type, a line a provider and the copy."""
+    """Draw the time a logit takes over K: a row a task, a column a type, a line a provider and the copy."""
     rows = at_shapes(table, cpu.SWEEP)
     dtypes = list(dict.fromkeys(rows["dtype"]))
-    figure, axes = _panels(len(dtypes), len(TASKS), 0.9 + 2.6 * len(dtypes), sharex=True, sharey=True)
-    for line, dtype in zip(axes, dtypes, strict=True):
-        for axis, task in zip(line, TASKS, strict=True):
+    figure, axes = _panels(len(TASKS), len(dtypes), 1.1 + 2.5 * len(TASKS), sharex=True, sharey=True)
+    for line, task in zip(axes, TASKS, strict=True):
+        for axis, dtype in zip(line, dtypes, strict=True):
             _classes_panel(axis, rows[rows["dtype"] == dtype], task)
             axis.set_title(f"{TASKS[task]}, {dtype}")
         line[0].set_ylabel("time (ns a logit)")
@@ -98,19 +99,20 @@ def _classes_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
 
 
 def scaling_panels(ratios: pd.Series) -> Figure:
-    """Draw times on one thread over times on two: a column a task, a row a type, a line a provider.
+    """Draw times on one thread over times on two: a row a task, a column a type, a line a provider.
 
     The copy has a line too. The index of ``ratios`` is task, type, N, K and provider. Dotted lines are at one
     (the second thread brings nothing) and at two.
     """
     rows = ratios.rename("ratio").reset_index()
     dtypes = list(dict.fromkeys(rows["dtype"]))
-    figure, axes = _panels(len(dtypes), len(TASKS), 0.9 + 2.3 * len(dtypes), sharex=True, sharey=True)
-    for line, dtype in zip(axes, dtypes, strict=True):
-        for axis, task in zip(line, TASKS, strict=True):
+    figure, axes = _panels(len(TASKS), len(dtypes), 1.1 + 2.3 * len(TASKS), sharex=True, sharey=True)
+    for line, task in zip(axes, TASKS, strict=True):
+        for axis, dtype in zip(line, dtypes, strict=True):
             _scaling_panel(axis, rows[rows["dtype"] == dtype], task)
             axis.set_title(f"{TASKS[task]}, {dtype}")
         line[0].set_ylabel("one thread / two threads")
+    axes[0, 0].set_ylim(bottom=0)  # shared, and so set when every line is there
     for axis in axes[-1]:
         axis.set_xlabel("number of classes K")
     _legend(figure, [_handle(name) for name in LOOK if name in set(rows["provider"])])
@@ -126,7 +128,6 @@ def _scaling_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         if len(own):
             line, size = ("--" if name == FLOOR else "-"), (8 if name == OURS else 4)
             axis.plot(own["k"], own["ratio"], line, color=COLORS[color], marker=marker, markersize=size)
-    axis.set_ylim(bottom=0)
     _widths_axis(axis)
 
 
@@ -137,16 +138,14 @@ def accuracy_picture(table: pd.DataFrame) -> Figure:
     """
     rows = at_shapes(table[table["provider"] != FLOOR], cpu.SHAPES).dropna(subset="max_ulp")
     shapes = [shape for shape in cpu.SHAPES if shape[1] in set(rows["k"])]
-    figure, axes = _panels(len(shapes), len(TASKS), 1.2 + 2.2 * len(shapes), sharex="row", sharey=True)
+    figure, axes = _panels(len(shapes), len(TASKS), 1.2 + 2.4 * len(shapes), sharex="row", sharey=True)
     for line, shape in zip(axes, shapes, strict=True):
         for axis, task in zip(line, TASKS, strict=True):
             _accuracy_panel(axis, rows[(rows["k"] == shape[1]) & (rows["task"] == task)])
-            axis.set_title(f"{TASKS[task]}, {shape_words(shape)}", fontsize=9)
+            axis.set_title(f"{TASKS[task]}\n{shape_words(shape)}")
     axes[0, 0].invert_yaxis()  # shared by all
-    for axis in axes[-1]:
-        axis.set_xlabel(r"$\leftarrow$ faster: time / copy", fontsize=9)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(r"worst error (ulp): better $\rightarrow$", fontsize=9)
+    axes[-1, len(TASKS) // 2].set_xlabel(r"$\leftarrow$ faster: time / copy")  # of all columns
+    figure.supylabel(r"worst error (ulp): better $\rightarrow$", fontsize="medium")
     kinds = [
         Line2D([], [], color="black", marker="o", linestyle="", markerfacecolor=face, label=dtype)
         for dtype, face in {"float32": "black", "float64": "white"}.items()
@@ -161,7 +160,7 @@ def _accuracy_panel(axis: Axes, rows: pd.DataFrame) -> None:
         color, marker = LOOK[str(point.provider)]
         face, size = (
             (COLORS[color] if point.dtype == "float32" else "white"),
-            (12 if point.provider == OURS else 7),
+            (11 if point.provider == OURS else 6),
         )
         axis.plot(
             point.copies, point.max_ulp, marker, color=COLORS[color], markerfacecolor=face, markersize=size
@@ -169,13 +168,13 @@ def _accuracy_panel(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.margins(0.12)
-    _plain_ticks(axis.xaxis)
+    _plain_ticks(axis.xaxis, (1, 3))  # a panel is narrow
     _plain_ticks(axis.yaxis)
 
 
-def _plain_ticks(side: Axis) -> None:
+def _plain_ticks(side: Axis, digits: Sequence[int] = (1, 2, 5)) -> None:
     """Numbers like 2 and 50 on a logarithmic axis, not powers of ten."""
-    side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    side.set_major_locator(LogLocator(subs=digits))
     side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     side.set_minor_formatter(NullFormatter())
 
@@ -195,14 +194,13 @@ def bandwidth_picture(table: pd.DataFrame) -> Figure:
     """
     swept, tabled = bandwidth(table, cpu.SWEEP), bandwidth(table, cpu.SHAPES)
     dtypes = list(dict.fromkeys(swept.index.get_level_values("dtype")))
-    figure, axes = _panels(1, len(dtypes), 4.0, sharey=True)
-    for axis, dtype in zip(axes[0], dtypes, strict=True):
+    figure, axes = _panels(len(dtypes), 1, 1.2 + 3.0 * len(dtypes), sharex=True, sharey=True)
+    for axis, dtype in zip(axes[:, 0], dtypes, strict=True):
         _bandwidth_panel(
             axis, swept.xs(dtype, level="dtype"), tabled[tabled.index.get_level_values("dtype") == dtype]
         )
-        axis.set_title(dtype)
-        axis.set_xlabel("number of classes K")
-    axes[0, 0].set_ylabel("read once + written once (GB/s)")
+        axis.set(title=dtype, ylabel="read + written once (GB/s)")
+    axes[-1, 0].set_xlabel("number of classes K")
     handles: list[Artist] = [
         Line2D(
             [],
@@ -227,7 +225,7 @@ def bandwidth_picture(table: pd.DataFrame) -> Figure:
         )
     )
     handles.append(Patch(color=COLORS["grey"], alpha=0.15, label="copy x 1.5 either way"))
-    _legend(figure, handles, 3)
+    _legend(figure, handles, 2)
     return figure
 
 
@@ -260,14 +258,16 @@ def _bandwidth_panel(axis: Axes, swept: pd.DataFrame, tabled: pd.DataFrame) -> N
 
 
 def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Figure:
-    """Draw `cost` on one thread: left over N, a line a number of classes; right over K, a line a task."""
-    figure, axes = _panels(1, 2, 3.9)
-    left, right = axes[0]
+    """Draw `cost` on one thread: above over N, a line a number of classes; below over K, a line a task."""
+    figure, axes = _panels(2, 1, 7.0)
+    upper, lower = axes[:, 0]
     for (k, own), color, marker in zip(over_rows.groupby("k"), ("blue", "vermillion"), "os", strict=False):
-        left.plot(own.index.get_level_values("n"), own, f"{marker}-", color=COLORS[color], label=f"K = {k:,}")
+        upper.plot(
+            own.index.get_level_values("n"), own, f"{marker}-", color=COLORS[color], label=f"K = {k:,}"
+        )
     for task, own in over_classes.items():
         color, marker = _RATES[task]
-        right.plot(
+        lower.plot(
             own.index.get_level_values("k"),
             own,
             f"{marker}-",
@@ -280,16 +280,15 @@ def cost_picture(over_rows: pd.Series, over_classes: dict[str, pd.Series]) -> Fi
         "CHUNK": "one\nchunk",
         "HELD_IN_SINGLES": "held\nwhole",
     }.items():
-        right.axvline(constant(name) + 0.5, color="black", linewidth=0.9, linestyle=":")
+        lower.axvline(constant(name) + 0.5, color="black", linewidth=0.9, linestyle=":")
         place = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points"}
-        right.annotate(words, (constant(name), 1), ha="right", va="top", fontsize=8, **place)
-    left.set_xlabel("number of rows N")
-    left.set_ylabel("time on one thread (ns a logit)")
-    left.set_xscale("log")
-    left.set_yscale("log")
-    left.legend(fontsize=9)
-    right.set_xlabel("number of classes K")
-    right.set_ylim(bottom=0)
-    _widths_axis(right)
-    _legend(figure, right.get_legend_handles_labels()[0], 3)
+        lower.annotate(words, (constant(name), 1), ha="right", va="top", **place)
+    for axis in (upper, lower):
+        axis.set_ylabel("time on one thread (ns a logit)")
+    upper.set(xlabel="number of rows N", xscale="log", yscale="log")
+    upper.legend()
+    lower.set_xlabel("number of classes K")
+    lower.set_ylim(bottom=0)
+    _widths_axis(lower)
+    _legend(figure, lower.get_legend_handles_labels()[0], 3)
     return figure

@@ -74,7 +74,7 @@ def rounding_picture(table: pd.DataFrame) -> Figure:
     ``table`` is what `rounding_curve` returns. The errors are those of the rows drawn as the timed ones.
     """
     tasks, shapes = (list(dict.fromkeys(table.index.get_level_values(i))) for i in (0, 1))
-    figure = Figure(figsize=(2.7 * len(shapes) + 0.3, 0.4 + 2.3 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(0.2 + 2.7 * len(shapes), 0.4 + 2.3 * len(tasks)), layout="constrained")
     axes = figure.subplots(len(tasks), len(shapes), squeeze=False, sharex="col", sharey=True)
     for line, task in zip(axes, tasks, strict=True):
         for axis, shape in zip(line, shapes, strict=True):

@@ -181,9 +181,7 @@ LEGIBLE = {
     "07-balance": 6.2,
     "08-two-classes": 6.8,
     "09-balancing": 5.0,
-    "10-speed": 6.4,
     "10a-loops": 6.4,
-    "10b-gpu": 6.4,
     "11-lost-gradient": 8.5,
     "large_vocabulary": 6.4,
 }
