@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import large_vocabulary as lv
+from experiments.curves import NARROW
 from softmax_lab.plotting import COLORS
 
 __all__ = [
@@ -147,7 +148,7 @@ def memory_table(problem: lv.Problem = TARGET) -> pd.DataFrame:
 
 def training_picture() -> Figure:
     """Draw the losses of both runs, and below how far apart they are."""
-    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(NARROW, 5.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     one, two = records(1), records(2)
     upper.plot([r.loss for r in one], color=COLORS["blue"], linewidth=4, alpha=0.45, label="one process")
@@ -162,7 +163,7 @@ def training_picture() -> Figure:
         lv.floor(lv.Setting.vocabulary), color="black", linestyle=":", linewidth=1, label="law of the text"
     )
     upper.set_ylabel("loss (nats a token)")
-    upper.legend(fontsize=9)
+    upper.legend()
     for dtype, color in (("float32", "green"), ("float64", "purple")):
         pair = zip(records(1, dtype), records(2, dtype), strict=True)
         lower.plot(
@@ -175,13 +176,13 @@ def training_picture() -> Figure:
     lower.set_yscale("log")
     lower.set_ylabel("relative difference")
     lower.set_xlabel("step")
-    lower.legend(fontsize=9)
+    lower.legend()
     return figure
 
 
 def network_picture() -> Figure:
     """Draw the time of an all-reduce over its size, and the fit."""
-    figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(NARROW, 3.6), layout="constrained")
     axis = figure.subplots()
     measured = lv.read(lv.ALL_REDUCE, lv.Reduced)
     for processes, color, marker in zip(
@@ -203,30 +204,30 @@ def network_picture() -> Figure:
     axis.set_yscale("log")
     axis.set_xlabel("message (bytes)")
     axis.set_ylabel("time of an all-reduce (µs)")
-    axis.legend(fontsize=9)
+    axis.legend()
     return figure
 
 
 def cost_picture(problem: lv.Problem = TARGET) -> Figure:
     """Draw the formula's parts over the number of workers, and the measured steps beside the formula."""
-    figure = Figure(figsize=(7.4, 4.0), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(NARROW, 7.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(4, 3))
     workers = [1 << p for p in range(11)]
     table = cost_table(problem, workers)
     for part, color in LOOK.items():
         own = table.loc[part]
-        left.plot(own.index[own > 0], own[own > 0], color=COLORS[color], label=part)
-    left.plot(workers, table.loc["whole step"], color="black", linewidth=2.4, label="whole step")
-    left.axvline(problem.workers, color="black", linestyle=":", linewidth=1)
-    left.set_xscale("log", base=2)
-    left.set_yscale("log")
-    left.set_xlabel("workers")
-    left.set_ylabel("seconds a step")
-    left.legend(fontsize=8)
+        upper.plot(own.index[own > 0], own[own > 0], color=COLORS[color], label=part)
+    upper.plot(workers, table.loc["whole step"], color="black", linewidth=2.4, label="whole step")
+    upper.axvline(problem.workers, color="black", linestyle=":", linewidth=1)
+    upper.set_xscale("log", base=2)
+    upper.set_yscale("log")
+    upper.set_xlabel("workers")
+    upper.set_ylabel("seconds a step")
+    upper.legend()
     held = formula_table().reset_index()
     for processes, marker, color in ((1, "o", "blue"), (2, "s", "vermillion")):
         own = held[held["processes"] == processes]
-        right.plot(
+        lower.plot(
             own["formula (ms)"],
             own["measured (ms)"],
             marker,
@@ -234,10 +235,10 @@ def cost_picture(problem: lv.Problem = TARGET) -> Figure:
             label=f"{processes} process{'es'[: 2 * (processes > 1)]}",
         )
     ends = [held["formula (ms)"].min() / 1.5, held["measured (ms)"].max() * 1.5]
-    right.plot(ends, ends, color="black", linewidth=1, linestyle=":")
-    right.set_xscale("log")
-    right.set_yscale("log")
-    right.set_xlabel("formula (ms)")
-    right.set_ylabel("measured (ms)")
-    right.legend(fontsize=8)
+    lower.plot(ends, ends, color="black", linewidth=1, linestyle=":")
+    lower.set_xscale("log")
+    lower.set_yscale("log")
+    lower.set_xlabel("formula (ms)")
+    lower.set_ylabel("measured (ms)")
+    lower.legend()
     return figure

@@ -183,7 +183,6 @@ LEGIBLE = {
     "09-balancing": 5.0,
     "10a-loops": 6.4,
     "11-lost-gradient": 8.5,
-    "large_vocabulary": 6.4,
 }
 
 
