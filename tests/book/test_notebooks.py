@@ -179,7 +179,6 @@ LEGIBLE = {
     "04a-engines": 6.0,
     "06-temperature": 6.2,
     "07-balance": 6.2,
-    "08-two-classes": 6.8,
     "09-balancing": 5.0,
     "10a-loops": 6.4,
     "11-lost-gradient": 8.5,
