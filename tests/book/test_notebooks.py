@@ -174,7 +174,6 @@ TEN_POINTS = 20
 LEGIBLE = {
     "intro": 8.5,
     "01-derivation": 6.8,
-    "02-stability": 6.4,
     "03-propagation": 8.5,
     "04a-engines": 6.0,
     "06-temperature": 6.2,
