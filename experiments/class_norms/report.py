@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.curves import NARROW
 from experiments.differences import Difference, difference
 from softmax_lab.plotting import COLORS
 
@@ -87,7 +88,7 @@ def picture(compared: pd.DataFrame, names: dict[str, str]) -> Figure:
 
     Lines are geometric means over the seeds; bands reach from the smallest seed to the largest.
     """
-    figure = Figure(figsize=(7.6, 5.6), layout="constrained")
+    figure = Figure(figsize=(NARROW, 5.6), layout="constrained")
     panels = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
     for column, (dataset, name) in enumerate(names.items()):
         part = compared.xs(dataset, level="dataset")
