@@ -176,7 +176,6 @@ LEGIBLE = {
     "01-derivation": 6.8,
     "03-propagation": 8.5,
     "04a-engines": 6.0,
-    "09-balancing": 5.0,
     "10a-loops": 6.4,
     "11-lost-gradient": 8.5,
 }

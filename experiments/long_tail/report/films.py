@@ -12,6 +12,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 import softmax_lab.torch as slt
+from experiments.curves import NARROW
 from experiments.long_tail import Config, make_problem, train
 from softmax_lab.plotting import DIVERGING
 
@@ -69,7 +70,7 @@ def film_picture(
 
     Classes go down, from the most frequent, and steps to the right.
     """
-    figure = Figure(figsize=(7.6, 1.1 + 1.5 * len(films)), layout="constrained")
+    figure = Figure(figsize=(NARROW, 1.6 + 1.5 * len(films)), layout="constrained")
     panels = figure.subplots(len(films), 1, sharex=True, squeeze=False)[:, 0]
     norm = TwoSlopeNorm(0.0, -np.log10(limit), np.log10(limit))
     for axis, (loss, table) in zip(panels, films.items(), strict=True):
@@ -92,7 +93,9 @@ def film_picture(
         axis.invert_yaxis()
         axis.grid(False)
     panels[-1].set_xlabel("training step")
-    bar = figure.colorbar(mesh, ax=panels, label="pull up / push down", extend="both")
+    bar = figure.colorbar(
+        mesh, ax=panels, location="bottom", aspect=40, label="pull up / push down", extend="both"
+    )
     ticks = [-1.0, -0.5, 0.0, 0.5, 1.0]
     bar.set_ticks(ticks, labels=[f"{10**t:.2g}" for t in ticks])
     return figure

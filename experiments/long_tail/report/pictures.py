@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
+from experiments.curves import NARROW
 from softmax_lab.plotting import COLORS
 
 from .choices import CHOICES, regret_by_choice
@@ -19,42 +22,40 @@ __all__ = ["choice_picture", "paired_picture", "parts_picture", "regret_picture"
 def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
     """Draw `regret_table` in colours that end at ``most`` points, with its numbers.
 
-    A last column has the worst of each row.
+    A panel has the settings of one data set. The first one's last column has the worst of each row in all.
     """
     regret = regret_table(table)
-    values = np.column_stack([regret.to_numpy(), regret.max(axis=1)])
-    figure = Figure(figsize=(2.0 + 0.34 * values.shape[1], 3.2 + 0.25 * len(values)), layout="constrained")
-    axis = figure.subplots()
-    axis.set_facecolor("0.92")  # what was not run
-    image = axis.imshow(values, cmap="cividis_r", vmin=0.0, vmax=most, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
+    datasets = list(dict.fromkeys(dataset for dataset, *_ in regret.columns))
+    figure = Figure(figsize=(NARROW, 1.0 + (2.4 + 0.23 * len(regret)) * len(datasets)), layout="constrained")
+    panels = figure.subplots(len(datasets), 1, squeeze=False)[:, 0]
+    for axis, dataset in zip(panels, datasets, strict=True):
+        places = [place for place in regret.columns if place[0] == dataset]
+        names = [setting_name(place).removeprefix(f"{dataset}, ") for place in places]
+        own = regret[places].set_axis(names, axis="columns")
+        if dataset == datasets[0]:
+            own["the worst of all"] = regret.max(axis=1)
+            axis.axvline(len(places) - 0.5, color="white", linewidth=4)
+        image = _numbers(axis, own, most)
+        axis.set_title(dataset)
+    label = "points below the best fixed loss"
+    figure.colorbar(image, ax=list(panels), extend="max", location="top", aspect=40, pad=0.01, label=label)
+    return figure
+
+
+def _numbers(axis: Axes, regret: pd.DataFrame, most: float) -> AxesImage:
+    """Draw a table in cells whose colours end at ``most``; what is NaN was not run, and is grey."""
+    axis.set_facecolor("0.92")
+    axis.grid(False)
+    for (row, column), value in np.ndenumerate(regret.to_numpy()):
         if not np.isnan(value):
             shade = "white" if value > 0.55 * most else "black"
-            axis.text(
-                column,
-                row,
-                f"{round(value, 1) + 0.0:.1f}".replace("-", "−"),
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=shade,
-            )
-    axis.axvline(values.shape[1] - 1.5, color="white", linewidth=4)
-    axis.set_xticks(
-        range(values.shape[1]),
-        [*map(setting_name, regret.columns), "the worst of them"],
-        rotation=45,
-        ha="right",
-        fontsize=8,
-    )
-    axis.set_yticks(range(len(values)), regret.index, fontsize=8)
+            words = f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+            axis.text(column, row, words, ha="center", va="center", fontsize=9, color=shade)
+    axis.set_xticks(range(regret.shape[1]), regret.columns, rotation=90)
+    axis.set_yticks(range(len(regret)), regret.index)
     for tick in axis.get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() in OURS else "normal")
-    axis.grid(False)
-    bar = figure.colorbar(image, extend="max", location="top", shrink=0.7, aspect=40)
-    bar.set_label("points below the best fixed loss", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    return figure
+    return axis.imshow(regret.to_numpy(), cmap="cividis_r", vmin=0.0, vmax=most, aspect="auto")
 
 
 def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
@@ -65,13 +66,12 @@ def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
     regret = regret_by_choice(rows)
     order = regret["default"].max(axis=1).sort_values(kind="stable").index
     places = list(regret["default"].columns)
-    lines = -(-len(places) // 2)
-    size = (7.4, 0.5 + (0.7 + 0.21 * len(order)) * lines)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")  # dots and words need no more
-    axes = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False).flat
+    size = (NARROW, 0.9 + (0.5 + 0.22 * len(order)) * len(places))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(places), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     at = np.arange(len(order), dtype=float)
     looks = dict(zip(CHOICES, (("blue", "o"), ("grey", "|"), ("vermillion", "D")), strict=True))
-    for axis, place in zip(axes, places, strict=False):
+    for axis, place in zip(axes, places, strict=True):
         for choice in ("oracle", "default", "tuned"):
             if (choice, *place) not in regret:
                 continue
@@ -85,10 +85,7 @@ def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
                 markerfacecolor="none" if choice == "default" else COLORS[color],
                 clip_on=False,
             )
-        axis.set_title(setting_name(place), fontsize=9)
-        axis.tick_params(labelsize=8, labelbottom=True)
-    for axis in figure.axes[len(places) :]:
-        axis.set_visible(False)
+        axis.set_title(setting_name(place))
     first = figure.axes[0]
     first.set_yticks(at, order)
     first.set(ylim=(len(order) - 0.5, -0.5), xlim=(0.0, most))
@@ -102,8 +99,8 @@ def choice_picture(rows: Rows, *, most: float = 10.0) -> Figure:
             markerfacecolor="none" if choice == "default" else COLORS[color],
             label={"tuned": "tuned", "oracle": "the oracle's choice", "default": "default"}[choice],
         )
-    figure.supxlabel("points of balanced accuracy behind the best of the setting", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.supxlabel("points of balanced accuracy behind the best", fontsize="medium")
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -114,8 +111,8 @@ def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figur
     """
     found = {name: paired_with_best(table, name) for name in ours}
     places = list(next(iter(found.values())).index)
-    figure = Figure(figsize=(8.4, 1.5 + 0.42 * len(places)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    figure = Figure(figsize=(NARROW, 1.6 + 0.56 * len(places)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     at = np.arange(len(places), dtype=float)
     left.axvspan(-1.0, 1.0, color="0.92", zorder=0)
     left.axvline(0.0, color="0.4", linewidth=1, linestyle="--")
@@ -137,15 +134,15 @@ def paired_picture(table: pd.DataFrame, ours: Sequence[str] = OURS[:2]) -> Figur
         label="the best fixed loss",
     )
     names = [
-        f"{setting_name(place)}\nagainst {best}"
+        f"{setting_name(place)}\nagainst {best}".replace(", augmented", ",\naugmented")
         for place, best in zip(places, other["best fixed"], strict=True)
     ]
-    left.set_yticks(at, names, fontsize=8)
+    left.set_yticks(at, names)
     left.invert_yaxis()
-    left.set_xlabel("ours − the best fixed loss\n(points of balanced accuracy)")
-    right.set_xlabel("expected calibration error (%)")
+    left.set_xlabel("ours − the best\nfixed loss (points of\nbalanced accuracy)")
+    right.set_xlabel("expected\ncalibration\nerror (%)")
     right.set_xlim(left=0.0)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

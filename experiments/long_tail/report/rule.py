@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import softmax_lab as sl
+from experiments.curves import NARROW
 from softmax_lab.plotting import COLORS
 
 __all__ = ["gate_picture", "moved_decisions"]
@@ -19,7 +20,7 @@ __all__ = ["gate_picture", "moved_decisions"]
 def gate_picture(ratio: float = 100.0, gates: Iterable[float] = (0.0, 1.0, 2.0, 4.0, 8.0)) -> Figure:
     """Draw the row weight of the rarest class over its probability, a line a gate."""
     q = np.linspace(0.0, 1.0, 201)
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(NARROW, 3.4), layout="constrained")
     axis = figure.subplots()
     for gate, color, line in zip(
         gates, ("grey", "sky", "green", "blue", "vermillion"), ("--", "-", "-", "-", "-"), strict=False
@@ -32,7 +33,7 @@ def gate_picture(ratio: float = 100.0, gates: Iterable[float] = (0.0, 1.0, 2.0, 
         yscale="log",
         title=f"$W = n_{{max}}/n_y = {ratio:g}$",
     )
-    axis.legend(fontsize=9)
+    axis.legend()
     return figure
 
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import long_tail
-from experiments.curves import interval, looks
+from experiments.curves import NARROW, interval, looks
 from experiments.differences import Difference, difference, differences
 from experiments.long_tail import Config, grid
 
@@ -141,24 +141,24 @@ def same_tail(table: pd.DataFrame, loss: str, tau: float) -> float:
 def tau_picture(table: pd.DataFrame) -> Figure:
     """Draw balanced accuracy over tau, what each loss is ahead of logit adjustment, and tail over head.
 
-    Bands are 95 % t intervals over the seeds: on the left of the mean, in the middle of paired differences.
+    Bands are 95 % t intervals over the seeds: above of the mean, in the middle of paired differences.
     """
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(NARROW, 9.6), layout="constrained")
+    upper, middle, lower = figure.subplots(3, 1)
     look = looks(list(TAU_LOSSES))
     for loss, name in _named(table).items():
-        _band(left, _wide(table, loss), look[loss], name)
+        _band(upper, _wide(table, loss), look[loss], name)
         if loss != BASE:
             mine, theirs = _of_both(table, loss, BASE)
             _band(middle, mine - theirs, look[loss], name)
         head, tail = (_wide(table, loss, part).mean() for part in ("head", "tail"))
-        right.plot(head, tail, marker="o", markersize=3.5, linewidth=1.4, **look[loss])
+        lower.plot(head, tail, marker="o", markersize=3.5, linewidth=1.4, **look[loss])
     middle.axhline(0.0, linewidth=1.4, **look[BASE])
-    left.set(xlabel="τ", ylabel="balanced accuracy (%)")
-    middle.set(xlabel="τ", ylabel="less logit adjustment at the same τ (points)")
-    right.set(xlabel="recall of the three most frequent (%)", ylabel="recall of the three rarest (%)")
-    handles, names = left.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9)
+    upper.set(xlabel="τ", ylabel="balanced accuracy (%)")
+    middle.set(xlabel="τ", ylabel="ahead of logit adjustment (points)", title="differences at the same τ")
+    lower.set(xlabel="recall of the three most frequent (%)", ylabel="recall of the three rarest (%)")
+    handles, names = upper.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure
 
 

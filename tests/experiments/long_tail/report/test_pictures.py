@@ -26,10 +26,15 @@ def test_the_picture_of_the_choices_has_every_setting(whole: list[dict[str, str]
 
 def test_pictures(rows: list[dict[str, str]]) -> None:
     regret = report.regret_picture(report.chosen_rows(rows))
+    assert regret.axes[0].get_title() == "digits"
+    assert [label.get_text() for label in regret.axes[0].get_xticklabels()][1:] == [
+        "MLP, ρ = 100",
+        "the worst of all",
+    ]
     assert [text.get_text() for text in regret.axes[0].texts[6:9]] == ["4.0", "−1.0", "4.0"]
     left, right = report.paired_picture(report.chosen_rows(rows)).axes
     assert left.get_yticklabels()[1].get_text() == "digits, MLP, ρ = 100\nagainst focal"
-    assert right.get_xlabel().startswith("expected calibration error")
+    assert right.get_xlabel() == "expected\ncalibration\nerror (%)"
     assert isinstance(report.gate_picture(), Figure)
     films = report.film(("plain", "gradient_balanced"), rho=10.0, epochs=2, every=2)
     assert set(films) == {"plain", "gradient_balanced"}
