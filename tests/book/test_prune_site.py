@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from tools.prune_site import only_icons, parts, prune, uncoloured, without_blanks
@@ -164,6 +166,42 @@ def test_a_picture_is_smaller_with_the_same_pixels_and_what_shines_through_is_le
     after = path.read_bytes()
     prune(tmp_path)
     assert path.read_bytes() == after
+
+
+def letters() -> NDArray[np.uint8]:
+    """Return a drawing (120, 160, 3) in which one small pattern recurs, as letters do."""
+    pattern = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    drawing = np.full((120, 160, 3), 255, np.uint8)
+    for place in range(40):
+        down, across = (7 * place) % 108, (37 * place) % 150
+        drawing[down : down + 12, across : across + 10] = pattern
+    return drawing
+
+
+def shades() -> NDArray[np.uint8]:
+    """Return a drawing (120, 160, 3) whose colours change evenly."""
+    down, across = np.mgrid[:120, :160]
+    return np.stack([down + across, 2 * down, across], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("drawing", "rows_as_they_are"), [(letters(), True), (shades(), False)])
+def test_rows_of_a_picture_are_filtered_where_that_is_smaller(
+    drawing: NDArray[np.uint8], rows_as_they_are: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "_images" / "a.png"
+    path.parent.mkdir()
+    picture = Image.fromarray(drawing)
+    picture.save(path, format="png", compress_level=0)
+    by_pillow = BytesIO()
+    picture.save(by_pillow, format="png", compress_level=9, compress_type=Image.DEFAULT_STRATEGY)
+    prune(tmp_path)
+    assert (path.read_bytes() != by_pillow.getvalue()) == rows_as_they_are
+    assert path.stat().st_size <= by_pillow.tell()
+    with Image.open(path) as image:
+        image.verify()  # the checksums
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        assert np.array_equal(np.asarray(image), drawing)
 
 
 def test_parts_count_every_byte_once(site: Path) -> None:
