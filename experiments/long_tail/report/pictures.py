@@ -19,26 +19,23 @@ from .numbers import OURS, Rows, paired_with_best, parts, regret_table, setting_
 __all__ = ["choice_picture", "paired_picture", "parts_picture", "regret_picture"]
 
 
-def regret_picture(table: pd.DataFrame, *, most: float = 8.0) -> Figure:
-    """Draw `regret_table` in colours that end at ``most`` points, with its numbers.
+def regret_picture(table: pd.DataFrame, dataset: str, *, most: float = 8.0) -> Figure:
+    """Draw `regret_table` of a data set in colours that end at ``most`` points, with its numbers.
 
-    A panel has the settings of one data set. The first one's last column has the worst of each row in all.
+    A last column has the worst of each row in all settings, those of other data sets too.
     """
     regret = regret_table(table)
-    datasets = list(dict.fromkeys(dataset for dataset, *_ in regret.columns))
-    figure = Figure(figsize=(NARROW, 1.0 + (2.4 + 0.23 * len(regret)) * len(datasets)), layout="constrained")
-    panels = figure.subplots(len(datasets), 1, squeeze=False)[:, 0]
-    for axis, dataset in zip(panels, datasets, strict=True):
-        places = [place for place in regret.columns if place[0] == dataset]
-        names = [setting_name(place).removeprefix(f"{dataset}, ") for place in places]
-        own = regret[places].set_axis(names, axis="columns")
-        if dataset == datasets[0]:
-            own["the worst of all"] = regret.max(axis=1)
-            axis.axvline(len(places) - 0.5, color="white", linewidth=4)
-        image = _numbers(axis, own, most)
-        axis.set_title(dataset)
+    places = [place for place in regret.columns if place[0] == dataset]
+    names = [setting_name(place).removeprefix(f"{dataset}, ") for place in places]
+    shown = regret[places].set_axis(names, axis="columns")
+    shown["the worst of all"] = regret.max(axis=1)
+    figure = Figure(figsize=(NARROW, 3.0 + 0.23 * len(shown)), layout="constrained")
+    axis = figure.subplots()
+    image = _numbers(axis, shown, most)
+    axis.axvline(len(places) - 0.5, color="white", linewidth=2.5)
+    axis.set_title(dataset)
     label = "points below the best fixed loss"
-    figure.colorbar(image, ax=list(panels), extend="max", location="top", aspect=40, pad=0.01, label=label)
+    figure.colorbar(image, extend="max", location="top", aspect=40, pad=0.01, label=label)
     return figure
 
 

@@ -25,7 +25,7 @@ def test_the_picture_of_the_choices_has_every_setting(whole: list[dict[str, str]
 
 
 def test_pictures(rows: list[dict[str, str]]) -> None:
-    regret = report.regret_picture(report.chosen_rows(rows))
+    regret = report.regret_picture(report.chosen_rows(rows), "digits")
     assert regret.axes[0].get_title() == "digits"
     assert [label.get_text() for label in regret.axes[0].get_xticklabels()][1:] == [
         "MLP, ρ = 100",
