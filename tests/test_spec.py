@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_the_class_and_the_page_of_notation_document_every_field_as_it_is() -> N
     row = r"^\| \$.+?\$ \| .+? \| (.+? \| .+?) \| `(\w+)`.*\|$"
     documented = {name: text for text, name in re.findall(row, page, re.MULTILINE)}
     for name, field in FIELDS.items():
-        assert re.search(rf"^    {name} : ", str(LossSpec.__doc__), re.MULTILINE), name
+        assert re.search(rf"^{name} : ", str(inspect.getdoc(LossSpec)), re.MULTILINE), name
         shapes = ["number"] * field.number + [{1: "$(K,)$", 2: "$(K, K)$"}[rank] for rank in field.ranks]
         domain = "sums to one" if name == "prior" else _in_words(field)
         assert documented[name] == f"{domain} | {' or '.join(shapes)}".replace(

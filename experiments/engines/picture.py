@@ -60,7 +60,7 @@ def atlas(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) ->
     if not names:
         return _nobody(function, dtypes)
     degrees = np.full((len(names), len(asked)), np.nan)
-    figure = Figure(figsize=(1.9 + 0.46 * len(asked), 1.5 + 0.27 * len(names)), layout="constrained")
+    figure = Figure(figsize=(1.75 + 0.3 * len(asked), 1.9 + 0.27 * len(names)), layout="constrained")
     axis = figure.subplots()
     for row in found.itertuples():
         if (row.engine, row.variant) in names:
@@ -69,7 +69,7 @@ def atlas(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) ->
             axis.text(j, i, _mark(row), ha="center", va="center", fontsize=8, color=_INK[row.severity])
     colors = ListedColormap(list(SCALE))
     axis.imshow(np.ma.masked_invalid(degrees), cmap=colors, vmin=-0.5, vmax=WRONG + 0.5, aspect="auto")
-    axis.set_xticks(range(len(asked)), asked, rotation=45, ha="left")
+    axis.set_xticks(range(len(asked)), asked, rotation=90)
     axis.set_yticks(range(len(names)), [label(*name) for name in names])
     axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axis.set_xticks(np.arange(len(asked)) - 0.5, minor=True)
@@ -82,7 +82,7 @@ def atlas(table: pd.DataFrame, function: str, dtypes: Sequence[str] = SINGLE) ->
     if 0 < of_article < len(names):
         axis.axhline(of_article - 0.5, color="black", linewidth=1.2)
     handles = [Patch(color=color, label=text) for color, text in zip(SCALE, SEVERITIES, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 

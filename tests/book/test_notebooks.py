@@ -170,9 +170,7 @@ def test_missing_parameters_are_found() -> None:
 PHONE = 350
 #: the height of ten points in a figure of 144 dots an inch
 TEN_POINTS = 20
-#: the least that ten points have, in pixels; the tables of the engines have more columns, and less
-LEGIBLE = 8.5
-WIDER = {"04a-engines": 6.0}
+LEGIBLE = 8.5  #: the least that ten points have, in pixels
 
 
 def words_on_a_telephone(path: Path) -> dict[str, float]:
@@ -190,4 +188,4 @@ def words_on_a_telephone(path: Path) -> dict[str, float]:
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 def test_the_words_of_figures_are_legible_on_a_telephone(path: Path) -> None:
     sizes = words_on_a_telephone(path)
-    assert {name: size for name, size in sizes.items() if size < WIDER.get(path.stem, LEGIBLE)} == {}
+    assert {name: size for name, size in sizes.items() if size < LEGIBLE} == {}
