@@ -166,16 +166,35 @@ def single_coefficients(degree: int) -> list[float]:
     return [float(np.float32(c)) for c in found]
 
 
+class Begun(NamedTuple):
+    """An exponential of eight lanes up to its power of two: what is left is a polynomial."""
+
+    d: Any
+    t: Any  # n in its low bits
+    r: Any  # d - n log 2
+
+
+@inlined
+def begun_single(d):
+    """Begin with ``single``."""
+    t = fma(d, splat(LOG2_E), splat(MAGIC))
+    return Begun(d, t, fma(t - splat(MAGIC), splat(-LOG_2), d))
+
+
+@inlined
+def finished_single(begun):
+    """Finish ``single``."""
+    q = splat(Q[0])
+    for c in Q[1:]:
+        q = fma(q, begun.r, splat(c))
+    e = scale_exponent(fma(q, begun.r, splat(1.0)), begun.t)
+    return where_less(begun.d, splat(LOWEST_SINGLE), splat(0.0), e)
+
+
 @inlined
 def single(d):
     """exp(d) for d <= 0 with relative error below 2^-33; 0 where float32 has none so small."""
-    t = fma(d, splat(LOG2_E), splat(MAGIC))
-    r = fma(t - splat(MAGIC), splat(-LOG_2), d)
-    q = splat(Q[0])
-    for c in Q[1:]:
-        q = fma(q, r, splat(c))
-    e = scale_exponent(fma(q, r, splat(1.0)), t)
-    return where_less(d, splat(LOWEST_SINGLE), splat(0.0), e)
+    return finished_single(begun_single(d))
 
 
 class Base(NamedTuple):
@@ -239,17 +258,28 @@ def parts(z, base):
 
 
 @inlined
-def double(d, low):
-    """exp(d + low) for d <= 0 and |low| <= ulp(d)/2; 0 below the smallest normal float64, NaN for NaN."""
+def begun_double(d, low):
+    """Begin with ``double``."""
     t = fma(d, splat(LOG2_E), splat(MAGIC))
     n = t - splat(MAGIC)
-    r = fma(n, splat(-LOG_2_LOW), fma(n, splat(-LOG_2_HIGH), d)) + low
-    p = splat(P[0])
+    return Begun(d, t, fma(n, splat(-LOG_2_LOW), fma(n, splat(-LOG_2_HIGH), d)) + low)
+
+
+@inlined
+def finished_double(begun):
+    """Finish ``double``."""
+    d, r, p = begun.d, begun.r, splat(P[0])
     for c in P[1:]:
         p = fma(p, r, splat(c))
-    e = scale_exponent(splat(1.0) + fma(p * r, r, r), t)
+    e = scale_exponent(splat(1.0) + fma(p * r, r, r), begun.t)
     e = where_less(d, splat(LOWEST_DOUBLE), splat(0.0), e)
     return where_ordered(d, d, e, d)  # the bits of a NaN's payload would upset the exponent
+
+
+@inlined
+def double(d, low):
+    """exp(d + low) for d <= 0 and |low| <= ulp(d)/2; 0 below the smallest normal float64, NaN for NaN."""
+    return finished_double(begun_double(d, low))
 
 
 @inlined

@@ -31,7 +31,16 @@ from .compiler import (
     inlined_overload,
 )
 from .exponential import LARGEST
-from .relative import below, exp_below, exponential, inverse_temperature, log_relative, relative
+from .relative import (
+    below,
+    exp_below,
+    exponential,
+    finished,
+    inverse_temperature,
+    log_relative,
+    relative,
+    relative_begun,
+)
 from .simd import (
     WIDTH,
     iota,
@@ -219,12 +228,17 @@ def _sum_in_lanes(source, chunk, peak, y, keep):
     full = n - n % WIDTH
     stop = y - y % WIDTH if 0 <= y < full else full
     while True:
+        # what is begun of four vectors is finished after the next four are begun, as in ``singles``
+        if k + FOUR <= stop:
+            halves = _four(source, chunk, k, m)
+            while k + 2 * FOUR <= stop:
+                following = _four(source, chunk, k + FOUR, m)
+                total, error = _add_four(source, chunk, halves, k, (total, error), keep)
+                halves, k = following, k + FOUR
+            total, error = _add_four(source, chunk, halves, k, (total, error), keep)
+            k += FOUR
         while k < stop:
-            prefetch(source.z, offset_of(chunk) + AHEAD * n + k)
-            _, p = relative(source, inside(chunk, k, WIDTH), m)
-            if keep:
-                store(source.held, chunk.at + k, p)
-            total, error = accumulate(source.z, total, error, p)
+            total, error = _add(source, chunk, _half(source, chunk, k, m), k, (total, error), keep)
             k += WIDTH
         if k == n:
             break
@@ -238,6 +252,45 @@ def _sum_in_lanes(source, chunk, peak, y, keep):
         k += count
         stop = full
     return sum_lanes(total) + sum_lanes(error)
+
+
+FOUR = 4 * WIDTH
+
+
+@inlined
+def _half(source, chunk, k, m):
+    """Begin with eight exponentials from the chunk's k-th entry on."""
+    prefetch(source.z, offset_of(chunk) + AHEAD * chunk.count + k)
+    return relative_begun(source, inside(chunk, k, WIDTH), m)
+
+
+@inlined
+def _add(source, chunk, half, k, sums, keep):
+    """Finish with them: hold them where they are kept, and add them to the sums (total, error)."""
+    p = finished(source.z, half)
+    if keep:
+        store(source.held, chunk.at + k, p)
+    return accumulate(source.z, sums[0], sums[1], p)
+
+
+@inlined
+def _four(source, chunk, k, m):
+    """Begin with four vectors."""
+    return (
+        _half(source, chunk, k, m),
+        _half(source, chunk, k + WIDTH, m),
+        _half(source, chunk, k + 2 * WIDTH, m),
+        _half(source, chunk, k + 3 * WIDTH, m),
+    )
+
+
+@inlined
+def _add_four(source, chunk, halves, k, sums, keep):
+    """Finish with four vectors."""
+    sums = _add(source, chunk, halves[0], k, sums, keep)
+    sums = _add(source, chunk, halves[1], k + WIDTH, sums, keep)
+    sums = _add(source, chunk, halves[2], k + 2 * WIDTH, sums, keep)
+    return _add(source, chunk, halves[3], k + 3 * WIDTH, sums, keep)
 
 
 def holding_in(source, smooth, out, streaming, row, num_classes):

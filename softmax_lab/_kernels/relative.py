@@ -10,7 +10,7 @@ from numba import types
 
 from .._twofloat import LARGEST_LOW
 from .compiler import inlined, inlined_overload
-from .exponential import double, single, two_product, two_sum
+from .exponential import begun_double, begun_single, finished_double, finished_single, two_product, two_sum
 from .simd import absolute, fma, max_lanes, maximum, splat, where_less
 from .terms import exp_difference, two_difference
 from .transform import loaded, member, slope_is_one
@@ -44,16 +44,34 @@ def _difference(source, x, low, peak):
     return with_temperature
 
 
+@inlined
 def exponential(z, d, low):
     """exp(d + low), in the precision that logits of z's type need."""
+    return finished(z, begun(z, d, low))
+
+
+def begun(z, d, low):
+    """Begin with ``exponential``."""
     raise NotImplementedError("compiled only")
 
 
-@inlined_overload(exponential)
-def _exponential(z, d, low):
+@inlined_overload(begun)
+def _begun(z, d, low):
     if z.dtype == types.float64:
-        return lambda z, d, low: double(d, low)
-    return lambda z, d, low: single(d)
+        return lambda z, d, low: begun_double(d, low)
+    return lambda z, d, low: begun_single(d)
+
+
+def finished(z, half):
+    """Finish ``exponential``."""
+    raise NotImplementedError("compiled only")
+
+
+@inlined_overload(finished)
+def _finished(z, half):
+    if z.dtype == types.float64:
+        return lambda z, half: finished_double(half)
+    return lambda z, half: finished_single(half)
 
 
 @inlined
@@ -62,6 +80,14 @@ def relative(source, place, peak):
     x, low = loaded(source, place, -np.inf)
     d, low = difference(source, x, low, peak)
     return x, exponential(source.z, d, low)
+
+
+@inlined
+def relative_begun(source, place, peak):
+    """Begin with the exponentials that ``relative`` returns."""
+    x, low = loaded(source, place, -np.inf)
+    d, low = difference(source, x, low, peak)
+    return begun(source.z, d, low)
 
 
 @inlined
