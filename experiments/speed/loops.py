@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 __all__ = ["CONSTANTS", "LISTINGS", "constant", "listing", "polynomial_error", "reduction"]
 
 
-#: what the page shows of the loops' source: name -> module and function
-LISTINGS = {
+#: what the page shows of the loops' source: name -> module and functions
+LISTINGS: dict[str, tuple[str, ...]] = {
     "exponent": ("softmax_lab._kernels.simd", "_shift_exponent"),
-    "exponential": ("softmax_lab._kernels.exponential", "single"),
-    "chunk": ("softmax_lab._kernels.long_rows", "_sum_in_lanes"),
+    "exponential": ("softmax_lab._kernels.exponential", "begun_single", "finished_single"),
+    "chunk": ("softmax_lab._kernels.long_rows", "_sum_in_lanes", "_half", "_add"),
     "rows": ("softmax_lab._kernels.long_rows", "_softmax_of_row"),
-    "parts": ("softmax_lab._kernels.exponential", "parts"),
+    "parts": ("softmax_lab._kernels.exponential", "reduced", "parts_of_reduced"),
     "target": ("softmax_lab._kernels.terms", "cross_of"),
     "row": ("softmax_lab._kernels.terms", "row_terms"),
 }
 #: what it says of their sizes: name -> module
 CONSTANTS = {
+    "AHEAD": "softmax_lab._kernels.singles",
     "WIDTH": "softmax_lab._kernels.simd",
     "SINGLES": "softmax_lab._kernels.simd",
     "CHUNK": "softmax_lab._kernels.transform",
@@ -43,10 +44,11 @@ CONSTANTS = {
 
 
 def listing(name: str) -> str:
-    """Return the source of one of `LISTINGS` as a Markdown code block."""
-    module, attribute = LISTINGS[name]
-    function = getattr(importlib.import_module(module), attribute)
-    return f"```python\n{inspect.getsource(getattr(function, 'py_func', function))}```"
+    """Return the sources of one of `LISTINGS` as a Markdown code block."""
+    module, *attributes = LISTINGS[name]
+    functions = [getattr(importlib.import_module(module), attribute) for attribute in attributes]
+    sources = [inspect.getsource(getattr(function, "py_func", function)) for function in functions]
+    return "```python\n" + "\n\n".join(sources) + "```"
 
 
 def constant(name: str) -> Any:
