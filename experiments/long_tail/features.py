@@ -97,8 +97,10 @@ def coates_ng_features(
     AISTATS 2011.
     """
     mean, whiten = whitening
-    parts = []
-    for part in torch.from_numpy(np.ascontiguousarray(images)).split(batch):
+    # One array for all: small arrays that stay, between large ones that go, would hold the memory of both.
+    features = np.empty((len(images), 4 * len(centroids)), np.float16)
+    for start in range(0, len(images), batch):
+        part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
         white = (_patches(part) - mean) @ whiten
         distance = torch.cdist(white, centroids[None])  # (n, L, M)
         near = (distance.mean(2, keepdim=True) - distance).clamp(min=0.0)
@@ -110,5 +112,5 @@ def coates_ng_features(
             for rows in (slice(half), slice(half, None))
             for columns in (slice(half), slice(half, None))
         ]
-        parts.append(torch.cat(quadrants, 1).half())
-    return np.asarray(torch.cat(parts).numpy())
+        features[start : start + batch] = torch.cat(quadrants, 1).half().numpy()
+    return features
