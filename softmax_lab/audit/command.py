@@ -23,7 +23,7 @@ from .._checks import FLOAT_DTYPES, number, whole
 from . import protocol
 from .subject import PLAIN, BrokenError
 
-__all__ = ["Command"]
+__all__ = ["Command", "Program", "SilentError"]
 
 _LONGEST = 256 * 2**20  # bytes of an answer's line: a million float64 have a tenth of it
 _KEPT = 200  # lines of standard error
@@ -95,7 +95,7 @@ class Command:
         self.timeout = number("timeout", timeout, low=0.0, open_low=True)
         self._lock = threading.Lock()
         self._starts = self._left = whole("starts", starts, low=1)
-        self._program: _Program | None = None
+        self._program: Program | None = None
         self._stderr = ""
         self._why_not = ""
         self.name = shlex.join(parts)
@@ -120,7 +120,7 @@ class Command:
             line = self._told(program, protocol.question(function, logits, target))
             return protocol.result(line)
 
-    def _started(self) -> _Program:
+    def _started(self) -> Program:
         """Return the program, started where it does not run."""
         if self._program is None:
             if self._left == 0:
@@ -128,15 +128,15 @@ class Command:
                     f"not asked any more: the program crashed or hung {self._starts} times before"
                 )
             self._left -= 1
-            self._program = _Program(self._arguments)
+            self._program = Program(self._arguments)
             self._program.introduction = protocol.introduction(self._told(self._program, protocol.HELLO))
         return self._program
 
-    def _told(self, program: _Program, question: str) -> str:
+    def _told(self, program: Program, question: str) -> str:
         """Return the answer's line; a program that has none to give is ended."""
         try:
             return program.answer(question, self.timeout)
-        except _SilentError as silent:
+        except SilentError as silent:
             self.close()
             last = next((line for line in reversed(self._stderr.splitlines()) if line.strip()), "")
             tail = f"; its standard error ends with: {last.strip()[:160]}" if last else ""
@@ -175,11 +175,11 @@ def _split(arguments: Sequence[str] | str) -> list[str]:
     return parts
 
 
-class _SilentError(Exception):
+class SilentError(Exception):
     """The program has no answer to give, and will have none; the message says why."""
 
 
-class _Program:
+class Program:
     """A running program, and the threads that write to it and read from it.
 
     Each pipe has a thread: none of them can block the audit, whatever the program does with it.
@@ -218,7 +218,7 @@ class _Program:
     def answer(self, question: str, timeout: float) -> str:
         """Send a question and return the next line.
 
-        Raise ``BrokenError`` where a line stood there unasked, and ``_SilentError`` where none comes.
+        Raise ``BrokenError`` where a line stood there unasked, and ``SilentError`` where none comes.
         """
         unasked = self._waiting()
         if unasked:
@@ -230,11 +230,11 @@ class _Program:
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise _SilentError(f"no answer within {timeout:g} s; the program was ended") from None
+            raise SilentError(f"no answer within {timeout:g} s; the program was ended") from None
         if not line:
-            raise _SilentError(self._ending())
+            raise SilentError(self._ending())
         if not line.endswith(b"\n") and len(line) >= _LONGEST:
-            raise _SilentError(f"answers a line of more than {_LONGEST} bytes; the program was ended")
+            raise SilentError(f"answers a line of more than {_LONGEST} bytes; the program was ended")
         return line.decode("utf-8", "replace").rstrip("\r\n")
 
     def _waiting(self) -> str:

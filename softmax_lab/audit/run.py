@@ -12,8 +12,8 @@ import numpy as np
 from .. import _checks
 from .._extras import bfloat16, load
 from .adapters import make
-from .ahead import compile_ahead
-from .checks import CHECKS, Check, Finding
+from .ahead import Ahead
+from .checks import CHECKS, Finding
 from .subject import FUNCTIONS, Subject, contained
 
 if TYPE_CHECKING:
@@ -95,22 +95,23 @@ def run(
         for dtype in _dtypes_of(name, implementation)
         if dtype in kinds
     ]
-    rows = [
-        (name, subject.function, dtype, check.name, *finding, check.reason)
-        for name, subject, dtype in _with_progress(subjects, progress)
-        for check in _prepared(subject, kinds[dtype])
-        if (finding := check.run(subject.implementation, subject.function, kinds[dtype], limit_ulp=limit_ulp))
-    ]
+    rows: list[tuple[Any, ...]] = []
+    with Ahead((subject, kinds[dtype]) for _, subject, dtype in subjects) as ahead:
+        for name, subject, dtype in _with_progress(subjects, progress):
+            ahead.ready(subject, kinds[dtype])
+            rows += (
+                (name, subject.function, dtype, check.name, *finding, check.reason)
+                for check in CHECKS
+                if (
+                    finding := check.run(
+                        subject.implementation, subject.function, kinds[dtype], limit_ulp=limit_ulp
+                    )
+                )
+            )
     found = ("implementation", "function", "dtype", "case", *Finding._fields, "reason")
     frame = pd.DataFrame(rows, columns=list(found))
     frame["ok"] = frame["problem"] == ""
     return frame[list(COLUMNS)]
-
-
-def _prepared(subject: Subject, dtype: np.dtype[Any]) -> tuple[Check, ...]:
-    """Return the cases, after the programs that they need are compiled."""
-    compile_ahead(subject, dtype)
-    return CHECKS
 
 
 def _chosen(name: str, values: Sequence[str] | None, allowed: tuple[str, ...]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
@@ -28,8 +28,11 @@ class Adapter:
     name: ClassVar[str]
     framework: ClassVar[Framework]
     dtypes: ClassVar[tuple[str, ...]] = FLOAT_DTYPES
-    #: whether each shape is compiled afresh, in time that threads can share
-    compiles_shapes: ClassVar[bool] = False
+    #: what can share the time of compilations: threads of this process, or other processes, which leave their
+    #: programs on disk; None: nothing is compiled
+    compiled_in: ClassVar[Literal["threads", "processes"] | None] = None
+    #: functions that run the programs of another one
+    sharing: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def functions(cls) -> tuple[str, ...]:
@@ -46,3 +49,11 @@ class Adapter:
         """Return what tells apart the programs that calls of a function need: by default the shapes."""
         shapes = (None if array is None else array.shape for array in (z, y, keywords.get("where")))
         return (*shapes, keywords.get("axis"), "upstream" in keywords)
+
+    def compiles(self) -> bool:
+        """Whether programs have to be compiled: those that are on disk already need nobody else."""
+        return self.compiled_in is not None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which another process makes the same programs."""
+        return {}

@@ -25,7 +25,7 @@ class Jax(Adapter):
 
     name = "jax"
     framework = JAX
-    compiles_shapes = True
+    compiled_in = "threads"
 
     def __init__(self) -> None:
         # JAX would set this for good, and TensorFlow, made after it, would print its warnings

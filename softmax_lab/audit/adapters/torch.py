@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
+import sys
+from collections.abc import Callable, Hashable
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,12 @@ class TorchCompiled(Torch):
     """
 
     name = "torch.compile"
+    compiled_in = "processes"  # torch compiles one program at a time, however many threads ask
+    sharing = MappingProxyType({"cross_entropy_grad": "cross_entropy"})
 
     def __init__(self) -> None:
         super().__init__()
+        self._compiled_before = self._compilations()
         loss = self._loss
         self._softmax, self._log_softmax, self._loss = (
             _ByDtype(self._compiled(function))
@@ -123,6 +127,24 @@ class TorchCompiled(Torch):
             return self._torch.compile(_with_own_code(function), dynamic=True, fullgraph=True)
 
         return compiled
+
+    def program(self, z: Rows, y: Rows | None = None, **keywords: Any) -> Hashable:
+        return z.shape, None if y is None else y.strides
+
+    def compiles(self) -> bool:
+        return self._compilations() > self._compiled_before
+
+    def environment(self) -> dict[str, str]:
+        # the number of threads stands in the programs; no pool of compilers is wanted in each process
+        return {
+            "OMP_NUM_THREADS": str(self._torch.get_num_threads()),
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+
+    def _compilations(self) -> int:
+        """Return how many programs this process has looked for in torch's cache on disk, and not found."""
+        counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
+        return int(counters.get("inductor", {}).get("fxgraph_cache_miss", 0))
 
     def softmax(self, z: Rows) -> Rows:  # type: ignore[override]
         return super().softmax(_two_by_two(z))[: len(z)]
