@@ -209,7 +209,7 @@ class Program:
         _thread(_write, streams[0], self._questions)
         _thread(_read, streams[1], self._lines, stop)
         self._watching = _thread(_keep, streams[2], self._errors)
-        self._finalizer = weakref.finalize(self, _end, self._process, self._questions, stop)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._questions, self._lines, stop)
 
     @property
     def stderr(self) -> str:
@@ -302,7 +302,10 @@ def _keep(stream: IO[bytes], kept: deque[bytes]) -> None:
 
 
 def _end(
-    process: subprocess.Popen[bytes], questions: queue.SimpleQueue[bytes | None], stop: threading.Event
+    process: subprocess.Popen[bytes],
+    questions: queue.SimpleQueue[bytes | None],
+    lines: queue.Queue[bytes],
+    stop: threading.Event,
 ) -> None:
     """Close the program's input, give it a moment, and end it with all that it has started."""
     questions.put(None)
@@ -316,3 +319,6 @@ def _end(
             process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
+    # a thread that still waits for an answer gets the end of the output
+    with contextlib.suppress(queue.Full):
+        lines.put_nowait(b"")
