@@ -97,7 +97,7 @@ def coates_ng_features(
     AISTATS 2011.
     """
     mean, whiten = whitening
-    # One array for all: small arrays that stay, between large ones that go, would hold the memory of both.
+    # One array for all: joining parts would take their memory twice.
     features = np.empty((len(images), 4 * len(centroids)), np.float16)
     for start in range(0, len(images), batch):
         part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
